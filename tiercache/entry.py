@@ -1,0 +1,53 @@
+"""The entry: a value and its times, as every tier of a chain exchanges it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+__all__ = ["MISS", "UNSET", "Entry", "Sentinel"]
+
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Sentinel(enum.Enum):
+    """Stand-ins for "nothing" where ``None`` or an empty value could be meant."""
+
+    MISS = "MISS"
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+#: What a look-up yields inside the framework when no tier has the key.
+MISS: Final = Sentinel.MISS
+#: The default of options whose ``None`` has a meaning of its own (``ttl=None``: no expiry).
+UNSET: Final = Sentinel.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[V_co]):
+    """A value with its times. Immutable, so that threads and tiers may share it.
+
+    ``value``
+        what was stored; in a byte tier the encoded payload, elsewhere the user's object.
+    ``expires_at``
+        Unix seconds; at or after it the entry is never served. ``None``: until evicted.
+    ``created_at``
+        Unix seconds when the value was written; ``None`` where the tier does not know.
+    ``fresh_until``
+        Unix seconds; after it the entry is stale (a soft expiry). ``None``: fresh until it expires.
+    ``codec``
+        the name of the codec that made the bytes of ``value`` in a byte tier.
+    ``size``
+        the encoded length in bytes where somebody already knows it, so that nobody encodes to weigh.
+    """
+
+    value: V_co
+    expires_at: float | None = None
+    created_at: float | None = None
+    fresh_until: float | None = None
+    codec: str = "bytes"
+    size: int | None = None

@@ -1,0 +1,98 @@
+"""Every error that tiercache raises, in one tree.
+
+::
+
+    TierCacheError
+    ├── ConfigError (ValueError)         a wrong argument, option or file
+    │   └── MissingPackage (ImportError) an optional package is not installed
+    ├── CacheClosed                      a call on a cache or tier after ``close()``
+    ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
+    ├── LoadError                        a loader that broke its contract
+    ├── WriteError                       no tier took a write, or a tier did not confirm a delete
+    └── TierError                        one tier failed
+        ├── TierTimeout                  … ran out of its deadline
+        ├── TierUnavailable              … cannot be reached
+        └── EntryRejected                … refused entries that do not fit; it kept the others
+
+Reads never raise a `TierError`: a tier that is ill is a miss at that tier, counted in its statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "CacheClosed",
+    "CodecError",
+    "ConfigError",
+    "EntryRejected",
+    "LoadError",
+    "MissingPackage",
+    "TierCacheError",
+    "TierError",
+    "TierTimeout",
+    "TierUnavailable",
+    "WriteError",
+]
+
+DISTRIBUTION = "tiercache-framework"
+
+
+class TierCacheError(Exception):
+    """The root of the tree: ``except TierCacheError`` catches all that is ours."""
+
+
+class ConfigError(TierCacheError, ValueError):
+    """An argument or option is wrong; the message says which, what was found and what is allowed."""
+
+
+class MissingPackage(ConfigError, ImportError):
+    """An optional package is needed and not installed; the message holds the ``pip install`` line."""
+
+    def __init__(self, package: str, extra: str, needed_by: str) -> None:
+        super().__init__(
+            f"{needed_by} needs the package {package!r}, which is not installed: "
+            f'pip install "{DISTRIBUTION}[{extra}]"'
+        )
+        self.package = package
+        self.extra = extra
+
+
+class CacheClosed(TierCacheError):
+    """The cache (or tier) was closed; make a new one."""
+
+
+class CodecError(TierCacheError):
+    """A codec could not encode a value or decode bytes."""
+
+
+class LoadError(TierCacheError):
+    """A loader returned something that does not fit its keys, or asked for its own key."""
+
+
+class WriteError(TierCacheError):
+    """A write that no tier accepted, or a delete that a tier could not confirm."""
+
+
+class TierError(TierCacheError):
+    """One tier failed. `tier` is its name, where it is known."""
+
+    def __init__(self, message: str, *, tier: str | None = None) -> None:
+        super().__init__(message)
+        self.tier = tier
+
+
+class TierTimeout(TierError):
+    """A tier ran out of its deadline."""
+
+
+class TierUnavailable(TierError):
+    """A tier cannot be reached, or cannot be written."""
+
+
+class EntryRejected(TierError):
+    """A tier's `mset` stored what fits and refused `keys`, which exceed its whole budget."""
+
+    def __init__(self, keys: Iterable[str], reason: str, *, tier: str | None = None) -> None:
+        self.keys = tuple(keys)
+        super().__init__(f"{len(self.keys)} entries rejected: {reason}", tier=tier)

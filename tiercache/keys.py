@@ -1,0 +1,77 @@
+"""Namespaces: how a user's key and its namespace become the one key that a shared tier sees.
+
+The rule is injective, so that no two pairs of namespace and key can run into each other:
+
+* namespace ``""`` (the default): the key as it is, unless it begins with the reserved marker;
+* any other: the marker, each name of the path as ``<length>:<name>``, a slash, and the key.
+
+A namespace is a path, because a view's namespace lies inside its parent's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tiercache.errors import ConfigError
+
+__all__ = ["MARKER", "KeyRange", "Namespace"]
+
+#: Begins every folded key. A control character: rare in real keys, and harmless to every backend.
+MARKER: Final = "\x1ftc:"
+
+#: A prefix, and a longer prefix to leave out ("" leaves out nothing).
+KeyRange = tuple[str, str]
+
+
+class Namespace:
+    """One namespace: folds keys in, unfolds them out, and names the key ranges it owns.
+
+    ``generation`` tells one life of the namespace from the next on a tier that can neither clear nor
+    scan: entries of an earlier generation have keys that nobody asks for again.
+    """
+
+    __slots__ = ("_prefix", "generation", "path")
+
+    def __init__(self, path: tuple[str, ...], generation: int = 0) -> None:
+        for name in path:
+            if not isinstance(name, str):
+                raise ConfigError(f"namespace: {name!r} is not a str")
+        self.path = path
+        self.generation = generation
+        names = "" if path == ("",) else "".join(f"{len(name)}:{name}" for name in path)
+        age = f"g{generation}" if generation else ""
+        self._prefix = "" if not names and not age else f"{MARKER}{names}{age}/"
+
+    def __repr__(self) -> str:
+        return f"Namespace({self.path!r})"
+
+    def child(self, name: str) -> Namespace:
+        """The namespace of a view called ``name`` inside this one."""
+        return Namespace((*self.path, name))
+
+    def next_generation(self, generation: int) -> Namespace:
+        """The same namespace with every entry of earlier generations out of reach."""
+        return Namespace(self.path, generation)
+
+    def fold(self, key: str) -> str:
+        """The key that a shared tier sees for ``key``."""
+        if self._prefix:
+            return self._prefix + key
+        return f"{MARKER}/{key}" if key.startswith(MARKER) else key
+
+    def unfold(self, folded: str) -> str:
+        """The user's key in ``folded``, which must lie in one of `ranges`."""
+        if self._prefix:
+            return folded[len(self._prefix) :]
+        return folded[len(MARKER) + 1 :] if folded.startswith(MARKER) else folded
+
+    def ranges(self, prefix: str = "") -> list[KeyRange]:
+        """The ranges of folded keys that hold this namespace's keys beginning with ``prefix``."""
+        if self._prefix:
+            return [(self._prefix + prefix, "")]
+        found: list[KeyRange] = []
+        if MARKER.startswith(prefix) or prefix.startswith(MARKER):
+            found.append((f"{MARKER}/{prefix}", ""))
+        if not prefix.startswith(MARKER):
+            found.insert(0, (prefix, MARKER if MARKER.startswith(prefix) else ""))
+        return found

@@ -1,0 +1,283 @@
+"""What tiers, byte stores, codecs and clocks must be able to do: structural protocols, no base classes.
+
+A tier needs four methods (`Tier`, or their async twins: `AsyncTier`). Each ability beyond them is a
+protocol of its own; the chain looks for it with ``isinstance`` and does without where it is missing.
+Tiers treat keys and entries as opaque: the chain folds the namespace into the key.
+
+Every method may be called from several threads (or tasks of several event loops) at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from tiercache.entry import Entry
+
+__all__ = [
+    "CAPABILITIES",
+    "SYSTEM_CLOCK",
+    "AsyncByteStore",
+    "AsyncTier",
+    "Blob",
+    "ByteStore",
+    "Clock",
+    "Codec",
+    "Namespaced",
+    "Purge",
+    "Size",
+    "SupportsBytes",
+    "SupportsClear",
+    "SupportsCopy",
+    "SupportsCounters",
+    "SupportsNamespaces",
+    "SupportsPurge",
+    "SupportsScan",
+    "SupportsSize",
+    "SystemClock",
+    "Tier",
+]
+
+T = TypeVar("T")
+
+
+# -- tiers -----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Tier(Protocol):
+    """Storage for entries, called by blocking code (and from a worker thread by async code)."""
+
+    def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        """The entries held under ``keys``: hits only, in any order. ``keys`` holds no duplicates."""
+        ...
+
+    def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        """Store ``entries``, replacing older ones. Raises `EntryRejected` for those that never fit."""
+        ...
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Drop ``keys``; absent ones are no error."""
+        ...
+
+    def close(self) -> None:
+        """Give back files and connections. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class AsyncTier(Protocol):
+    """The same for native async code. A tier may have these methods instead of `Tier`'s, or as well."""
+
+    async def amget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]: ...
+
+    async def amset(self, entries: Mapping[str, Entry[Any]]) -> None: ...
+
+    async def amdelete(self, keys: Sequence[str]) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+# -- byte stores -----------------------------------------------------------------------------------
+
+#: Bytes to keep, and the Unix seconds after which the store may forget them (``None``: never).
+Blob: TypeAlias = "tuple[bytes, float | None]"
+
+
+@runtime_checkable
+class ByteStore(Protocol):
+    """The smallest backend: bytes under string keys. `EncodedTier` makes a `Tier` of one."""
+
+    def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The bytes held under ``keys``: hits only, in any order."""
+        ...
+
+    def mset(self, blobs: Mapping[str, Blob]) -> None:
+        """Store ``blobs``, replacing older ones. Raises `EntryRejected` for those that never fit."""
+        ...
+
+    def mdelete(self, keys: Sequence[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class AsyncByteStore(Protocol):
+    """The same for native async code."""
+
+    async def amget(self, keys: Sequence[str]) -> dict[str, bytes]: ...
+
+    async def amset(self, blobs: Mapping[str, Blob]) -> None: ...
+
+    async def amdelete(self, keys: Sequence[str]) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+# -- capabilities ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class SupportsScan(Protocol):
+    """Can list its live keys, page by page (so that async callers never hold an open cursor)."""
+
+    def scan(
+        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """One page of about ``limit`` keys that begin with ``prefix`` and not with ``skip`` ("" skips
+        nothing), and the cursor of the next page; the cursor after the last page is ``None``.
+
+        A key that is there during the whole listing is listed at least once. Expired ones are not.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsClear(Protocol):
+    """Can drop a range of keys without listing it."""
+
+    def clear(self, prefix: str, *, skip: str = "") -> None:
+        """Drop every key that begins with ``prefix`` and not with ``skip`` ("" skips nothing)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What a purge drops. Durations are seconds; ``None`` leaves that reason out."""
+
+    expired: bool = True
+    older_than: float | None = None
+    idle: float | None = None
+
+
+@runtime_checkable
+class SupportsPurge(Protocol):
+    """Can drop entries by age."""
+
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        """Drop what ``what`` names among the keys of the range; how many entries that were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a tier holds; ``bytes`` is ``None`` where values have no known encoded length."""
+
+    entries: int
+    bytes: int | None
+
+
+@runtime_checkable
+class SupportsSize(Protocol):
+    """Knows its own size without any I/O."""
+
+    def size(self) -> Size: ...
+
+
+@runtime_checkable
+class SupportsCounters(Protocol):
+    """Counts what only the tier itself can see."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Totals since it was made, by their names in `TierStats`: any of ``evictions``,
+        ``expirations``, ``corrupt``."""
+        ...
+
+
+@runtime_checkable
+class SupportsBytes(Protocol):
+    """Wants `Entry.value` as bytes: the chain encodes before it writes and decodes after it reads."""
+
+    stores_bytes: bool
+
+
+#: The verbs beyond the four that a tier may have (each with an async twin, or without).
+CAPABILITIES = ("scan", "clear", "purge")
+
+
+@runtime_checkable
+class Namespaced(Protocol):
+    """One namespace of a memory tier, as one chain sees it: a tier of user keys with a fast road."""
+
+    def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]: ...
+
+    def mset(self, entries: Mapping[str, Entry[Any]]) -> None: ...
+
+    def mdelete(self, keys: Sequence[str]) -> None: ...
+
+    def hit(self, key: str) -> Any:
+        """The live value under ``key``, counted as a hit, or ``MISS``, counted nowhere. Takes no lock."""
+        ...
+
+    def hits(self, keys: Sequence[str]) -> list[Any] | None:
+        """The live values of all ``keys``, counted; ``None``, and nothing counted, if one is missing."""
+        ...
+
+    def hit_count(self) -> int:
+        """How many keys the two methods above have answered."""
+        ...
+
+    def detach(self) -> None:
+        """Answer `hit` and `hits` with misses from now on: the cache was closed."""
+        ...
+
+
+@runtime_checkable
+class SupportsNamespaces(Protocol):
+    """Keeps namespaces apart by itself, so that a hit folds no key."""
+
+    def namespace(self, path: tuple[str, ...], *, codec: Codec[Any] | None, lowest: bool) -> Namespaced:
+        """The namespace at ``path``; ``lowest`` says that no tier lies below (it sets the ttl cap)."""
+        ...
+
+
+# -- codecs and clocks -----------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Codec(Protocol[T]):
+    """Turns a value into bytes and back. ``decode(encode(v)) == v`` for every value it accepts."""
+
+    @property
+    def name(self) -> str:
+        """Stored beside the bytes: a chain with another codec leaves them alone."""
+        ...
+
+    def encode(self, value: T) -> bytes:
+        """The bytes of ``value``. Raises `CodecError` for a value it does not take."""
+        ...
+
+    def decode(self, data: bytes) -> T:
+        """The value in ``data``. Raises `CodecError` when there is none."""
+        ...
+
+
+@runtime_checkable
+class SupportsCopy(Protocol[T]):
+    """A codec of mutable values: the memory tier hands out copies and keeps one of its own."""
+
+    def copy(self, value: T) -> T: ...
+
+
+class Clock(Protocol):
+    """Where time comes from; a fake one makes tests exact."""
+
+    def time(self) -> float:
+        """Unix seconds. May step."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, comparable within this process."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks; static, so that a call costs no Python frame of ours."""
+
+    time = staticmethod(time)
+    monotonic = staticmethod(monotonic)
+
+
+SYSTEM_CLOCK: Clock = SystemClock()

@@ -1,0 +1,216 @@
+"""Statistics: cheap mutable counters inside, frozen snapshots outside.
+
+Counting rules:
+
+* a key looked up counts once at each tier that was asked for it: ``hits + misses == keys asked``;
+* for the chain, ``hits + misses == keys looked up`` (a duplicate within one call counts each time);
+* ``promotions`` counts entries copied *into* a tier, and is no ``set``;
+* ``sets``, ``deletes`` and ``loads`` count keys;
+* ``expirations`` counts entries found or swept past their time;
+* bytes that fail the envelope's checks are ``corrupt``; a call that raised is one of ``errors``, one
+  that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``.
+
+The views of a chain share its statistics, as they share its tiers.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["CacheCounters", "CacheStats", "Latency", "LatencyHistogram", "TierCounters", "TierStats"]
+
+
+_COLUMNS = (
+    "tier", "hits", "misses", "ratio", "promotions", "sets", "deletes", "evictions", "expirations",
+    "errors", "entries", "bytes", "read p50",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Quantiles of one kind of call, in seconds, within 20 %; ``None`` before the first call."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    """What one tier has done since the chain was made. ``entries`` and ``bytes`` are ``None`` where
+    only I/O could tell. Seconds are those spent in the tier's calls (for memory hits: estimated
+    from samples)."""
+
+    name: str
+    hits: int = 0
+    misses: int = 0
+    promotions: int = 0
+    sets: int = 0
+    deletes: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    corrupt: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    entries: int | None = None
+    bytes: int | None = None
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    read_latency: Latency = Latency()
+    write_latency: Latency = Latency()
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits per key asked of this tier; 0.0 before the first."""
+        return _ratio(self.hits, self.misses)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """A snapshot of a chain. ``str()`` of it is a table, `as_dict` plain data."""
+
+    tiers: tuple[TierStats, ...]
+    hits: int = 0
+    misses: int = 0
+    loads: int = 0
+    load_errors: int = 0
+    load_seconds: float = 0.0
+    stale_served: int = 0
+    suppressed_writes: int = 0
+    coalesced: int = 0
+    promotions_dropped: int = 0
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits per key looked up; 0.0 before the first."""
+        return _ratio(self.hits, self.misses)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as nested dicts, lists and numbers, ready for JSON."""
+        data = asdict(self)
+        data["tiers"] = [{**asdict(tier), "hit_ratio": tier.hit_ratio} for tier in self.tiers]
+        data["hit_ratio"] = self.hit_ratio
+        return data
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [_COLUMNS]
+        rows += [
+            (
+                tier.name,
+                *(f"{count:,}" for count in (tier.hits, tier.misses)),
+                f"{tier.hit_ratio:.1%}",
+                *(f"{count:,}" for count in (tier.promotions, tier.sets, tier.deletes)),
+                *(f"{count:,}" for count in (tier.evictions, tier.expirations)),
+                f"{tier.errors + tier.timeouts + tier.corrupt:,}",
+                *("-" if count is None else f"{count:,}" for count in (tier.entries, tier.bytes)),
+                _seconds(tier.read_latency.p50),
+            )
+            for tier in self.tiers
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in cells)
+            for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
+        ]
+        lines.insert(1, "-" * len(lines[0]))
+        lines.append(
+            f"{self.hits:,} hits and {self.misses:,} misses ({self.hit_ratio:.1%}); "
+            f"{self.loads:,} loads in {self.load_seconds:.2f} s, {self.load_errors:,} failed, "
+            f"{self.coalesced:,} coalesced; {self.suppressed_writes:,} writes suppressed"
+        )
+        return "\n".join(lines)
+
+
+class LatencyHistogram:
+    """Counts calls in buckets whose bounds grow by 1.2. Not thread-safe: its owner's lock guards it."""
+
+    _BOUNDS = tuple(100e-9 * 1.2**step for step in range(110))  # 100 ns … 50 s
+
+    __slots__ = ("_counts", "_total")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(self._BOUNDS) + 1)
+        self._total = 0
+
+    def add(self, seconds: float) -> None:
+        """Count one call that took ``seconds``."""
+        self._counts[bisect_right(self._BOUNDS, seconds)] += 1
+        self._total += 1
+
+    def quantiles(self) -> Latency:
+        """The quantiles of all calls so far (the upper bound of the bucket they lie in)."""
+        return Latency(*(self._quantile(share) for share in (0.5, 0.95, 0.99)))
+
+    def _quantile(self, share: float) -> float | None:
+        if not self._total:
+            return None
+        rest = share * self._total
+        for bound, count in zip(self._BOUNDS, self._counts, strict=False):
+            rest -= count
+            if rest <= 0:
+                return bound
+        return self._BOUNDS[-1]
+
+
+class TierCounters:
+    """One tier's counters. Whoever changes several of them holds ``lock``, once for the whole call."""
+
+    __slots__ = (
+        "corrupt",
+        "deletes",
+        "errors",
+        "expirations",
+        "hits",
+        "lock",
+        "misses",
+        "promotions",
+        "read_latency",
+        "read_seconds",
+        "rejected",
+        "sets",
+        "skipped",
+        "timeouts",
+        "write_latency",
+        "write_seconds",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.hits = self.misses = self.promotions = self.sets = self.deletes = 0
+        self.errors = self.timeouts = self.rejected = self.skipped = self.corrupt = self.expirations = 0
+        self.read_seconds = self.write_seconds = 0.0
+        self.read_latency = LatencyHistogram()
+        self.write_latency = LatencyHistogram()
+
+
+class CacheCounters:
+    """A chain's counters; ``lock`` as in `TierCounters`."""
+
+    __slots__ = (
+        "coalesced", "hits", "load_errors", "load_seconds", "loads", "lock", "misses",
+        "promotions_dropped", "stale_served", "suppressed_writes",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.hits = self.misses = self.loads = self.load_errors = self.coalesced = 0
+        self.stale_served = self.suppressed_writes = self.promotions_dropped = 0
+        self.load_seconds = 0.0
+
+
+def _ratio(hits: int, misses: int) -> float:
+    return hits / (hits + misses) if hits + misses else 0.0
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if value * factor >= 1:
+            return f"{value * factor:.1f} {unit}"
+    return f"{value * 1e9:.0f} ns"

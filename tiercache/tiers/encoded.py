@@ -1,0 +1,132 @@
+"""`EncodedTier`: makes a tier of any byte store, by adding the envelope, once for all backends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from tiercache.entry import Entry
+from tiercache.envelope import CorruptEnvelope, ForeignEnvelope, open_envelope, seal
+from tiercache.protocols import (
+    CAPABILITIES,
+    SYSTEM_CLOCK,
+    AsyncByteStore,
+    Blob,
+    ByteStore,
+    Clock,
+)
+
+__all__ = ["EncodedTier"]
+
+
+class EncodedTier:
+    """A tier over ``store``: entries go in and out as verified envelopes.
+
+    Values must be bytes; a chain with a codec encodes them first. A damaged envelope is a miss, is
+    counted as corrupt and deleted; one of an unknown format version is a miss and stays. An expired
+    one is a miss and counted.
+
+    The tier can do what its store can: native async, scan, clear, purge, size. Thread-safe if the
+    store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
+    """
+
+    stores_bytes = True
+
+    def __init__(
+        self,
+        store: ByteStore | AsyncByteStore,
+        *,
+        name: str | None = None,
+        ttl: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
+        self.ttl = ttl
+        self.store: Any = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._corrupt = 0
+        self._expirations = 0
+        # Instance attributes, because what a tier can do is what its store can do: a method here for
+        # a verb that the store lacks would be a stub.
+        for verb in (*CAPABILITIES, *(f"a{verb}" for verb in CAPABILITIES), "size"):
+            if hasattr(store, verb):
+                setattr(self, verb, getattr(store, verb))
+        if isinstance(store, AsyncByteStore):
+            self.amget, self.amset = self._amget, self._amset
+            self.amdelete, self.aclose = store.amdelete, store.aclose
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.store!r})"
+
+    def mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        """The live entries under ``keys``; see `Tier.mget`."""
+        found, corrupt = self._open(self.store.mget(keys))
+        if corrupt:
+            with suppress(Exception):  # a read never fails because the repair did
+                self.store.mdelete(corrupt)
+        return found
+
+    def mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
+        """Store ``entries``; see `Tier.mset`. Raises `TypeError` for a value that is not bytes."""
+        self.store.mset(self._seal(entries))
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Drop ``keys``."""
+        self.store.mdelete(keys)
+
+    def close(self) -> None:
+        """Close the store. Idempotent if the store's is."""
+        self.store.close()
+
+    async def _amget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        found, corrupt = self._open(await self.store.amget(keys))
+        if corrupt:
+            with suppress(Exception):
+                await self.store.amdelete(corrupt)
+        return found
+
+    async def _amset(self, entries: Mapping[str, Entry[bytes]]) -> None:
+        await self.store.amset(self._seal(entries))
+
+    def counters(self) -> Mapping[str, int]:
+        """``corrupt`` and ``expirations``, and what the store counts itself."""
+        counted = dict(self.store.counters()) if hasattr(self.store, "counters") else {}
+        counted["corrupt"] = counted.get("corrupt", 0) + self._corrupt
+        counted["expirations"] = counted.get("expirations", 0) + self._expirations
+        return counted
+
+    def _open(self, blobs: Mapping[str, bytes]) -> tuple[dict[str, Entry[bytes]], list[str]]:
+        found: dict[str, Entry[bytes]] = {}
+        corrupt: list[str] = []
+        expired = 0
+        now = self._clock.time()
+        for key, data in blobs.items():
+            try:
+                entry = open_envelope(key, data)
+            except CorruptEnvelope:
+                corrupt.append(key)
+                continue
+            except ForeignEnvelope:
+                continue
+            if entry.expires_at is not None and entry.expires_at <= now:
+                expired += 1
+            else:
+                found[key] = entry
+        if corrupt or expired:
+            with self._lock:
+                self._corrupt += len(corrupt)
+                self._expirations += expired
+        return found, corrupt
+
+    def _seal(self, entries: Mapping[str, Entry[bytes]]) -> dict[str, Blob]:
+        blobs: dict[str, Blob] = {}
+        for key, entry in entries.items():
+            if not isinstance(entry.value, bytes):
+                raise TypeError(
+                    f"{self.name} stores bytes, not {type(entry.value).__name__}; give the cache a codec"
+                )
+            blobs[key] = (seal(key, entry), entry.expires_at)
+        return blobs

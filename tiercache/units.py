@@ -1,0 +1,94 @@
+"""Durations and sizes as users write them: numbers, `timedelta`, ``"5m"``, ``"256MiB"``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from typing import TypeAlias
+
+from tiercache.errors import ConfigError
+
+__all__ = ["Duration", "Size", "duration", "optional_duration", "optional_size", "size"]
+
+Duration: TypeAlias = float | int | timedelta | str
+Size: TypeAlias = int | str
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_SPELLINGS = {unit.lower(): factor for unit, factor in _BYTES.items()}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+
+
+def duration(value: Duration, *, name: str, zero: bool = False) -> float:
+    """Seconds in ``value``: a number of seconds, a `timedelta`, or text such as ``"250ms"``.
+
+    Zero is allowed only where it means "off" (``zero=True``). Raises `ConfigError`, which is a
+    `ValueError`, for anything negative, infinite, NaN or unreadable; ``name`` is what it calls it.
+    """
+    seconds: float
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        seconds = _parse(value, _SECONDS, name, 'such as "250ms", "5m" or "30d"')
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = math.inf
+    else:
+        raise ConfigError(
+            f"{name}: {value!r} is no duration; give seconds, a timedelta, "
+            f'or text such as "250ms", "5m" or "30d"'
+        )
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+        wanted = "zero or more" if zero else "more than zero"
+        raise ConfigError(f"{name}: {value!r} is not allowed; it must be finite and {wanted} seconds")
+    return seconds
+
+
+def optional_duration(value: Duration | None, *, name: str, zero: bool = False) -> float | None:
+    """Like `duration`, with ``None`` passed through."""
+    return None if value is None else duration(value, name=name, zero=zero)
+
+
+def size(value: Size, *, name: str) -> int:
+    """Bytes in ``value``: a positive int, or text such as ``"256MiB"`` (2**20) or ``"10GB"`` (10**9).
+
+    Raises `ConfigError` for anything else; ``name`` is what it calls it.
+    """
+    if isinstance(value, str):
+        number = int(_parse(value, _SPELLINGS, name, 'such as "64KiB", "256MiB" or "10GB"'))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise ConfigError(f'{name}: {value!r} is no size; give bytes or text such as "256MiB"')
+    if number <= 0:
+        raise ConfigError(f"{name}: {value!r} is not allowed; it must be at least one byte")
+    return number
+
+
+def optional_size(value: Size | None, *, name: str) -> int | None:
+    """Like `size`, with ``None`` passed through."""
+    return None if value is None else size(value, name=name)
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int], name: str, examples: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    factor: float | None = None
+    if match is not None:
+        unit = match[2]
+        factor = units.get(unit.lower()) if unit else 1
+    if match is None or factor is None:
+        raise ConfigError(f"{name}: {text!r} cannot be read; write a number and a unit, {examples}")
+    return float(match[1]) * factor
