@@ -26,10 +26,10 @@ class EncodedTier:
 
     Values must be bytes; a chain with a codec encodes them first. A damaged envelope is a miss, is
     counted as corrupt and deleted; one of an unknown format version is a miss and stays. An expired
-    one is a miss and counted.
+    one is a miss and counted. `mset` raises `TypeError` for a value that is not bytes.
 
-    The tier can do what its store can: native async, scan, clear, purge, size. Thread-safe if the
-    store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
+    The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
+    Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
     """
 
     stores_bytes = True
@@ -54,6 +54,9 @@ class EncodedTier:
         for verb in (*CAPABILITIES, *(f"a{verb}" for verb in CAPABILITIES), "size"):
             if hasattr(store, verb):
                 setattr(self, verb, getattr(store, verb))
+        if isinstance(store, ByteStore):
+            self.mget, self.mset = self._mget, self._mset
+            self.mdelete, self.close = store.mdelete, store.close
         if isinstance(store, AsyncByteStore):
             self.amget, self.amset = self._amget, self._amset
             self.amdelete, self.aclose = store.amdelete, store.aclose
@@ -61,25 +64,15 @@ class EncodedTier:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r})"
 
-    def mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        """The live entries under ``keys``; see `Tier.mget`."""
+    def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         found, corrupt = self._open(self.store.mget(keys))
         if corrupt:
             with suppress(Exception):  # a read never fails because the repair did
                 self.store.mdelete(corrupt)
         return found
 
-    def mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
-        """Store ``entries``; see `Tier.mset`. Raises `TypeError` for a value that is not bytes."""
+    def _mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
         self.store.mset(self._seal(entries))
-
-    def mdelete(self, keys: Sequence[str]) -> None:
-        """Drop ``keys``."""
-        self.store.mdelete(keys)
-
-    def close(self) -> None:
-        """Close the store. Idempotent if the store's is."""
-        self.store.close()
 
     async def _amget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         found, corrupt = self._open(await self.store.amget(keys))
