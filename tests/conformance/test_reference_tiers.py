@@ -1,0 +1,55 @@
+"""The suite over the kit's own tiers, and over its wrappers with nothing to do."""
+
+from __future__ import annotations
+
+from tiercache.testing import (
+    AsyncDictStore,
+    AsyncDictTier,
+    Capabilities,
+    ChaosTier,
+    DictStore,
+    DictTier,
+    SpyTier,
+    TierConformance,
+)
+from tiercache.tiers.encoded import EncodedTier
+
+EVERYTHING = {"scan": True, "clear": True, "purge": True, "size": True, "counters": True, "clock": True}
+
+
+class TestDictTier(TierConformance):
+    capabilities = Capabilities(values="any", idle=True, **EVERYTHING)
+
+    def make_tier(self, tmp_path):
+        return DictTier(clock=self.clock)
+
+
+class TestAsyncDictTier(TierConformance):
+    capabilities = Capabilities(values="any", idle=True, blocking=False, asynchronous=True, **EVERYTHING)
+
+    def make_tier(self, tmp_path):
+        return AsyncDictTier(clock=self.clock)
+
+
+class TestSpiedTier(TestDictTier):
+    def make_tier(self, tmp_path):
+        return SpyTier(DictTier(clock=self.clock))
+
+
+class TestQuietChaos(TestAsyncDictTier):
+    def make_tier(self, tmp_path):
+        return ChaosTier(AsyncDictTier(clock=self.clock))
+
+
+class TestEncodedDict(TierConformance):
+    capabilities = Capabilities(counters=True, clock=True)
+
+    def make_tier(self, tmp_path):
+        return EncodedTier(DictStore(), clock=self.clock)
+
+
+class TestEncodedAsyncDict(TierConformance):
+    capabilities = Capabilities(blocking=False, asynchronous=True, counters=True, clock=True)
+
+    def make_tier(self, tmp_path):
+        return EncodedTier(AsyncDictStore(), clock=self.clock)

@@ -1,0 +1,43 @@
+"""What authors of tiers, and of programs with caches, need to test them. Public, and as stable as the rest.
+
+`TierConformance` is the suite that every tier passes, ours and yours: see ``docs/writing-a-tier.md``. It
+needs pytest, which is imported when that name is first used; everything else here needs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tiercache.testing.chaos import ChaosTier, Corrupt, Fault, Hang, Partial, Raise
+from tiercache.testing.clock import FakeClock
+from tiercache.testing.reference import AsyncDictStore, AsyncDictTier, DictStore, DictTier
+from tiercache.testing.spy import Call, SpyTier
+
+if TYPE_CHECKING:
+    from tiercache.testing.conformance import Capabilities, TierConformance
+
+__all__ = [
+    "AsyncDictStore",
+    "AsyncDictTier",
+    "Call",
+    "Capabilities",
+    "ChaosTier",
+    "Corrupt",
+    "DictStore",
+    "DictTier",
+    "FakeClock",
+    "Fault",
+    "Hang",
+    "Partial",
+    "Raise",
+    "SpyTier",
+    "TierConformance",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"Capabilities", "TierConformance"}:
+        from tiercache.testing import conformance  # noqa: PLC0415 - pytest is for those who run the suite
+
+        return getattr(conformance, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
