@@ -1,0 +1,139 @@
+"""The fast road of a memory tier: hits without a lock, and the notes that they leave.
+
+A hit is one look into a dict, one comparison with the clock and one append. Appending to a list is
+atomic, so that no hit is lost or counted twice, whatever other threads do. Rejected: counters with
+``+=``, which lose counts, and a lock, which makes four threads slower than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+from tiercache.entry import MISS
+from tiercache.protocols import Clock
+from tiercache.tiers._slots import Slot, SlotStore, Space
+
+__all__ = ["Reads", "fast_road"]
+
+#: Notes that a handle gathers before it passes them on.
+_NOTES = 1024
+
+Hit: TypeAlias = Callable[[str], Any]
+Hits: TypeAlias = Callable[[Sequence[str]], "list[Any] | None"]
+
+_value: Callable[[Slot], Any] = attrgetter("value")
+
+
+class Reads:
+    """What one handle has read: the slots since the last collection, and a count of those before."""
+
+    def __init__(self, store: SlotStore, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.notes: list[Slot] = []
+        self._collected = 0
+
+    def total(self) -> int:
+        """How many reads there were."""
+        with self.store:
+            return self._collected + len(self.notes)
+
+    def begin(self) -> None:
+        """The first note since the last collection is about to be made: have it collected some day."""
+        store = self.store
+        store.dirty.append(self.collect)
+        if len(store.dirty) >= _NOTES:  # many handles with a few reads each
+            self.pass_on(self.clock.monotonic())
+
+    def pass_on(self, now: float) -> None:
+        """Collect, unless that would mean waiting for the lock: then the next read tries again."""
+        store = self.store
+        if store.try_enter():
+            try:
+                self.collect()
+                store.collect()
+                store.sweep(now)
+            finally:
+                store.leave()
+
+    def collect(self) -> None:
+        """Hand the notes to the policy. The lock is held; other threads may append meanwhile."""
+        taken = self.notes[:]
+        self.store.ranking.note(taken)
+        self._collected += len(taken)
+        del self.notes[: len(taken)]
+
+
+def fast_road(  # noqa: C901  # three closures over the same cells; each of them is simple
+    reads: Reads, space: Space, copy: Callable[[Any], Any] | None
+) -> tuple[Hit, Hits, Callable[[], None]]:
+    """``hit``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth."""
+    get: Callable[[str], Slot | None] = space.data.get
+    store = reads.store
+    monotonic = reads.clock.monotonic
+    notes = reads.notes
+    note, note_all = notes.append, notes.extend
+    begin, pass_on = reads.begin, reads.pass_on
+
+    def hit(key: str) -> Any:
+        slot = get(key)
+        if slot is None:
+            return MISS
+        now = monotonic()
+        if now >= slot.deadline:
+            return MISS
+        try:
+            value = slot.value
+        except AttributeError:  # removed since the look into the dict
+            return MISS
+        slot.used = now
+        if not notes:
+            begin()
+        note(slot)
+        if len(notes) >= _NOTES:
+            pass_on(now)
+        return value
+
+    def hits(keys: Sequence[str]) -> list[Any] | None:
+        slots: list[Any] = list(map(get, keys))
+        now = monotonic()
+        try:
+            if now >= store.earliest:
+                for slot in slots:
+                    if now >= slot.deadline:
+                        return None
+            values = list(map(_value, slots))
+        except AttributeError:  # None instead of a slot, or a slot without value: removed just now
+            return None
+        for slot in slots:
+            slot.used = now
+        if not notes:
+            begin()
+        note_all(slots)
+        if len(notes) >= _NOTES:
+            pass_on(now)
+        return values
+
+    def detach() -> None:
+        nonlocal get
+        get = _nothing
+
+    if copy is None:
+        return hit, hits, detach
+    copy_out = copy  # known not to be None inside the closures
+
+    def copied_hit(key: str) -> Any:
+        value = hit(key)
+        return value if value is MISS else copy_out(value)
+
+    def copied_hits(keys: Sequence[str]) -> list[Any] | None:
+        values = hits(keys)
+        return None if values is None else list(map(copy_out, values))
+
+    return copied_hit, copied_hits, detach
+
+
+def _nothing(_key: str) -> None:
+    return None

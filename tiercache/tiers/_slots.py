@@ -1,0 +1,259 @@
+"""The book-keeping of a memory tier: slots, their bounds, their evictions and expirations.
+
+Everything here but the reading of a slot happens under the store's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from math import inf
+from types import TracebackType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tiercache.errors import CacheClosed
+from tiercache.tiers._expiry import ExpiryQueue
+from tiercache.tiers._policies import Ranking
+
+__all__ = ["UNKNOWN", "Slot", "SlotStore", "Space"]
+
+#: The weight of an entry whose encoded length nobody knows.
+UNKNOWN = -1
+#: Expired entries that a call for something else clears away on its way, at most.
+_STEPS = 256
+
+
+class Space:
+    """One namespace: its slots by the user's keys, in the order in which they were first written.
+
+    The dict is never replaced, because the fast roads of all handles hold it. The slots of a space keep
+    it alive; an empty one goes with its last handle.
+    """
+
+    __slots__ = ("__weakref__", "data")
+
+    def __init__(self) -> None:
+        self.data: dict[str, Slot] = {}
+
+
+class Slot:
+    """One entry, as readers without a lock see it.
+
+    Such a reader takes ``deadline`` first and ``value`` after it. A writer changes a slot in place, under
+    the lock, and in the other order: the value first and the deadline after it. So a reader never pairs a new
+    deadline with an old value, which would extend a life. A slot that is removed loses its ``value``
+    (the attribute itself: the reader gets an `AttributeError`), so that neither the notes of reads nor the
+    queue by expiry keep values alive.
+    """
+
+    __slots__ = (
+        "codec",
+        "created_at",
+        "deadline",
+        "expires_at",
+        "expiry",
+        "fresh_until",
+        "key",
+        "space",
+        "used",
+        "value",
+        "waits_for",
+        "weight",
+    )
+
+    value: Any
+    deadline: float  # monotonic: until then the fast road serves it (soft or hard expiry); inf: always
+    expiry: float  # monotonic: from then on it is gone (entry's expiry or the tier's cap); inf: never
+    used: float  # monotonic time of the last use
+    weight: int
+    expires_at: float | None  # from here on as in `Entry`
+    created_at: float | None
+    fresh_until: float | None
+    codec: str
+
+    def __init__(self, key: str, space: Space) -> None:
+        self.key = key
+        self.space = space
+        self.waits_for: float | None = None  # see `ExpiryQueue`
+
+
+class SlotStore:
+    """The slots of all namespaces of one tier under one budget.
+
+    Use as a context manager: inside, this thread holds the lock; what was dropped inside is freed after
+    the lock was given back, since a destructor may call the cache again.
+    """
+
+    def __init__(self, *, policy: str, max_entries: int | None, max_bytes: int | None) -> None:
+        self.policy = policy
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
+        self.default_space = Space()
+        #: Collectors of the handles whose reads are yet to be noted (appended without the lock).
+        self.dirty: list[Callable[[], None]] = []
+        self.evictions = 0
+        self.expirations = 0
+        self.closed = False
+        self._trash: list[Any] = []
+        self.lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        self.ranking: Ranking[Slot] = Ranking(self.policy)
+        self.queue: ExpiryQueue[Slot] = ExpiryQueue()
+        self.entries = 0
+        self.bytes = 0
+        self.unweighed = 0
+        #: No deadline of any slot is earlier: before this time a batch need not look at each.
+        self.earliest: float = inf
+        self._soft = 0  # slots with a soft expiry
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def try_enter(self) -> bool:
+        """Take the lock if that needs no waiting; then `leave` gives it back."""
+        return self.lock.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Give the lock back, then free what was dropped."""
+        trash = self._trash
+        if trash:
+            self._trash = []
+        self.lock.release()
+
+    def check_open(self) -> None:
+        """Raises `CacheClosed` after `close`."""
+        if self.closed:
+            raise CacheClosed("the memory tier is closed")
+
+    def space(self, path: tuple[str, ...]) -> Space:
+        """The space of the namespace at ``path``."""
+        space = self.spaces.get(path)
+        if space is None:
+            space = self.spaces[path] = Space()
+        return space
+
+    def collect(self) -> None:
+        """Note the reads of all handles; before a write, so that both are ranked in their order."""
+        dirty = self.dirty
+        while dirty:
+            dirty.pop()()
+
+    def place(self, slot: Slot | None, key: str, space: Space, weight: int, now: float) -> Slot:
+        """Make room for a value of ``weight`` under ``key``, where ``slot`` is now, and account for it.
+
+        The caller fills the slot and publishes it (`publish`). ``weight`` is not above the whole budget.
+        """
+        grown = max(weight, 0)
+        if slot is None:
+            self._make_room(1, grown, now)
+            slot = Slot(key, space)
+            self.entries += 1
+        else:
+            self.ranking.put(slot)  # before the search for victims: it was used just now
+            self._make_room(0, grown - max(slot.weight, 0), now, slot)
+            self._discount(slot)
+            self._trash.append(slot.value)
+        slot.weight = weight
+        if weight == UNKNOWN:
+            self.unweighed += 1
+        else:
+            self.bytes += weight
+        return slot
+
+    def publish(self, slot: Slot, deadline: float, now: float) -> None:
+        """Let readers see a slot that `place` made room for and whose other fields are set."""
+        if slot.fresh_until is not None:
+            self._soft += 1
+        self.queue.schedule(slot, now)
+        self._refresh()
+        slot.deadline = deadline
+        data = slot.space.data
+        if slot.key not in data:
+            self.ranking.put(slot)
+            data[slot.key] = slot
+
+    def remove(self, slot: Slot) -> None:
+        """Drop ``slot``, for whatever reason; it must be held."""
+        self.ranking.remove(slot)
+        self._drop(slot)
+
+    def expire(self, slot: Slot) -> None:
+        """Drop ``slot`` because its time is over."""
+        self.remove(slot)
+        self.expirations += 1
+
+    def sweep(self, now: float, steps: int = _STEPS) -> bool:
+        """Drop expired slots, in at most ``steps`` steps. Whether there is nothing more to sweep."""
+        if self.queue.next <= now:
+            for slot in self.queue.pop_expired(now, steps):
+                self.expire(slot)
+            self._refresh()
+        return self.queue.next > now
+
+    def clear(self) -> None:
+        """Drop everything, at once; nothing of it counts as evicted."""
+        for space in [self.default_space, *self.spaces.values()]:
+            for slot in space.data.values():
+                self._trash.append(slot.value)
+                del slot.value
+            space.data.clear()
+        self._start()
+
+    def after_fork(self) -> None:
+        """In a forked child: a new lock; and nothing is held if a thread of the parent was at work here."""
+        if self.lock.locked():
+            self.clear()
+        self.lock = threading.Lock()
+
+    def _make_room(self, entries: int, weight: int, now: float, pinned: Slot | None = None) -> None:
+        """Evict until ``entries`` more and ``weight`` more bytes fit, but never ``pinned``."""
+        set_aside = False
+        while self._exceeded(entries, weight):
+            if not self.sweep(now):
+                continue  # what has expired goes before anything that lives
+            if not self._exceeded(entries, weight):
+                break
+            victim = self.ranking.pop_victim()
+            if victim is pinned:
+                set_aside = True
+            else:
+                self._drop(victim)
+                self.evictions += 1
+        if set_aside and pinned is not None:
+            # Only under "random", or when it was the least often used of all ("lfu"); then its count starts
+            # again. Policies cannot name the second victim, or restore a count in less than count steps.
+            self.ranking.put(pinned)
+
+    def _exceeded(self, entries: int, weight: int) -> bool:
+        return (self.max_entries is not None and self.entries + entries > self.max_entries) or (
+            self.max_bytes is not None and self.bytes + weight > self.max_bytes
+        )
+
+    def _drop(self, slot: Slot) -> None:
+        del slot.space.data[slot.key]
+        self.queue.forget(slot)
+        self._discount(slot)
+        self.entries -= 1
+        self._trash.append(slot.value)
+        del slot.value
+
+    def _discount(self, slot: Slot) -> None:
+        if slot.weight == UNKNOWN:
+            self.unweighed -= 1
+        else:
+            self.bytes -= slot.weight
+        if slot.fresh_until is not None:
+            self._soft -= 1
+
+    def _refresh(self) -> None:
+        # The queue knows hard expiries only. Where soft ones are about, a batch looks at each deadline.
+        self.earliest = -inf if self._soft else self.queue.next
