@@ -1,0 +1,282 @@
+"""URLs and engines of the SQL tier: which drivers it speaks, and how their connections are made.
+
+Nothing here connects: engines are lazy. Every wait that a driver lets us bound is bounded by the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+from tiercache.errors import ConfigError, MissingPackage, TierUnavailable
+
+__all__ = [
+    "LoopEngines",
+    "async_engine",
+    "blocking_engine",
+    "can_await",
+    "check_driver",
+    "masked",
+    "parse_url",
+    "secrets",
+]
+
+#: Driver for blocking calls, driver for asyncio, the extra that installs both, and the names that a URL may
+#: give them. SQLite has no native asyncio: its library blocks, and aiosqlite is a thread around it, which is
+#: what the chain does by itself with one hop a call instead of one a statement.
+_DRIVERS: dict[str, tuple[str, str | None, str, frozenset[str]]] = {
+    "sqlite": ("pysqlite", None, "sql", frozenset({"", "pysqlite", "aiosqlite"})),
+    "postgresql": ("psycopg", "psycopg", "postgres", frozenset({"", "psycopg", "psycopg_async"})),
+    "mysql": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
+    "mariadb": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
+}
+_ALLOWED = ", ".join(
+    f"{dialect}+{driver}://" if driver else f"{dialect}://"
+    for dialect, (_, _, _, drivers) in _DRIVERS.items()
+    for driver in sorted(drivers)
+)
+
+
+def parse_url(url: str | URL) -> URL:
+    """``url`` with the driver for blocking calls, and ``~`` in the path of a SQLite file expanded.
+
+    Raises `ConfigError` for what is no URL or names a database or driver that the tier does not speak.
+    """
+    if not isinstance(url, str | URL):
+        raise ConfigError(f"url: a {type(url).__name__} is no URL; give a str, a sqlalchemy.URL or an Engine")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # The text stays out of the message, and the cause out of the trace: it may hold a password.
+        raise ConfigError(f"url: the text is no database URL; it begins with one of {_ALLOWED}") from None
+    dialect, _, driver = parsed.drivername.partition("+")
+    dialect = "postgresql" if dialect == "postgres" else dialect  # the spelling of some hosting services
+    if dialect not in _DRIVERS or driver not in _DRIVERS[dialect][3]:
+        raise ConfigError(f"url: {parsed.drivername!r} is not supported; it may begin with {_ALLOWED}")
+    parsed = parsed.set(drivername=f"{dialect}+{_DRIVERS[dialect][0]}")
+    if dialect == "sqlite" and parsed.database and not _in_memory(parsed):
+        parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
+    return parsed
+
+
+def masked(url: URL) -> str:
+    """``url`` without its passwords, those among its query parameters included."""
+    return url.set(
+        query={name: "***" if _secret(name) else value for name, value in url.query.items()}
+    ).render_as_string(hide_password=True)
+
+
+def secrets(url: URL) -> list[str]:
+    """The passwords in ``url``, to be blotted out of what others say."""
+    found = [url.password, *(value for name, value in url.query.items() if _secret(name))]
+    return [str(secret) for secret in found if secret]
+
+
+def _secret(parameter: str) -> bool:
+    return "pass" in parameter.lower()
+
+
+def check_driver(engine: Engine) -> None:
+    """Raises `ConfigError` for an engine whose driver the tier does not speak."""
+    dialect, driver = engine.dialect.name, engine.dialect.driver
+    if dialect not in _DRIVERS or driver != _DRIVERS[dialect][0]:
+        known = ", ".join(f"{name}+{drivers[0]}" for name, drivers in _DRIVERS.items())
+        raise ConfigError(f"url: an engine for {dialect}+{driver} is not supported; it may be for {known}")
+
+
+def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
+    """An engine for blocking calls. Raises `MissingPackage` without its driver, and `ConfigError` when the
+    folder or file of a SQLite database cannot be made."""
+    dialect = url.get_backend_name()
+    driver, _, extra, _ = _DRIVERS[dialect]
+    options: dict[str, Any] = {"pool_timeout": deadline, "pool_use_lifo": True}
+    if dialect == "sqlite":
+        options["connect_args"] = {"timeout": deadline, "check_same_thread": False}
+        options["poolclass"] = QueuePool
+        if _in_memory(url):
+            # The database is its one connection: threads take turns with it, and none other is made.
+            options |= {"pool_size": 1, "max_overflow": 0}
+    else:
+        options["connect_args"] = _limits(url, deadline, blocking=True)
+    try:
+        # Each statement commits by itself unless a transaction is begun; so nothing is left to roll back
+        # when a connection goes back to the pool, which would cost a round trip.
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options)
+    except ImportError as error:
+        raise MissingPackage(driver, extra, "SQLTier") from error
+    if dialect == "sqlite":
+        _prepare_sqlite(engine, create=create)
+    return engine
+
+
+def can_await(dialect: str) -> bool:
+    """Whether ``dialect`` has a native asyncio driver, and it is installed."""
+    driver = _DRIVERS[dialect][1]
+    if driver is None:
+        return False
+    try:
+        import_module("greenlet")
+        import_module(driver)
+    except ImportError:
+        return False
+    return True
+
+
+def async_engine(url: URL, *, deadline: float) -> AsyncEngine:
+    """An engine for the tasks of one event loop; ``url`` as from `parse_url`."""
+    dialect = url.get_backend_name()
+    return create_async_engine(
+        url.set(drivername=f"{dialect}+{_DRIVERS[dialect][1]}"),
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,
+        pool_timeout=deadline,
+        pool_use_lifo=True,
+        connect_args=_limits(url, deadline, blocking=False),
+    )
+
+
+def _limits(url: URL, deadline: float, *, blocking: bool) -> dict[str, Any]:
+    seconds, milliseconds = ceil(deadline), ceil(deadline * 1000)
+    if url.get_backend_name() == "postgresql":
+        given = url.query.get("options", "")
+        options = f"{given if isinstance(given, str) else ' '.join(given)} "
+        options += f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+        return {"connect_timeout": seconds, "options": options.strip()}
+    limits: dict[str, Any] = {
+        "connect_timeout": seconds,
+        "init_command": f"SET SESSION innodb_lock_wait_timeout = {seconds}",
+    }
+    if blocking:
+        limits |= {"read_timeout": deadline, "write_timeout": deadline}
+    return limits
+
+
+# -- SQLite ----------------------------------------------------------------------------------------
+
+
+def _in_memory(url: URL) -> bool:
+    database = url.database or ":memory:"
+    return ":memory:" in database or "mode=memory" in database or url.query.get("mode") == "memory"
+
+
+def _prepare_sqlite(engine: Engine, *, create: bool) -> None:
+    database = engine.url.database or ""
+    path = None if _in_memory(engine.url) or database.startswith("file:") else Path(database)
+
+    def find(*_: Any) -> None:
+        if path is not None and create:
+            _make_private(path)
+        elif path is not None and not path.exists():  # or SQLite would make an empty one
+            raise TierUnavailable("there is no database file at the URL's path, and create=False")
+
+    def set_up(connection: sqlite3.Connection, _record: Any) -> None:
+        cursor = connection.cursor()
+        if create:
+            cursor.execute("PRAGMA page_size = 8192")  # values of some kilobytes; for new files alone
+            with suppress(sqlite3.OperationalError):  # somebody else is at it; the file remembers the mode
+                cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA mmap_size = 268435456")
+        cursor.close()
+
+    event.listen(engine, "do_connect", find)
+    event.listen(engine, "connect", set_up)
+    if path is not None and create:
+        try:
+            _make_private(path)
+        except OSError as error:
+            raise ConfigError(f"url: the SQLite file cannot be made: {error}") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file and the folders above it, for their owner alone; what exists stays as it is."""
+    for folder in reversed(path.parents):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+
+
+# -- asyncio ---------------------------------------------------------------------------------------
+
+_Loops = dict[asyncio.AbstractEventLoop, tuple[AsyncEngine, "weakref.WeakSet[Any]"]]
+
+
+class LoopEngines:
+    """One asyncio engine for each event loop, since their connections are bound to a loop. Thread-safe.
+
+    A loop may end without a word (`asyncio.run`), when nothing can be awaited on it any more. So the drivers'
+    connections are noted, and cut off without awaiting when the loop is found closed.
+    """
+
+    def __init__(self, make: Callable[[], AsyncEngine]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        # A plain dict: the engines refer to their loop, so weak keys would never be let go.
+        self._engines: _Loops = {}
+        self._inherited: list[Any] = []
+        weakref.finalize(self, _cut_all, self._engines)
+
+    def get(self) -> AsyncEngine:
+        """The engine of the running loop."""
+        loop = asyncio.get_running_loop()
+        found = self._engines.get(loop)
+        if found is None:
+            engine = self._make()
+            connections: weakref.WeakSet[Any] = weakref.WeakSet()
+            event.listen(
+                engine.sync_engine,
+                "connect",
+                lambda connection, _record: connections.add(connection.driver_connection),
+            )
+            with self._lock:
+                _cut_all({old: self._engines.pop(old) for old in list(self._engines) if old.is_closed()})
+                found = self._engines.setdefault(loop, (engine, connections))
+        return found[0]
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections in good order, and cut off the others'."""
+        with self._lock:
+            mine = self._engines.pop(asyncio.get_running_loop(), None)
+        self.close()
+        if mine is not None:
+            await mine[0].dispose()
+
+    def close(self) -> None:
+        """Cut off all connections, from any thread."""
+        with self._lock:
+            engines = dict(self._engines)
+            self._engines.clear()
+        _cut_all(engines)
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections, but keep them alive: closing them would end the parent's."""
+        self._lock = threading.Lock()
+        self._inherited.append(dict(self._engines))
+        self._engines.clear()
+
+
+def _cut_all(engines: _Loops) -> None:
+    for loop, (_engine, connections) in list(engines.items()):
+        for connection in list(connections):
+            with suppress(Exception):  # nobody is left to hear of it
+                if hasattr(connection, "pgconn"):
+                    connection.pgconn.finish()
+                elif loop.is_running():
+                    loop.call_soon_threadsafe(connection.close)
+                else:
+                    connection.close()
+    engines.clear()

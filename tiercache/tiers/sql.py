@@ -1,0 +1,124 @@
+"""`SQLTier`: entries in one table of SQLite, PostgreSQL, MySQL or MariaDB."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+try:
+    from sqlalchemy.engine import URL, Engine
+except ImportError as error:
+    from tiercache.errors import MissingPackage
+
+    raise MissingPackage("sqlalchemy", "sql", "SQLTier") from error
+
+from tiercache.errors import ConfigError
+from tiercache.protocols import SYSTEM_CLOCK, Clock
+from tiercache.tiers._sql_dialects import DIALECTS
+from tiercache.tiers._sql_engines import (
+    LoopEngines,
+    async_engine,
+    blocking_engine,
+    can_await,
+    check_driver,
+    parse_url,
+)
+from tiercache.tiers._sql_plans import Plans
+from tiercache.tiers._sql_store import AsyncSQLStore, SQLStore
+from tiercache.tiers.encoded import EncodedTier
+from tiercache.units import Duration, Size, duration, optional_duration, optional_size
+
+__all__ = ["SQLTier"]
+
+#: Room for "_meta" and the names of indexes within PostgreSQL's 63 bytes.
+_TABLE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,49}\.)?[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
+
+
+class SQLTier(EncodedTier):
+    """A tier in a database that several machines may share. Thread-safe, and safe after a fork.
+
+    ``url``
+        ``sqlite:///path`` (``~`` is expanded; folders and file are made for their owner alone),
+        ``sqlite://`` (in memory, one connection that threads take turns with),
+        ``postgresql://…``, ``mysql://…`` or ``mariadb://…``, as text or `sqlalchemy.URL`. A
+        `sqlalchemy.Engine` is used as it is, with its own pool and time-outs, and is not closed by `close`;
+        async callers then share it through a worker thread. Servers are spoken to natively by async callers
+        otherwise, through engines of their own, one for each event loop.
+    ``table``
+        letters, digits and underscores, on a server after a schema and a dot where wanted.
+    ``create``
+        whether the table is made at its first use. With ``False`` a missing one is `TierUnavailable`.
+    ``max_bytes``, ``max_entries``
+        bounds of the whole table (keys and values; all namespaces), kept by dropping what was stored longest
+        ago. Several writing processes may exceed them by what they write in a minute.
+    ``ttl``
+        the longest that an entry is held here; ``None``: as long as it lives.
+    ``deadline``
+        for a whole call. It bounds every wait that the driver lets us bound: connecting, the pool, the
+        server's statements and locks.
+    ``name``
+        in statistics and errors.
+
+    Reads and writes raise `TierTimeout` or `TierUnavailable`, and `CacheClosed` after `close`; a chain turns
+    the first two into misses. Batches are stored in statements of at most 1,000 rows, and are not atomic.
+
+    Raises `ConfigError` for a wrong argument and `MissingPackage` without the driver. A server that cannot
+    be reached is no error here: nothing is connected before the first call.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | Engine,
+        *,
+        table: str = "tiercache",
+        create: bool = True,
+        max_bytes: Size | None = None,
+        max_entries: int | None = None,
+        ttl: Duration | None = None,
+        deadline: Duration = 2.0,
+        name: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        seconds = duration(deadline, name="deadline")
+        ttl_seconds = optional_duration(ttl, name="ttl")
+        bound = optional_size(max_bytes, name="max_bytes")
+        entries = _entries(max_entries)
+        _check_table(table)
+        name = name or "sql"
+
+        owned = not isinstance(url, Engine)
+        if isinstance(url, Engine):
+            check_driver(url)
+            dialect, address, engine = url.dialect.name, url.url, url
+        else:
+            address = parse_url(url)
+            dialect = address.get_backend_name()
+        if dialect == "sqlite" and "." in table:
+            raise ConfigError(f"table: {table!r} names a schema, which SQLite does not have")
+        if not isinstance(url, Engine):
+            engine = blocking_engine(address, deadline=seconds, create=create)
+
+        plans = Plans(DIALECTS[dialect](table), clock, create=create, max_bytes=bound, max_entries=entries)
+        store: SQLStore
+        if owned and can_await(dialect):
+            loops = LoopEngines(lambda: async_engine(address, deadline=seconds))
+            store = AsyncSQLStore(engine, loops, plans, name=name, deadline=seconds)
+        else:
+            store = SQLStore(engine, plans, name=name, deadline=seconds, owned=owned)
+        super().__init__(store, name=name, ttl=ttl_seconds, clock=clock)
+
+
+def _check_table(table: Any) -> None:
+    if not isinstance(table, str) or not _TABLE.fullmatch(table):
+        raise ConfigError(
+            f"table: {table!r} is not allowed; use letters, digits and underscores (at most 50, "
+            "no digit first), after a schema and a dot where wanted"
+        )
+
+
+def _entries(value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
+        raise ConfigError(
+            f"max_entries: {value!r} is not allowed; it must be a whole number above zero, or None"
+        )
+    return value
