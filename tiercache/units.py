@@ -68,7 +68,10 @@ def size(value: Size, *, name: str) -> int:
     Raises `ConfigError` for anything else; ``name`` is what it calls it.
     """
     if isinstance(value, str):
-        number = int(_parse(value, _SPELLINGS, name, 'such as "64KiB", "256MiB" or "10GB"'))
+        quantity = _parse(value, _SPELLINGS, name, 'such as "64KiB", "256MiB" or "10GB"')
+        if math.isinf(quantity):
+            raise ConfigError(f"{name}: a number of {len(value)} digits is not allowed; it must be finite")
+        number = int(quantity)
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
     else:

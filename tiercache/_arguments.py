@@ -1,0 +1,57 @@
+"""Checks what users pass in, and says what was wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tiercache.protocols import Codec
+
+__all__ = ["as_keys", "check_codec", "check_items", "check_key", "check_keys"]
+
+T = TypeVar("T")
+
+
+def check_key(key: object) -> None:
+    """Raise `TypeError` for a key that is no str."""
+    if not isinstance(key, str):
+        raise TypeError(f"a key must be a str, not {type(key).__name__}: {key!r:.60}")
+
+
+def as_keys(keys: Sequence[str]) -> Sequence[str]:
+    """``keys`` as a list or tuple, so that it can be gone through twice."""
+    if isinstance(keys, list | tuple):
+        return keys
+    if isinstance(keys, str | bytes):
+        raise TypeError(f"keys must be a sequence of str, not one {type(keys).__name__}")
+    return list(keys)
+
+
+def check_keys(keys: Sequence[object]) -> list[str]:
+    """``keys`` without duplicates, in first-seen order. Raises `TypeError` for one that is no str."""
+    for key in keys:
+        if not isinstance(key, str):
+            check_key(key)
+    return list(dict.fromkeys(keys))  # type: ignore[arg-type]  # all of them were checked
+
+
+def check_items(items: Mapping[str, T] | Iterable[tuple[str, T]]) -> dict[str, T]:
+    """``items`` as a dict. Raises `TypeError` for what is no pair, a key that is no str, or ``None``."""
+    try:
+        values: dict[Any, T] = dict(items)
+    except (TypeError, ValueError) as error:
+        raise TypeError("items must be a mapping or an iterable of (key, value) pairs") from error
+    for key, value in values.items():
+        check_key(key)
+        if value is None:
+            raise TypeError(f"None is not a value (it means a miss); key {key!r:.60}")
+    return values
+
+
+def check_codec(codec: object) -> None:
+    """Raise `TypeError` for what is neither a codec nor ``None``."""
+    if isinstance(codec, type) or not (codec is None or isinstance(codec, Codec)):
+        raise TypeError(
+            f"codec: {codec!r:.60} is no codec; it must be an object with name, encode and decode, "
+            f"for instance JSONCodec() from tiercache.codecs"
+        )

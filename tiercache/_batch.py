@@ -1,0 +1,98 @@
+"""Entries on their way between tiers, in the two forms that tiers want: objects and encoded bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tiercache.entry import Entry
+from tiercache.errors import CodecError
+from tiercache.protocols import Codec
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """Entries under user keys. Each form is made once, when a tier first wants it.
+
+    Without a codec the values are bytes, and both forms are the same dict.
+    """
+
+    __slots__ = ("_payloads", "codec", "objects")
+
+    def __init__(
+        self,
+        objects: dict[str, Entry[Any]],
+        codec: Codec[Any] | None,
+        payloads: dict[str, Entry[bytes]] | None = None,
+    ) -> None:
+        self.objects = objects
+        self.codec = codec
+        self._payloads = objects if codec is None else payloads
+
+    @property
+    def payloads(self) -> dict[str, Entry[bytes]]:
+        """The entries with encoded values. Raises `CodecError` for a value that its codec refuses."""
+        if self._payloads is None:
+            codec = self.codec
+            assert codec is not None  # noqa: S101 - without a codec there is nothing to make
+            self._payloads = {key: encoded(entry, codec) for key, entry in self.objects.items()}
+        return self._payloads
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def only(self, keys: Iterable[str]) -> Batch:
+        """The entries of ``keys``, all of which must be there."""
+        keys = list(keys)
+        if len(keys) == len(self.objects):
+            return self
+        objects = {key: self.objects[key] for key in keys}
+        payloads = None if self._payloads is None else {key: self._payloads[key] for key in keys}
+        return Batch(objects, self.codec, payloads)
+
+    def merged(self, other: Batch) -> Batch:
+        """The entries of both, which have no key in common."""
+        payloads = None
+        if self._payloads is not None and other._payloads is not None:
+            payloads = self._payloads | other._payloads
+        return Batch(self.objects | other.objects, self.codec, payloads)
+
+    def size(self) -> int:
+        """The bytes of all values, as far as they are known."""
+        return sum(entry.size or 0 for entry in self.objects.values())
+
+
+def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:
+    """``entry`` with its value encoded. Raises `CodecError`, whatever the codec itself raised."""
+    try:
+        payload = codec.encode(entry.value)
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(f"codec {codec.name!r} cannot encode a {type(entry.value).__name__}") from error
+    return Entry(payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload))
+
+
+def decoded(
+    payloads: Mapping[str, Entry[bytes]], codec: Codec[Any]
+) -> tuple[dict[str, Entry[Any]], list[str], int]:
+    """The entries that ``codec`` wrote, decoded; the keys of those it cannot read; and how many another
+    codec wrote, which are not ours to judge."""
+    objects: dict[str, Entry[Any]] = {}
+    corrupt: list[str] = []
+    foreign = 0
+    name, decode = codec.name, codec.decode
+    for key, entry in payloads.items():
+        if entry.codec != name:
+            foreign += 1
+            continue
+        try:
+            value = decode(entry.value)
+        except Exception:  # noqa: BLE001 - whatever a codec raises over bytes means the same: they are bad
+            corrupt.append(key)
+            continue
+        objects[key] = Entry(
+            value, entry.expires_at, entry.created_at, entry.fresh_until, name, len(entry.value)
+        )
+    return objects, corrupt, foreign

@@ -1,0 +1,274 @@
+"""One implementation for sync and async: the core is written once, as coroutines, and run two ways.
+
+A `Runtime` is the way. The core never calls a tier, waits for a future or runs a loader by itself; it
+asks its runtime to:
+
+* `BLOCKING` answers without ever suspending, so a blocking call runs a whole coroutine with a single
+  ``send(None)`` (`drive`). Async-only tiers run on one loop thread for the whole process.
+* `NATIVE` awaits: native async tiers directly, memory directly too (it never waits), and tiers that
+  only block on a small pool of worker threads.
+
+A `Port` is one tier as seen from one runtime: its verbs, as awaitable functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from tiercache.errors import LoadError
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import CAPABILITIES
+
+__all__ = ["BLOCKING", "NATIVE", "Port", "Runtime", "drive", "new_future", "running_loop"]
+
+T = TypeVar("T")
+Verb = Callable[..., Awaitable[Any]]
+
+#: A cancelled caller of these must not be told so before they are over: what they do is ordered
+#: against other writes of the same keys, and a worker thread cannot be interrupted.
+_WRITES = frozenset({"mset", "mdelete", "clear", "purge", "close"})
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, and give back its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # StopIteration carries its value untyped
+    coroutine.close()
+    raise RuntimeError("a blocking call was suspended; a tier's blocking method returned an awaitable")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this very thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def new_future() -> Future[Any]:
+    """A future that no waiter can cancel: cancelling a wrapped *pending* one would cancel it for all."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+class _Workers:
+    """Threads for what would block an event loop, and one loop for what only an event loop can run.
+
+    All are made when first needed. Tier calls have a pool to themselves: they never wait for a flight,
+    so they always end, whatever fills the other threads of the program. (In a pool shared with
+    callers, ``asyncio``'s default one for instance, callers waiting for a flight could take every
+    thread that the flight's leader needs.)
+    """
+
+    POOL_SIZE: Final = 8
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def pool(self) -> ThreadPoolExecutor:
+        """The pool for tier calls."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.POOL_SIZE, thread_name_prefix="tiercache-tier")
+            return self._pool
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that drives async-only tiers for blocking callers."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="tiercache-loop", daemon=True).start()
+            return self._loop
+
+
+_workers = _Workers()
+
+
+def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
+    async def call() -> Any:
+        return await verb(*args, **options)
+
+    future = asyncio.run_coroutine_threadsafe(call(), _workers.loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def _on_worker_thread(settle: bool, function: Callable[[], T]) -> T:
+    """Call ``function`` in the pool. If the caller is cancelled and ``settle`` is set, wait for its end."""
+    running = asyncio.get_running_loop().run_in_executor(_workers.pool(), function)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if settle:
+            while not running.done():
+                try:
+                    await asyncio.wait([running])
+                except asyncio.CancelledError:
+                    continue
+        elif not running.cancel():
+            running.add_done_callback(_retrieve)
+        raise
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()  # nobody waits for it any more; asyncio would report it as never retrieved
+
+
+def _on_new_thread(function: Callable[[], T]) -> Future[T]:
+    """Call ``function`` in a thread of its own. For loaders: however many of them wait for each other,
+    there is always a thread for the next."""
+    future: Future[T] = new_future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="tiercache-loader", daemon=True).start()
+    return future
+
+
+# -- ports -----------------------------------------------------------------------------------------
+
+
+class Port:
+    """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
+
+    __slots__ = ("clear", "close", "mdelete", "mget", "mset", "purge", "scan")
+
+    mget: Verb
+    mset: Verb
+    mdelete: Verb
+    close: Verb
+    scan: Verb | None
+    clear: Verb | None
+    purge: Verb | None
+
+    def __init__(self, tier: object, adapt: Callable[[object, str], Verb | None]) -> None:
+        for verb in ("mget", "mset", "mdelete", "close", *CAPABILITIES):
+            setattr(self, verb, adapt(tier, verb))
+
+
+def _blocking_verb(tier: object, verb: str) -> Verb | None:
+    method = getattr(tier, verb, None)
+    if method is None:
+        native = getattr(tier, f"a{verb}", None)
+        if native is None:
+            return None
+        method = partial(_on_loop_thread, native)
+
+    async def call(*args: Any, **options: Any) -> Any:
+        return method(*args, **options)
+
+    return call
+
+
+def _native_verb(tier: object, verb: str) -> Verb | None:
+    native: Verb | None = getattr(tier, f"a{verb}", None)
+    method = getattr(tier, verb, None)
+    if native is not None or method is None:
+        return native
+    if getattr(tier, "nonblocking", False):
+        return _blocking_verb(tier, verb)
+    settle = verb in _WRITES
+
+    def call(*args: Any, **options: Any) -> Awaitable[Any]:
+        return _on_worker_thread(settle, partial(method, *args, **options))
+
+    return call
+
+
+# -- runtimes --------------------------------------------------------------------------------------
+
+
+class Runtime(Protocol):
+    """How the core reaches the world outside it."""
+
+    blocking: bool
+
+    def port(self, tier: object) -> Port:
+        """``tier`` as this runtime sees it."""
+        ...
+
+    async def wait(self, future: Future[T]) -> T:
+        """The future's result, when it is there."""
+        ...
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The result of a user's function: a loader."""
+        ...
+
+
+class _Blocking:
+    blocking = True
+
+    def port(self, tier: object) -> Port:
+        return Port(tier, _blocking_verb)
+
+    async def wait(self, future: Future[T]) -> T:
+        return future.result()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        result = _checked(function, *args)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError(
+                "an async loader was given to a blocking call; await the async twin (aget_or_load, ...)"
+            )
+        return result
+
+
+class _Native:
+    blocking = False
+
+    def port(self, tier: object) -> Port:
+        return Port(tier, _native_verb)
+
+    async def wait(self, future: Future[T]) -> T:
+        return await asyncio.wrap_future(future)
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if inspect.iscoroutinefunction(function):
+            result = _checked(function, *args)
+        else:
+            # A plain loader may block: it gets a thread, with the caller's context.
+            run = partial(contextvars.copy_context().run, _checked, function, *args)
+            result = await asyncio.wrap_future(_on_new_thread(run))
+        return await result if inspect.isawaitable(result) else result
+
+
+def _checked(function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return function(*args)
+    except StopIteration as stop:
+        # It would end the coroutine that runs it, and reach the caller as a RuntimeError about that.
+        raise LoadError("the loader raised StopIteration; a next() in it found nothing") from stop
+
+
+BLOCKING: Final[Runtime] = _Blocking()
+NATIVE: Final[Runtime] = _Native()

@@ -1,0 +1,443 @@
+"""The core: what every public method of a cache does, written once as coroutines.
+
+A `Core` is one view's: a namespace and a codec over a stack. It reaches tiers, futures and loaders
+only through the `Runtime` it is given, so that the same lines serve blocking and async callers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from tiercache._batch import Batch, encoded
+from tiercache._bridge import BLOCKING, Runtime, drive
+from tiercache._epochs import Operation
+from tiercache._flights import Flight
+from tiercache._member import Member
+from tiercache._stack import Stack
+from tiercache.entry import Entry
+from tiercache.errors import CodecError, LoadError, TierError, TierUnavailable, WriteError
+from tiercache.protocols import Codec, Purge
+
+__all__ = ["Core", "WriteOutcome"]
+
+log = logging.getLogger("tiercache")
+
+#: Calls a loader for some keys and gives back the values there are.
+LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+
+#: Names of the tiers that took a write, and of those that did not.
+WriteOutcome = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class Core:
+    """One view of a stack. Thread-safe."""
+
+    def __init__(self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None) -> None:
+        self.stack = stack
+        self.path = path
+        self.codec = codec
+        self.members = stack.members(path, codec)
+        self.copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
+        self._space = stack.space(path)
+        self._any_bytes = any(member.stores_bytes for member in self.members)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def lookup(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
+        """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
+        missing, and hits are promoted. The caller counts the chain's hits and misses."""
+        epochs = self._space.epochs
+        found = await self.members[0].read(runtime, keys, counted=counted)
+        if len(found) == len(keys) or len(self.members) == 1:
+            return found
+        ticket = epochs.open_ticket()
+        try:
+            below: list[Batch] = []
+            for member in self.members[1:]:
+                seen = found.objects
+                missing = [key for key in keys if key not in seen]
+                if not missing:
+                    break
+                hits = await member.read(runtime, missing, counted=counted)
+                below.append(hits)
+                if hits.objects:
+                    found = found.merged(hits) if found.objects else hits
+            if any(hits.objects for hits in below):
+                await self._promote(runtime, below, ticket)
+        finally:
+            epochs.close_ticket(ticket)
+        return found
+
+    async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int) -> None:
+        """Copy hits into every tier above the one that had them. ``below[i]`` came from tier i + 1."""
+        behind: list[tuple[Member, Batch]] = []
+        rising: Batch | None = None
+        for depth in range(len(below) - 1, -1, -1):
+            hits = below[depth]
+            if hits.objects:
+                rising = hits if rising is None else rising.merged(hits)
+            if rising is None:
+                continue
+            member = self.members[depth]
+            if member.nonblocking:
+                await self._fill(runtime, member, rising, ticket)
+            else:
+                behind.append((member, rising))
+        if not behind:
+            return
+        if self.stack.promote_inline:
+            for member, batch in behind:
+                await self._fill(runtime, member, batch, ticket)
+            return
+        entries = sum(len(batch) for _, batch in behind)
+        epochs = self._space.epochs
+        job = partial(self._promote_behind, behind, epochs.share_ticket(ticket))
+        if not self.stack.promoter.submit(
+            job, entries=entries, size=sum(batch.size() for _, batch in behind)
+        ):
+            epochs.close_ticket(ticket)
+            with self.stack.counters.lock:
+                self.stack.counters.promotions_dropped += entries
+
+    def _promote_behind(self, behind: list[tuple[Member, Batch]], ticket: int) -> None:
+        try:
+            for member, batch in behind:
+                drive(self._fill(BLOCKING, member, batch, ticket))
+        finally:
+            self._space.epochs.close_ticket(ticket)
+
+    async def _fill(self, runtime: Runtime, member: Member, batch: Batch, ticket: int) -> None:
+        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
+        epochs = self._space.epochs
+        fill = epochs.begin_fill(ticket, batch.objects, runtime)
+        try:
+            self._suppressed(len(batch) - len(fill.keys))
+            if fill.keys:
+                try:
+                    await member.write(runtime, batch.only(fill.keys), promotion=True)
+                except CodecError as error:
+                    member.guard.failed(error, "promote into")
+                await self._undo_if_superseded(runtime, fill, [member])
+        finally:
+            epochs.end_fill(fill)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def batch(self, values: Mapping[str, Any], ttl: float | None) -> Batch:
+        """Entries for ``values``, encoded if a tier wants bytes. Raises `TypeError` and `CodecError`
+        before anything is touched."""
+        now = self.stack.clock.time()
+        expires_at = None if ttl is None else now + ttl
+        codec = self.codec
+        if codec is None:
+            entries: dict[str, Entry[Any]] = {}
+            for key, value in values.items():
+                _check_bytes(value)
+                entries[key] = Entry(value, expires_at, now, None, "bytes", len(value))
+            return Batch(entries, None)
+        name = codec.name
+        if not self._any_bytes:
+            return Batch({k: Entry(v, expires_at, now, None, name) for k, v in values.items()}, codec)
+        objects: dict[str, Entry[Any]] = {}
+        payloads: dict[str, Entry[bytes]] = {}
+        for key, value in values.items():
+            entry = encoded(Entry(value, expires_at, now), codec)
+            payloads[key] = entry
+            objects[key] = Entry(value, expires_at, now, None, name, entry.size)
+        return Batch(objects, codec, payloads)
+
+    async def write(self, runtime: Runtime, batch: Batch) -> WriteOutcome:
+        """Store ``batch`` in every tier, lowest first. Raises `WriteError` if none took any of it."""
+        if not batch.objects:
+            return tuple(guard.name for guard in self.stack.guards), ()
+        epochs = self._space.epochs
+        write = await epochs.begin_write(batch.objects.keys(), runtime)
+        try:
+            taken = await self._write_all(runtime, batch)
+            await self._undo_if_superseded(runtime, write, self.members)
+        finally:
+            epochs.end_write(write)
+            self._space.flights.detach(write.keys)
+        if not any(count for _, count in taken):
+            raise WriteError(
+                f"no tier accepted the write of {len(batch)} entries: "
+                + ", ".join(name for name, _ in taken)
+                + " failed or refused them (see the log and stats())"
+            )
+        accepted = tuple(name for name, count in taken if count == len(batch))
+        failed = tuple(name for name, count in taken if count < len(batch))
+        return accepted, failed
+
+    async def _write_all(self, runtime: Runtime, batch: Batch) -> list[tuple[str, int]]:
+        taken = [(member.guard.name, await member.write(runtime, batch)) for member in reversed(self.members)]
+        return taken[::-1]
+
+    async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteOutcome:
+        """Drop ``keys`` from every tier, lowest first. Raises `WriteError`, after every tier was asked,
+        if one of them did not confirm it."""
+        if not keys:
+            return tuple(guard.name for guard in self.stack.guards), ()
+        epochs = self._space.epochs
+        write = await epochs.begin_write(keys, runtime)
+        try:
+            failures = [
+                (member.guard.name, await member.delete(runtime, keys)) for member in reversed(self.members)
+            ]
+        finally:
+            epochs.end_write(write)
+            self._space.flights.detach(keys)
+        return self._confirmed(failures, f"the delete of {len(keys)} keys")
+
+    async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
+        """Drop this namespace (or a range of it) from every tier, lowest first. Raises `WriteError` like
+        `delete`."""
+        epochs, space = self._space.epochs, self._space
+        clear = await epochs.begin_clear(runtime)
+        failures: list[tuple[str, Exception | None]] = []
+        try:
+            for depth in range(len(self.members) - 1, -1, -1):
+                member = self.members[depth]
+                failure: Exception | None = None
+                try:
+                    if not await member.clear(runtime, prefix, skip):
+                        # Nobody can tell what is in there: leave it all behind, out of reach. The
+                        # number only has to differ from those of other lives of this namespace.
+                        generation = int(self.stack.clock.time() * 1e6)
+                        generation = max(generation, space.namespaces[depth].generation + 1)
+                        space.namespaces[depth] = space.namespaces[depth].next_generation(generation)
+                except Exception as error:  # noqa: BLE001 - the other tiers are still to be cleared
+                    member.guard.failed(error, "clear")
+                    failure = error
+                failures.append((member.guard.name, failure))
+        finally:
+            epochs.end_clear(clear)
+            space.flights.detach()
+        self._confirmed(failures, "the clear")
+
+    @staticmethod
+    def _confirmed(failures: list[tuple[str, Exception | None]], what: str) -> WriteOutcome:
+        failed = tuple(name for name, failure in reversed(failures) if failure is not None)
+        if failed:
+            first = next(failure for _, failure in failures if failure is not None)
+            raise WriteError(
+                f"{what} was not confirmed by {', '.join(failed)}, which may still serve the old values; "
+                f"repeat it when the tier is well"
+            ) from first
+        return tuple(name for name, _ in reversed(failures)), ()
+
+    async def _undo_if_superseded(
+        self, runtime: Runtime, operation: Operation, members: Sequence[Member]
+    ) -> None:
+        """A blocking write on this event loop's thread went ahead of ``operation``, which could not be
+        waited for: whatever both left behind is uncertain, so drop it."""
+        if operation.superseded:
+            for member in reversed(members):
+                await member.delete(runtime, operation.keys, counted=False)
+            self._suppressed(len(operation.keys))
+
+    # -- loading -----------------------------------------------------------------------------------
+
+    async def load(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        load_many: LoadMany,
+        *,
+        ttl: float | None,
+        batch_size: int | None,
+    ) -> dict[str, Any]:
+        """The values of ``keys`` (no duplicates), from the tiers or else from ``load_many``."""
+        space = self._space
+        epochs, flights = space.epochs, space.flights
+        size = batch_size or max(1, len(keys))
+        again = False
+        values: dict[str, Any] = {}
+        missing: Sequence[str] = keys
+        while missing:
+            ticket = epochs.open_ticket()
+            try:
+                found = (await self.lookup(runtime, missing, counted=not again)).objects
+                values.update((key, entry.value) for key, entry in found.items())
+                if not again:
+                    self.count(len(found), len(missing) - len(found))
+                missing = [key for key in missing if key not in found]
+                led, joined = flights.join_or_lead(missing, size, runtime)
+                # Between the look and the flight somebody else's flight may have ended: look again at
+                # what changed in between, or the loader would be paid twice.
+                changed = epochs.changed(ticket, missing)
+            finally:
+                epochs.close_ticket(ticket)
+            if joined:
+                with self.stack.counters.lock:
+                    self.stack.counters.coalesced += sum(map(len, joined.values()))
+            try:
+                for flight in led:
+                    values |= await self._fly(runtime, flight, load_many, ttl, changed)
+            finally:
+                for flight in led:
+                    flights.end(flight)  # those not reached because an earlier batch failed
+            missing = []
+            for flight, wanted in joined.items():
+                outcome = await flights.wait(flight, runtime)
+                if outcome is None:
+                    missing += wanted  # its leader gave up: lead it, or join who does
+                    continue
+                for key in wanted:
+                    if key in outcome:
+                        values[key] = outcome[key] if self.copy is None else self.copy(outcome[key])
+            again = True
+        return values
+
+    async def _fly(
+        self, runtime: Runtime, flight: Flight, load_many: LoadMany, ttl: float | None, changed: list[str]
+    ) -> dict[str, Any]:
+        """Lead ``flight``: load, store, and tell those who wait."""
+        space = self._space
+        ticket = space.epochs.open_ticket()
+        values: dict[str, Any] | None = None
+        try:
+            wanted = [key for key in changed if key in flight.keys] if changed else []
+            known: dict[str, Any] = {}
+            if wanted:
+                found = (await self.lookup(runtime, wanted, counted=False)).objects
+                known = {key: entry.value for key, entry in found.items()}
+            asked = [key for key in flight.keys if key not in known]
+            loaded = await self._call(runtime, flight, load_many, asked) if asked else {}
+            values = known | loaded
+            if loaded:
+                await self._store(runtime, loaded, ttl, ticket)
+        except Exception as error:
+            space.flights.end(flight, error=error)
+            raise
+        finally:
+            # Without values this hands over: the leader itself was cancelled or interrupted.
+            space.flights.end(flight, values)
+            space.epochs.close_ticket(ticket)
+        return values
+
+    async def _call(
+        self, runtime: Runtime, flight: Flight, load_many: LoadMany, asked: list[str]
+    ) -> dict[str, Any]:
+        start = perf_counter()
+        try:
+            with flight.aboard():
+                loaded = await load_many(runtime, asked)
+            if self.codec is None:
+                for value in loaded.values():
+                    _check_bytes(value)
+        finally:
+            failed = sys.exc_info()[0] is not None
+            counters = self.stack.counters
+            with counters.lock:
+                counters.loads += len(asked)
+                counters.load_seconds += perf_counter() - start
+                if failed:
+                    counters.load_errors += len(asked)
+        return loaded
+
+    async def _store(self, runtime: Runtime, values: dict[str, Any], ttl: float | None, ticket: int) -> None:
+        """Store what a loader made, but for keys written since ``ticket``. Never raises because a tier
+        or a codec failed: the values were paid for."""
+        epochs = self._space.epochs
+        fill = epochs.begin_fill(ticket, values, runtime)
+        try:
+            self._suppressed(len(values) - len(fill.keys))
+            batch = self._storable({key: values[key] for key in fill.keys}, ttl)
+            if batch.objects:
+                await self._write_all(runtime, batch)
+                await self._undo_if_superseded(runtime, fill, self.members)
+        finally:
+            epochs.end_fill(fill, stored=True)
+
+    def _storable(self, values: dict[str, Any], ttl: float | None) -> Batch:
+        try:
+            return self.batch(values, ttl)
+        except CodecError as error:
+            log.warning("a loaded value cannot be stored: %s", error)
+            if len(values) == 1:
+                return Batch({}, self.codec)
+        batch = Batch({}, self.codec, {})
+        for key, value in values.items():
+            batch = batch.merged(self._storable({key: value}, ttl))
+        return batch
+
+    # -- listing, purging, counting ----------------------------------------------------------------
+
+    async def page(
+        self, runtime: Runtime, prefix: str, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """One page of live keys from the lowest tier that can scan, and the next page's cursor or
+        ``None``. Raises a `TierError`."""
+        for member in reversed(self.members):
+            if member.can_scan(runtime):
+                name = member.guard.name
+                try:
+                    return await member.page(runtime, prefix, skip, cursor, limit)
+                except TierError:
+                    raise
+                except Exception as error:
+                    raise TierUnavailable(f"{name} cannot list its keys", tier=name) from error
+        raise TierUnavailable("no tier of this chain can list its keys")
+
+    async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
+        """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold."""
+        return max([await member.purge(runtime, what, prefix, skip) for member in self.members])
+
+    def count(self, hits: int, misses: int) -> None:
+        """Count keys looked up in the chain."""
+        counters = self.stack.counters
+        with counters.lock:
+            counters.hits += hits
+            counters.misses += misses
+
+    def _suppressed(self, count: int) -> None:
+        if count:
+            with self.stack.counters.lock:
+                self.stack.counters.suppressed_writes += count
+
+
+def _check_bytes(value: Any) -> None:
+    if not isinstance(value, bytes):
+        raise TypeError(
+            f"a {type(value).__name__} was given to a cache of bytes; give the cache (or a view) a codec"
+        )
+
+
+def single(loader: Callable[[str], Any]) -> LoadMany:
+    """A loader of one key, as a loader of many that is only ever asked for one."""
+
+    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        value = await runtime.call(loader, keys[0])
+        return {} if value is None else {keys[0]: value}
+
+    return load
+
+
+def many(loader: Callable[[list[str]], Any]) -> LoadMany:
+    """A loader of many keys, its answer checked."""
+
+    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        answer = await runtime.call(loader, list(keys))
+        if isinstance(answer, Mapping):
+            pairs = [(key, answer.get(key)) for key in keys]
+        else:
+            try:
+                given = None if isinstance(answer, str | bytes) else list(answer)
+            except TypeError:
+                given = None
+            if given is None:
+                raise LoadError(
+                    f"the loader returned {type(answer).__name__}; it must return a sequence of values in "
+                    f"the order of its keys, or a mapping"
+                )
+            if len(given) != len(keys):
+                raise LoadError(f"the loader was asked for {len(keys)} keys and returned {len(given)} values")
+            pairs = list(zip(keys, given, strict=True))
+        return {key: value for key, value in pairs if value is not None}
+
+    return load

@@ -1,0 +1,167 @@
+"""Single-flight: for one key, one load runs at a time, however many threads and tasks ask for it.
+
+A `Flight` is one running call of a loader, for one key or for a batch. Whoever finds no flight for a
+key leads one; the others wait for its outcome. A leader that is cancelled hands over: its flight ends
+with ``None``, and those who waited try again, so that one of them leads.
+
+Waiting can deadlock in three ways, and `Flights.join_or_lead` refuses each:
+
+* a loader asks for a key that it is loading, itself or through other loaders: `LoadError`;
+* loaders in several threads ask for each other's keys: `LoadError` to the one that closes the ring;
+* a blocking call on an event loop's thread asks for what that loop is loading: it loads by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from tiercache._bridge import Runtime, new_future, running_loop
+from tiercache.errors import LoadError
+from tiercache.forks import reset_after_fork
+
+__all__ = ["Flight", "Flights"]
+
+#: The flights that the current thread or task is loading for, outermost first.
+_aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
+
+
+class Flight:
+    """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
+    loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
+
+    __slots__ = ("keys", "loop", "outcome", "waits_for")
+
+    def __init__(self, keys: Sequence[str], runtime: Runtime) -> None:
+        self.keys = keys
+        self.loop = None if runtime.blocking else running_loop()
+        self.outcome: Future[dict[str, Any] | None] = new_future()
+        self.waits_for: Flight | None = None
+
+    @contextmanager
+    def aboard(self) -> Iterator[None]:
+        """Marks the code inside as part of this flight's loader."""
+        token = _aboard.set((*_aboard.get(), self))
+        try:
+            yield
+        finally:
+            _aboard.reset(token)
+
+
+class _Rings:
+    """The lock for who waits for whom, across all namespaces."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+
+
+_rings = _Rings()
+
+
+class Flights:
+    """The flights of one namespace. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[str, Flight] = {}
+
+    def __len__(self) -> int:
+        """How many keys are being loaded."""
+        return len(self._flights)
+
+    def join_or_lead(
+        self, keys: Sequence[str], batch_size: int, runtime: Runtime
+    ) -> tuple[list[Flight], dict[Flight, list[str]]]:
+        """New flights for those of ``keys`` that nobody loads, at most ``batch_size`` keys in each, in
+        order; and the flights of others to wait for, each with the keys that are wanted of it.
+
+        Every new flight must be ended. Raises `LoadError` where waiting would never end.
+        """
+        here = running_loop() if runtime.blocking else None
+        mine: list[str] = []
+        theirs: dict[Flight, list[str]] = {}
+        alone: list[str] = []
+        with self._lock:
+            for key in keys:
+                flight = self._flights.get(key)
+                if flight is None:
+                    mine.append(key)
+                    continue
+                self._refuse_rings(flight)
+                if here is not None and flight.loop is here:
+                    alone.append(key)
+                else:
+                    theirs.setdefault(flight, []).append(key)
+            led = [Flight(batch, runtime) for batch in _batches(mine, batch_size)]
+            for flight in led:
+                self._flights.update(dict.fromkeys(flight.keys, flight))
+        led += [Flight(batch, runtime) for batch in _batches(alone, batch_size)]
+        return led, theirs
+
+    async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
+        """The outcome of somebody else's flight. Raises what its loader raised."""
+        aboard = _aboard.get()
+        if not aboard:
+            return await runtime.wait(flight.outcome)
+        with _rings.lock:  # checking and noting is one step, or two loaders could close a ring together
+            self._refuse_rings(flight)
+            aboard[-1].waits_for = flight
+        try:
+            return await runtime.wait(flight.outcome)
+        finally:
+            aboard[-1].waits_for = None
+
+    def end(
+        self, flight: Flight, values: dict[str, Any] | None = None, error: BaseException | None = None
+    ) -> None:
+        """Let nobody join ``flight`` any more, and give its waiters what there is. Only the first call
+        counts."""
+        with self._lock:
+            if flight.outcome.done():
+                return
+            for key in flight.keys:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+            if error is not None:
+                flight.outcome.set_exception(error)
+            else:
+                flight.outcome.set_result(values)
+
+    def detach(self, keys: Iterable[str] | None = None) -> None:
+        """Let nobody join the flights of ``keys`` (all of them for ``None``) any more: they began before
+        a write that has ended."""
+        with self._lock:
+            if keys is None:
+                self._flights.clear()
+            elif self._flights:
+                for key in keys:
+                    self._flights.pop(key, None)
+
+    @staticmethod
+    def _refuse_rings(flight: Flight) -> None:
+        aboard = _aboard.get()
+        if not aboard:
+            return
+        ahead: Flight | None = flight
+        while ahead is not None:
+            if ahead in aboard:
+                raise LoadError(
+                    "a loader asked, directly or through another loader, for a key that it is loading"
+                )
+            ahead = ahead.waits_for
+
+
+def _batches(keys: list[str], batch_size: int) -> list[list[str]]:
+    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]

@@ -1,0 +1,183 @@
+"""A member: one tier of a chain as one view sees it, with the view's namespace and codec bound.
+
+Here, and nowhere else, keys are folded and unfolded, values are encoded and decoded for tiers that
+store bytes, and a tier's own ttl cap is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tiercache._batch import Batch, decoded
+from tiercache._bridge import BLOCKING, NATIVE, Port, Runtime
+from tiercache._guard import Guard
+from tiercache.entry import Entry
+from tiercache.keys import KeyRange, Namespace
+from tiercache.protocols import Clock, Codec, Namespaced, Purge, SupportsNamespaces
+
+__all__ = ["Member"]
+
+
+class Member:
+    """One tier for one view. Thread-safe as far as the tier is."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        namespace: Callable[[], Namespace],
+        codec: Codec[Any] | None,
+        lowest: bool,
+        clock: Clock,
+    ) -> None:
+        tier = guard.tier
+        self.guard = guard
+        self.codec = codec
+        self.stores_bytes = bool(getattr(tier, "stores_bytes", False))
+        self.nonblocking = bool(getattr(tier, "nonblocking", False))
+        self.fast: Namespaced | None = None
+        self._namespace = namespace
+        self._clock = clock
+        self._cap: float | None = None
+        bound: Any = tier
+        if isinstance(tier, SupportsNamespaces):
+            # It keeps namespaces apart and applies its cap by itself: user keys all the way.
+            bound = self.fast = tier.namespace(namespace().path, codec=codec, lowest=lowest)
+            self._namespace = _identity
+        else:
+            if codec is not None and hasattr(tier, "with_codec"):
+                bound = tier.with_codec(codec)  # a chain inside this one encodes for its own tiers
+            cap = getattr(tier, "ttl", None)
+            self._cap = cap if isinstance(cap, int | float) else None
+        self._blocking = BLOCKING.port(bound)
+        self._native = NATIVE.port(bound)
+
+    def port(self, runtime: Runtime) -> Port:
+        """The tier's verbs for ``runtime``."""
+        return self._blocking if runtime.blocking else self._native
+
+    # -- the four verbs ----------------------------------------------------------------------------
+
+    async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
+        """The live entries under ``keys``."""
+        port = self.port(runtime)
+        fold = self._namespace().fold
+        folded = [fold(key) for key in keys]
+        found = await self.guard.read(port, folded, counted=counted)
+        if found and folded != keys:
+            found = {key: found[name] for key, name in zip(keys, folded, strict=True) if name in found}
+        if self.codec is None or not self.stores_bytes:
+            return Batch(found, self.codec if found else None)
+        objects, corrupt, foreign = decoded(found, self.codec)
+        if corrupt or foreign:
+            if counted:
+                self.guard.no_hits(len(corrupt) + foreign)
+            if corrupt:
+                self.guard.corrupt(len(corrupt))
+                await self.guard.delete(port, [fold(key) for key in corrupt], counted=False)
+            found = {key: found[key] for key in objects}
+        return Batch(objects, self.codec, found)
+
+    async def write(self, runtime: Runtime, batch: Batch, *, promotion: bool = False) -> int:
+        """Store ``batch``; how many entries the tier took."""
+        entries = batch.payloads if self.stores_bytes else batch.objects
+        if not entries:
+            return 0
+        if self._cap is not None:
+            entries = self._capped(entries, self._cap)
+        fold = self._namespace().fold
+        folded = {fold(key): entry for key, entry in entries.items()}
+        return await self.guard.write(self.port(runtime), folded, promotion=promotion)
+
+    async def delete(
+        self, runtime: Runtime, keys: Collection[str], *, counted: bool = True
+    ) -> Exception | None:
+        """Drop ``keys``; the reason if the tier did not confirm it."""
+        fold = self._namespace().fold
+        return await self.guard.delete(self.port(runtime), [fold(key) for key in keys], counted=counted)
+
+    # -- what only some tiers can ------------------------------------------------------------------
+
+    def can_scan(self, runtime: Runtime) -> bool:
+        """Whether the tier can list its keys."""
+        return self.port(runtime).scan is not None
+
+    async def page(
+        self, runtime: Runtime, prefix: str, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """One page of the namespace's live keys in the range, and the next page's cursor or ``None``; as
+        in `SupportsScan`. Raises what the tier raises."""
+        scan = self.port(runtime).scan
+        assert scan is not None  # noqa: S101 - callers ask can_scan first
+        namespace = self._namespace()
+        ranges = namespace.ranges(prefix, skip)
+        if not ranges:
+            return [], None
+        number, inner = cursor or (0, None)
+        start, without = ranges[number]
+        folded, inner = await scan(start, skip=without, cursor=inner, limit=limit)
+        if inner is None:
+            number += 1
+        unfold = namespace.unfold
+        return [unfold(name) for name in folded], None if number == len(ranges) else (number, inner)
+
+    async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> bool:
+        """Drop the range; false if the tier can neither clear nor scan. Raises what the tier raises."""
+        port = self.port(runtime)
+        if port.clear is None and port.scan is None:
+            return False
+        for start, without in self._namespace().ranges(prefix, skip):
+            if port.clear is not None:
+                await port.clear(start, skip=without)
+                continue
+            assert port.scan is not None  # noqa: S101 - asked above
+            cursor: Any = None
+            while True:
+                keys, cursor = await port.scan(start, skip=without, cursor=cursor)
+                if keys:
+                    await port.mdelete(keys)
+                if cursor is None:
+                    break
+        return True
+
+    async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
+        """Drop what ``what`` names in the range; how many entries. Raises what the tier raises."""
+        purge = self.port(runtime).purge
+        dropped = 0
+        if purge is not None:
+            for start, without in self._namespace().ranges(prefix, skip):
+                dropped += await purge(start, skip=without, what=what)
+        return dropped
+
+    def _capped(self, entries: dict[str, Entry[Any]], cap: float) -> dict[str, Entry[Any]]:
+        limit = self._clock.time() + cap
+        return {
+            key: entry
+            if entry.expires_at is not None and entry.expires_at <= limit
+            else replace(entry, expires_at=limit)
+            for key, entry in entries.items()
+        }
+
+
+class _Unfolded(Namespace):
+    """The identity: for a tier that keeps namespaces apart by itself."""
+
+    __slots__ = ()
+
+    def fold(self, key: str) -> str:
+        return key
+
+    def unfold(self, folded: str) -> str:
+        return folded
+
+    def ranges(self, prefix: str = "", skip: str = "") -> list[KeyRange]:
+        return [(prefix, skip)]
+
+
+_UNFOLDED = _Unfolded(("",))
+
+
+def _identity() -> Namespace:
+    return _UNFOLDED

@@ -1,0 +1,105 @@
+"""A chain as a tier of another chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiercache._batch import Batch
+from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache._core import Core
+from tiercache.entry import Entry
+from tiercache.protocols import Codec, Purge
+
+__all__ = ["ChainTier"]
+
+
+class ChainTier:
+    """The tier protocol over a chain, blocking and async. Entries keep their times; each call is
+    counted in the inner chain's own statistics. Write through the outer chain: what is written to the
+    inner one directly is seen outside after the outer memory tier's cap. Thread-safe."""
+
+    name = "chain"
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def with_codec(self, codec: Codec[Any]) -> ChainTier:
+        """The same with the outer chain's codec, unless the inner one has its own."""
+        if self._core.codec is not None:
+            return self
+        return ChainTier(Core(self._core.stack, self._core.path, codec))
+
+    def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        """The live entries under ``keys``, promoted inside the chain."""
+        return drive(self._mget(BLOCKING, keys))
+
+    async def amget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        """`mget` for async code."""
+        return await self._mget(NATIVE, keys)
+
+    async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        self._core.stack.check_open()
+        found = (await self._core.lookup(runtime, keys)).objects
+        self._core.count(len(found), len(keys) - len(found))
+        return found
+
+    def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        """Store ``entries`` in every tier of the chain. Raises `WriteError` if none took any."""
+        drive(self._mset(BLOCKING, entries))
+
+    async def amset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        """`mset` for async code."""
+        await self._mset(NATIVE, entries)
+
+    async def _mset(self, runtime: Runtime, entries: Mapping[str, Entry[Any]]) -> None:
+        self._core.stack.check_open()
+        await self._core.write(runtime, Batch(dict(entries), self._core.codec))
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Drop ``keys`` from every tier of the chain. Raises `WriteError` if one did not confirm."""
+        drive(self._mdelete(BLOCKING, keys))
+
+    async def amdelete(self, keys: Sequence[str]) -> None:
+        """`mdelete` for async code."""
+        await self._mdelete(NATIVE, keys)
+
+    async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> None:
+        self._core.stack.check_open()
+        await self._core.delete(runtime, keys)
+
+    def scan(
+        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """A page of keys from the lowest tier that can scan; see `SupportsScan`."""
+        return drive(self._core.page(BLOCKING, prefix, skip, cursor, limit))
+
+    async def ascan(
+        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """`scan` for async code."""
+        return await self._core.page(NATIVE, prefix, skip, cursor, limit)
+
+    def clear(self, prefix: str, *, skip: str = "") -> None:
+        """Drop a range of keys from every tier; see `SupportsClear`."""
+        drive(self._core.clear(BLOCKING, prefix, skip))
+
+    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+        """`clear` for async code."""
+        await self._core.clear(NATIVE, prefix, skip)
+
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        """Drop entries by age from every tier; see `SupportsPurge`."""
+        return drive(self._core.purge(BLOCKING, what, prefix, skip))
+
+    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        """`purge` for async code."""
+        return await self._core.purge(NATIVE, what, prefix, skip)
+
+    def close(self) -> None:
+        """Close the inner chain. Idempotent."""
+        drive(self._core.stack.close(BLOCKING))
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await self._core.stack.close(NATIVE)

@@ -1,0 +1,164 @@
+"""The stack: what all views of one root chain share. Tiers with their guards, epochs and flights of
+each namespace, the promoter, the counters, and whether it is open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from tiercache._bridge import BLOCKING, Runtime
+from tiercache._epochs import Epochs
+from tiercache._flights import Flights
+from tiercache._guard import Guard
+from tiercache._member import Member
+from tiercache._promoter import Promoter
+from tiercache.errors import CacheClosed, ConfigError
+from tiercache.forks import reset_after_fork
+from tiercache.keys import Namespace
+from tiercache.protocols import AsyncTier, Clock, Codec, Tier
+from tiercache.stats import CacheCounters, CacheStats
+
+__all__ = ["Space", "Stack"]
+
+
+class Space:
+    """One namespace of a stack."""
+
+    def __init__(self, path: tuple[str, ...], tiers: int) -> None:
+        self.epochs = Epochs()
+        self.flights = Flights()
+        self.namespaces = [Namespace(path) for _ in range(tiers)]
+
+
+class Stack:
+    """The shared part of a chain and its views. Thread-safe."""
+
+    def __init__(self, tiers: Sequence[Any], *, clock: Clock, promote: str) -> None:
+        if not tiers:
+            raise ConfigError("tiers: a cache needs at least one tier")
+        if promote not in ("background", "inline"):
+            raise ConfigError(f"promote: {promote!r} is unknown; it is 'background' or 'inline'")
+        self.clock = clock
+        self.promote_inline = promote == "inline"
+        self.guards = tuple(Guard(tier, name, clock) for tier, name in zip(tiers, _names(tiers), strict=True))
+        self.counters = CacheCounters()
+        self.promoter = Promoter()
+        self.closed = False
+        self._spaces: dict[tuple[str, ...], Space] = {}
+        self._members: dict[Any, tuple[Member, ...]] = {}
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def check_open(self, *, view_closed: bool = False) -> None:
+        """Raise `CacheClosed` after `close`, or for a view that was closed by itself."""
+        if self.closed or view_closed:
+            raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
+
+    def space(self, path: tuple[str, ...]) -> Space:
+        """The shared state of the namespace at ``path``."""
+        with self._lock:
+            space = self._spaces.get(path)
+            if space is None:
+                space = self._spaces[path] = Space(path, len(self.guards))
+            return space
+
+    def members(self, path: tuple[str, ...], codec: Codec[Any] | None) -> tuple[Member, ...]:
+        """The tiers for a view of ``path`` with ``codec``; one and the same for equal views."""
+        space = self.space(path)
+        view = (path, codec)
+        try:
+            hash(view)
+        except TypeError:
+            view = (path, id(codec))  # type: ignore[assignment]  # the members keep the codec alive
+        with self._lock:
+            members = self._members.get(view)
+            if members is None:
+                last = len(self.guards) - 1
+                members = self._members[view] = tuple(
+                    Member(
+                        guard,
+                        namespace=lambda depth=depth: space.namespaces[depth],  # type: ignore[misc]  # the default binds depth
+                        codec=codec,
+                        lowest=depth == last,
+                        clock=self.clock,
+                    )
+                    for depth, guard in enumerate(self.guards)
+                )
+            return members
+
+    def stats(self) -> CacheStats:
+        """A snapshot over all views."""
+        with self._lock:
+            views = list(self._members.values())
+        fast = [0] * len(self.guards)
+        for members in views:
+            for depth, member in enumerate(members):
+                if member.fast is not None:
+                    fast[depth] += member.fast.hit_count()
+        tiers = tuple(guard.stats(hits) for guard, hits in zip(self.guards, fast, strict=True))
+        counters = self.counters
+        with counters.lock:
+            return CacheStats(
+                tiers=tiers,
+                hits=counters.hits + fast[0],
+                misses=counters.misses,
+                loads=counters.loads,
+                load_errors=counters.load_errors,
+                load_seconds=counters.load_seconds,
+                stale_served=counters.stale_served,
+                suppressed_writes=counters.suppressed_writes,
+                coalesced=counters.coalesced,
+                promotions_dropped=counters.promotions_dropped,
+            )
+
+    async def flush(self, runtime: Runtime) -> None:
+        """Wait until the promoter has nothing left to do."""
+        await runtime.wait(self.promoter.idle())
+
+    async def close(self, runtime: Runtime) -> None:
+        """Flush, and close every tier. Idempotent. Raises the first error of a tier, after all were
+        asked."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            views = list(self._members.values())
+        for members in views:
+            for member in members:
+                if member.fast is not None:
+                    member.fast.detach()
+        await self.flush(runtime)
+        failure: Exception | None = None
+        for guard in self.guards:
+            try:
+                await runtime.port(guard.tier).close()
+                if isinstance(guard.tier, Tier) and isinstance(guard.tier, AsyncTier):
+                    await BLOCKING.port(guard.tier).close()  # the connections of its other half
+            except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+def _names(tiers: Sequence[Any]) -> list[str]:
+    """A name for each tier: its own or its type's, numbered from the second on when there are several."""
+    names: list[str] = []
+    for tier in tiers:
+        if not isinstance(tier, Tier | AsyncTier):
+            raise ConfigError(
+                f"tiers: {type(tier).__name__} is no tier; a tier has mget, mset, mdelete and close "
+                f"(or amget, amset, amdelete and aclose)"
+            )
+        own = getattr(tier, "name", None)
+        base = own if isinstance(own, str) and own else type(tier).__name__.lower().removesuffix("tier")
+        base = base or "tier"
+        name, number = base, 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,546 @@
+"""`TieredCache`: the chain that users hold. Checks what they pass in, and hands it to the core.
+
+Each method and its async twin are the same coroutine of the core, run by a different runtime
+(`tiercache._bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+
+from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys
+from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache._core import Core, LoadMany, many, single
+from tiercache._nested import ChainTier
+from tiercache._stack import Stack
+from tiercache.entry import MISS, UNSET, Sentinel
+from tiercache.errors import ConfigError
+from tiercache.keys import Namespace
+from tiercache.memoize import Memoized, Memoizer, memoize
+from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
+from tiercache.stats import CacheStats
+from tiercache.units import Duration, duration, optional_duration
+
+__all__ = ["TieredCache", "WriteResult"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+U = TypeVar("U")
+R = TypeVar("R")
+P = ParamSpec("P")
+
+#: A duration, ``None`` for no expiry, or ``UNSET`` for the cache's default.
+TTL = Duration | None | Literal[Sentinel.UNSET]
+AnyTier = Tier | AsyncTier
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """Which tiers took a write: all of it (``accepted``), or not all of it (``failed``), by name, from
+    the top down."""
+
+    accepted: tuple[str, ...]
+    failed: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tier took all of it."""
+        return not self.failed
+
+
+class TieredCache(Generic[T]):
+    """A chain of tiers, fastest first, and a view of one namespace in it.
+
+    ``tiers``
+        tiers or other caches; each one may be blocking, async, or both.
+    ``namespace``
+        keeps this cache's keys apart from those of other namespaces on the same tiers.
+    ``ttl``
+        default life of an entry: seconds, a `timedelta` or text such as ``"5m"``; ``None``: until
+        evicted.
+    ``codec``
+        turns values into bytes and back; ``None``: values are bytes.
+    ``promote``
+        ``"background"``: hits are copied into lower tiers behind the caller; ``"inline"``: before a
+        look-up returns. Memory is always filled before it returns.
+
+    One object serves threads, tasks and several event loops at once. Reads never raise because a tier
+    is ill. After `close` every call raises `CacheClosed`. Wrong arguments raise `ConfigError` (a
+    `ValueError`) or `TypeError`.
+    """
+
+    @overload
+    def __init__(
+        self: TieredCache[bytes],
+        tiers: Sequence[AnyTier | TieredCache[Any]],
+        *,
+        namespace: str = "",
+        ttl: Duration | None = None,
+        codec: None = None,
+        promote: Literal["background", "inline"] = "background",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        tiers: Sequence[AnyTier | TieredCache[Any]],
+        *,
+        namespace: str = "",
+        ttl: Duration | None = None,
+        codec: Codec[T],
+        promote: Literal["background", "inline"] = "background",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        tiers: Sequence[AnyTier | TieredCache[Any]],
+        *,
+        namespace: str = "",
+        ttl: Duration | None = None,
+        codec: Codec[T] | None = None,
+        promote: Literal["background", "inline"] = "background",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        path = Namespace((namespace,)).path
+        seconds = optional_duration(ttl, name="ttl")
+        check_codec(codec)
+        members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
+        stack = Stack(members, clock=clock, promote=promote)
+        self._bind(Core(stack, path, codec), seconds)
+
+    def _bind(self, core: Core, ttl: float | None) -> None:
+        self._core = core
+        self._stack = core.stack
+        self._ttl = ttl
+        self._is_view = False
+        self._closed = False
+        top = core.members[0].fast
+        self._hit: Callable[[str], Any] = _no_hit if top is None else top.hit
+        self._hits: Callable[[Sequence[str]], list[Any] | None] = _no_hits if top is None else top.hits
+
+    def __repr__(self) -> str:
+        names = ", ".join(guard.name for guard in self._stack.guards)
+        return f"<TieredCache {'/'.join(self._core.path)!r} over {names}>"
+
+    # -- one key -----------------------------------------------------------------------------------
+
+    @overload
+    def get(self, key: str, default: None = None) -> T | None: ...
+    @overload
+    def get(self, key: str, default: D) -> T | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under ``key``, or ``default``."""
+        try:
+            value = self._hit(key)
+        except TypeError:
+            check_key(key)  # an unhashable one says so less clearly
+            raise
+        return drive(self._get(BLOCKING, key, default)) if value is MISS else value
+
+    @overload
+    async def aget(self, key: str, default: None = None) -> T | None: ...
+    @overload
+    async def aget(self, key: str, default: D) -> T | D: ...
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """`get` for async code."""
+        try:
+            value = self._hit(key)
+        except TypeError:
+            check_key(key)
+            raise
+        return await self._get(NATIVE, key, default) if value is MISS else value
+
+    async def _get(self, runtime: Runtime, key: str, default: Any) -> Any:
+        self._check_open()
+        check_key(key)
+        found = (await self._core.lookup(runtime, [key])).objects
+        self._core.count(len(found), 1 - len(found))
+        return found[key].value if found else default
+
+    def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
+        """Store one value; see `mset`."""
+        return drive(self._mset(BLOCKING, [(key, value)], ttl))
+
+    async def aset(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
+        """`set` for async code."""
+        return await self._mset(NATIVE, [(key, value)], ttl)
+
+    def delete(self, key: str) -> WriteResult:
+        """Drop one key; see `mdelete`."""
+        return drive(self._mdelete(BLOCKING, [key]))
+
+    async def adelete(self, key: str) -> WriteResult:
+        """`delete` for async code."""
+        return await self._mdelete(NATIVE, [key])
+
+    # -- many keys ---------------------------------------------------------------------------------
+
+    def mget(self, keys: Sequence[str]) -> list[T | None]:
+        """The values under ``keys``, in their order, duplicates included; ``None`` is a miss."""
+        keys = as_keys(keys)
+        values = self._hits(keys)
+        return drive(self._mget(BLOCKING, keys)) if values is None else values
+
+    async def amget(self, keys: Sequence[str]) -> list[T | None]:
+        """`mget` for async code."""
+        keys = as_keys(keys)
+        values = self._hits(keys)
+        return await self._mget(NATIVE, keys) if values is None else values
+
+    async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> list[T | None]:
+        self._check_open()
+        unique = check_keys(keys)
+        found = (await self._core.lookup(runtime, unique)).objects if unique else {}
+        values = {key: entry.value for key, entry in found.items()}
+        hits = len(values) if len(unique) == len(keys) else sum(key in values for key in keys)
+        self._core.count(hits, len(keys) - hits)
+        return self._in_order(keys, unique, values)
+
+    def mset(self, items: Mapping[str, T] | Iterable[tuple[str, T]], *, ttl: TTL = UNSET) -> WriteResult:
+        """Store values in every tier, lowest first, each for ``ttl`` (the cache's default if not given).
+
+        Of a key that comes twice the last value wins. Not atomic across keys. Raises `TypeError` for
+        a value of ``None`` (or not bytes, without a codec) and `CodecError` for one that its codec
+        refuses, both before anything is stored; and `WriteError` if no tier accepted any of it.
+        """
+        return drive(self._mset(BLOCKING, items, ttl))
+
+    async def amset(
+        self, items: Mapping[str, T] | Iterable[tuple[str, T]], *, ttl: TTL = UNSET
+    ) -> WriteResult:
+        """`mset` for async code."""
+        return await self._mset(NATIVE, items, ttl)
+
+    async def _mset(
+        self, runtime: Runtime, items: Mapping[str, T] | Iterable[tuple[str, T]], ttl: TTL
+    ) -> WriteResult:
+        self._check_open()
+        values = check_items(items)
+        batch = self._core.batch(values, self._seconds(ttl))
+        return WriteResult(*await self._core.write(runtime, batch))
+
+    def mdelete(self, keys: Sequence[str]) -> WriteResult:
+        """Drop ``keys`` from every tier, lowest first; absent ones are no error.
+
+        Raises `WriteError`, after every tier was asked, if one of them did not confirm: it may still
+        hold the old values.
+        """
+        return drive(self._mdelete(BLOCKING, keys))
+
+    async def amdelete(self, keys: Sequence[str]) -> WriteResult:
+        """`mdelete` for async code."""
+        return await self._mdelete(NATIVE, keys)
+
+    async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
+        self._check_open()
+        return WriteResult(*await self._core.delete(runtime, check_keys(as_keys(keys))))
+
+    # -- loading -----------------------------------------------------------------------------------
+
+    def get_or_load(self, key: str, loader: Callable[[str], T | None], *, ttl: TTL = UNSET) -> T | None:
+        """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
+
+        However many threads and tasks ask at once, one of them loads and the others get its result.
+        What the loader raises reaches all of them, and nothing is stored; the same with ``None``.
+        Raises `LoadError` if a loader asks for its own key.
+        """
+        value = self._hit(key) if isinstance(key, str) else MISS
+        return drive(self._load(BLOCKING, key, loader, ttl)) if value is MISS else value
+
+    async def aget_or_load(
+        self, key: str, loader: Callable[[str], T | Awaitable[T | None] | None], *, ttl: TTL = UNSET
+    ) -> T | None:
+        """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
+        value = self._hit(key) if isinstance(key, str) else MISS
+        return await self._load(NATIVE, key, loader, ttl) if value is MISS else value
+
+    async def _load(self, runtime: Runtime, key: str, loader: Callable[[str], Any], ttl: TTL) -> T | None:
+        self._check_open()
+        check_key(key)
+        return (await self._load_many(runtime, [key], single(loader), ttl, None)).get(key)
+
+    def mget_or_load(
+        self,
+        keys: Sequence[str],
+        load_many: Callable[[list[str]], Sequence[T] | Mapping[str, T]],
+        *,
+        ttl: TTL = UNSET,
+        batch_size: int | None = None,
+    ) -> list[T | None]:
+        """The values under ``keys``, in their order; those missing come from ``load_many``.
+
+        ``load_many`` is asked once for each missing key that nobody else is loading, in first-seen
+        order, at most ``batch_size`` keys a call; each call's values are stored before the next. It
+        returns a sequence as long as its keys, or a mapping (an absent key has no value). Otherwise
+        as `get_or_load`.
+        """
+        keys = as_keys(keys)
+        values = self._hits(keys)
+        if values is None:
+            values = drive(self._mload(BLOCKING, keys, load_many, ttl, batch_size))
+        return values
+
+    async def amget_or_load(
+        self,
+        keys: Sequence[str],
+        load_many: Callable[
+            [list[str]], Sequence[T] | Mapping[str, T] | Awaitable[Sequence[T] | Mapping[str, T]]
+        ],
+        *,
+        ttl: TTL = UNSET,
+        batch_size: int | None = None,
+    ) -> list[T | None]:
+        """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
+        keys = as_keys(keys)
+        values = self._hits(keys)
+        if values is None:
+            values = await self._mload(NATIVE, keys, load_many, ttl, batch_size)
+        return values
+
+    async def _mload(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        load_many: Callable[[list[str]], Any],
+        ttl: TTL,
+        batch_size: int | None,
+    ) -> list[T | None]:
+        self._check_open()
+        unique = check_keys(keys)
+        values = await self._load_many(runtime, unique, many(load_many), ttl, batch_size)
+        return self._in_order(keys, unique, values)
+
+    async def _load_many(
+        self, runtime: Runtime, keys: Sequence[str], load: LoadMany, ttl: TTL, batch_size: int | None
+    ) -> dict[str, Any]:
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be at least 1")
+        return await self._core.load(runtime, keys, load, ttl=self._seconds(ttl), batch_size=batch_size)
+
+    @overload
+    def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
+    @overload
+    def cached(
+        self,
+        *,
+        ttl: TTL = UNSET,
+        key: Callable[..., str] | None = None,
+        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
+        cache_none: bool = False,
+    ) -> Memoizer: ...
+    def cached(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        ttl: TTL = UNSET,
+        key: Callable[..., str] | None = None,
+        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
+        cache_none: bool = False,
+    ) -> Any:
+        """Decorator that keeps the results of a function or async function; single-flight.
+
+        ``key`` makes a key of the arguments; by default it is the function's name and a digest of
+        them. ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
+        ``cache_none=True``. The decorated function has ``cache_key(*args)`` and
+        ``cache_delete(*args)`` (to be awaited for an async one).
+        """
+        self._seconds(ttl)  # a bad one is told here, and not at the first call
+        if codec is not UNSET:
+            check_codec(codec)
+        decorate = partial(memoize, self, ttl=ttl, key=key, codec=codec, cache_none=cache_none)
+        return decorate if function is None else decorate(function)
+
+    # -- the namespace -----------------------------------------------------------------------------
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The live keys that begin with ``prefix``, from the lowest tier that can list.
+
+        A listing, not a look-up: it raises a `TierError` when that tier is ill, and costs
+        O(namespace) on disk and SQL, O(database) on Redis (which may name a key twice).
+        """
+        self._check_open()
+        check_key(prefix)
+        return self._iterate(prefix)
+
+    def _iterate(self, prefix: str) -> Iterator[str]:
+        cursor: Any = None
+        while True:
+            page, cursor = drive(self._core.page(BLOCKING, prefix, "", cursor))
+            yield from page
+            if cursor is None:
+                return
+
+    def akeys(self, prefix: str = "") -> AsyncIterator[str]:
+        """`keys` for async code: an async iterator."""
+        self._check_open()
+        check_key(prefix)
+        return self._aiterate(prefix)
+
+    async def _aiterate(self, prefix: str) -> AsyncIterator[str]:
+        cursor: Any = None
+        while True:
+            page, cursor = await self._core.page(NATIVE, prefix, "", cursor)
+            for key in page:
+                yield key
+            if cursor is None:
+                return
+
+    def clear(self) -> None:
+        """Drop this namespace, not the views nested in it, from every tier. Raises `WriteError` if a
+        tier did not confirm."""
+        self._check_open()
+        drive(self._core.clear(BLOCKING))
+
+    async def aclear(self) -> None:
+        """`clear` for async code."""
+        self._check_open()
+        await self._core.clear(NATIVE)
+
+    def purge(
+        self, *, expired: bool = True, older_than: Duration | None = None, idle: Duration | None = None
+    ) -> int:
+        """Drop this namespace's entries that are past their time, were written longer than
+        ``older_than`` ago, or last used longer than ``idle`` ago (where a tier knows).
+
+        How many entries: a copy of one in another tier is not counted again. Raises what a tier raises.
+        """
+        return drive(self._purge(BLOCKING, expired, older_than, idle))
+
+    async def apurge(
+        self, *, expired: bool = True, older_than: Duration | None = None, idle: Duration | None = None
+    ) -> int:
+        """`purge` for async code."""
+        return await self._purge(NATIVE, expired, older_than, idle)
+
+    async def _purge(
+        self, runtime: Runtime, expired: bool, older_than: Duration | None, idle: Duration | None
+    ) -> int:
+        self._check_open()
+        what = Purge(
+            expired,
+            optional_duration(older_than, name="older_than"),
+            optional_duration(idle, name="idle"),
+        )
+        return await self._core.purge(runtime, what)
+
+    @overload
+    def view(self, namespace: str, *, codec: None = None, ttl: TTL = UNSET) -> TieredCache[bytes]: ...
+    @overload
+    def view(self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET) -> TieredCache[U]: ...
+    def view(self, namespace: str, *, codec: Codec[Any] | None = None, ttl: TTL = UNSET) -> TieredCache[Any]:
+        """Another namespace, nested in this one, and another value type over the same tiers.
+
+        ``codec=None``: values are bytes; ``ttl`` is inherited. It shares budgets, connections and
+        statistics. Closing a view closes that view alone; closing the cache closes its views.
+        """
+        self._check_open()
+        check_codec(codec)
+        path = Namespace(self._core.path).child(namespace).path
+        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl))
+
+    @property
+    def codec(self) -> Codec[T] | None:
+        """What turns this cache's values into bytes; ``None``: they are bytes."""
+        return self._core.codec
+
+    def with_codec(self, codec: Codec[Any] | None) -> TieredCache[Any]:
+        """A view of this very namespace with another codec, which does not see the other's values."""
+        check_codec(codec)
+        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl)
+
+    @staticmethod
+    def _sibling(core: Core, ttl: float | None) -> TieredCache[Any]:
+        cache: TieredCache[Any] = object.__new__(TieredCache)
+        cache._bind(core, ttl)
+        cache._is_view = True
+        return cache
+
+    def as_tier(self) -> ChainTier:
+        """This cache as a tier of another one; `TieredCache` calls it for caches among its tiers."""
+        return ChainTier(self._core)
+
+    def stats(self) -> CacheStats:
+        """A snapshot of the counters of the chain and each of its tiers, over all views."""
+        return self._stack.stats()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Wait until background work is done."""
+        self._check_open()
+        drive(self._stack.flush(BLOCKING))
+
+    async def aflush(self) -> None:
+        """`flush` for async code."""
+        self._check_open()
+        await self._stack.flush(NATIVE)
+
+    def close(self) -> None:
+        """Flush, and close every tier (of a view: only the view). Idempotent."""
+        drive(self._close(BLOCKING))
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await self._close(NATIVE)
+
+    async def _close(self, runtime: Runtime) -> None:
+        if self._is_view:
+            self._closed = True
+            self._hit, self._hits = _no_hit, _no_hits
+        else:
+            await self._stack.close(runtime)
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- what users pass in ------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        self._stack.check_open(view_closed=self._closed)
+
+    def _seconds(self, ttl: TTL) -> float | None:
+        if ttl is UNSET:
+            return self._ttl
+        return None if ttl is None else duration(ttl, name="ttl")
+
+    def _in_order(self, keys: Sequence[str], unique: Sequence[str], values: dict[str, Any]) -> list[T | None]:
+        ordered: list[Any] = [values.get(key) for key in keys]
+        copy = self._core.copy
+        if copy is not None and len(unique) != len(keys):
+            # A key that was asked for twice gets two values, or changing one would change the other.
+            seen: set[str] = set()
+            for index, key in enumerate(keys):
+                if key in seen and ordered[index] is not None:
+                    ordered[index] = copy(ordered[index])
+                seen.add(key)
+        return ordered
+
+
+def _no_hit(_key: str) -> Any:
+    return MISS
+
+
+def _no_hits(_keys: Sequence[str]) -> list[Any] | None:
+    return None

@@ -1,0 +1,106 @@
+"""``@cache.cached``: keeps what a function, or an async function, returns for its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
+
+from tiercache.codecs.optional import NONE, OptionalCodec
+from tiercache.entry import UNSET, Sentinel
+from tiercache.keys import call_key, function_name
+from tiercache.protocols import Codec
+from tiercache.units import Duration
+
+if TYPE_CHECKING:
+    from tiercache.chain import TieredCache
+
+__all__ = ["Memoized", "Memoizer", "memoize"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class Memoized(Protocol[P, R_co]):
+    """A function whose results are kept."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key under which the result for these arguments is kept."""
+        ...
+
+    def cache_delete(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Drop the result for these arguments: a `WriteResult`, to be awaited if the function is async."""
+        ...
+
+
+class Memoizer(Protocol):
+    """What ``cached(...)`` returns: the decorator, with its options bound."""
+
+    def __call__(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
+
+
+def memoize(
+    cache: TieredCache[Any],
+    function: Callable[P, R],
+    *,
+    ttl: Duration | Literal[Sentinel.UNSET] | None,
+    key: Callable[..., str] | None,
+    codec: Codec[Any] | Literal[Sentinel.UNSET] | None,
+    cache_none: bool,
+) -> Memoized[P, R]:
+    """``function`` with its results kept in ``cache``; the options are those of `TieredCache.cached`."""
+    if not callable(function):
+        raise TypeError(f"cached decorates functions, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function_name(function)} is a generator, which cannot be kept; return a list")
+    if key is not None and not callable(key):
+        raise TypeError(f"key must be a function of the arguments that returns a str, not {key!r:.60}")
+    kept = cache
+    if codec is not UNSET or cache_none:
+        inner = cache.codec if codec is UNSET else codec
+        kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
+    make_key = partial(call_key, function) if key is None else key
+    wrap = _async if inspect.iscoroutinefunction(function) else _blocking
+    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
+    wrapper.cache_key = make_key
+    return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
+
+
+def _blocking(
+    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
+) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        def load(_key: str) -> Any:
+            result = function(*args, **kwargs)
+            return none if result is None else result
+
+        result = cache.get_or_load(make_key(*args, **kwargs), load, ttl=ttl)
+        return None if result is NONE else result
+
+    def delete(*args: Any, **kwargs: Any) -> Any:
+        return cache.delete(make_key(*args, **kwargs))
+
+    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
+    return call
+
+
+def _async(
+    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
+) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        async def load(_key: str) -> Any:
+            result = await function(*args, **kwargs)
+            return none if result is None else result
+
+        result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
+        return None if result is NONE else result
+
+    async def delete(*args: Any, **kwargs: Any) -> Any:
+        return await cache.adelete(make_key(*args, **kwargs))
+
+    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
+    return call
