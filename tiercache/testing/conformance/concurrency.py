@@ -21,17 +21,23 @@ class ConcurrencyCases(Suite, cases=True):
     """A tier serves everybody at once."""
 
     def test_threads_apart(self, view: View) -> None:
+        left: dict[str, bytes] = {}
+
         def work(number: int) -> None:
             keys = [f"{number}/{n}" for n in range(5)]
+            rest: dict[str, bytes] = {}
             for turn in range(_ROUNDS):
+                expect_values(view, rest, "what a thread wrote is still there while others write other keys")
                 values = {key: f"{key} in round {turn}".encode() for key in keys}
                 view.mset({key: self.entry(value) for key, value in values.items()})
                 expect_values(view, values, "a thread reads what it wrote while others write other keys")
                 view.mdelete(keys[:2])
                 rest = {key: values[key] for key in keys[2:]}
                 expect_values(view, rest, "a thread's deletes hold while others write", absent=keys[:2])
+            left.update(rest)
 
         _in_threads(view, work)
+        expect_values(view, left, "when all threads are done nothing of what they wrote is lost")
 
     def test_threads_together(self, view: View) -> None:
         keys = [f"shared {n}" for n in range(4)]
