@@ -8,7 +8,6 @@ atomic, so that no hit is lost or counted twice, whatever other threads do. Reje
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 from tiercache.entry import MISS
@@ -22,8 +21,6 @@ _NOTES = 1024
 
 Hit: TypeAlias = Callable[[str], Any]
 Hits: TypeAlias = Callable[[Sequence[str]], "list[Any] | None"]
-
-_value: Callable[[Slot], Any] = attrgetter("value")
 
 
 class Reads:
@@ -104,7 +101,7 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
                 for slot in slots:
                     if now >= slot.deadline:
                         return None
-            values = list(map(_value, slots))
+            values = [slot.value for slot in slots]  # half the time of map() with an attrgetter
         except AttributeError:  # None instead of a slot, or a slot without value: removed just now
             return None
         for slot in slots:
