@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from tiercache.errors import ConfigError, MissingPackage, TierUnavailable
+from tiercache.errors import ConfigError, MissingPackage
 
 __all__ = [
     "LoopEngines",
@@ -181,7 +181,7 @@ def _prepare_sqlite(engine: Engine, *, create: bool) -> None:
         if path is not None and create:
             _make_private(path)
         elif path is not None and not path.exists():  # or SQLite would make an empty one
-            raise TierUnavailable("there is no database file at the URL's path, and create=False")
+            raise FileNotFoundError("there is no database file, and create=False")
 
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
         cursor = connection.cursor()

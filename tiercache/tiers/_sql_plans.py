@@ -94,7 +94,8 @@ class Plans:
         found: dict[str, bytes] = {}
         for step in self.dialect.select(list(names)):
             for row, value in (yield step):
-                found[names[row]] = value
+                # SQLite lets anybody put text here; as no bytes it goes the way of damaged ones.
+                found[names[row]] = value if isinstance(value, bytes) else b""
         return found
 
     def fitting(self, blobs: Mapping[str, Blob]) -> tuple[list[Row], list[str]]:

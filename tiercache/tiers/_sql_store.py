@@ -125,11 +125,12 @@ class SQLStore:
 
     def _run(self, plan: Callable[[], Plan[T]], *, batches: bool = False) -> T:
         watch = _Watch(self._deadline, batches=batches)
+        driver_error = self._engine.dialect.loaded_dbapi.Error
         while True:
             self._check_open()
             try:
                 connection = self._engine.raw_connection()
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, driver_error, OSError) as error:
                 raise self._failure(error) from error
             try:
                 watch.connected(connection.info)
@@ -138,7 +139,7 @@ class SQLStore:
                 connection.invalidate()
                 error.tier = self.name
                 raise
-            except (self._engine.dialect.loaded_dbapi.Error, OSError) as error:
+            except (driver_error, OSError) as error:
                 broken = self._engine.dialect.is_disconnect(error, connection.driver_connection, None)  # type: ignore[arg-type] # any driver error
                 _clean(connection, broken=broken)
                 if not watch.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
