@@ -6,6 +6,7 @@ Nothing here connects: engines are lazy. Every wait that a driver lets us bound 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import weakref
@@ -14,15 +15,17 @@ from contextlib import suppress
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from tiercache.errors import ConfigError, MissingPackage
+
+if TYPE_CHECKING:  # SQLAlchemy's asyncio cannot be imported where greenlet is not installed
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = [
     "LoopEngines",
@@ -138,6 +141,8 @@ def can_await(dialect: str) -> bool:
 
 def async_engine(url: URL, *, deadline: float) -> AsyncEngine:
     """An engine for the tasks of one event loop; ``url`` as from `parse_url`."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - see the top of the file
+
     dialect = url.get_backend_name()
     return create_async_engine(
         url.set(drivername=f"{dialect}+{_DRIVERS[dialect][1]}"),
@@ -207,12 +212,17 @@ def _make_private(path: Path) -> None:
     for folder in reversed(path.parents):
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory")
     path.touch(mode=0o600, exist_ok=True)
+    for place in (path, path.parent):  # SQLite's log lies beside the file
+        if not os.access(place, os.W_OK):
+            raise PermissionError(f"{place} cannot be written")
 
 
 # -- asyncio ---------------------------------------------------------------------------------------
 
-_Loops = dict[asyncio.AbstractEventLoop, tuple[AsyncEngine, "weakref.WeakSet[Any]"]]
+_Loops: TypeAlias = "dict[asyncio.AbstractEventLoop, tuple[AsyncEngine, weakref.WeakSet[Any]]]"
 
 
 class LoopEngines:

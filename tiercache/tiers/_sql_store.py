@@ -16,18 +16,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
 from tiercache.tiers._sql_engines import LoopEngines, masked, secrets
 from tiercache.tiers._sql_plans import COMMIT, Plan, Plans
+
+if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = ["AsyncSQLStore", "SQLStore"]
 

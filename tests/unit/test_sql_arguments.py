@@ -1,0 +1,155 @@
+"""What `SQLTier` says about its arguments, and that making one waits for nothing."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+from tiercache.errors import ConfigError
+from tiercache.protocols import AsyncTier, Tier
+from tiercache.tiers.sql import SQLTier
+
+
+@pytest.mark.parametrize(
+    "table", ['a"b', "a'b", "a`b", "a b", "", "1a", "a.b.c", ".a", "a;--", "ä", "x" * 51, "a\n", None, 3]
+)
+def test_a_table_name_outside_the_allow_list(table: object) -> None:
+    with pytest.raises(ConfigError, match="table: ") as caught:
+        SQLTier("sqlite://", table=table)  # type: ignore[arg-type] # that is the point
+    assert repr(table) in str(caught.value)
+
+
+def test_a_schema_is_for_servers() -> None:
+    with pytest.raises(ConfigError, match="schema"):
+        SQLTier("sqlite://", table="main.cache")
+    SQLTier("postgresql://h/db", table="app.cache").close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["oracle://u:hunter2@h/db", "postgresql+psycopg2://u:hunter2@h/db", "mysql+mysqldb://u:hunter2@h/db"],
+)
+def test_a_database_or_driver_that_is_not_supported(url: str) -> None:
+    with pytest.raises(ConfigError, match=url.partition(":")[0].replace("+", r"\+")) as caught:
+        SQLTier(url)
+    message = str(caught.value)
+    assert "hunter2" not in message
+    assert all(known in message for known in ("sqlite://", "postgresql+psycopg://", "mysql+pymysql://"))
+
+
+@pytest.mark.parametrize("url", ["", "hunter2", "user:hunter2@host", "postgresql://u:hunter2@h:port/db"])
+def test_a_text_that_is_no_url(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"url: .* no database URL") as caught:
+        SQLTier(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_an_object_that_is_no_url() -> None:
+    with pytest.raises(ConfigError, match="int is no URL"):
+        SQLTier(3)  # type: ignore[arg-type] # that is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_bytes", 0), ("max_bytes", "3 pounds"), ("max_entries", 0), ("max_entries", -1),
+        ("max_entries", 1.5), ("max_entries", True), ("ttl", -1), ("ttl", float("nan")), ("deadline", 0),
+        ("deadline", None), ("deadline", "soon"),
+    ],
+)  # fmt: skip
+def test_an_option_out_of_range(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: "):
+        SQLTier("sqlite://", **{name: value})  # type: ignore[arg-type] # that is the point
+
+
+@pytest.mark.parametrize(
+    ("module", "url", "extra"),
+    [
+        ("psycopg", "postgresql://h/db", "postgres"),
+        ("pymysql", "mysql://h/db", "mysql"),
+        ("sqlalchemy", "sqlite://", "sql"),
+    ],
+)
+def test_a_package_that_is_not_installed(module: str, url: str, extra: str) -> None:
+    code = f"""
+import sys
+sys.modules[{module!r}] = None
+from tiercache.errors import MissingPackage
+try:
+    from tiercache.tiers.sql import SQLTier
+    SQLTier({url!r})
+except MissingPackage as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"SQLTier needs the package '{module}'" in done.stdout
+    assert f'pip install "tiercache-framework[{extra}]"' in done.stdout
+
+
+@pytest.mark.parametrize("module", ["greenlet", "asyncmy"])
+def test_without_native_asyncio_the_tier_is_blocking_alone(module: str) -> None:
+    code = f"""
+import sys
+sys.modules[{module!r}] = None
+from tiercache.tiers.sql import SQLTier
+print(hasattr(SQLTier("mysql://h/db"), "amget"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "awaitable"),
+    [
+        ("sqlite://", False), ("sqlite+aiosqlite://", False), ("postgresql://h/db", True),
+        ("postgres://h/db", True), ("postgresql+psycopg://h/db", True), ("mysql://h/db", True),
+        ("mysql+asyncmy://h/db", True), ("mariadb+pymysql://h/db", True), (make_url("mariadb://h/db"), True),
+    ],
+)  # fmt: skip
+def test_what_is_offered(url: str, awaitable: bool) -> None:
+    tier = SQLTier(url)
+    assert isinstance(tier, Tier)
+    assert isinstance(tier, AsyncTier) is awaitable
+    assert tier.name == "sql"
+    tier.close()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_passwords_are_masked(scheme: str) -> None:
+    tier = SQLTier(f"{scheme}://user:hunter2@h/db?sslpassword=hunter3", name="shared")
+    assert "hunter" not in repr(tier)
+    assert "***" in repr(tier)
+    assert tier.name == "shared"
+    tier.close()
+
+
+def test_an_engine_of_another_driver() -> None:
+    with pytest.raises(ConfigError, match=r"asyncpg.*postgresql\+psycopg"):
+        SQLTier(create_engine("postgresql+asyncpg://h/db"))
+
+
+def test_a_sqlite_file_is_made_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tier = SQLTier("sqlite:///~/deep/er/cache.db")
+    tier.mget(["k"])
+    tier.close()
+    for path, mode in (("deep", 0o700), ("deep/er", 0o700), ("deep/er/cache.db", 0o600)):
+        assert stat.S_IMODE((tmp_path / path).stat().st_mode) == mode
+
+
+def test_a_sqlite_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "cache.db", tmp_path):
+        with pytest.raises(ConfigError, match="SQLite file cannot be made"):
+            SQLTier(f"sqlite:///{path}")
+
+
+def test_without_create_no_file_is_made(tmp_path: Path) -> None:
+    SQLTier(f"sqlite:///{tmp_path}/cache.db", create=False).close()
+    assert list(tmp_path.iterdir()) == []
