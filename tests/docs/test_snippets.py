@@ -1,0 +1,102 @@
+"""Every Python block of the documentation runs, and every command that it names exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from doc_snippets import PAGES, ROOT, blocks, run
+
+
+def _name(page):
+    return str(page.relative_to(ROOT))
+
+
+PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+SHELL = ("console", "sh", "bash", "shell")
+
+
+def _commands():
+    """Each command line of a shell block: after its prompt in a console, every line elsewhere."""
+    for page in PAGES:
+        for block in blocks(page, *SHELL):
+            text = block.text.replace("\\\n", " ")
+            for line in text.splitlines():
+                if block.language == "console" and not line.startswith("$ "):
+                    continue
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                if words:
+                    yield pytest.param(words, id=f"{_name(page)}: {' '.join(words)}")
+
+
+COMMANDS = list(_commands())
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=_name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with run(page):
+        pass
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_what_is_not_run_has_its_reason(page):
+    text = page.read_text()
+    reasons = [block.reason for block in blocks(page, "python", *SHELL) if block.reason is not None]
+    assert all(reason.strip() for reason in reasons)
+    assert text.count("<!-- no-run") == len(reasons), (
+        "a no-run comment stands right before a block that would run"
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_exist(words):
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        words = words[1:]  # FOO=bar make …
+    if words[0] == "make":
+        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        asked = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+        assert asked
+        assert set(asked) <= targets
+    elif words[0] == "tiercache":
+        script = "import sys; from tiercache.cli import main; sys.exit(main())"
+        options = [re.match(r"--[\w-]+", word)[0] for word in words if word.startswith("--")]
+        subcommand = words[1:2] if len(words) > 1 and not words[1].startswith("-") else []
+        done = subprocess.run(
+            [sys.executable, "-c", script, *subcommand, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        for option in options:
+            assert option in done.stdout, f"{' '.join(words)}: there is no {option}"
+
+
+def test_the_distributions_name_is_right_everywhere():
+    # Another project owns the short name on the package index.
+    wrong = re.compile(r"pip3? install[^\n`]*?[\s'\"]tiercache(?!-framework)\b(?!\.)")
+    files = [
+        *ROOT.glob("*.md"),
+        ROOT / "Makefile",
+        *(ROOT / "docs").rglob("*"),
+        *(ROOT / "tiercache").rglob("*.py"),
+    ]
+    for file in files:
+        if file.is_file():
+            assert not wrong.search(file.read_text()), f"{_name(file)} would install another project"
+    assert wrong.search("pip install tiercache")
+    assert wrong.search('pip install "tiercache[redis]"')
+    assert not wrong.search('pip install "tiercache-framework[redis]"')
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), f"{_name(page)} links to {target}"

@@ -1,0 +1,186 @@
+"""What importing imports, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import tiercache
+
+PACKAGE = Path(tiercache.__file__).parent
+BACKENDS = {
+    "diskcache",
+    "redis",
+    "sqlalchemy",
+    "numpy",
+    "langchain",
+    "langchain_core",
+    "pydantic",
+    "xxhash",
+    "pytest",
+}
+
+#: Each layer may import from those above it in this list, and from itself.
+LAYERS = (
+    {"errors", "entry", "forks"},
+    {"protocols", "units", "envelope"},
+    {"policies", "keys", "stats", "events", "codecs"},
+    {
+        "_arguments",
+        "_batch",
+        "_bridge",
+        "_core",
+        "_epochs",
+        "_flights",
+        "_guard",
+        "_journal",
+        "_member",
+        "_nested",
+    }
+    | {"_promoter", "_refresh", "_stack", "memoize"},
+    {"chain"},
+)
+#: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
+FOR_TIERS = {"protocols", "entry", "envelope", "errors", "codecs", "units", "forks"}
+#: Who may import the chain: what a user touches.
+ABOVE_THE_CHAIN = {"", "cli", "config", "integrations", "observability", "registry", "__main__"}
+
+
+def _module(path: Path) -> str:
+    """``tiers.disk`` for ``tiercache/tiers/disk.py``; ``""`` for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of ours that the file imports when it runs, anywhere in it; not those for type checkers."""
+
+    class Visitor(ast.NodeVisitor):
+        def __init__(self) -> None:
+            self.found: set[str] = set()
+
+        def visit_If(self, node: ast.If) -> None:
+            if "TYPE_CHECKING" in ast.unparse(node.test):
+                for other in node.orelse:
+                    self.visit(other)
+            else:
+                self.generic_visit(node)
+
+        def visit_Import(self, node: ast.Import) -> None:
+            self.found.update(name.name for name in node.names)
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+            assert node.level == 0, f"{path}: imports are absolute"
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                self.found.add(inner if inner.removeprefix("tiercache.") in MODULES else str(node.module))
+
+    visitor = Visitor()
+    visitor.visit(ast.parse(path.read_text()))
+    ours = {name for name in visitor.found if name.split(".")[0] == "tiercache"}
+    return {name.removeprefix("tiercache").removeprefix(".") for name in ours}
+
+
+GRAPH = {module: _imports(path) for module, path in MODULES.items()}
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_there_is_something_to_check():
+    assert {"", "errors", "chain", "tiers.encoded", "testing.spy"} <= MODULES.keys()
+    assert GRAPH["tiers.encoded"] >= {"entry", "envelope", "protocols"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_import_exists(module):
+    assert GRAPH[module] <= MODULES.keys()
+
+
+def test_every_module_has_its_place():
+    layered = set().union(*LAYERS)
+    homeless = {_top(module) for module in MODULES} - layered - ABOVE_THE_CHAIN - {"tiers", "testing"}
+    assert not homeless, "give it a layer in this file, and with it what it may import"
+
+
+@pytest.mark.parametrize(("level", "layer"), list(enumerate(LAYERS)))
+def test_layers_import_downwards(level, layer):
+    allowed = set().union(*LAYERS[: level + 1])
+    for module, imported in GRAPH.items():
+        if _top(module) in layer:
+            assert {_top(name) for name in imported} <= allowed, module
+
+
+def test_tiers_know_nothing_of_the_chain_or_each_other():
+    for module, imported in GRAPH.items():
+        if _top(module) == "tiers":
+            inside = {name for name in imported if _top(name) == "tiers"}
+            assert {_top(name) for name in imported - inside} <= FOR_TIERS, module
+            public = {name for name in inside if not name.split(".")[-1].startswith("_")}
+            assert public <= {"tiers.encoded"}, module
+
+
+def test_only_what_a_user_touches_imports_the_chain():
+    importers = {_top(module) for module, imported in GRAPH.items() if "chain" in imported}
+    assert importers <= ABOVE_THE_CHAIN
+    assert "" in importers
+
+
+def test_the_testing_kit_needs_only_the_contracts():
+    for module, imported in GRAPH.items():
+        if _top(module) == "testing":
+            assert {_top(name) for name in imported} <= {"testing", "entry", "errors", "protocols", "keys"}, (
+                module
+            )
+
+
+def test_no_cycles():
+    # Each package's own __init__ runs before its modules; that edge is Python's, not ours.
+    edges = {
+        module: {name for name in imported if not module.startswith(f"{name}.") and name}
+        for module, imported in GRAPH.items()
+    }
+    assert list(TopologicalSorter(edges).static_order())
+
+
+def _loaded_by(code: str) -> set[str]:
+    """The top-level modules that a new interpreter has loaded after ``code``."""
+    script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import tiercache", set()),
+        ("from tiercache import TieredCache, Entry, TierError, MemoryTier", set()),
+        ("import tiercache.codecs", set()),
+        ("import tiercache.testing", set()),
+        ("from tiercache.testing import TierConformance", {"pytest"}),
+        ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
+        ("from tiercache import RedisTier", {"redis", "xxhash"}),
+        ("from tiercache import SQLTier", {"sqlalchemy", "xxhash"}),
+    ],
+)
+def test_an_import_brings_only_its_own_backend(code, allowed):
+    assert _loaded_by(code) & BACKENDS <= allowed
+
+
+def test_every_public_name_is_there():
+    for name in tiercache.__all__:
+        assert getattr(tiercache, name) is not None
+    assert set(dir(tiercache)) >= set(tiercache.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tiercache.nothing  # noqa: B018 - the look-up is the point
