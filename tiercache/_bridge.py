@@ -13,18 +13,23 @@ A `Port` is one tier as seen from one runtime: its verbs, as awaitable functions
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import CAPABILITIES
+
+if TYPE_CHECKING:
+    # Imported where async code runs: it is two thirds of what importing this package would cost.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["BLOCKING", "NATIVE", "Port", "Runtime", "drive", "new_future", "running_loop"]
 
@@ -48,8 +53,11 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs in this very thread, if one does."""
+    events = sys.modules.get("asyncio.events")  # a program that never imported it runs no loop
+    if events is None:
+        return None
     try:
-        return asyncio.get_running_loop()
+        return events.get_running_loop()  # type: ignore[no-any-return]  # a module by its name is untyped
     except RuntimeError:
         return None
 
@@ -86,6 +94,8 @@ class _Workers:
 
     def pool(self) -> ThreadPoolExecutor:
         """The pool for tier calls."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.POOL_SIZE, thread_name_prefix="tiercache-tier")
@@ -93,6 +103,8 @@ class _Workers:
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that drives async-only tiers for blocking callers."""
+        import asyncio
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -104,6 +116,8 @@ _workers = _Workers()
 
 
 def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
+    import asyncio
+
     async def call() -> Any:
         return await verb(*args, **options)
 
@@ -117,6 +131,8 @@ def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
 
 async def _on_worker_thread(settle: bool, function: Callable[[], T]) -> T:
     """Call ``function`` in the pool. If the caller is cancelled and ``settle`` is set, wait for its end."""
+    import asyncio
+
     running = asyncio.get_running_loop().run_in_executor(_workers.pool(), function)
     try:
         return await asyncio.shield(running)
@@ -250,9 +266,13 @@ class _Native:
         return Port(tier, _native_verb)
 
     async def wait(self, future: Future[T]) -> T:
+        import asyncio
+
         return await asyncio.wrap_future(future)
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        import asyncio
+
         if inspect.iscoroutinefunction(function):
             result = _checked(function, *args)
         else:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
@@ -20,10 +20,12 @@ from tiercache._stack import Stack
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.errors import ConfigError
 from tiercache.keys import Namespace
-from tiercache.memoize import Memoized, Memoizer, memoize
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, duration, optional_duration
+
+if TYPE_CHECKING:
+    from tiercache.memoize import Memoized, Memoizer
 
 __all__ = ["TieredCache", "WriteResult"]
 
@@ -334,7 +336,7 @@ class TieredCache(Generic[T]):
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
     ) -> Memoizer: ...
-    def cached(
+    def cached(  # type: ignore[misc]  # mypy finds the second overload, without a ParamSpec, unmatched
         self,
         function: Callable[..., Any] | None = None,
         /,
@@ -351,6 +353,8 @@ class TieredCache(Generic[T]):
         ``cache_none=True``. The decorated function has ``cache_key(*args)`` and
         ``cache_delete(*args)`` (to be awaited for an async one).
         """
+        from tiercache.memoize import memoize  # it needs inspect, and a dozen types that arguments may have
+
         self._seconds(ttl)  # a bad one is told here, and not at the first call
         if codec is not UNSET:
             check_codec(codec)
