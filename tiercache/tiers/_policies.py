@@ -74,9 +74,13 @@ class Ranking(Generic[_SlotT]):
 
     def put(self, slot: _SlotT) -> None:
         """``slot`` was written: a new one, or an old one with a new value."""
+        if self._recents:  # reads before this write, which are settled before it or else out of order
+            if self.policy == "lru":
+                self._recents.append(slot)
+            elif slot in self._cache:  # "lfu"; a new slot has its first count anyway
+                self._recents.append(slot)
+                return
         self._cache[slot] = None
-        if self._recents and self.policy == "lru":
-            self._recents.append(slot)  # else the reads before this write would be settled after it
 
     def remove(self, slot: _SlotT) -> None:
         """``slot`` is no longer held."""

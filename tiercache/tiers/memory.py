@@ -185,6 +185,9 @@ class MemoryNamespace:
     and do not raise after the tier was closed (they miss). ``detach()`` makes them miss for good.
     """
 
+    #: Async code may call it on the loop's thread: it never waits for I/O.
+    nonblocking = True
+
     hit: Callable[[str], Any]
     hits: Callable[[Sequence[str]], list[Any] | None]
     detach: Callable[[], None]
