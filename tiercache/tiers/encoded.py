@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tiercache.entry import Entry
 from tiercache.envelope import CorruptEnvelope, ForeignEnvelope, open_envelope, seal
+from tiercache.forks import reset_after_fork
 from tiercache.protocols import (
     CAPABILITIES,
     SYSTEM_CLOCK,
@@ -49,6 +50,7 @@ class EncodedTier:
         self._lock = threading.Lock()
         self._corrupt = 0
         self._expirations = 0
+        reset_after_fork(self)
         # Instance attributes, because what a tier can do is what its store can do: a method here for
         # a verb that the store lacks would be a stub.
         for verb in (*CAPABILITIES, *(f"a{verb}" for verb in CAPABILITIES), "size"):
@@ -61,11 +63,15 @@ class EncodedTier:
             self.amget, self.amset = self._amget, self._amset
             self.amdelete, self.aclose = store.amdelete, store.aclose
 
+    def after_fork(self) -> None:
+        """A new lock: another thread of the parent may have held this one."""
+        self._lock = threading.Lock()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r})"
 
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        found, corrupt = self._open(self.store.mget(keys))
+        found, corrupt = self._open(_drain(self.store.mget(keys)))
         if corrupt:
             with suppress(Exception):  # a read never fails because the repair did
                 self.store.mdelete(corrupt)
@@ -75,7 +81,7 @@ class EncodedTier:
         self.store.mset(self._seal(entries))
 
     async def _amget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        found, corrupt = self._open(await self.store.amget(keys))
+        found, corrupt = self._open(_drain(await self.store.amget(keys)))
         if corrupt:
             with suppress(Exception):
                 await self.store.amdelete(corrupt)
@@ -91,12 +97,12 @@ class EncodedTier:
         counted["expirations"] = counted.get("expirations", 0) + self._expirations
         return counted
 
-    def _open(self, blobs: Mapping[str, bytes]) -> tuple[dict[str, Entry[bytes]], list[str]]:
+    def _open(self, blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Entry[bytes]], list[str]]:
         found: dict[str, Entry[bytes]] = {}
         corrupt: list[str] = []
         expired = 0
         now = self._clock.time()
-        for key, data in blobs.items():
+        for key, data in blobs:
             try:
                 entry = open_envelope(key, data)
             except CorruptEnvelope:
@@ -123,3 +129,12 @@ class EncodedTier:
                 )
             blobs[key] = (seal(key, entry), entry.expires_at)
         return blobs
+
+
+def _drain(blobs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The items of ``blobs``, each let go of once its payload is copied out, so that the next payload takes
+    its memory: holding a batch twice costs more in page faults than all the checks together."""
+    items = list(blobs.items())
+    del blobs
+    while items:
+        yield items.pop()

@@ -1,0 +1,239 @@
+"""The directory of a disk tier: made private, recognised, or refused with cause and cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import diskcache
+import pytest
+
+from tiercache.entry import Entry
+from tiercache.errors import ConfigError, TierUnavailable
+from tiercache.tiers.disk import DiskTier
+
+AS_NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_makes_folder_and_parents_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        tier = DiskTier(tmp_path / "a" / "b")
+        tier.mset({"k": Entry(b"v")})
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "a") == mode(tmp_path / "a" / "b") == 0o700
+    files = {path.name: mode(path) for path in (tmp_path / "a" / "b").iterdir()}
+    assert files.keys() >= {"cache.db", "cache.db-wal", "cache.db-shm", "tiercache.json"}
+    assert set(files.values()) == {0o600}
+    tier.close()
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    DiskTier("~/x/y").close()
+    assert (tmp_path / "x" / "y" / "tiercache.json").exists()
+
+
+def test_our_own_folder_is_tightened(tmp_path: Path) -> None:
+    tier = DiskTier(tmp_path / "c")
+    tier.mset({"k": Entry(b"v")})
+    tier.close()
+    (tmp_path / "c").chmod(0o755)
+    (tmp_path / "c" / "cache.db").chmod(0o644)
+    tier = DiskTier(tmp_path / "c")
+    assert mode(tmp_path / "c") == 0o700
+    assert mode(tmp_path / "c" / "cache.db") == 0o600
+    assert tier.mget(["k"])["k"].value == b"v"
+    tier.close()
+
+
+def test_file_instead_of_directory(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(ConfigError, match="is a file, not a directory"):
+        DiskTier(tmp_path / "f")
+    with pytest.raises(ConfigError, match="a file, not a directory"):
+        DiskTier(tmp_path / "f" / "below")
+
+
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+def test_symbolic_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(ConfigError, match="symbolic link"):
+        DiskTier(tmp_path / "link")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_foreign_directory_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    tmp_path.chmod(0o755)
+    with pytest.raises(ConfigError, match=r"not made by tiercache \(it holds 'photo.jpg'\)"):
+        DiskTier(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+    assert mode(tmp_path) == 0o755
+
+
+def test_somebody_elses_diskcache_is_foreign(tmp_path: Path) -> None:
+    with diskcache.Cache(str(tmp_path / "d")) as theirs:
+        theirs["k"] = {"any": "object"}
+    with pytest.raises(ConfigError, match="not made by tiercache"):
+        DiskTier(tmp_path / "d")
+
+
+@pytest.mark.parametrize("marker", [b'{"format": 2}', b"", b"[]", b"\xff"])
+def test_unknown_layout(tmp_path: Path, marker: bytes) -> None:
+    (tmp_path / "tiercache.json").write_bytes(marker)
+    with pytest.raises(ConfigError, match=r"upgrade tiercache-framework"):
+        DiskTier(tmp_path)
+
+
+def test_marker_names_the_layout(tmp_path: Path) -> None:
+    DiskTier(tmp_path).close()
+    assert json.loads((tmp_path / "tiercache.json").read_bytes()) == {"made_by": "tiercache", "format": 1}
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", 3, None, b"x", "~no-such-user-here/x"])
+def test_no_path(path: object) -> None:
+    with pytest.raises(ConfigError, match=r"DiskTier\.directory"):
+        DiskTier(path)  # type: ignore[arg-type]  # that is the test
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_bytes": "huge"}, r"DiskTier\.max_bytes"),
+        ({"max_bytes": 0}, r"DiskTier\.max_bytes"),
+        ({"max_entries": 0}, r"DiskTier\.max_entries"),
+        ({"max_entries": True}, r"DiskTier\.max_entries"),
+        ({"ttl": -1}, r"DiskTier\.ttl"),
+        ({"ttl": float("nan")}, r"DiskTier\.ttl"),
+        ({"deadline": 0}, r"DiskTier\.deadline"),
+        ({"durability": "eternal"}, r'give "process" or "power"'),
+        ({"on_unusable": "shrug"}, r'give "error" or "temporary"'),
+    ],
+)
+def test_wrong_arguments_touch_nothing(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DiskTier(tmp_path / "d", **options)  # type: ignore[arg-type]  # that is the test
+    assert not (tmp_path / "d").exists()
+
+
+def test_read_only_needs_a_cache_to_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        DiskTier(tmp_path / "d", read_only=True)
+    assert not (tmp_path / "d").exists()
+    (tmp_path / "d").mkdir()
+    with pytest.raises(ConfigError, match="holds no cache to read"):
+        DiskTier(tmp_path / "d", read_only=True)
+
+
+def test_read_only_reads_and_refuses_writes(tmp_path: Path) -> None:
+    writer = DiskTier(tmp_path / "d")
+    writer.mset({"k": Entry(b"v"), "l": Entry(b"w")})
+    reader = DiskTier(tmp_path / "d", read_only=True)
+    assert {key: entry.value for key, entry in reader.mget(["k", "l", "m"]).items()} == {"k": b"v", "l": b"w"}
+    assert sorted(reader.scan("")[0]) == ["k", "l"]
+    for write in (
+        lambda: reader.mset({"k": Entry(b"x")}),
+        lambda: reader.mdelete(["k"]),
+        lambda: reader.clear(""),
+    ):
+        with pytest.raises(TierUnavailable, match="read_only=True"):
+            write()
+    assert writer.mget(["k"])["k"].value == b"v"
+    reader.close()
+    writer.close()
+
+
+def as_nobody(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` as a user without rights, after imports for which it may lack them."""
+    prologue = f"""
+import encodings.idna, os, shutil, sqlite3, sys, tempfile, warnings
+from tiercache.entry import Entry
+from tiercache.errors import ConfigError
+from tiercache.tiers.disk import DiskTier
+os.setgroups([]); os.setgid({AS_NOBODY}); os.setuid({AS_NOBODY})
+"""
+    command = [sys.executable, "-c", prologue + code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A folder that other users can reach: pytest's own are private, from the user's folder down."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    return tmp_path
+
+
+@needs_root
+def test_directory_of_another_user(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    os.chown(tmp_path / "d", AS_NOBODY, AS_NOBODY)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        DiskTier(tmp_path / "d")
+    assert list((tmp_path / "d").iterdir()) == []
+
+
+@needs_root
+def test_directory_that_cannot_be_written(open_path: Path) -> None:
+    code = """
+try:
+    DiskTier(sys.argv[1])
+except ConfigError as error:
+    print(error)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    tier = DiskTier(sys.argv[1], on_unusable="temporary")
+    (warning,) = caught
+    print(warning.category.__name__, str(tier.directory) in str(warning.message), warning.filename)
+tier.mset({"k": Entry(b"v")})
+print(tier.mget(["k"])["k"].value, oct(tier.directory.stat().st_mode & 0o777))
+tier.close()
+print(tier.directory.exists())
+"""
+    done = as_nobody(code, str(open_path / "d"))
+    assert done.returncode == 0, done.stderr
+    refusal, warned, stored, left = done.stdout.splitlines()
+    assert "Permission denied" in refusal
+    assert 'on_unusable="temporary"' in refusal
+    assert warned == "RuntimeWarning True <string>"
+    assert stored == "b'v' 0o700"
+    assert left == "False"
+
+
+@needs_root
+def test_read_only_in_a_directory_that_cannot_be_written(open_path: Path) -> None:
+    tier = DiskTier(open_path / "d")
+    tier.mset({"k": Entry(b"v")})
+    tier.close()
+    for path in (open_path / "d", *(open_path / "d").iterdir()):
+        os.chown(path, AS_NOBODY, AS_NOBODY)
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    code = """
+print(DiskTier(sys.argv[1], read_only=True).mget(["k"])["k"].value)
+try:
+    DiskTier(sys.argv[1])
+except ConfigError as error:
+    print("refused")
+"""
+    done = as_nobody(code, str(open_path / "d"))
+    assert done.returncode == 0, done.stderr
+    # A folder of ours is put in order, which gives its owner the right to write again.
+    assert done.stdout.splitlines()[0] == "b'v'"
+
+
+def test_temporary_directory_is_not_for_foreign_ones(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="not made by tiercache"):
+        DiskTier(tmp_path, on_unusable="temporary")

@@ -1,0 +1,162 @@
+"""The directory of a disk tier: made private, recognised as ours, or refused with cause and cure.
+
+A marker file, written when a directory is first claimed, tells ours from somebody else's: an empty
+directory is claimed, one with other people's files in it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tiercache.errors import ConfigError
+
+__all__ = ["DATABASE", "FORMAT", "MARKER", "PRIVATE_PREFIX", "UnusableDirectory", "prepare"]
+
+MARKER: Final = "tiercache.json"
+DATABASE: Final = "cache.db"  # the name that diskcache gives it
+#: The version of the layout inside the directory; a newer one is refused, not guessed at.
+FORMAT: Final = 1
+#: Begins the names of our short-lived files, which do not make a directory foreign.
+PRIVATE_PREFIX: Final = ".tiercache-"
+
+_OWN_FILES = (MARKER, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
+
+
+class UnusableDirectory(ConfigError):
+    """The directory cannot be made or written here; a temporary one could stand in for it."""
+
+
+def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
+    """The absolute path of ``directory``, which exists and is ours, with nobody else let in.
+
+    Makes it and its missing parents (mode 0700), and claims an empty one; with ``read_only`` it must
+    be there and is not touched. Raises `ConfigError`: not a directory, a symbolic link, somebody
+    else's files, another version's layout; and `UnusableDirectory`: not ours to write.
+    """
+    path = _absolute(directory)
+    try:
+        if not read_only:
+            _make(path)
+        _check_kind(path)
+        _check_owner(path, path.lstat())
+        if not _is_claimed(path):
+            if read_only:
+                raise ConfigError(
+                    f"DiskTier: {path} holds no cache to read; make one first, without read_only=True"
+                )
+            _claim(path)
+        if not read_only:
+            _tighten(path)
+            _try_to_write(path)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"DiskTier: the directory {path} does not exist, and read_only=True makes none"
+        ) from error
+    except NotADirectoryError as error:
+        raise ConfigError(f"DiskTier: a part of {path} is a file, not a directory; choose another") from error
+    except OSError as error:
+        raise UnusableDirectory(
+            f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
+            f'the right to write there, choose another, or pass read_only=True or on_unusable="temporary"'
+        ) from error
+    return path
+
+
+def _absolute(directory: str | os.PathLike[str]) -> Path:
+    try:
+        text = os.fspath(directory)
+    except TypeError:
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(f"DiskTier.directory: {directory!r} is no path; give a str or a pathlib.Path")
+    try:
+        # No resolve(): a symbolic link must stay visible, to be refused.
+        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
+    except RuntimeError as error:
+        raise ConfigError(f"DiskTier.directory: {text!r} names a home directory that is unknown") from error
+
+
+def _make(path: Path) -> None:
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another process makes it too
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o700)  # whatever the umask took away
+
+
+def _check_kind(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise ConfigError(
+            f"DiskTier: {path} is a symbolic link, which could lead anywhere; pass the directory itself"
+        )
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"DiskTier: {path} is a file, not a directory; choose another path or move it away")
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        raise UnusableDirectory(
+            f"DiskTier: {path} belongs to another user (uid {status.st_uid}, and this process runs as "
+            f'{os.geteuid()}); choose a directory of this user, or pass on_unusable="temporary"'
+        )
+
+
+def _is_claimed(path: Path) -> bool:
+    """Whether the directory has our marker. Raises `ConfigError` if it holds something else."""
+    try:
+        marker = (path / MARKER).read_bytes()
+    except FileNotFoundError:
+        foreign = sorted(item.name for item in path.iterdir() if not item.name.startswith(PRIVATE_PREFIX))
+        if not foreign or (path / MARKER).exists():  # claimed by another process since we looked
+            return bool(foreign)
+        raise ConfigError(
+            f"DiskTier: {path} is not empty and was not made by tiercache (it holds {foreign[0]!r}); "
+            f"choose an empty or new directory"
+        ) from None
+    try:
+        version = json.loads(marker)["format"]
+    except (ValueError, KeyError, TypeError):
+        version = None
+    if version != FORMAT:
+        raise ConfigError(
+            f"DiskTier: {path / MARKER} names the layout {version!r}, and this version of tiercache knows "
+            f"{FORMAT}; upgrade tiercache-framework, or choose another directory"
+        )
+    return True
+
+
+def _claim(path: Path) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=PRIVATE_PREFIX, dir=path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(json.dumps({"made_by": "tiercache", "format": FORMAT}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path / MARKER)  # whole or not at all, however many claim it at once
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _tighten(path: Path) -> None:
+    for item, allowed in ((path, 0o700), *((path / name, 0o600) for name in _OWN_FILES)):
+        with suppress(FileNotFoundError):
+            if stat.S_IMODE(item.lstat().st_mode) & ~allowed:
+                item.chmod(allowed)
+
+
+def _try_to_write(path: Path) -> None:
+    # os.access says yes to root on a read-only file system; only writing tells.
+    handle, temporary = tempfile.mkstemp(prefix=PRIVATE_PREFIX, dir=path)
+    os.close(handle)
+    Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""Room in the database: what it holds, what it may hold, and which entries make way.
+
+Runs inside the transaction of the write that needs the room, so that the bounds hold with any number of
+writing processes. What is past its time goes first, then what was used longest ago.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tiercache.tiers._disk_engine import PAGE_SIZE
+
+__all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
+
+#: Pages of a database without entries: what no eviction gives back.
+_FIXED_PAGES: Final = 10
+#: Under this budget the fixed pages, and pages that are half full, would leave no room to speak of.
+_SMALL: Final = 2**20
+_SMALL_EXTRA_PAGES: Final = 24
+#: Bytes of a row beside its value and key: its columns, and its entries in five indexes.
+_ROW_BYTES: Final = 240
+#: Rows looked at by one step of an eviction, and removed by one step of a sweep.
+_STEP: Final = 256
+
+
+class Row(NamedTuple):
+    """An entry on its way in, in the order of the statement that stores it."""
+
+    key: str
+    store_time: float
+    expire_time: float | None
+    access_time: float
+    tag: bytes
+    size: int
+    value: bytes
+
+
+class Load(NamedTuple):
+    """How much: entries, bytes of values, and pages of the file."""
+
+    entries: int
+    bytes: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a tier: on the values together, on the file, and on the number of entries."""
+
+    max_bytes: int
+    max_entries: int | None
+
+    @property
+    def pages(self) -> int:
+        pages = -(-self.max_bytes // PAGE_SIZE)
+        return self.max_bytes // PAGE_SIZE if self.max_bytes >= _SMALL else pages + _SMALL_EXTRA_PAGES
+
+    def never_fits(self, row: Row) -> bool:
+        """Whether the whole budget is too small for ``row``."""
+        return row.size > self.max_bytes or _weigh([row]).pages > self.pages - _FIXED_PAGES
+
+    def excess(self, load: Load) -> Load:
+        """How much of ``load`` is beyond the bounds; zeros where it is not."""
+        return Load(
+            0 if self.max_entries is None else max(0, load.entries - self.max_entries),
+            max(0, load.bytes - self.max_bytes),
+            max(0, load.pages - self.pages),
+        )
+
+
+@dataclass(slots=True)
+class Freed:
+    """What had to go: entries pushed out, and entries past their time."""
+
+    evictions: int = 0
+    expirations: int = 0
+
+
+def chunks(rows: Sequence[Row], limits: Limits) -> Iterator[Sequence[Row]]:
+    """``rows`` in pieces that fit well within ``limits``, so that a batch may be larger than they are."""
+    most_bytes = max(limits.max_bytes // 4, 1)
+    most_rows = limits.max_entries or len(rows)
+    start = total = 0
+    for index, row in enumerate(rows):
+        if index > start and (total + row.size > most_bytes or index - start >= most_rows):
+            yield rows[start:index]
+            start, total = index, 0
+        total += row.size
+    if start < len(rows):
+        yield rows[start:]
+
+
+def make_room(
+    connection: sqlite3.Connection,
+    limits: Limits,
+    rows: Sequence[Row],
+    now: float,
+    uses: MutableMapping[int, float],
+) -> Freed:
+    """Remove entries until ``rows`` can be stored within ``limits``.
+
+    ``uses`` maps row ids to last uses that are not in the database yet. The work is bounded by the
+    size of ``rows``: where a limit was lowered, several writes get there together.
+    """
+    freed = Freed()
+    incoming = _weigh(rows)
+    most = Load(2 * incoming.entries + 1000, 2 * incoming.bytes + 2**23, 0)
+    removed, removed_bytes = 0, 0
+    while any(limits.excess(_sum(_held(connection), incoming))):
+        # What ``rows`` replace makes room too. Asked only when it is tight, and each time, because an
+        # eviction may take the replaced row itself.
+        old = _replaced(connection, rows)
+        excess = limits.excess(_sum(_held(connection), incoming, old))
+        if not any(excess) or (removed > most.entries and removed_bytes > most.bytes):
+            break
+        swept = sweep(connection, now, _STEP)
+        freed.expirations += swept
+        if swept:
+            continue
+        looked, gone, gone_bytes = _evict(connection, excess, uses)
+        if not looked:
+            break
+        freed.evictions += gone
+        removed += gone
+        removed_bytes += gone_bytes
+    return freed
+
+
+def sweep(connection: sqlite3.Connection, now: float, limit: int) -> int:
+    """Remove at most ``limit`` entries that are past their time; how many there were."""
+    return connection.execute(
+        "DELETE FROM Cache WHERE rowid IN"
+        " (SELECT rowid FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?)",
+        (now, limit),
+    ).rowcount
+
+
+def _evict(
+    connection: sqlite3.Connection, excess: Load, uses: MutableMapping[int, float]
+) -> tuple[int, int, int]:
+    """Look at the entries used longest ago and remove about ``excess``; rows looked at, removed, and
+    their bytes. One that was used since its place in the order was noted gets its new place instead."""
+    found = connection.execute(
+        "SELECT c.rowid, c.access_time, u.used, c.size, coalesce(length(c.tag), 0)"
+        " FROM Cache c LEFT JOIN Tier_use u ON u.entry = c.rowid ORDER BY c.access_time LIMIT ?",
+        (_STEP,),
+    ).fetchall()
+    victims: list[int] = []
+    used_since: list[tuple[float, int]] = []
+    size = weight = 0
+    for rowid, access_time, used, value_size, key_size in found:
+        last = max(used or 0.0, uses.pop(rowid, 0.0))
+        if last > (access_time or 0.0):
+            used_since.append((last, rowid))
+            continue
+        victims.append(rowid)
+        size += value_size
+        weight += value_size + 2 * key_size + _ROW_BYTES
+        if len(victims) >= excess.entries and size >= excess.bytes and weight >= excess.pages * PAGE_SIZE:
+            break
+    connection.executemany("UPDATE Cache SET access_time = ? WHERE rowid = ?", used_since)
+    connection.execute(
+        "DELETE FROM Cache WHERE rowid IN (SELECT value FROM json_each(?))", (json.dumps(victims),)
+    )
+    return len(found), len(victims), size
+
+
+def _weigh(rows: Sequence[Row]) -> Load:
+    small = pages = 0
+    for row in rows:
+        weight = row.size + 2 * len(row.tag) + _ROW_BYTES
+        if weight > PAGE_SIZE // 4:
+            pages += -(-weight // (PAGE_SIZE - 64))
+        else:
+            small += weight
+    return Load(len(rows), sum(row.size for row in rows), pages + -(-small // PAGE_SIZE) + 2)
+
+
+def _held(connection: sqlite3.Connection) -> Load:
+    totals = dict(connection.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')"))
+    ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
+    ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
+    return Load(totals["count"], totals["size"], pages - free)
+
+
+def _replaced(connection: sqlite3.Connection, rows: Sequence[Row]) -> Load:
+    ((count, size),) = connection.execute(
+        "SELECT count(*), total(c.size) FROM json_each(?) j CROSS JOIN Cache c"
+        " ON c.key = j.value AND c.raw = 1",
+        (json.dumps([row.key for row in rows]),),
+    ).fetchall()
+    return Load(-count, -int(size), -int(size) // PAGE_SIZE)
+
+
+def _sum(*loads: Load) -> Load:
+    return Load(*(sum(column) for column in zip(*loads, strict=True)))

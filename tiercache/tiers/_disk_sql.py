@@ -1,0 +1,161 @@
+"""The statements of a disk tier: keys as rows and ranges, and the pieces that run on a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from tiercache.protocols import Purge
+
+__all__ = [
+    "DELETE",
+    "GET_MANY",
+    "GET_ONE",
+    "PUT",
+    "SCAN",
+    "STEP",
+    "as_json",
+    "clear_some",
+    "condition",
+    "drop_some",
+    "look_at_some",
+    "note_some",
+    "ranges",
+    "row_key",
+    "tag_of",
+    "transact",
+    "vacuum",
+]
+
+T = TypeVar("T")
+
+STEP: Final = 1000  # rows of one bounded transaction, or of one page of a range
+_VACUUM_PAGES: Final = 256  # given back to the file system by one transaction
+_TAG_END: Final = b"\xff"  # after every tag: UTF-8 has no such byte
+
+# A row that we did not write (pickled, or kept in a file) yields NULL and is never looked into.
+_OWN_VALUE: Final = "CASE WHEN c.mode = 1 AND c.filename IS NULL THEN c.value END"
+GET_ONE: Final = f"SELECT 0, c.rowid, {_OWN_VALUE} FROM Cache c WHERE c.key = ? AND c.raw = 1"  # noqa: S608 - constants
+GET_MANY: Final = (
+    f"SELECT j.key, c.rowid, {_OWN_VALUE} FROM json_each(?) j"  # noqa: S608 - constants
+    " CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
+)
+PUT: Final = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"
+    " filename, value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, NULL, ?)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time,"
+    " expire_time = excluded.expire_time, access_time = excluded.access_time, access_count = 0,"
+    " tag = excluded.tag, size = excluded.size, mode = 1, filename = NULL, value = excluded.value"
+)
+DELETE: Final = "DELETE FROM Cache WHERE raw = 1 AND key IN (SELECT value FROM json_each(?))"
+SCAN: Final = (
+    "SELECT tag FROM Cache WHERE tag >= ? AND tag < ? AND (expire_time IS NULL OR expire_time > ?)"
+    " ORDER BY tag LIMIT ?"
+)
+_CLEAR: Final = (
+    "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE tag >= ? AND tag < ? LIMIT ?)"
+)
+_NOTE_USE: Final = (
+    "INSERT INTO Tier_use SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM Cache WHERE rowid = ?1)"
+    " ON CONFLICT (entry) DO UPDATE SET used = excluded.used"
+)
+_LAST_USE: Final = "max(access_time, coalesce((SELECT used FROM Tier_use WHERE entry = Cache.rowid), 0))"
+
+
+def transact(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], end: float, deadline: float
+) -> T:
+    """``work`` between BEGIN IMMEDIATE and COMMIT. An error rolls back, as the connection is closed."""
+    rest = max(0.0, end - monotonic())
+    waited = rest < 0.95 * deadline
+    if waited:
+        connection.execute(f"PRAGMA busy_timeout = {int(rest * 1000)}").close()
+    connection.execute("BEGIN IMMEDIATE")
+    result = work(connection)
+    connection.execute("COMMIT")
+    if waited:
+        connection.execute(f"PRAGMA busy_timeout = {int(deadline * 1000)}").close()
+    return result
+
+
+def clear_some(connection: sqlite3.Connection, low: bytes, high: bytes) -> int:
+    return connection.execute(_CLEAR, (low, high, STEP)).rowcount
+
+
+def note_some(connection: sqlite3.Connection, batch: Sequence[tuple[int, float]]) -> None:
+    connection.executemany(_NOTE_USE, batch)
+
+
+def condition(what: Purge, now: float) -> tuple[str, dict[str, Any]]:
+    """SQL that is true of the rows that ``what`` names ("" if it names none), and its values."""
+    reasons = {
+        "expire_time <= :now": what.expired,
+        "store_time <= :now - :older_than": what.older_than is not None,
+        f"{_LAST_USE} <= :now - :idle": what.idle is not None,
+    }
+    doomed = " OR ".join(reason for reason, wanted in reasons.items() if wanted)
+    return doomed, {"now": now, "older_than": what.older_than, "idle": what.idle}
+
+
+def look_at_some(
+    connection: sqlite3.Connection, doomed: str, values: Mapping[str, Any]
+) -> list[tuple[int, bytes, int | None]]:
+    """Row id and tag of the next rows from ``:start`` to ``:high``, and whether they are ``doomed``."""
+    return connection.execute(
+        f"SELECT rowid, tag, ({doomed}) FROM Cache"  # noqa: S608 - constants
+        " WHERE tag >= :start AND tag < :high ORDER BY tag LIMIT :limit",
+        values,
+    ).fetchall()
+
+
+def drop_some(connection: sqlite3.Connection, doomed: str, values: Mapping[str, Any]) -> tuple[int, int]:
+    """Drop those of ``:rowids`` that are still ``doomed``, for one may have been written or used since;
+    how many were past their time, and how many went."""
+    among = f"rowid IN (SELECT value FROM json_each(:rowids)) AND ({doomed})"  # noqa: S608 - constants
+    ((expired,),) = connection.execute(
+        f"SELECT count(*) FROM Cache WHERE {among} AND expire_time <= :now",  # noqa: S608 - constants
+        values,
+    ).fetchall()
+    return expired, connection.execute(f"DELETE FROM Cache WHERE {among}", values).rowcount  # noqa: S608 - constants
+
+
+def vacuum(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the file system where they are many; whether there may be more."""
+    ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
+    ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
+    if free <= max(32, pages // 4):
+        return False
+    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    return True
+
+
+def tag_of(key: str) -> bytes:
+    """``key`` as bytes that sort and begin as it does; any str has them, lone surrogates included."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def row_key(tag: bytes) -> str:
+    return blake2b(tag, digest_size=20).hexdigest()
+
+
+def as_json(digests: Sequence[str]) -> str:
+    joined = '","'.join(digests)
+    return f'["{joined}"]' if digests else "[]"
+
+
+def ranges(prefix: str, skip: str) -> list[tuple[bytes, bytes]]:
+    """The half-open ranges of tags that begin with ``prefix`` and not with ``skip``."""
+    low, high = _range(prefix)
+    if not skip:
+        return [(low, high)]
+    hole_low, hole_high = _range(skip)
+    spans = [(low, min(high, hole_low)), (max(low, hole_high), high)]
+    return [(start, end) for start, end in spans if start < end]
+
+
+def _range(prefix: str) -> tuple[bytes, bytes]:
+    low = tag_of(prefix)
+    return low, low[:-1] + bytes([low[-1] + 1]) if low else _TAG_END

@@ -1,0 +1,374 @@
+"""`DiskStore`: a `ByteStore` on the engine's table, one statement or one transaction a batch.
+
+A row's key is a digest of the tier's key, in ASCII: ``json_each`` cuts text at a NUL, and lone surrogates
+cannot be bound. The key itself lies in the ``tag`` column as bytes, whose order makes every prefix a range.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from tiercache.errors import (
+    CacheClosed,
+    EntryRejected,
+    TierCacheError,
+    TierError,
+    TierTimeout,
+    TierUnavailable,
+)
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import Blob, Clock, Purge
+from tiercache.tiers._cache_directory import DATABASE
+from tiercache.tiers._disk_engine import Engine, create_database
+from tiercache.tiers._disk_room import Freed, Limits, Row, chunks, make_room, sweep
+from tiercache.tiers._disk_sql import (
+    DELETE,
+    GET_MANY,
+    GET_ONE,
+    PUT,
+    SCAN,
+    STEP,
+    as_json,
+    clear_some,
+    condition,
+    drop_some,
+    look_at_some,
+    note_some,
+    ranges,
+    row_key,
+    tag_of,
+    transact,
+    vacuum,
+)
+from tiercache.tiers._disk_upkeep import Upkeep
+from tiercache.tiers._sqlite_gate import GATE
+
+__all__ = ["DiskStore"]
+
+T = TypeVar("T")
+
+_USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
+_MOST_USES: Final = 100_000  # noted in memory; beyond, reads are not noted until these are written
+
+
+class DiskStore:
+    """Bytes under any string keys in ``directory``, which is ours and exists.
+
+    The database is opened, and made, at first use. ``deadline`` (seconds) bounds every wait for a lock.
+    Errors are `TierTimeout`, `TierUnavailable`, and `CacheClosed` after `close`. Thread-safe, and safe
+    for several processes; a forked child opens its own connections.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str,
+        limits: Limits,
+        deadline: float,
+        synchronous: int,
+        read_only: bool,
+        clock: Clock,
+        on_close: Callable[[], object] | None = None,
+    ) -> None:
+        self.name = name
+        self._directory = directory
+        self._limits = limits
+        self._deadline = deadline
+        self._synchronous = synchronous
+        self._read_only = read_only
+        self._clock = clock
+        self._on_close = on_close
+        #: The log is written back to the database when it has grown to this many bytes.
+        self._log_bytes = min(2**22, max(2**18, limits.max_bytes // 4))
+        self._engine: Engine | None = None
+        self._closed = False
+        self._uses: dict[int, float] = {}
+        self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
+        self._upkeep = Upkeep(self._keep_up)
+        self._make_locks()
+        reset_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"DiskStore({str(self._directory)!r})"
+
+    def after_fork(self) -> None:
+        """New locks, no thread, and no uses: the parent writes those down."""
+        self._make_locks()
+        self._uses = {}
+        self._upkeep.reset()
+
+    def _make_locks(self) -> None:
+        self._opening = threading.Lock()
+        # SQLite lets writers of one process poll for its lock, up to 100 ms apart; this one is handed on.
+        self._writing = threading.Lock()
+        self._counting = threading.Lock()
+
+    # -- the byte store --------------------------------------------------------------------------
+
+    def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """See `ByteStore.mget`. Never waits for a writer, and never writes."""
+        return self.read(keys, dict)
+
+    def read(self, keys: Sequence[str], consume: Callable[[Iterator[tuple[str, bytes]]], T]) -> T:
+        """What ``consume`` makes of the pairs of key and bytes that are held, as they leave the database:
+        verified one by one they stay in the processor's caches, and memory holds the batch once."""
+        planted: list[str] = []
+        rowids: list[int] = []
+
+        def pairs(rows: Iterator[tuple[int, int, bytes]]) -> Iterator[tuple[str, bytes]]:
+            for index, rowid, value in rows:
+                if type(value) is bytes:
+                    rowids.append(rowid)
+                    yield keys[index], value
+                else:
+                    planted.append(keys[index])
+
+        digests = [row_key(tag_of(key)) for key in keys]
+        # json_each costs double for one key.
+        statement, asked = (GET_ONE, digests[0]) if len(digests) == 1 else (GET_MANY, as_json(digests))
+        result = self._run(lambda connection: consume(pairs(connection.execute(statement, (asked,)))))
+        if planted:
+            self._drop_planted(planted)
+        if rowids:
+            self._note_uses(rowids)
+        return result
+
+    def mset(self, blobs: Mapping[str, Blob]) -> None:
+        """See `ByteStore.mset`. All that fit are stored in one transaction, or none."""
+        now = self._clock.time()
+        rows: list[Row] = []
+        rejected: list[str] = []
+        for key, (data, expires_at) in blobs.items():
+            tag = tag_of(key)
+            row = Row(row_key(tag), now, expires_at, now, tag, len(data), data)
+            if self._limits.never_fits(row):
+                rejected.append(key)
+            else:
+                rows.append(row)
+        if rows:
+            self._write(lambda connection: self._put(connection, rows, now))
+        if rejected:
+            raise EntryRejected(
+                rejected, f"larger than the whole tier (max_bytes={self._limits.max_bytes})", tier=self.name
+            )
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Drop ``keys``; absent ones are no error."""
+        if not keys:
+            return
+        digests = as_json([row_key(tag_of(key)) for key in keys])
+        self._write(lambda connection: connection.execute(DELETE, (digests,)))
+
+    def close(self) -> None:
+        """Write down what was noted, bring the log home, and give back every file. Idempotent."""
+        if self._closed:
+            return
+        self._upkeep.close(1.0)
+        with suppress(TierError, CacheClosed):  # lost uses cost an eviction its precision, no more
+            if self._engine is not None and not self._read_only:
+                self._write_uses(seconds=0.1)
+                self._run(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close())
+        self._closed = True
+        with self._opening:
+            if self._engine is not None:
+                self._engine.shut()
+        if self._on_close is not None:
+            self._on_close()
+
+    # -- capabilities ----------------------------------------------------------------------------
+
+    def scan(
+        self, prefix: str, *, skip: str = "", cursor: bytes | None = None, limit: int = 1000
+    ) -> tuple[list[str], bytes | None]:
+        """See `SupportsScan.scan`. Keys come in the order of their UTF-8 bytes; costs O(range)."""
+        now = self._clock.time()
+
+        def page(connection: sqlite3.Connection) -> list[bytes]:
+            tags: list[bytes] = []
+            for low, high in ranges(prefix, skip):
+                start = low if cursor is None else max(low, cursor)
+                if start < high and len(tags) < limit:
+                    rows = connection.execute(SCAN, (start, high, now, limit - len(tags)))
+                    tags += [tag for (tag,) in rows]
+            return tags
+
+        tags = self._run(page)
+        following = tags[-1] + b"\0" if len(tags) >= limit else None
+        return [tag.decode("utf-8", "surrogatepass") for tag in tags], following
+
+    def clear(self, prefix: str, *, skip: str = "") -> None:
+        """See `SupportsClear.clear`. Costs O(range), in bounded transactions."""
+        for low, high in ranges(prefix, skip):
+            step = partial(clear_some, low=low, high=high)
+            while self._write(step) == STEP:
+                pass
+        self._upkeep.within(0)
+
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        """See `SupportsPurge.purge`. Costs O(range), in bounded transactions."""
+        doomed, values = condition(what, self._clock.time())
+        if not doomed:
+            return 0
+        if what.idle is not None:
+            self._write_uses(seconds=self._deadline)
+        dropped = 0
+        for low, high in ranges(prefix, skip):
+            start: bytes | None = low
+            while start is not None:
+                count, start = self._purge_page(start, high, doomed, values)
+                dropped += count
+        if dropped:
+            self._upkeep.within(0)
+        return dropped
+
+    def counters(self) -> Mapping[str, int]:
+        """Totals since it was made: ``evictions``, ``expirations`` (swept), ``corrupt`` (planted rows)."""
+        with self._counting:
+            return dict(self._counts)
+
+    # -- pieces of the above ---------------------------------------------------------------------
+
+    def _put(self, connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> None:
+        freed = Freed(expirations=sweep(connection, now, len(rows) + 100))
+        for chunk in chunks(rows, self._limits):
+            more = make_room(connection, self._limits, chunk, now, self._uses)
+            freed.evictions += more.evictions
+            freed.expirations += more.expirations
+            connection.executemany(PUT, chunk)
+        self._count(evictions=freed.evictions, expirations=freed.expirations)
+
+    def _purge_page(
+        self, start: bytes, high: bytes, doomed: str, values: Mapping[str, Any]
+    ) -> tuple[int, bytes | None]:
+        """Purge among the next rows of a range; how many went, and where the next page begins."""
+        span = {**values, "start": start, "high": high, "limit": STEP}
+        page = self._run(lambda connection: look_at_some(connection, doomed, span))
+        following = page[-1][1] + b"\0" if len(page) == STEP else None
+        rowids = [rowid for rowid, _, goes in page if goes]
+        if not rowids:
+            return 0, following
+        chosen = {**values, "rowids": f"[{','.join(map(str, rowids))}]"}
+        expired, dropped = self._write(lambda connection: drop_some(connection, doomed, chosen))
+        self._count(expirations=expired)
+        return dropped, following
+
+    def _drop_planted(self, keys: list[str]) -> None:
+        self._count(corrupt=len(keys))
+        with suppress(TierCacheError):  # a read never fails because the repair did
+            self.mdelete(keys)
+
+    def _count(self, **more: int) -> None:
+        with self._counting:
+            for name, number in more.items():
+                self._counts[name] += number
+
+    # -- behind the caller -----------------------------------------------------------------------
+
+    def _note_uses(self, rowids: list[int]) -> None:
+        if self._read_only or len(self._uses) > _MOST_USES:
+            return
+        self._uses.update(dict.fromkeys(rowids, self._clock.time()))
+        if not self._upkeep.due:
+            self._upkeep.within(_USE_SECONDS)
+
+    def _write_uses(self, *, seconds: float) -> None:
+        uses, self._uses = self._uses, {}
+        noted = list(uses.items())
+        for start in range(0, len(noted), STEP):
+            self._write(partial(note_some, batch=noted[start : start + STEP]), seconds)
+
+    def _keep_up(self) -> None:
+        """One step of upkeep: last uses, the log, and free pages."""
+        self._write_uses(seconds=self._deadline)
+        size = self._log_size()
+        if size > self._log_bytes:
+            # PASSIVE lets writers go on, who may outrun it; then TRUNCATE makes them wait for once.
+            mode = "TRUNCATE" if size > 8 * self._log_bytes else "PASSIVE"
+            self._run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})").close())
+        if self._run(vacuum):
+            self._upkeep.within(0.02)
+
+    def _log_size(self) -> int:
+        try:
+            return (self._directory / f"{DATABASE}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    # -- every call goes through here ------------------------------------------------------------
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` returns, given a connection. Raises our errors for SQLite's."""
+        with self._errors():
+            if GATE.broken:
+                raise TierUnavailable(
+                    "this process was forked in the middle of a call of SQLite", tier=self.name
+                )
+            if not GATE.enter(self._deadline):
+                raise TierTimeout("the process is being forked", tier=self.name)
+            try:
+                with self._open().lease() as connection:
+                    return work(connection)
+            finally:
+                GATE.leave()
+
+    def _write(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
+        """The same inside a transaction, which waits ``seconds`` at most for other writers."""
+        if self._read_only:
+            raise TierUnavailable(f"{self._directory} was opened with read_only=True", tier=self.name)
+        seconds = self._deadline if seconds is None else seconds
+        end = monotonic() + seconds
+        if not self._writing.acquire(timeout=seconds):
+            raise TierTimeout(f"no turn to write within {seconds:g} s", tier=self.name)
+        try:
+            return self._run(lambda connection: transact(connection, work, end, self._deadline))
+        finally:
+            self._writing.release()
+            if self._log_size() > self._log_bytes:
+                self._upkeep.within(0)
+
+    def _open(self) -> Engine:
+        engine = self._engine
+        if self._closed:
+            raise CacheClosed(f"tier {self.name!r} is closed")
+        if engine is not None:
+            return engine
+        if not self._opening.acquire(timeout=self._deadline):
+            raise TierTimeout("another thread is still opening the database", tier=self.name)
+        try:
+            if self._closed:
+                raise CacheClosed(f"tier {self.name!r} is closed")
+            if self._engine is None:
+                if not self._read_only:
+                    create_database(self._directory, seconds=self._deadline)
+                self._engine = Engine(
+                    self._directory,
+                    seconds=self._deadline,
+                    synchronous=self._synchronous,
+                    read_only=self._read_only,
+                    log_bytes=self._log_bytes,
+                )
+            return self._engine
+        finally:
+            self._opening.release()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise TierTimeout(
+                    f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self.name
+                ) from error
+            raise TierUnavailable(f"the database in {self._directory}: {error}", tier=self.name) from error
+        except OSError as error:
+            raise TierUnavailable(f"{self._directory}: {error}", tier=self.name) from error

@@ -1,0 +1,137 @@
+"""`DiskTier`: entries in a local directory, shared by the processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from tiercache.entry import Entry
+from tiercache.errors import ConfigError, TierCacheError
+from tiercache.protocols import SYSTEM_CLOCK, Clock
+from tiercache.tiers._cache_directory import UnusableDirectory, prepare
+from tiercache.tiers._disk_room import Limits
+from tiercache.tiers._disk_store import DiskStore
+from tiercache.tiers.encoded import EncodedTier
+from tiercache.units import Duration, Size, duration, optional_duration, size
+
+__all__ = ["DiskTier"]
+
+_SYNCHRONOUS = {"process": 1, "power": 2}
+
+
+class DiskTier(EncodedTier):
+    """Entries in ``directory``, for all threads and processes of this user on this machine.
+
+    ``directory``
+        made if it is missing, private (0700), and ours alone: one with other files in it, a symbolic
+        link or somebody else's is refused. ``~`` is expanded. Not on a network file system.
+    ``max_bytes``
+        bytes, or text such as ``"10GiB"``: bounds the database file (below 1 MiB: the values, and the
+        file is up to 200 KiB larger). The write-ahead log beside it takes up to a few MiB, and the
+        size of a batch, on top. What is past its time makes way first, then what was used longest ago.
+    ``max_entries``
+        how many entries there may be; ``None``: as many as fit.
+    ``ttl``
+        the longest that this tier holds an entry (seconds, or text such as ``"30d"``).
+    ``durability``
+        ``"process"``: what was accepted survives ``kill -9``; ``"power"``: a power cut too (slower).
+    ``deadline``
+        seconds that a call waits for other writers; then `TierTimeout`. Reads do not wait for them.
+    ``read_only``
+        use a directory that cannot be written, or shall not be: writes raise `TierUnavailable`.
+    ``on_unusable``
+        ``"temporary"``: where the directory cannot be made or written, warn and use a private
+        temporary one, removed at `close`; ``"error"``: raise.
+
+    Construction looks at the directory only: a database that is damaged or locked is an error of the
+    calls (`TierUnavailable`, `TierTimeout`), which a chain takes for misses. Raises `ConfigError` for
+    wrong arguments and refused directories. Thread-safe; a forked child may go on using it.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        max_bytes: Size = "10GiB",
+        max_entries: int | None = None,
+        ttl: Duration | None = None,
+        durability: Literal["process", "power"] = "process",
+        deadline: Duration = 2.0,
+        read_only: bool = False,
+        on_unusable: Literal["error", "temporary"] = "error",
+        name: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if max_entries is not None and (
+            not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1
+        ):
+            raise ConfigError(
+                f"DiskTier.max_entries: {max_entries!r} is not allowed; give 1 or more, or None"
+            )
+        if durability not in _SYNCHRONOUS:
+            raise ConfigError(f'DiskTier.durability: {durability!r} is unknown; give "process" or "power"')
+        if on_unusable not in ("error", "temporary"):
+            raise ConfigError(
+                f'DiskTier.on_unusable: {on_unusable!r} is unknown; give "error" or "temporary"'
+            )
+        limits = Limits(size(max_bytes, name="DiskTier.max_bytes"), max_entries)
+        seconds = duration(deadline, name="DiskTier.deadline")
+        longest = optional_duration(ttl, name="DiskTier.ttl")
+        on_close: Callable[[], object] | None = None
+        try:
+            self.directory = prepare(directory, read_only=read_only)
+        except UnusableDirectory as error:
+            if on_unusable != "temporary":
+                raise
+            self.directory = _temporary(error)
+            on_close = weakref.finalize(self, _remove, self.directory, os.getpid())
+            read_only = False
+        super().__init__(
+            DiskStore(
+                self.directory,
+                name=name or "disk",
+                limits=limits,
+                deadline=seconds,
+                synchronous=_SYNCHRONOUS[durability],
+                read_only=read_only,
+                clock=clock,
+                on_close=on_close,
+            ),
+            name=name,
+            ttl=longest,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"DiskTier({str(self.directory)!r})"
+
+    def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        # Entries are opened one by one as they leave the database, not a batch later: see DiskStore.read.
+        found: dict[str, Entry[bytes]]
+        found, corrupt = self.store.read(keys, self._open)
+        if corrupt:
+            with suppress(TierCacheError):  # a read never fails because the repair did
+                self.store.mdelete(corrupt)
+        return found
+
+
+def _temporary(reason: ConfigError) -> Path:
+    path = prepare(tempfile.mkdtemp(prefix="tiercache-"), read_only=False)
+    warnings.warn(
+        f"{reason}. Using the temporary directory {path}, which is empty and goes away at the end.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return path
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child's end is not the end of its parent's directory
+        shutil.rmtree(path, ignore_errors=True)
