@@ -36,13 +36,14 @@ except ImportError as error:
 
 from tiercache.entry import Entry
 
-__all__ = ["VERSION", "CorruptEnvelope", "ForeignEnvelope", "open_envelope", "seal"]
+__all__ = ["VERSION", "CorruptEnvelope", "ForeignEnvelope", "open_envelope", "seal", "written_at"]
 
 MAGIC = b"tc\x9e"
 VERSION = 1
 _HEAD = struct.Struct("<3sBQ")
 _BODY = struct.Struct("<ddddQ16sB")
 _BODY_AT = _HEAD.size
+_CREATED_AT = struct.Struct("<d")
 _NAME_AT = _BODY_AT + _BODY.size
 
 
@@ -109,3 +110,16 @@ def open_envelope(key: str, data: bytes) -> Entry[bytes]:
         codec,
         len(payload),
     )
+
+
+def written_at(data: bytes) -> float | None:
+    """When the value in the envelope ``data`` was written, unchecked; ``None`` where it does not say.
+
+    For byte stores that keep the time beside their blobs, to list or drop them by age.
+    """
+    try:
+        magic, version, _checksum = _HEAD.unpack_from(data)
+        (created_at,) = _CREATED_AT.unpack_from(data, _BODY_AT)
+    except struct.error:
+        return None
+    return None if magic != MAGIC or version != VERSION or isnan(created_at) else float(created_at)

@@ -274,11 +274,16 @@ def test_a_given_engine_is_used_and_left_open(blocking: Database) -> None:
         engine.dispose()
 
 
-def test_the_row_on_the_server_says_when_it_was_stored(blocking: Database) -> None:
+def test_the_row_on_the_server_says_when_it_was_written(blocking: Database) -> None:
     before = time.time()
-    blocking.put(blocking.tier(), {"k": b"v"}, before + 60)
-    stored_at, expires_at = blocking.execute("SELECT stored_at, expires_at FROM {t}")[0]
-    assert before <= stored_at <= time.time()
+    tier = blocking.tier()
+    blocking.put(tier, {"k": b"v"}, before + 60)
+    tier.mset({"older": Entry(b"v", before + 60, created_at=before - 1000)})
+    (older, expires_at), (newer, _) = blocking.execute(
+        "SELECT written_at, expires_at FROM {t} ORDER BY written_at"
+    )
+    assert older == before - 1000
+    assert before <= newer <= time.time()
     assert expires_at == before + 60
 
 

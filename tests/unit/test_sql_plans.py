@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiercache.entry import Entry
+from tiercache.envelope import seal
 from tiercache.testing import FakeClock
 from tiercache.tiers._sql_dialects import BYTES, HEAD, ROWS, MySQL, PostgreSQL, Row, SQLite, encode_key
 from tiercache.tiers._sql_plans import COMMIT, Plans, _bounds, _portions
@@ -58,6 +60,15 @@ def test_batches_are_written_in_the_order_of_ids(dialect: type[SQLite]) -> None:
     backwards = _run(plans.mdelete([f"k{n}" for n in reversed(range(100))]))
     assert forwards == backwards
     assert forwards[-1] is COMMIT
+
+
+def test_a_row_has_the_time_that_its_envelope_has() -> None:
+    clock = FakeClock()
+    plans = Plans(SQLite("t"), clock, create=True, max_bytes=None, max_entries=None)
+    known, unknown = (seal("k", Entry(b"v", created_at=created)) for created in (123.5, None))
+    for blob, written in ((known, 123.5), (unknown, clock.time()), (b"no envelope", clock.time())):
+        (row,), _ = plans.fitting({"k": (blob, None)})
+        assert row.written_at == written
 
 
 @pytest.mark.parametrize(("size", "places"), [(1, 1), (2, 16), (16, 16), (17, 128), (512, 512)])

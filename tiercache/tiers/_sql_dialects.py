@@ -10,7 +10,7 @@ One table holds everything::
     cache_key   the key in UTF-8 (lone surrogates included), so that bytes sort as code points do
     value       the blob
     expires_at  Unix seconds; NULL: never
-    stored_at   Unix seconds
+    written_at  Unix seconds: when the value was written, here or in the tier that it came from
     size        bytes of key and value
 
 Its companion, ``<table>_meta``, says which format the table has.
@@ -56,7 +56,7 @@ class Row(NamedTuple):
     cache_key: bytes
     value: bytes
     expires_at: float | None
-    stored_at: float
+    written_at: float
     size: int
 
 
@@ -92,7 +92,7 @@ class Dialect:
             f"AND NOT (cache_key >= {p} AND cache_key < {p})"
         )
         self.expired = f"expires_at <= {p}"
-        self.stored_before = f"stored_at <= {p}"
+        self.written_before = f"written_at <= {p}"
         self._scan = (
             f"SELECT head, id, cache_key FROM {self.table} WHERE {self.in_range} "
             f"AND (expires_at IS NULL OR expires_at > {p}) AND (head, id) > ({p}, {p}) "
@@ -125,8 +125,8 @@ class Dialect:
         return Step(f"SELECT COUNT(*), COALESCE(SUM(size), 0) FROM {self.table}")
 
     def oldest(self) -> Step:
-        """``id`` and ``size`` of the entries stored longest ago."""
-        return Step(f"SELECT id, size FROM {self.table} ORDER BY stored_at LIMIT {ROWS}")
+        """``id`` and ``size`` of the entries written longest ago."""
+        return Step(f"SELECT id, size FROM {self.table} ORDER BY written_at LIMIT {ROWS}")
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class SQLite(Dialect):
         # A rowid table: without one, values of some kilobytes would sit in the primary key's own tree.
         yield Step(
             f"CREATE TABLE IF NOT EXISTS {self.table} (id BLOB NOT NULL PRIMARY KEY, head BLOB NOT NULL, "
-            "cache_key BLOB NOT NULL, value BLOB NOT NULL, expires_at REAL, stored_at REAL NOT NULL, "
+            "cache_key BLOB NOT NULL, value BLOB NOT NULL, expires_at REAL, written_at REAL NOT NULL, "
             "size INTEGER NOT NULL)"
         )
         for name, columns in _INDEXES.items():
@@ -303,7 +303,7 @@ class PostgreSQL(Dialect):
             f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({lock}); "
             f"IF to_regclass('{self.table}') IS NULL THEN CREATE TABLE {self.table} "
             "(id bytea NOT NULL PRIMARY KEY, head bytea NOT NULL, cache_key bytea NOT NULL, "
-            "value bytea NOT NULL, expires_at float8, stored_at float8 NOT NULL, size int8 NOT NULL) "
+            "value bytea NOT NULL, expires_at float8, written_at float8 NOT NULL, size int8 NOT NULL) "
             "WITH (toast_tuple_target = 8160); "
             f"ALTER TABLE {self.table} ALTER COLUMN value SET STORAGE EXTERNAL; {indexes}END IF; "
             f"CREATE TABLE IF NOT EXISTS {self.meta} (name text NOT NULL PRIMARY KEY, value text NOT NULL); "
@@ -369,7 +369,7 @@ class MySQL(Dialect):
         yield Step(
             f"CREATE TABLE IF NOT EXISTS {self.table} (id BINARY(20) NOT NULL PRIMARY KEY, "
             f"head VARBINARY({HEAD}) NOT NULL, cache_key LONGBLOB NOT NULL, value LONGBLOB NOT NULL, "
-            f"expires_at DOUBLE NULL, stored_at DOUBLE NOT NULL, size BIGINT NOT NULL, {indexes}) "
+            f"expires_at DOUBLE NULL, written_at DOUBLE NOT NULL, size BIGINT NOT NULL, {indexes}) "
             "ENGINE=InnoDB"
         )
 
@@ -384,8 +384,8 @@ class MySQL(Dialect):
         return _number(error) == 1146
 
 
-#: (stored_at, size) covers both the oldest entries and the totals: neither reads a value.
-_INDEXES = {"head": "head, id", "expiry": "expires_at", "age": "stored_at, size"}
+#: (written_at, size) covers both the oldest entries and the totals: neither reads a value.
+_INDEXES = {"head": "head, id", "expiry": "expires_at", "age": "written_at, size"}
 
 DIALECTS: Final[dict[str, type[Dialect]]] = {
     "sqlite": SQLite,

@@ -141,7 +141,7 @@ def can_await(dialect: str) -> bool:
 
 def async_engine(url: URL, *, deadline: float) -> AsyncEngine:
     """An engine for the tasks of one event loop; ``url`` as from `parse_url`."""
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - see the top of the file
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     dialect = url.get_backend_name()
     return create_async_engine(

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
+from tiercache.envelope import written_at
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Blob, Clock, Purge
 from tiercache.tiers._sql_dialects import BYTES, FORMAT, HEAD, ROWS, Dialect, Row, Step, encode_key, row_id
@@ -109,7 +110,8 @@ class Plans:
             if self.max_bytes is not None and size > self.max_bytes:
                 rejected.append(key)
             else:
-                rows.append(Row(row_id(name), name[:HEAD], name, value, expires_at, now, size))
+                written = written_at(value) or now
+                rows.append(Row(row_id(name), name[:HEAD], name, value, expires_at, written, size))
         rows.sort()  # by id, which is unique
         return rows, rejected
 
@@ -154,7 +156,7 @@ class Plans:
                 self.expirations += dropped
         if what.older_than is not None:
             dropped += yield from self._drop(
-                f"{dialect.in_range} AND {dialect.stored_before}", (*bounds, now - what.older_than)
+                f"{dialect.in_range} AND {dialect.written_before}", (*bounds, now - what.older_than)
             )
         return dropped
 

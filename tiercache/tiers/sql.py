@@ -49,7 +49,7 @@ class SQLTier(EncodedTier):
     ``create``
         whether the table is made at its first use. With ``False`` a missing one is `TierUnavailable`.
     ``max_bytes``, ``max_entries``
-        bounds of the whole table (keys and values; all namespaces), kept by dropping what was stored longest
+        bounds of the whole table (keys and values; all namespaces), kept by dropping what was written longest
         ago. Several writing processes may exceed them by what they write in a minute.
     ``ttl``
         the longest that an entry is held here; ``None``: as long as it lives.
