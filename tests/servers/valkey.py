@@ -39,6 +39,10 @@ class Valkey:
     def unix_url(self) -> str:
         return f"unix://{self.socket_path}"
 
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
     def client(self) -> redis.Redis:
         """An independent look at the server, for tests to check with; close it."""
         return redis.Redis(port=self.port, socket_timeout=10)
@@ -47,6 +51,10 @@ class Valkey:
 @dataclass(frozen=True)
 class Cluster:
     nodes: list[Valkey]
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.flush()
 
     @property
     def url(self) -> str:
@@ -162,7 +170,7 @@ def _is_joined(client: redis.Redis) -> bool:
 def valkey_sentinel() -> Iterator[Sentinel]:
     """A master, its replica and one Sentinel that watches them as ``mymaster``."""
     with ExitStack() as stack:
-        master = stack.enter_context(running())
+        master = stack.enter_context(running("--repl-diskless-sync-delay", "0"))
         replica = stack.enter_context(running("--replicaof", f"127.0.0.1 {master.port}"))
         config = f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
         watcher = stack.enter_context(running("--sentinel", config=config))

@@ -107,7 +107,8 @@ class NativeClients:
 
     async def aclose(self) -> None:
         """Close the running loop's client; those of other loops close with their loops."""
-        known = self._wires.get(asyncio.get_running_loop())
+        with self._lock:
+            known = self._wires.pop(asyncio.get_running_loop(), None)
         if known is not None:
             await known[1].aclose()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -118,12 +119,14 @@ class Endpoint:
         self.limit = options.pop("max_connections", MAX_CONNECTIONS)
         # Each server that may have to be asked before the right one answers has a share of the time.
         self._step = deadline / (len(self.hosts) + 1) if kind else deadline
+        # A cluster client asks one node for its commands when it is made; another when that one hangs.
+        self._retries = 1 if self.kind == "cluster" else 0
         self._options = {"protocol": 2} | options  # RESP 3 offers nothing here, and costs a round trip
         self._check()
 
     def blocking(self) -> tuple[Any, list[Callable[[], Any]]]:
         """A `redis.ConnectionPool`, or a connected `RedisCluster`; and what closes it."""
-        options = self._with_deadlines(Retry(NoBackoff(), 0))
+        options = self._with_deadlines(Retry(NoBackoff(), self._retries))
         if self.kind == "cluster":
             nodes = [_redis.cluster.ClusterNode(*host) for host in self.hosts]
             cluster = _redis.cluster.RedisCluster(startup_nodes=nodes, ssl=self.tls, **options)
@@ -138,11 +141,12 @@ class Endpoint:
 
     def native(self) -> tuple[Any, list[Callable[[], Any]]]:
         """An asyncio pool or cluster client for the running loop, not connected; and what closes it."""
-        options = self._with_deadlines(redis.asyncio.retry.Retry(NoBackoff(), 0))
+        options = self._with_deadlines(redis.asyncio.retry.Retry(NoBackoff(), self._retries))
         if self.kind == "cluster":
             nodes = [_redis.asyncio.cluster.ClusterNode(*host) for host in self.hosts]
             cluster = _redis.asyncio.cluster.RedisCluster(startup_nodes=nodes, ssl=self.tls, **options)
-            return cluster, [cluster.aclose]
+            manager = cluster.nodes_manager  # `aclose` closes nothing unless the client initialized itself
+            return cluster, [cluster.aclose, manager.aclose, partial(manager.aclose, "startup_nodes")]
         pool: Any
         if self.kind == "sentinel":
             sentinel = _redis.asyncio.sentinel.Sentinel(

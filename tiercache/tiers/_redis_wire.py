@@ -263,7 +263,7 @@ class BlockingWire:
     async def redirect(self, command: Command, until: float) -> Any:
         _left(until)
         try:
-            return self.source.execute_command(*command)
+            return self.source.execute_command(command[0].decode(), *command[1:])
         except redis.ResponseError as error:
             return error
 
@@ -288,9 +288,11 @@ class NativeWire:
 
     async def enter(self, _until: float) -> None:
         await self._turns.acquire()
-        if self.cluster:
+        # Not the client's own `initialize`: that also asks one node for its commands, and gives up
+        # when that node hangs. Only redirections need it, and make up for it.
+        if self.cluster and not self.source.nodes_manager.slots_cache:
             try:
-                await self.source.initialize()
+                await self.source.nodes_manager.initialize()
             except BaseException:
                 self._turns.release()
                 raise
@@ -348,6 +350,7 @@ class NativeWire:
 
     async def redirect(self, command: Command, _until: float) -> Any:
         try:
-            return await self.source.execute_command(*command)
+            await self.source.initialize()
+            return await self.source.execute_command(command[0].decode(), *command[1:])
         except redis.ResponseError as error:
             return error

@@ -57,17 +57,21 @@ _CHUNK = 100
 _MAX_VALUE = 512 * 1024 * 1024
 #: Milliseconds; an expiry beyond it would overflow the server's clock.
 _MAX_PX = 10**15
+#: Keys that a server looks at for one SCAN, at least: a page of few keys is no reason for many round trips.
+_SCAN_COUNT = 100
 #: How many keys `clear` asks for, and drops, at a time.
 _CLEAR_PAGE = 1000
 
 _REASONS: Sequence[tuple[type[Exception], str]] = (
     (redis.AuthenticationError, "it refused the user or password"),
     (redis.exceptions.OutOfMemoryError, "it is out of memory (maxmemory reached, nothing to evict)"),
+    (redis.ReadOnlyError, "it is a replica, and takes no writes"),
     (redis.BusyLoadingError, "it is still loading its data"),
     (redis.exceptions.MaxConnectionsError, "the client's connection pool is exhausted"),
     (redis.sentinel.MasterNotFoundError, "no Sentinel that answers knows a healthy master of that name"),
     (redis.exceptions.SlotNotCoveredError, "the cluster does not cover all slots"),
     (redis.exceptions.ClusterDownError, "the cluster is down"),
+    (redis.InvalidResponse, "it answered something else than Redis does"),
     (redis.exceptions.RedisClusterException, "no node of the cluster answers"),
 )
 
@@ -120,11 +124,6 @@ class RedisTier(EncodedTier):
         super().__init__(
             store, name=name or "redis", ttl=optional_duration(ttl, name="RedisTier: ttl"), clock=clock
         )
-        if blocking is None:
-            # None is how a class says that it lacks what its base has: ``isinstance(tier, Tier)`` is False
-            # then, and a chain serves blocking callers over the async methods.
-            for verb in ("mget", "mset", "mdelete", "close"):
-                setattr(self, verb, None)
 
 
 def _clients(
@@ -137,7 +136,7 @@ def _clients(
         blocking = BlockingClients(endpoint.blocking, endpoint.limit)
         native = NativeClients(endpoint.native, endpoint.limit, one_loop=False)
         return _RedisStore, endpoint.masked, blocking, native
-    given: list[Any] = [client for client in (url, async_client) if client is not None]
+    given: list[Any] = [url] if async_client is None else [url, async_client]
     for client in given:
         if not isinstance(client, redis.Redis | redis.cluster.RedisCluster | _NATIVE):
             raise ConfigError(f"RedisTier: {type(client).__name__} is neither a URL nor a client of redis-py")
@@ -222,7 +221,7 @@ class _Store:
                     try:
                         return await work(wire, until, False, *args, **kwargs)
                     except (redis.ConnectionError, redis.exceptions.ClusterDownError, Moved) as problem:
-                        if isinstance(problem, redis.AuthenticationError):
+                        if self._closed or isinstance(problem, redis.AuthenticationError):
                             raise
                         await wire.refresh()
                         return await work(wire, until, True, *args, **kwargs)
@@ -260,7 +259,9 @@ class _Store:
             commands = [(b"MGET", *chunk) for chunk in _chunks(folded)]
             answers = await perform(wire, commands, until, last=last)
             _raise_errors(answers)
-            values = [value for answer in answers for value in answer]
+            values = [value for answer in answers if isinstance(answer, list) for value in answer]
+        if len(values) != len(keys):
+            raise redis.InvalidResponse
         # Something else than a string under our key is no value of ours; MGET says so with a nil.
         _raise_errors(value for value in values if not _is_wrong_type(value))
         return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
@@ -308,10 +309,19 @@ class _Store:
             if name not in lanes:
                 return [], None
         pattern = _GLOB.sub(rb"\\\1", self._fold(prefix)) + b"*"
-        command = (b"SCAN", b"%d" % position, b"MATCH", pattern, b"COUNT", b"%d" % limit)
-        [[answer]] = await exchange(wire, [Request(lanes[name], b"".join(pack(command)), 1)], until)
-        _raise_errors([answer])
-        position, found = int(answer[0]), answer[1]
+        count = b"%d" % max(limit, _SCAN_COUNT)
+        found: list[bytes] = []
+        enough = (monotonic() + until) / 2
+        while True:  # where other people's keys are many, most answers are empty
+            command = (b"SCAN", b"%d" % position, b"MATCH", pattern, b"COUNT", count)
+            [[answer]] = await exchange(wire, [Request(lanes[name], b"".join(pack(command)), 1)], until)
+            _raise_errors([answer])
+            if not isinstance(answer, list) or len(answer) != 2:
+                raise redis.InvalidResponse
+            position = int(answer[0])
+            found += answer[1]
+            if not position or len(found) >= limit or monotonic() > enough:
+                break
         following = name if position else next((other for other in names if other > name), None)
         return self._unfold(found, prefix, skip), None if following is None else (following, position)
 

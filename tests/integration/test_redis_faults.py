@@ -1,0 +1,408 @@
+"""`RedisTier` when things go wrong: servers that hang, die or are full, tasks that are cancelled, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+import redis
+from servers.valkey import free_port, running
+
+from tiercache.entry import Entry
+from tiercache.errors import TierTimeout, TierUnavailable
+from tiercache.tiers.redis import RedisTier
+
+
+def values(found):
+    return {key: entry.value for key, entry in found.items()}
+
+
+@contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def run(*arguments):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def expect_timeout(call, deadline):
+    """``call`` ends by the deadline. Generously: this is about 0.2 s against a minute, not about speed."""
+    began = time.monotonic()
+    with pytest.raises(TierTimeout, match=f"within {deadline:g} s"):
+        call()
+    assert time.monotonic() - began < 10 * deadline
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_hanging_server_costs_the_deadline(connected):
+    keys = [f"key {n}" for n in range(1000)]
+    entries = {key: Entry(key.encode()) for key in keys}
+    with running() as server:
+        tier = RedisTier(server.url, deadline=0.2)
+
+        async def natively():
+            if connected:
+                await tier.amget(keys)
+            with stopped(server.pid):
+                for call in (lambda: tier.amget(keys), lambda: tier.amset(entries), lambda: tier.ascan("")):
+                    with pytest.raises(TierTimeout):
+                        await asyncio.wait_for(call(), 2)
+            await tier.amset({"key 2": Entry(b"async")})
+            assert values(await tier.amget(keys))["key 2"] == b"async"
+
+        if connected:
+            tier.mset(entries)
+        with stopped(server.pid):
+            expect_timeout(lambda: tier.mget(keys), 0.2)
+            expect_timeout(lambda: tier.mset(entries), 0.2)
+            expect_timeout(lambda: tier.mdelete(keys), 0.2)
+            expect_timeout(lambda: tier.clear(""), 0.2)
+        tier.mset({"key 1": Entry(b"well again")})
+        assert values(tier.mget(keys))["key 1"] == b"well again"
+        asyncio.run(natively())
+        tier.close()
+
+
+def test_a_hanging_node_of_a_cluster_costs_the_deadline(valkey_cluster):
+    valkey_cluster.flush()
+    tier = RedisTier(valkey_cluster.url, deadline=0.4)
+    entries = {f"key {n}": Entry(b"v") for n in range(50)}
+
+    async def natively():
+        await tier.amset(entries)
+        with stopped(valkey_cluster.nodes[1].pid), pytest.raises(TierTimeout):
+            await asyncio.wait_for(tier.amget(list(entries)), 4)
+        assert len(await tier.amget(list(entries))) == 50
+
+    tier.mset(entries)
+    with stopped(valkey_cluster.nodes[1].pid):
+        expect_timeout(lambda: tier.mget(list(entries)), 0.4)
+        expect_timeout(lambda: tier.mset(entries), 0.4)
+    assert len(tier.mget(list(entries))) == 50
+    asyncio.run(natively())
+    tier.close()
+
+
+def test_a_cluster_is_found_although_its_first_node_hangs(valkey_cluster):
+    with stopped(valkey_cluster.nodes[0].pid):
+        for _ in range(3):  # the nodes are asked in any order
+            tier = RedisTier(valkey_cluster.url, deadline=1)
+            assert tier.mget([key_of(valkey_cluster.nodes[1])]) == {}
+            assert asyncio.run(tier.amget([key_of(valkey_cluster.nodes[1])])) == {}
+            tier.close()
+
+
+def key_of(node):
+    """A key whose slot is the node's."""
+    with node.client() as client:
+        for n in range(1000):
+            try:
+                client.get(f"tiercache:{n}")
+            except redis.exceptions.MovedError:
+                continue
+            return str(n)
+    raise AssertionError("no key found")
+
+
+def test_pooled_connections_that_died_fail_no_call():
+    port = free_port()
+    tier = RedisTier(f"redis://127.0.0.1:{port}", deadline=10)
+
+    async def natively():
+        with running(port=port):
+            await asyncio.gather(*(tier.amset({f"{n}": Entry(b"v")}) for n in range(10)))
+        with pytest.raises(TierUnavailable, match=r"[Cc]onnect"):
+            await tier.amget(["0"])
+        with running(port=port):
+            assert await tier.amget(["0"]) == {}
+            await asyncio.gather(*(tier.amset({f"{n}": Entry(b"v")}) for n in range(10)))
+
+    with running(port=port):
+        tier.mset({"key": Entry(b"v")})
+    with pytest.raises(TierUnavailable, match=r"[Cc]onnect"):
+        tier.mget(["key"])
+    with running(port=port):
+        assert tier.mget(["key"]) == {}
+        tier.mset({"key": Entry(b"v")})
+    asyncio.run(natively())
+    tier.close()
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+def test_connections_cut_by_the_server_fail_no_call(valkey, valkey_cluster, topology):
+    nodes = [valkey] if topology == "single" else valkey_cluster.nodes
+    tier = RedisTier(valkey.url if topology == "single" else valkey_cluster.url, deadline=10)
+    entries = {f"key {n}": Entry(b"v") for n in range(100)}
+
+    def cut():
+        for node in nodes:
+            with node.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+
+    async def natively():
+        await asyncio.gather(*(tier.amset(entries) for _ in range(5)))
+        cut()  # between two steps of the loop, which has not seen the ends yet
+        assert len(await tier.amget(list(entries))) == 100
+        cut()
+        await asyncio.sleep(0)
+        await tier.amset(entries)
+
+    tier.mset(entries)
+    cut()
+    assert len(tier.mget(list(entries))) == 100
+    cut()
+    tier.mset(entries)
+    asyncio.run(natively())
+    tier.close()
+
+
+def test_an_unreachable_server_is_unavailable_at_every_call(tmp_path):
+    port = free_port()
+    for url in (
+        f"redis://:secret@127.0.0.1:{port}",
+        f"unix://{tmp_path}/no-such-socket",
+        f"redis+sentinel://127.0.0.1:{port}/m",
+        f"redis+cluster://127.0.0.1:{port}",
+    ):
+        tier = RedisTier(url, deadline=10)
+        calls = (lambda: tier.mget(["k"]), lambda: tier.mset({"k": Entry(b"v")}), lambda: tier.mdelete(["k"]))  # noqa: B023 - called at once
+        for call in (*calls, lambda: tier.scan(""), lambda: asyncio.run(tier.amget(["k"]))):  # noqa: B023 - the same
+            with pytest.raises(TierUnavailable) as caught:
+                call()
+            assert "secret" not in str(caught.value)
+        tier.close()
+
+
+def test_a_full_server_is_unavailable_for_writes_alone():
+    with running("--maxmemory", "4mb", "--maxmemory-policy", "noeviction") as server:
+        tier = RedisTier(server.url, deadline=10)
+        tier.mset({"small": Entry(b"v")})
+        with pytest.raises(TierUnavailable, match="out of memory"):
+            tier.mset({f"big {n}": Entry(bytes(100_000)) for n in range(100)})
+        assert values(tier.mget(["small"])) == {"small": b"v"}
+        tier.mdelete(["small"])
+        assert tier.mget(["small"]) == {}
+        tier.close()
+
+
+def test_a_replica_refuses_writes(valkey_sentinel):
+    tier = RedisTier(valkey_sentinel.replica.url, deadline=10)
+    assert tier.mget(["key"]) == {}
+    with pytest.raises(TierUnavailable, match="it is a replica, and takes no writes"):
+        tier.mset({"key": Entry(b"v")})
+    tier.close()
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+def test_cancelled_tasks_leave_no_replies_behind(valkey, valkey_cluster, topology):
+    tier = RedisTier(valkey.url if topology == "single" else valkey_cluster.url, deadline=10)
+    names = [f"key {n}" for n in range(300)]
+    rng = random.Random(7)
+
+    async def read(name, turns):
+        found = await tier.amget([name, f"{name} too"])
+        assert values(found) == {name: name.encode(), f"{name} too": name.encode()}
+        return turns
+
+    async def natively():
+        await tier.amset({k: Entry(n.encode()) for n in names for k in (n, f"{n} too")})
+        cancelled = 0
+        for name in names:
+            others = rng.sample(names, 3)
+            tasks = [asyncio.create_task(read(other, 0)) for other in (name, *others)]
+            for _ in range(rng.randrange(12)):
+                await asyncio.sleep(0)
+            tasks[0].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            cancelled += isinstance(results[0], asyncio.CancelledError)
+            assert results[1:] == [0, 0, 0]
+        assert cancelled > 30
+        assert await asyncio.gather(*(read(name, 1) for name in names)) == [1] * 300
+        await tier.aclose()
+
+    asyncio.run(natively())
+
+
+def test_a_loop_that_ends_leaves_nothing_behind(valkey):
+    program = f"""
+import asyncio, gc
+from tiercache.entry import Entry
+from tiercache.tiers.redis import RedisTier
+tier = RedisTier({valkey.url!r}, prefix="loops:", deadline=10)
+async def use(n):
+    await asyncio.gather(*(tier.amset({{f"{{n}}/{{m}}": Entry(b"v")}}) for m in range(5)))
+    assert len(await tier.amget([f"{{n}}/{{m}}" for m in range(5)])) == 5
+for n in range(3):
+    asyncio.run(use(n))
+    gc.collect()
+assert not tier.store._native._wires
+tier.clear("")
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+def test_one_tier_serves_threads_and_loops_at_once(valkey):
+    tier = RedisTier(f"{valkey.url}?max_connections=3", prefix="many:", deadline=20)
+    failures = []
+
+    def blocking(number):
+        for turn in range(30):
+            key = f"{number}/{turn}"
+            tier.mset({key: Entry(key.encode())})
+            assert values(tier.mget([key, "absent"])) == {key: key.encode()}
+
+    async def native(number):
+        async def one(turn):
+            key = f"{number}/{turn}"
+            await tier.amset({key: Entry(key.encode())})
+            assert values(await tier.amget([key, "absent"])) == {key: key.encode()}
+
+        await asyncio.gather(*(one(turn) for turn in range(60)))
+
+    def work(number):
+        try:
+            blocking(number) if number % 3 else asyncio.run(native(number))
+        except BaseException as error:  # noqa: BLE001 - told by the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(tier.store._blocking._wire.source._available_connections) <= 3
+    tier.clear("")
+    tier.close()
+
+
+def test_calls_wait_for_a_connection_no_longer_than_their_deadline(valkey):
+    tier = RedisTier(f"{valkey.url}?max_connections=1", deadline=0.1)
+    tier.mget(["key"])
+    turns = tier.store._blocking._wire._turns
+    turns.acquire()  # as a slow call of another thread would
+    expect_timeout(lambda: tier.mget(["key"]), 0.1)
+    turns.release()
+    assert tier.mget(["key"]) == {}
+    tier.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topology):
+    """The child is forked from a fresh process: pytest's own threads are no business of this test."""
+    url = valkey.url if topology == "single" else valkey_cluster.url
+    program = f"""
+import asyncio, os, threading
+from tiercache.entry import Entry
+from tiercache.tiers.redis import RedisTier
+tier = RedisTier({url!r}, prefix="fork:", deadline=10)
+names = [f"key {{n}}" for n in range(50)]
+def check(who, turns):
+    for _ in range(turns):
+        tier.mset({{f"{{who}} {{name}}": Entry(who.encode()) for name in names}})
+        found = tier.mget([f"{{who}} {{name}}" for name in names])
+        assert len(found) == 50 and {{entry.value for entry in found.values()}} == {{who.encode()}}, who
+async def natively(who):
+    await tier.amset({{who: Entry(who.encode())}})
+    assert (await tier.amget([who]))[who].value == who.encode()
+    child = os.fork() if who == "parent loop" else None
+    if child == 0:
+        # A child of a running loop: the loop is the parent's, blocking calls and new loops are ours.
+        status = 1
+        try:
+            check("child of a loop", 5)
+            thread = threading.Thread(target=lambda: asyncio.run(natively("thread of a child")))
+            thread.start()
+            thread.join()
+            status = 0
+        finally:
+            os._exit(status)
+    if child:
+        await asyncio.to_thread(check, "parent of a loop's child", 5)
+        assert os.waitpid(child, 0)[1] == 0
+        assert (await tier.amget([who]))[who].value == who.encode()
+check("before", 1)
+lock = tier.store._blocking._lock
+lock.acquire()  # as a thread that connects at this moment would
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        check("child", 20)
+        asyncio.run(natively("child loop"))
+        tier.close()
+        status = 0
+    finally:
+        os._exit(status)
+lock.release()
+check("parent", 20)
+assert os.waitpid(child, 0)[1] == 0
+check("parent again", 1)
+asyncio.run(natively("parent loop"))
+tier.clear("")
+tier.close()
+print("done")
+"""
+    done = run("-c", program)
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+def test_every_error_is_one_of_ours():
+    """Whatever a server answers."""
+    for answer in (b"+OK\r\n", b":1\r\n", b"$-1\r\n", b"*0\r\n", b"-ERR no 'k'\r\n", b"garbage\r\n", b""):
+        with babbler(answer) as port:
+            tier = RedisTier(f"redis://127.0.0.1:{port}", deadline=10)
+            for call in (lambda: tier.mget(["one", "two"]), lambda: tier.scan("")):  # noqa: B023 - called at once
+                with pytest.raises(TierUnavailable) as caught:
+                    call()
+                assert "'k'" not in str(caught.value)  # it may quote keys and values
+            tier.close()
+
+
+@contextmanager
+def babbler(answer):
+    """A server that answers a client's greetings as it should, and ``answer`` to everything after them."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # shut down
+                return
+            with connection, suppress(OSError):
+                for said in (b"+OK\r\n", b"+OK\r\n", answer):
+                    connection.recv(65536)
+                    connection.sendall(said)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()

@@ -1,0 +1,419 @@
+"""`RedisTier` on real servers: what lies on them afterwards, under which rights, and on which topology."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+import redis
+import redis.asyncio
+from servers.valkey import running
+
+from tiercache.entry import Entry
+from tiercache.errors import CacheClosed, EntryRejected, TierUnavailable
+from tiercache.tiers.redis import RedisTier
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def server(valkey):
+    valkey.flush()
+    return valkey
+
+
+@pytest.fixture
+def look(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def tier(server):
+    tier = RedisTier(server.url, deadline=10)
+    yield tier
+    tier.close()
+
+
+def values(found):
+    return {key: entry.value for key, entry in found.items()}
+
+
+def everything(tier, prefix="", **options):
+    keys, cursor = tier.scan(prefix, **options)
+    while cursor is not None:
+        page, cursor = tier.scan(prefix, cursor=cursor, **options)
+        keys += page
+    return keys
+
+
+# -- what lies on the server --
+
+
+def test_native_expiry_is_the_envelopes(tier, look):
+    expires_at = time.time() + HOUR
+    lives = {"an hour": expires_at, "a blink": time.time() + 0.05, "for ever": None, "longest": 1e300}
+    tier.mset({key: Entry(b"v", life) for key, life in lives.items()})
+    left = look.pttl("tiercache:an hour") / 1000
+    assert time.time() + left == pytest.approx(expires_at, abs=0.05)
+    assert look.pttl("tiercache:for ever") == -1
+    assert look.pttl("tiercache:longest") > 10**14
+    while look.exists("tiercache:a blink"):  # the server's own clock rules
+        time.sleep(0.01)
+    assert set(tier.mget(list(lives))) == {"an hour", "for ever", "longest"}
+
+
+def test_overwriting_without_expiry_lifts_it(tier, look):
+    tier.mset({"key": Entry(b"1", time.time() + HOUR)})
+    tier.mset({"key": Entry(b"2")})
+    assert look.pttl("tiercache:key") == -1
+    assert values(tier.mget(["key"])) == {"key": b"2"}
+
+
+def test_what_is_over_before_it_is_stored_takes_the_old_value_along(tier, look):
+    tier.mset({"key": Entry(b"old")})
+    tier.mset({"key": Entry(b"new", time.time() - 1), "other": Entry(b"o")})
+    assert look.keys() == [b"tiercache:other"]
+
+
+def test_keys_are_the_prefix_and_the_key(server, look):
+    tier = RedisTier(server.url, prefix="über:")
+    keys = ["", "a/b", "\0\n", "ä", "\ud800", "{tag}", "*", "k" * 10_000]
+    tier.mset({key: Entry(key.encode("utf-8", "surrogatepass")) for key in keys})
+    expected = {b"\xc3\xbcber:" + key.encode("utf-8", "surrogatepass") for key in keys}
+    assert set(look.keys()) == expected
+    assert sorted(everything(tier)) == sorted(keys)
+    tier.close()
+
+
+def test_clear_keeps_to_its_prefix_and_range(server, look):
+    ours, theirs = RedisTier(server.url, prefix="app*:"), RedisTier(server.url, prefix="app:")
+    look.mset({"foreign": b"1", "app": b"2", "appx:key": b"3", b"app*:\xff": b"not utf-8"})
+    theirs.mset({"key": Entry(b"theirs")})
+    ours.mset({key: Entry(b"v") for key in ("a", "a*b", "a/b", "b", "[a]", "a\\")})
+    assert sorted(everything(ours, "a")) == ["a", "a*b", "a/b", "a\\"]
+    ours.clear("a", skip="a/")
+    assert sorted(everything(ours)) == ["[a]", "a/b", "b"]
+    ours.clear("")
+    assert everything(ours) == []
+    assert set(look.keys()) == {b"foreign", b"app", b"appx:key", b"app:key", b"app*:\xff"}
+    ours.close()
+    theirs.close()
+
+
+def test_foreign_types_and_bytes_under_our_keys_are_misses(tier, look):
+    look.rpush("tiercache:list", 1)
+    look.set("tiercache:bytes", b"no envelope")
+    tier.mset({"ours": Entry(b"v")})
+    for keys in (["list"], ["bytes"], ["list", "bytes", "ours"]):
+        assert values(tier.mget(keys)) == {key: b"v" for key in keys if key == "ours"}
+    assert tier.counters()["corrupt"] == 1
+    assert not look.exists("tiercache:bytes")
+    tier.mset({"list": Entry(b"ours now")})
+    assert values(tier.mget(["list"])) == {"list": b"ours now"}
+
+
+def test_values_beyond_the_servers_limit_are_rejected_and_others_kept(tier):
+    with pytest.raises(EntryRejected, match="512 MiB") as caught:
+        tier.store.mset({"huge": (bytes(2**29 + 1), None), "small": (b"v", None)})
+    assert caught.value.keys == ("huge",)
+    assert tier.store.mget(["huge", "small"]) == {"small": b"v"}
+
+
+def test_big_values_and_many_keys_travel_whole(tier):
+    big = {f"big {n}": Entry(bytes([n]) * 3_000_000) for n in range(4)}
+    many = {f"key {n}": Entry(b"%d" % n) for n in range(5_003)}
+    tier.mset(big | many)
+    assert values(tier.mget([*many, *big, "absent"])) == values(big | many)
+    tier.mdelete([*many, "absent"])
+    assert set(everything(tier)) == set(big)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_empty_batches_are_nothing(server, protocol):
+    tier = RedisTier(f"{server.url}?protocol={protocol}")
+    assert tier.mget([]) == {}
+    tier.mset({})
+    tier.mdelete([])
+    tier.close()
+
+
+def test_another_database(server):
+    first, second = RedisTier(server.url), RedisTier(server.url[:-1] + "5")
+    first.mset({"key": Entry(b"0")})
+    second.mset({"key": Entry(b"5")})
+    assert values(first.mget(["key"])) == {"key": b"0"}
+    assert values(second.mget(["key"])) == {"key": b"5"}
+    second.clear("")
+    first.close()
+    second.close()
+
+
+# -- rights --
+
+
+RIGHTS = (
+    "reset on >secret -@all +get +mget +set +del +unlink +pttl +hello +auth +ping +client|setinfo ~tc:app:*"
+)
+
+
+@pytest.fixture
+def guarded():
+    with running() as server:
+        with server.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "app", *RIGHTS.split())
+            admin.set("tc:other:key", b"foreign")
+            admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">master")
+        yield server
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_least_rights_suffice(guarded, protocol):
+    url = f"redis://app:secret@127.0.0.1:{guarded.port}?protocol={protocol}"
+    tier = RedisTier(url, prefix="tc:app:", deadline=10)
+
+    async def natively():
+        await tier.amset({key: Entry(b"v") for key in ("c", "d")})
+        await tier.amdelete(["c"])
+        assert set(await tier.amget(["c", "d"])) == {"d"}
+        with pytest.raises(TierUnavailable, match="lacks the right \\+scan"):
+            await tier.ascan("")
+
+    tier.mset({"a": Entry(b"1"), "b": Entry(b"2", time.time() + HOUR)})
+    tier.mdelete(["a"])
+    assert values(tier.mget(["a", "b"])) == {"b": b"2"}
+    assert values(tier.mget(["b"])) == {"b": b"2"}
+    asyncio.run(natively())
+    for call in (tier.scan, tier.clear):
+        with pytest.raises(TierUnavailable, match="lacks the right \\+scan") as caught:
+            call("")
+        assert "secret" not in str(caught.value)
+    outside = RedisTier(url, prefix="tc:other:")
+    for call in (outside.mget, outside.mdelete):
+        with pytest.raises(TierUnavailable, match="lacks the right ~tc:other:\\*"):
+            call(["key"])
+    tier.close()
+    outside.close()
+
+
+def test_wrong_passwords_are_told_and_not_shown(guarded):
+    for login in ("app:wrong@", ":wrong@", ""):
+        tier = RedisTier(f"redis://{login}127.0.0.1:{guarded.port}")
+        with pytest.raises(TierUnavailable, match="refused the user or password") as caught:
+            tier.mget(["key"])
+        assert "wrong" not in str(caught.value)
+        tier.close()
+
+
+# -- topologies and clients --
+
+
+def test_sentinel_names_the_master(valkey_sentinel):
+    tier = RedisTier(valkey_sentinel.url, prefix="s:", deadline=10)
+    tier.mset({"key": Entry(b"v")})
+    with valkey_sentinel.master.client() as master:
+        assert master.exists("s:key")
+        assert master.wait(1, 10_000) == 1  # the replica has it as well, and was not asked
+    assert values(tier.mget(["key"])) == {"key": b"v"}
+    tier.close()
+
+
+def test_sentinel_without_that_master(valkey_sentinel):
+    tier = RedisTier(valkey_sentinel.url.replace("mymaster", "another"), deadline=10)
+    with pytest.raises(TierUnavailable, match="no Sentinel that answers knows a healthy master"):
+        tier.mget(["key"])
+    tier.close()
+
+
+@pytest.fixture
+def cluster(valkey_cluster):
+    valkey_cluster.flush()
+    return valkey_cluster
+
+
+def test_a_cluster_spreads_the_keys(cluster):
+    tier = RedisTier(cluster.url, deadline=10)
+    entries = {f"key {n}": Entry(b"%d" % n, time.time() + HOUR) for n in range(600)}
+    tier.mset(entries)
+    assert values(tier.mget([*entries, "absent"])) == values(entries)
+    sizes = []
+    for node in cluster.nodes:
+        with node.client() as client:
+            sizes.append(client.dbsize())
+    assert sum(sizes) == 600
+    assert min(sizes) > 100
+    assert sorted(everything(tier, "key 1", limit=7)) == sorted(k for k in entries if k.startswith("key 1"))
+    tier.clear("key 1")
+    tier.mdelete(["key 2", "absent"])
+    assert len(everything(tier)) == 600 - 111 - 1
+    tier.close()
+
+
+def test_least_rights_suffice_on_a_cluster(cluster):
+    more = "+scan +cluster|slots +readonly +command"
+    for node in cluster.nodes:
+        with node.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "app", *RIGHTS.split(), *more.split())
+    tier = RedisTier(cluster.url.replace("://", "://app:secret@"), prefix="tc:app:", deadline=10)
+    entries = {f"key {n}": Entry(b"v") for n in range(30)}
+
+    async def natively():
+        await tier.amset(entries)
+        assert values(await tier.amget(list(entries))) == values(entries)
+        await tier.aclear("")
+
+    tier.mset(entries)
+    assert values(tier.mget(list(entries))) == values(entries)
+    tier.clear("")
+    asyncio.run(natively())
+    assert everything(tier) == []
+    tier.close()
+
+
+def test_a_cluster_client_follows_a_moved_slot(cluster):
+    key = b"tiercache:moving"
+    tier = RedisTier(cluster.url, deadline=10)
+    tier.mset({"moving": Entry(b"v"), "other": Entry(b"o")})
+    clients = [node.client() for node in cluster.nodes]
+    ids = [client.execute_command("CLUSTER MYID") for client in clients]
+    slot = clients[0].execute_command("CLUSTER KEYSLOT", key)
+    [source] = [n for n, client in enumerate(clients) if slot in client_slots(client, ids[n])]
+    target = (source + 1) % 3
+    try:
+        # On its way: the key is with the target already, the slot is still the source's (ASK).
+        clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
+        clients[source].execute_command("MIGRATE", "127.0.0.1", cluster.nodes[target].port, key, 0, 5000)
+
+        async def natively():
+            assert values(await tier.amget(["moving", "other"])) == {"moving": b"v", "other": b"o"}
+            await tier.amset({"moving": Entry(b"async")})
+
+        assert values(tier.mget(["moving", "other"])) == {"moving": b"v", "other": b"o"}
+        asyncio.run(natively())
+        assert values(tier.mget(["moving"])) == {"moving": b"async"}
+        # There: everybody has heard of it but the tier (MOVED).
+        for client in (clients[target], *clients):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
+        assert values(tier.mget(["moving", "other"])) == {"moving": b"async", "other": b"o"}
+        tier.mdelete(["moving"])
+        assert set(tier.mget(["moving", "other"])) == {"other"}
+    finally:
+        cluster.flush()
+        for client in (clients[source], *clients):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[source])
+        clients[source].execute_command("CLUSTER BUMPEPOCH")
+        for client in clients:
+            client.close()
+        tier.close()
+
+
+def client_slots(client, node_id):
+    slots = set()
+    for line in client.execute_command("CLUSTER NODES").values():
+        if line["node_id"] == (node_id.decode() if isinstance(node_id, bytes) else node_id):
+            for first, last in (part if len(part) == 2 else (part[0], part[0]) for part in line["slots"]):
+                slots |= set(range(int(first), int(last) + 1))
+    return slots
+
+
+def test_given_clients_stay_open(server):
+    async def natively():
+        native = redis.asyncio.Redis(port=server.port)
+        tier = RedisTier(native, deadline=10)
+        await tier.amset({"native": Entry(b"n")})
+        assert values(await tier.amget(["native", "absent"])) == {"native": b"n"}
+        assert (await tier.ascan("")) == (["native"], None)
+        await tier.aclear("")
+        await tier.aclose()
+        with pytest.raises(CacheClosed):
+            await tier.amget(["native"])
+        assert await native.ping()
+        await native.aclose()
+
+    asyncio.run(natively())
+    with redis.Redis(port=server.port, socket_timeout=7) as client:
+        tier = RedisTier(client, deadline=10)
+        tier.mset({"key": Entry(b"v")})
+        assert values(tier.mget(["key"])) == {"key": b"v"}
+        [connection] = client.connection_pool._available_connections
+        assert connection._sock.gettimeout() == 7  # our deadline was for our call
+        tier.close()
+        assert client.ping()
+
+
+def test_given_cluster_clients(cluster):
+    host, port = "127.0.0.1", cluster.nodes[0].port
+    entries = {f"key {n}": Entry(b"v") for n in range(50)}
+
+    async def natively():
+        native = redis.asyncio.RedisCluster(host, port)
+        tier = RedisTier(client, async_client=native, deadline=10)
+        assert values(await tier.amget(list(entries))) == values(entries)
+        await tier.aclear("key 1")
+        await tier.aclose()
+        assert await native.ping()
+        await native.aclose()
+
+    with redis.RedisCluster(host, port) as client:
+        tier = RedisTier(client, deadline=10)
+        tier.mset(entries)
+        asyncio.run(natively())
+        assert len(everything(tier)) == 50 - 11
+        tier.close()
+        assert client.ping()
+
+
+def test_a_given_asyncio_client_serves_its_own_loop_alone(server):
+    native = redis.asyncio.Redis(port=server.port)
+    tier = RedisTier(native, deadline=10)
+
+    async def first():
+        await tier.amset({"key": Entry(b"v")})
+        await native.aclose()
+
+    asyncio.run(first())
+    with pytest.raises(TierUnavailable, match="belongs to another event loop; give the tier a URL"):
+        asyncio.run(tier.amget(["key"]))
+
+
+# -- closing --
+
+
+def test_closed_is_closed(server):
+    tier = RedisTier(server.url)
+    tier.mset({"key": Entry(b"v")})
+    tier.close()
+    tier.close()
+    asyncio.run(tier.aclose())
+    for call in (
+        lambda: tier.mget(["key"]),
+        lambda: tier.mset({}),
+        lambda: tier.mdelete([]),
+        lambda: tier.scan(""),
+    ):
+        with pytest.raises(CacheClosed):
+            call()
+    with pytest.raises(CacheClosed):
+        asyncio.run(tier.amget(["key"]))
+
+
+def test_closing_gives_the_connections_back(server, look):
+    def connected():
+        return sum(1 for client in look.client_list() if client["name"] == "closing-test")
+
+    async def natively(tier, close):
+        await asyncio.gather(*(tier.amget(["key"]) for _ in range(5)))
+        assert connected() > 1
+        if close:
+            await tier.aclose()
+            assert connected() == 0
+
+    for close in (True, False):
+        tier = RedisTier(f"{server.url}?client_name=closing-test", deadline=10)
+        tier.mget(["key"])
+        asyncio.run(natively(tier, close))
+        tier.close()
+        while connected():  # the server hears of it a little later
+            time.sleep(0.01)

@@ -1,0 +1,237 @@
+"""`RedisTier`'s arguments: what it takes, what it refuses and in which words. Nothing here connects."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+
+import pytest
+import redis
+import redis.asyncio
+
+from tiercache.errors import ConfigError
+from tiercache.protocols import AsyncTier, SupportsClear, SupportsPurge, SupportsScan, Tier
+from tiercache.tiers._redis_connect import Endpoint, describe_client, mask_url
+from tiercache.tiers.redis import RedisTier
+
+
+def endpoint(url: str) -> Endpoint:
+    return Endpoint(url, deadline=0.5)
+
+
+def test_single_server_by_url():
+    pool, _ = endpoint("redis://me:p%40ss@cache.example:7000/3?client_name=app").blocking()
+    options = pool.connection_kwargs
+    assert (options["host"], options["port"], options["db"]) == ("cache.example", 7000, 3)
+    assert (options["username"], options["password"], options["client_name"]) == ("me", "p@ss", "app")
+    assert pool.connection_class is redis.Connection
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://", ("localhost", 6379)),
+        ("redis://h", ("h", 6379)),
+        ("redis://[::1]:7000/", ("::1", 7000)),
+        ("redis://:secret@h:1/0", ("h", 1)),
+    ],
+)
+def test_defaults_of_a_single_server(url, address):
+    options = endpoint(url).blocking()[0].connection_kwargs
+    assert (options["host"], options["port"], options.get("db", 0)) == (*address, 0)
+
+
+def test_tls_and_socket_classes():
+    assert endpoint("rediss://h").blocking()[0].connection_class is redis.SSLConnection
+    assert endpoint("rediss://h").native()[0].connection_class is redis.asyncio.SSLConnection
+    unix = endpoint("unix://me:pw@/run/redis.sock?db=2").native()[0]
+    assert unix.connection_class is redis.asyncio.UnixDomainSocketConnection
+    assert unix.connection_kwargs["path"] == "/run/redis.sock"
+    assert unix.connection_kwargs["db"] == 2
+
+
+def test_sentinel_by_url():
+    url = "redis+sentinel://me:pw@s1:1,s2/my%2Fmaster/4?sentinel_username=w&sentinel_password=wp"
+    pool, closers = endpoint(url).blocking()
+    assert pool.service_name == "my/master"
+    assert pool.connection_kwargs["db"] == 4
+    assert "pw" in pool.connection_kwargs["password"]
+    watchers = [client.connection_pool.connection_kwargs for client in pool.sentinel_manager.sentinels]
+    assert [(w["host"], w["port"], w["username"], w["password"]) for w in watchers] == [
+        ("s1", 1, "w", "wp"),
+        ("s2", 26379, "w", "wp"),
+    ]
+    assert len(closers) == 3  # the pool and both clients of the Sentinels
+
+
+def test_every_step_has_its_share_of_the_deadline():
+    pool, _ = endpoint("redis+sentinel://s1,s2,s3,s4/m").blocking()
+    assert pool.connection_kwargs["socket_timeout"] == pytest.approx(0.1)
+    watcher = pool.sentinel_manager.sentinels[0].connection_pool.connection_kwargs
+    assert watcher["socket_connect_timeout"] == pytest.approx(0.1)
+    assert watcher["retry"].get_retries() == 0
+    assert pool.connection_kwargs["retry"].get_retries() == 0
+    assert endpoint("redis://h").blocking()[0].connection_kwargs["socket_connect_timeout"] == 0.5
+
+
+def test_cluster_by_url():
+    cluster = endpoint("rediss+cluster://h1:7000,h2:7001")
+    assert (cluster.kind, cluster.tls, cluster.hosts) == ("cluster", True, [("h1", 7000), ("h2", 7001)])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://h", "unknown scheme; allowed: redis://, rediss://, unix://, redis+sentinel://"),
+        ("localhost:6379", "unknown scheme"),
+        ("", "unknown scheme"),
+        ("redis+unix://x", "unknown scheme"),
+        ("redis://h:notaport", "cannot be used: Port could not be cast"),
+        ("redis://h:99999", "cannot be used: Port out of range"),
+        ("redis://h/users", "database 'users' is no number"),
+        ("redis://h?db=x", "Invalid value for 'db'"),
+        ("redis://h1,h2", "names several hosts; use redis+cluster:// or redis+sentinel://"),
+        ("redis://h?retries=3", "option 'retries' is unknown"),
+        ("redis://h?socket_timeout=3", "'socket_timeout' is not taken; in its place there is deadline="),
+        ("redis://h?decode_responses=1", "'decode_responses' is not taken"),
+        ("redis://h?protocol=9", "protocol must be either 2 or 3"),
+        ("redis://h?max_connections=0", "max_connections must be at least 1"),
+        ("unix://", "names no socket"),
+        ("redis+sentinel://h:1", "names no service"),
+        ("redis+sentinel://h:1/m/x", "database 'x' is no number"),
+        ("redis+sentinel:///m", "a host is missing"),
+        ("redis+cluster://h:1,,h:2", "a host is missing"),
+        ("redis+cluster://h:1/2", "a cluster has database 0 only"),
+    ],
+)
+def test_wrong_urls_are_refused_at_once(url, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        RedisTier(url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"prefix": ""}, "prefix='' must be"),
+        ({"prefix": b"x"}, "must be a str"),
+        ({"deadline": 0}, "RedisTier: deadline"),
+        ({"deadline": float("nan")}, "RedisTier: deadline"),
+        ({"ttl": -1}, "RedisTier: ttl"),
+        ({"async_client": redis.asyncio.Redis()}, "not with a URL"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        RedisTier("redis://h", **arguments)
+
+
+@pytest.mark.parametrize("client", [object(), 6379, None])
+def test_what_is_no_client_is_refused(client):
+    with pytest.raises(ConfigError, match="neither a URL nor a client"):
+        RedisTier(client)
+
+
+def test_clients_that_decode_are_refused():
+    with pytest.raises(ConfigError, match="decode_responses=True, but values are bytes"):
+        RedisTier(redis.Redis(decode_responses=True))
+    with pytest.raises(ConfigError, match="decode_responses=True"):
+        RedisTier(redis.Redis(), async_client=redis.asyncio.Redis(decode_responses=True))
+
+
+def test_clients_in_the_wrong_place_are_refused():
+    with pytest.raises(ConfigError, match="is no asyncio client"):
+        RedisTier(redis.Redis(), async_client=redis.Redis())
+    with pytest.raises(ConfigError, match="blocking client first"):
+        RedisTier(redis.asyncio.Redis(), async_client=redis.asyncio.Redis())
+
+
+def test_a_tier_can_do_what_its_clients_can():
+    both = RedisTier("redis://h")
+    assert isinstance(both, Tier)
+    assert isinstance(both, AsyncTier)
+    assert isinstance(both, SupportsScan)
+    assert isinstance(both, SupportsClear)
+    assert not isinstance(both, SupportsPurge)
+    blocking = RedisTier(redis.Redis())
+    assert isinstance(blocking, Tier)
+    assert not isinstance(blocking, AsyncTier)
+    native = RedisTier(redis.asyncio.Redis())
+    assert not isinstance(native, Tier)
+    assert isinstance(native, AsyncTier)
+    paired = RedisTier(redis.Redis(), async_client=redis.asyncio.Redis())
+    assert isinstance(paired, Tier)
+    assert isinstance(paired, AsyncTier)
+    assert {tier.name for tier in (both, blocking, native, paired)} == {"redis"}
+    assert RedisTier("redis://h", name="l3").name == "l3"
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://me:secret@h:1/0", "redis://me:***@h:1/0"),
+        ("redis://:secret@h", "redis://:***@h"),
+        ("redis://me@h", "redis://me@h"),
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("redis+cluster://u:a@b:c/d?e@h1:1,h2:2", "redis+cluster://u:***@h1:1,h2:2"),
+        ("redis://h?password=secret&db=1", "redis://h?password=***&db=1"),
+        ("redis+sentinel://h/m?sentinel_password=secret", "redis+sentinel://h/m?sentinel_password=***"),
+        ("nonsense://me:secret@h", "nonsense://me:***@h"),
+    ],
+)
+def test_secrets_are_masked(url, masked):
+    assert mask_url(url) == masked
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:secret@h:1",
+        "redis://h?password=secret",
+        "unix://me:secret@/run/s",
+        "redis+sentinel://:secret@h:1/m?sentinel_password=secret",
+        "redis+cluster://:secret@h:1",
+    ],
+)
+def test_repr_has_no_secrets(url):
+    assert "secret" not in repr(RedisTier(url))
+    assert "tiercache:" in repr(RedisTier(url))
+
+
+def test_errors_have_no_secrets():
+    for url in ("redis://me:secret@h:port", "ftp://me:secret@h", "redis://h?password=secret&nonsense=1"):
+        with pytest.raises(ConfigError) as caught:
+            RedisTier(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_given_clients_are_described_without_secrets():
+    word = "secret"
+    assert describe_client(redis.Redis(host="h", port=1, password=word)) == "redis://h:1/0"
+    assert describe_client(redis.Redis(unix_socket_path="/run/s", password=word)) == "unix:///run/s"
+    assert describe_client(redis.asyncio.Redis(host="h", db=2)) == "redis://h:6379/2"
+    master = redis.Sentinel([("h", 1)]).master_for("m", password=word)
+    assert describe_client(master) == "redis+sentinel:///m"
+
+
+def test_constructing_and_closing_do_no_io():
+    # No such host: a look-up or a connection would raise, and hang on some machines.
+    for url in (
+        "redis://no-such-host.invalid",
+        "redis+cluster://no-such-host.invalid:1",
+        "redis+sentinel://no-such-host.invalid:1/m",
+    ):
+        RedisTier(url).close()
+        asyncio.run(RedisTier(url).aclose())
+
+
+def test_a_missing_package_is_named():
+    program = (
+        "import sys; sys.modules['redis'] = None\n"
+        "try:\n    import tiercache.tiers.redis\n"
+        "except Exception as error:\n    print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingPackage RedisTier needs the package 'redis'")
+    assert 'pip install "tiercache-framework[redis]"' in done.stdout
