@@ -63,12 +63,17 @@ class Member:
     async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
         """The live entries under ``keys``."""
         port = self.port(runtime)
-        fold = self._namespace().fold
-        folded = [fold(key) for key in keys]
+        namespace = self._namespace()
+        folded = namespace.fold_all(keys)
         found = await self.guard.read(port, folded, counted=counted)
-        if found and folded != keys:
+        if found and folded is not keys:
             found = {key: found[name] for key, name in zip(keys, folded, strict=True) if name in found}
-        if self.codec is None or not self.stores_bytes:
+        if self.codec is None:
+            ours = {key: entry for key, entry in found.items() if _is_plain(entry, self.stores_bytes)}
+            if counted and len(ours) < len(found):
+                self.guard.no_hits(len(found) - len(ours))
+            return Batch(ours, None)
+        if not self.stores_bytes:
             return Batch(found, self.codec if found else None)
         objects, corrupt, foreign = decoded(found, self.codec)
         if corrupt or foreign:
@@ -76,7 +81,7 @@ class Member:
                 self.guard.no_hits(len(corrupt) + foreign)
             if corrupt:
                 self.guard.corrupt(len(corrupt))
-                await self.guard.delete(port, [fold(key) for key in corrupt], counted=False)
+                await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)
 
@@ -87,16 +92,15 @@ class Member:
             return 0
         if self._cap is not None:
             entries = self._capped(entries, self._cap)
-        fold = self._namespace().fold
-        folded = {fold(key): entry for key, entry in entries.items()}
+        folded = dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
         return await self.guard.write(self.port(runtime), folded, promotion=promotion)
 
     async def delete(
         self, runtime: Runtime, keys: Collection[str], *, counted: bool = True
     ) -> Exception | None:
         """Drop ``keys``; the reason if the tier did not confirm it."""
-        fold = self._namespace().fold
-        return await self.guard.delete(self.port(runtime), [fold(key) for key in keys], counted=counted)
+        folded = self._namespace().fold_all(list(keys))
+        return await self.guard.delete(self.port(runtime), folded, counted=counted)
 
     # -- what only some tiers can ------------------------------------------------------------------
 
@@ -161,13 +165,18 @@ class Member:
         }
 
 
+def _is_plain(entry: Entry[Any], encoded: bool) -> bool:
+    """Whether a cache without a codec wrote the entry; those of others are left alone."""
+    return isinstance(entry.value, bytes) and (not encoded or entry.codec == "bytes")
+
+
 class _Unfolded(Namespace):
     """The identity: for a tier that keeps namespaces apart by itself."""
 
     __slots__ = ()
 
-    def fold(self, key: str) -> str:
-        return key
+    def fold_all(self, keys: Sequence[str]) -> Sequence[str]:
+        return keys
 
     def unfold(self, folded: str) -> str:
         return folded
