@@ -19,6 +19,7 @@ from servers.valkey import free_port, running
 
 from tiercache.entry import Entry
 from tiercache.errors import TierTimeout, TierUnavailable
+from tiercache.tiers._redis_wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 
 
@@ -242,6 +243,7 @@ def test_a_loop_that_ends_leaves_nothing_behind(valkey):
     program = f"""
 import asyncio, gc
 from tiercache.entry import Entry
+from tiercache.tiers._redis_wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({valkey.url!r}, prefix="loops:", deadline=10)
 async def use(n):
@@ -317,6 +319,7 @@ def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topol
     program = f"""
 import asyncio, os, threading
 from tiercache.entry import Entry
+from tiercache.tiers._redis_wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({url!r}, prefix="fork:", deadline=10)
 names = [f"key {{n}}" for n in range(50)]
@@ -406,3 +409,30 @@ def babbler(answer):
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
         listener.close()
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+def test_a_call_that_ends_early_leaves_no_replies_behind(valkey, valkey_cluster, topology):
+    tier = RedisTier(valkey.url if topology == "single" else valkey_cluster.url, prefix="early:", deadline=10)
+    tier.mset({"one": Entry(b"1"), "two": Entry(b"2")})
+
+    async def interrupted(wire, until, _last):
+        def requests():
+            yield Request(wire.lane(b"early:one"), b"".join(pack((b"GET", b"early:one"))), 1)
+            raise KeyboardInterrupt  # the reply is on its way, and nobody reads it
+
+        await exchange(wire, requests(), until)
+
+    async def natively():
+        assert values(await tier.amget(["one"])) == {"one": b"1"}
+        with pytest.raises(KeyboardInterrupt):
+            await tier.store._call(tier.store._native, interrupted)
+        for _ in range(3):
+            assert values(await tier.amget(["two"])) == {"two": b"2"}
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(tier.store._call(tier.store._blocking, interrupted))
+    for _ in range(3):
+        assert values(tier.mget(["two"])) == {"two": b"2"}
+    asyncio.run(natively())
+    tier.close()

@@ -175,5 +175,5 @@ def valkey_sentinel() -> Iterator[Sentinel]:
         config = f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
         watcher = stack.enter_context(running("--sentinel", config=config))
         client = stack.enter_context(watcher.client())
-        until(lambda: int(client.sentinel_master("mymaster")["num-slaves"]) == 1, "finding the replica")
+        until(lambda: len(client.sentinel_slaves("mymaster")) == 1, "finding the replica")
         yield Sentinel(master, replica, watcher)

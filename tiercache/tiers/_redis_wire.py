@@ -118,27 +118,26 @@ def pack(command: Sequence[bytes]) -> list[bytes]:
 
 async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> list[list[Any]]:
     """The replies to each request, in order; later ones travel while earlier ones are answered."""
-    held: dict[Any, Any] = {}
-    waiting: deque[Request] = deque()
+    held: dict[int, tuple[Any, Any]] = {}  # by the lane's id: not every version of redis-py can hash a node
+    waiting: deque[tuple[Any, int]] = deque()
     answers: list[list[Any]] = []
     try:
-        for request in requests:
-            connection = held.get(request.lane)
-            if connection is None:
-                connection = held[request.lane] = await wire.acquire(request.lane, until)
+        for lane, payload, replies in requests:
+            if id(lane) not in held:
+                held[id(lane)] = lane, await wire.acquire(lane, until)
+            connection = held[id(lane)][1]
             if len(waiting) >= _AHEAD * len(held):
-                oldest = waiting.popleft()
-                answers.append(await wire.receive(held[oldest.lane], oldest.replies, until))
-            await wire.send(connection, request.payload, until)
-            waiting.append(request)
-        for request in waiting:
-            answers.append(await wire.receive(held[request.lane], request.replies, until))  # noqa: PERF401 - awaits
+                answers.append(await wire.receive(*waiting.popleft(), until))
+            await wire.send(connection, payload, until)
+            waiting.append((connection, replies))
+        while waiting:
+            answers.append(await wire.receive(*waiting.popleft(), until))
     except BaseException:
-        for connection in held.values():
+        for _, connection in held.values():
             await wire.drop(connection)
         raise
     finally:
-        for lane, connection in held.items():
+        for lane, connection in held.values():
             await wire.release(lane, connection)
     return answers
 
@@ -149,13 +148,14 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     Raises `Moved` when a cluster redirected one, unless this is the ``last`` attempt: then what is
     still redirected (a slot on its way to another node) goes one by one.
     """
-    routes: dict[Any, list[int]] = {}
+    routes: dict[int, tuple[Any, list[int]]] = {}
     if wire.cluster:
         for position, command in enumerate(commands):
-            routes.setdefault(wire.lane(command[1]), []).append(position)
+            lane = wire.lane(command[1])
+            routes.setdefault(id(lane), (lane, []))[1].append(position)
     elif commands:
-        routes[wire.lane(b"")] = list(range(len(commands)))
-    queues = [deque(_batches(lane, positions, commands)) for lane, positions in routes.items()]
+        routes[0] = wire.lane(b""), list(range(len(commands)))
+    queues = [deque(_batches(*route, commands)) for route in routes.values()]
     requests: list[Request] = []
     order: list[int] = []
     while queues:  # in turn, so that the nodes of a cluster work at the same time
@@ -346,7 +346,8 @@ class NativeWire:
         if not self.cluster:
             await lane.release(connection)
         else:
-            lane.release(connection)
+            # redis-py 6 has no method for it.
+            getattr(lane, "release", lane._free.append)(connection)  # noqa: SLF001 - see above
 
     async def redirect(self, command: Command, _until: float) -> Any:
         try:
