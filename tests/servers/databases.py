@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from tiercache.entry import Entry
 from tiercache.tiers.sql import SQLTier
@@ -94,6 +94,8 @@ class Database:
         for tier in self._tiers:
             tier.close()
         self._runner.close()
+        if self.kind == "mysql":  # the other databases go when their tests do
+            self.execute("DROP TABLE IF EXISTS {t}, {t}_meta")
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def open_database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Cal
             url = f"sqlite:///{tmp_path}/cache.db"
         elif kind == "mysql":
             assert MYSQL_URL is not None
-            url = MYSQL_URL
+            url = make_url(MYSQL_URL).set(drivername="mysql+pymysql").render_as_string(hide_password=False)
         else:
             url = request.getfixturevalue("postgres_url")
             url = url.replace("postgresql://", "postgresql+psycopg://")

@@ -10,12 +10,13 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
@@ -222,14 +223,24 @@ def _make_private(path: Path) -> None:
 
 # -- asyncio ---------------------------------------------------------------------------------------
 
-_Loops: TypeAlias = "dict[asyncio.AbstractEventLoop, tuple[AsyncEngine, weakref.WeakSet[Any]]]"
+
+class _Own(NamedTuple):
+    """What one event loop has: its engine, who ends that with the loop, and the drivers' connections."""
+
+    engine: AsyncEngine
+    holder: AsyncGenerator[None, None]
+    connections: weakref.WeakSet[Any]
+
+
+_Loops: TypeAlias = "dict[asyncio.AbstractEventLoop, _Own]"
 
 
 class LoopEngines:
     """One asyncio engine for each event loop, since their connections are bound to a loop. Thread-safe.
 
-    A loop may end without a word (`asyncio.run`), when nothing can be awaited on it any more. So the drivers'
-    connections are noted, and cut off without awaiting when the loop is found closed.
+    A loop may end without a word to us. `asyncio.run` closes the async generators that are left on its loop
+    before it closes the loop itself: so one of them, suspended, holds each engine. What else is left over
+    (of a loop that was closed by hand) is cut off without awaiting when it is found.
     """
 
     def __init__(self, make: Callable[[], AsyncEngine]) -> None:
@@ -237,56 +248,65 @@ class LoopEngines:
         self._lock = threading.Lock()
         # A plain dict: the engines refer to their loop, so weak keys would never be let go.
         self._engines: _Loops = {}
-        self._inherited: list[Any] = []
-        weakref.finalize(self, _cut_all, self._engines)
+        self._kept: list[Any] = []
+        weakref.finalize(self, _cut_off, self._engines)
 
-    def get(self) -> AsyncEngine:
-        """The engine of the running loop."""
+    async def get(self) -> AsyncEngine:
+        """The engine of the running loop. Does not suspend."""
         loop = asyncio.get_running_loop()
-        found = self._engines.get(loop)
-        if found is None:
+        own = self._engines.get(loop)
+        if own is None:
             engine = self._make()
-            connections: weakref.WeakSet[Any] = weakref.WeakSet()
-            event.listen(
-                engine.sync_engine,
-                "connect",
-                lambda connection, _record: connections.add(connection.driver_connection),
-            )
+            own = _Own(engine, _hold(engine), weakref.WeakSet())
+            await anext(own.holder)
+            event.listen(engine.sync_engine, "connect", partial(_note, own.connections))
             with self._lock:
-                _cut_all({old: self._engines.pop(old) for old in list(self._engines) if old.is_closed()})
-                found = self._engines.setdefault(loop, (engine, connections))
-        return found[0]
+                _cut_off({old: self._engines.pop(old) for old in list(self._engines) if old.is_closed()})
+                self._engines[loop] = own
+        return own.engine
 
     async def aclose(self) -> None:
-        """Close the running loop's connections in good order, and cut off the others'."""
+        """Close the running loop's connections in good order, and see to the others' (`close`)."""
         with self._lock:
             mine = self._engines.pop(asyncio.get_running_loop(), None)
         self.close()
         if mine is not None:
-            await mine[0].dispose()
+            await mine.holder.aclose()
 
     def close(self) -> None:
-        """Cut off all connections, from any thread."""
+        """End all connections, from any thread; those of a loop that waits to go on may end with it."""
         with self._lock:
             engines = dict(self._engines)
             self._engines.clear()
-        _cut_all(engines)
+            self._kept += [own.holder for loop, own in engines.items() if not loop.is_closed()]
+        _cut_off(engines)
 
     def after_fork(self) -> None:
         """Forget the parent's connections, but keep them alive: closing them would end the parent's."""
         self._lock = threading.Lock()
-        self._inherited.append(dict(self._engines))
+        self._kept.append(dict(self._engines))
         self._engines.clear()
 
 
-def _cut_all(engines: _Loops) -> None:
-    for loop, (_engine, connections) in list(engines.items()):
-        for connection in list(connections):
+async def _hold(engine: AsyncEngine) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await engine.dispose()
+
+
+def _note(connections: weakref.WeakSet[Any], connection: Any, _record: Any) -> None:
+    connections.add(connection.driver_connection)
+
+
+def _cut_off(engines: _Loops) -> None:
+    for loop, own in list(engines.items()):
+        for connection in list(own.connections):
             with suppress(Exception):  # nobody is left to hear of it
                 if hasattr(connection, "pgconn"):
                     connection.pgconn.finish()
                 elif loop.is_running():
                     loop.call_soon_threadsafe(connection.close)
-                else:
+                elif loop.is_closed():
                     connection.close()
     engines.clear()

@@ -82,7 +82,9 @@ class SQLStore:
             if self._plans.due():
                 with suppress(TierError):  # what was asked for is done; the next writer tries again
                     self._run(self._plans.housekeep, batches=True)
-        self._reject(rejected)
+        if rejected:  # what was there before is no longer their value
+            self._run(lambda: self._plans.mdelete(rejected))
+            raise self._rejection(rejected)
 
     def mdelete(self, keys: Sequence[str]) -> None:
         self._check_open()
@@ -189,11 +191,8 @@ class SQLStore:
         if self._closed:
             raise CacheClosed(f"the tier {self.name!r} is closed")
 
-    def _reject(self, keys: Sequence[str]) -> None:
-        if keys:
-            raise EntryRejected(
-                keys, f"larger than max_bytes={self._plans.max_bytes:,} bytes", tier=self.name
-            )
+    def _rejection(self, keys: Sequence[str]) -> EntryRejected:
+        return EntryRejected(keys, f"larger than max_bytes={self._plans.max_bytes:,} bytes", tier=self.name)
 
     def _failure(self, error: BaseException) -> TierError:
         """What our caller is told: the place, the kind of error, and the server's first line."""
@@ -230,7 +229,9 @@ class AsyncSQLStore(SQLStore):
             if self._plans.due():
                 with suppress(TierError):
                     await self._arun(self._plans.housekeep, batches=True)
-        self._reject(rejected)
+        if rejected:
+            await self._arun(lambda: self._plans.mdelete(rejected))
+            raise self._rejection(rejected)
 
     async def amdelete(self, keys: Sequence[str]) -> None:
         self._check_open()
@@ -273,7 +274,7 @@ class AsyncSQLStore(SQLStore):
             async with asyncio.timeout(self._deadline) as watch.scope:
                 while True:
                     self._check_open()
-                    connection = await self._loops.get().connect()
+                    connection = await (await self._loops.get()).connect()
                     try:
                         outcome = await self._attempt(connection, plan, watch)
                     finally:
