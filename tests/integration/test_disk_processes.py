@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -203,27 +204,34 @@ def test_twenty_children_forked_under_load_read_and_write(tmp_path: Path) -> Non
 def test_a_child_goes_on_after_its_parent_closed(tmp_path: Path) -> None:
     tier = DiskTier(tmp_path)
     tier.mset({"before": Entry(b"parent")})
-    read_end, write_end = os.pipe()
+    to_child, to_parent = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             tier.mset({"early": Entry(b"child")})
-            os.read(read_end, 1)  # until the parent has closed its own, the last of its files
+            os.write(to_parent[1], b"x")
+            os.read(to_child[0], 1)  # until the parent has closed its own, and others have come and gone
             tier.mset({"late": Entry(b"child")})
             code = use_in_child(tier, 0)
         finally:
             os._exit(code)
     assert tier.mget(["before"])
+    os.read(to_parent[0], 1)
     tier.close()
-    with DiskTierUser(tmp_path) as other:  # a third one comes and goes meanwhile
-        assert other.mget(["before"])
-    os.write(write_end, b"x")
+    others = [f"other {n}" for n in range(300)]
+    for number in range(3):
+        with DiskTierUser(tmp_path) as other:
+            other.mset({key: Entry(value(key)) for key in others[number::3]})
+    os.write(to_child[1], b"x")
     assert wait_for_child(pid, 30) == 0
     with DiskTierUser(tmp_path) as other:
-        assert other.mget(["before", "early", "late"]).keys() == {"before", "early", "late"}
-    os.close(read_end)
-    os.close(write_end)
+        assert other.mget(["before", "early", "late", *others]).keys() == {"before", "early", "late", *others}
+    connection = sqlite3.connect(tmp_path / "cache.db")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    for end in (*to_child, *to_parent):
+        os.close(end)
 
 
 class DiskTierUser:
