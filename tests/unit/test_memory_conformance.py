@@ -21,7 +21,7 @@ class TestMemoryTier(TierConformance):
 
 
 class TestOtherPolicies(TestMemoryTier):
-    @pytest.fixture(autouse=True, params=["lfu", "fifo", "random"])
+    @pytest.fixture(autouse=True, params=["lfu", "random"])
     def _policy(self, request):
         self.policy = request.param
 

@@ -42,9 +42,9 @@ class Slot:
 
     Such a reader takes ``deadline`` first and ``value`` after it. A writer changes a slot in place, under
     the lock, and in the other order: the value first and the deadline after it. So a reader never pairs a new
-    deadline with an old value, which would extend a life. A slot that is removed loses its ``value``
-    (the attribute itself: the reader gets an `AttributeError`), so that neither the notes of reads nor the
-    queue by expiry keep values alive.
+    deadline with an old value, which would extend a life. A slot that is removed loses ``value`` and
+    ``space`` (the attributes themselves: such a reader gets an `AttributeError`), so that neither the
+    notes of reads nor the queue by expiry keep them alive.
     """
 
     __slots__ = (
@@ -204,7 +204,7 @@ class SlotStore:
         for space in [self.default_space, *self.spaces.values()]:
             for slot in space.data.values():
                 self._trash.append(slot.value)
-                del slot.value
+                del slot.value, slot.space
             space.data.clear()
         self._start()
 
@@ -244,7 +244,7 @@ class SlotStore:
         self._discount(slot)
         self.entries -= 1
         self._trash.append(slot.value)
-        del slot.value
+        del slot.value, slot.space
 
     def _discount(self, slot: Slot) -> None:
         if slot.weight == UNKNOWN:

@@ -1,0 +1,161 @@
+"""Who is evicted: each policy against a simple model, by whichever way entries are read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiercache.entry import MISS, Entry
+from tiercache.testing import FakeClock
+from tiercache.tiers._policies import RECENTS, Ranking
+from tiercache.tiers.memory import MemoryTier
+
+KEYS = "abcdefg"
+BOUND = 4
+
+
+class Model:
+    """Exact eviction order, recomputed from scratch: slow and plainly right."""
+
+    def __init__(self, policy):
+        self.policy = policy
+        self.now = 0
+        self.values = {}
+        self.written = {}  # key: when, of the last write
+        self.used = {}  # key: when, of the last use
+        self.uses = {}  # key: how often since it came in
+
+    def _use(self, key):
+        self.now += 1
+        self.used[key] = self.now
+        self.uses[key] = self.uses.get(key, 0) + 1
+
+    def read(self, key):
+        if key in self.values:
+            self._use(key)
+        return self.values.get(key)
+
+    def write(self, key, value):
+        if key not in self.values and len(self.values) == BOUND:
+            self.drop(self.victim())
+        self.values[key] = value
+        self._use(key)
+        self.written[key] = self.now
+
+    def victim(self):
+        rank = {
+            "lru": lambda key: self.used[key],
+            "fifo": lambda key: self.written[key],
+            "lfu": lambda key: (self.uses[key], self.used[key]),
+        }[self.policy]
+        return min(self.values, key=rank)
+
+    def drop(self, key):
+        for table in (self.values, self.written, self.used, self.uses):
+            table.pop(key, None)
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["set", "set", "hit", "hits", "mget", "delete"]), st.lists(st.sampled_from(KEYS))
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
+@settings(max_examples=100, deadline=None)
+@given(actions=ACTIONS)
+def test_one_thread_sees_the_exact_order(policy, actions):
+    tier = MemoryTier(max_entries=BOUND, policy=policy, clock=FakeClock())
+    space = tier.namespace(("app",), codec=None, lowest=True)
+    model = Model(policy)
+    for number, (action, keys) in enumerate(actions):
+        if action == "set":
+            for key in keys:
+                space.mset({key: Entry(number)})
+                model.write(key, number)
+        elif action == "hit":
+            for key in keys:
+                held = key in model.values
+                assert space.hit(key) == (model.read(key) if held else MISS)
+        elif action == "hits":
+            unique = list(dict.fromkeys(keys))
+            if unique and all(key in model.values for key in unique):
+                assert space.hits(unique) == [model.read(key) for key in unique]
+            else:
+                assert space.hits(unique) is None
+        elif action == "mget":
+            unique = list(dict.fromkeys(keys))
+            found = {key: entry.value for key, entry in space.mget(unique).items()}
+            assert found == {key: model.read(key) for key in unique if key in model.values}
+        else:
+            space.mdelete(keys)
+            for key in keys:
+                model.drop(key)
+        assert set(space.scan("")[0]) == set(model.values)
+
+
+@pytest.mark.parametrize("read", ["hit", "hits", "mget"])
+def test_the_least_recently_used_goes(read):
+    tier = MemoryTier(max_entries=3)
+    space = tier.namespace(("app",), codec=None, lowest=True)
+    space.mset({key: Entry(key) for key in "abc"})
+    getattr(space, read)("a" if read == "hit" else ["a"])
+    space.mset({"d": Entry("d")})
+    assert space.scan("") == (["a", "c", "d"], None)
+
+
+def test_uses_in_several_namespaces_are_ranked_together():
+    clock = FakeClock()
+    tier = MemoryTier(max_entries=4, clock=clock)
+    one, two = (tier.namespace((name,), codec=None, lowest=True) for name in ("one", "two"))
+    one.mset({"a": Entry(1), "b": Entry(1)})
+    two.mset({"a": Entry(1), "b": Entry(1)})
+    for space, key in ((two, "a"), (one, "b"), (two, "b"), (one, "a")):
+        clock.advance(1)
+        space.hit(key)
+    for n, left in enumerate([3, 2, 1, 0]):
+        tier.mset({f"new-{n}": Entry(1)})
+        assert len(one.scan("")[0]) + len(two.scan("")[0]) == left
+        assert len(two.scan("")[0]) == (1 if left > 1 else 0)
+
+
+def test_random_evicts_any():
+    survivors = set()
+    for _ in range(60):
+        tier = MemoryTier(max_entries=3, policy="random")
+        for key in "abcd":
+            tier.mset({key: Entry(key)})
+        kept = tier.scan("")[0]
+        assert len(kept) == 3
+        assert "d" in kept
+        survivors.update(kept)
+    assert survivors == set("abcd")
+
+
+def test_frequent_entries_stay_however_many_new_ones_come():
+    tier = MemoryTier(max_entries=10, policy="lfu")
+    space = tier.namespace(("app",), codec=None, lowest=True)
+    space.mset({"hot": Entry(1)})
+    for _ in range(3):
+        space.hit("hot")
+    space.mset({"hot": Entry(2)})  # an overwrite keeps the count
+    for n in range(100):
+        space.mset({f"cold-{n}": Entry(n)})
+        space.hit(f"cold-{n}")
+    assert space.hit("hot") == 2
+
+
+def test_uses_between_two_evictions_are_remembered_up_to_a_bound():
+    class Slot:
+        used = 0.0
+
+    ranking = Ranking("lru")
+    slots = [Slot() for _ in range(RECENTS + 2)]
+    for slot in slots:
+        ranking.put(slot)
+    ranking.note([slots[0]])  # forgotten: as many notes as are kept come after it
+    ranking.note(slots[2:])
+    assert [ranking.pop_victim() for _ in range(2)] == slots[:2]
