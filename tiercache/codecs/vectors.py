@@ -69,7 +69,7 @@ class VectorCodec:
         except OverflowError as error:
             raise CodecError(f"a number is too large for {self.dtype}") from error
         except (struct.error, TypeError, ValueError) as error:
-            raise CodecError(f"not a flat vector of numbers: {error}") from error
+            raise CodecError("not a flat vector of numbers that a float can hold") from error
         # `struct` also takes bools, which become 0.0 or 1.0. Looking at the type of every item would cost
         # more than packing them; searching the bytes for those two numbers is almost free.
         if value and (type(value[0]) is not float or self._may_hold_bools(packed)):
