@@ -79,6 +79,16 @@ def test_a_hanging_server_costs_the_deadline(connected):
         tier.close()
 
 
+def test_the_deadline_rules_over_a_given_clients_time_outs():
+    with running() as server, redis.Redis(port=server.port, socket_timeout=8) as client:
+        tier = RedisTier(client, deadline=0.2)
+        tier.mset({"key": Entry(b"v")})
+        with stopped(server.pid):
+            expect_timeout(lambda: tier.mget(["key"]), 0.2)
+        assert values(tier.mget(["key"])) == {"key": b"v"}
+        tier.close()
+
+
 def test_a_hanging_node_of_a_cluster_costs_the_deadline(valkey_cluster):
     valkey_cluster.flush()
     tier = RedisTier(valkey_cluster.url, deadline=0.4)
@@ -315,7 +325,7 @@ def test_calls_wait_for_a_connection_no_longer_than_their_deadline(valkey):
 @pytest.mark.parametrize("topology", ["single", "cluster"])
 def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topology):
     """The child is forked from a fresh process: pytest's own threads are no business of this test."""
-    url = valkey.url if topology == "single" else valkey_cluster.url
+    url = (valkey.url if topology == "single" else valkey_cluster.url) + "?max_connections=1"
     program = f"""
 import asyncio, os, threading
 from tiercache.entry import Entry
@@ -348,8 +358,9 @@ async def natively(who):
         assert os.waitpid(child, 0)[1] == 0
         assert (await tier.amget([who]))[who].value == who.encode()
 check("before", 1)
-lock = tier.store._blocking._lock
+lock, turns = tier.store._blocking._lock, tier.store._blocking._wire._turns
 lock.acquire()  # as a thread that connects at this moment would
+turns.acquire()  # as a thread in the middle of a call would: there is but one turn
 child = os.fork()
 if child == 0:
     status = 1
@@ -361,6 +372,7 @@ if child == 0:
     finally:
         os._exit(status)
 lock.release()
+turns.release()
 check("parent", 20)
 assert os.waitpid(child, 0)[1] == 0
 check("parent again", 1)
