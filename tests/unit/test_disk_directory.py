@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import diskcache
 import pytest
 
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
+from tiercache.tiers._disk_engine import diskcache
 from tiercache.tiers.disk import DiskTier
 
 AS_NOBODY = 65534
@@ -237,3 +237,20 @@ def test_temporary_directory_is_not_for_foreign_ones(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"x")
     with pytest.raises(ConfigError, match="not made by tiercache"):
         DiskTier(tmp_path, on_unusable="temporary")
+
+
+def test_without_diskcache_the_error_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["diskcache"] = sys.modules["diskcache_community"] = None
+from tiercache.errors import MissingPackage
+try:
+    from tiercache.tiers.disk import DiskTier
+except MissingPackage as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "DiskTier needs the package 'diskcache'" in done.stdout
+    assert 'pip install "tiercache-framework[disk]"' in done.stdout

@@ -24,10 +24,14 @@ from urllib.parse import quote
 
 try:
     import diskcache  # type: ignore[import-untyped]  # it has no type hints
-except ImportError as error:
-    from tiercache.errors import MissingPackage
+except ImportError:
+    try:
+        # The maintained fork, where that is what is installed; the table is the same.
+        import diskcache_community as diskcache  # type: ignore[import-not-found]  # optional
+    except ImportError as error:
+        from tiercache.errors import MissingPackage
 
-    raise MissingPackage("diskcache", "disk", "DiskTier") from error
+        raise MissingPackage("diskcache", "disk", "DiskTier") from error
 
 from tiercache.tiers._cache_directory import DATABASE, PRIVATE_PREFIX
 from tiercache.tiers._sqlite_gate import GATE
@@ -181,6 +185,13 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         self.disconnect()
 
     # -- what diskcache calls while it sets the database up -----------------------------------------
+
+    def close(self) -> None:
+        """Close the connection that diskcache's own methods opened for this thread."""
+        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if connection is not None:
+            del self._local.con
+            connection.close()
 
     @property
     def _con(self) -> sqlite3.Connection:
