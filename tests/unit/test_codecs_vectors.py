@@ -143,15 +143,13 @@ def test_numbers_too_large_are_refused_and_the_largest_is_not(dtype):
     largest = LARGEST[dtype]
     for vector in ([largest, -largest], np.array([largest, -largest])):
         assert codec.decode(codec.encode(vector)) == [largest, -largest]
-    with pytest.raises(CodecError, match="not a flat vector of numbers that a float can hold"):
-        codec.encode([10**400])
-    too_large = []
+    too_large = [[10**400]]
     if dtype != "float64":
         too_large += [[0.5, largest * 1.01], [-largest * 1.01], np.array([0.5, -largest * 1.01])]
     if dtype == "float16":
         too_large += [[10**6], np.array([10**6])]
     for vector in too_large:
-        with pytest.raises(CodecError, match=f"too large for {dtype}"):
+        with pytest.raises(CodecError, match=f"numbers that {dtype} can hold"):
             codec.encode(vector)
 
 

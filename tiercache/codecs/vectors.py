@@ -66,10 +66,8 @@ class VectorCodec:
         # Faster than numpy, which makes an array of the list first.
         try:
             packed = struct.pack(f"<{len(value)}{self._letter}", *value)
-        except OverflowError as error:
-            raise CodecError(f"a number is too large for {self.dtype}") from error
-        except (struct.error, TypeError, ValueError) as error:
-            raise CodecError("not a flat vector of numbers that a float can hold") from error
+        except (OverflowError, struct.error, TypeError, ValueError) as error:
+            raise CodecError(f"not a flat vector of numbers that {self.dtype} can hold") from error
         # `struct` also takes bools, which become 0.0 or 1.0. Looking at the type of every item would cost
         # more than packing them; searching the bytes for those two numbers is almost free.
         if value and (type(value[0]) is not float or self._may_hold_bools(packed)):
@@ -112,7 +110,7 @@ class VectorCodec:
         with numpy.errstate(over="ignore"):  # found below
             packed = value.astype(f"<{self.name[-2:]}", copy=False)
         if packed.dtype != value.dtype and not (numpy.isinf(packed) == numpy.isinf(value)).all():
-            raise CodecError(f"a number is too large for {self.dtype}")
+            raise CodecError(f"not a vector of numbers that {self.dtype} can hold: one is too large")
         data: bytes = packed.tobytes()
         return data
 
