@@ -388,32 +388,31 @@ class TestDeclaredExceptions(TierConformance):
         return OpenForEver()
 
 
-def test_a_bounded_tier_must_not_keep_the_older_value():
-    class Bounded(DictTier):
-        drops = True
+class Bounded(DictTier):
+    """Refuses values above 64 KiB."""
 
-        def mset(self, entries):
-            large = [key for key, entry in entries.items() if len(entry.value) > 64 * 1024]
+    keeps_the_rest = True
+    names_all = False
+
+    def mset(self, entries):
+        large = [key for key, entry in entries.items() if len(entry.value) > 64 * 1024]
+        if self.keeps_the_rest or not large:
             super().mset({key: entry for key, entry in entries.items() if key not in large})
-            if large and self.drops:
-                self.mdelete(large)
-            if large:
-                raise EntryRejected(large, "too large")
+        if large:
+            raise EntryRejected(entries if self.names_all else large, "too large")
 
-    class Suite(TierConformance):
-        capabilities = replace(ALL, bounded=True)
 
-    def make(max_bytes):
-        return View(tier, "blocking")
-
-    suite = Suite()
+@pytest.mark.parametrize(
+    ("tier", "message"),
+    [
+        (DictTier(), "larger than the whole budget raises EntryRejected"),
+        (type("Loses", (Bounded,), {"keeps_the_rest": False})(), "the rest of the batch is kept"),
+        (type("NamesAll", (Bounded,), {"names_all": True})(), "names the entries that do not fit"),
+    ],
+)
+def test_a_bounded_tier_refuses_what_never_fits_and_that_alone(tier, message):
+    suite = type("Suite", (TierConformance,), {"capabilities": replace(ALL, bounded=True)})()
     suite.clock = FakeClock(time.time())
-    tier = Bounded()
-    suite.test_rejects_what_never_fits(make)
-    tier = Bounded()
-    tier.drops = False
-    with pytest.raises(AssertionError, match="is not served any more"):
-        suite.test_rejects_what_never_fits(make)
-    tier = DictTier()
-    with pytest.raises(AssertionError, match="raises EntryRejected"):
-        suite.test_rejects_what_never_fits(make)
+    suite.test_rejects_what_never_fits(lambda max_bytes: View(Bounded(), "blocking"))
+    with pytest.raises(AssertionError, match=message):
+        suite.test_rejects_what_never_fits(lambda max_bytes: View(tier, "blocking"))

@@ -37,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in {"Capabilities", "TierConformance"}:
-        from tiercache.testing import conformance  # noqa: PLC0415 - pytest is for those who run the suite
+        from tiercache.testing import conformance  # here: pytest is for those who run the suite
 
         return getattr(conformance, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

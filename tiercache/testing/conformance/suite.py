@@ -77,6 +77,8 @@ class Suite:
         """Run each case through every view that the tier has (pytest calls this)."""
         if "way" in metafunc.fixturenames:
             ways = [way for way in ("blocking", "asynchronous") if self.capabilities.has(way)]
+            if "asynchronous" in getattr(metafunc.function, "needs", ()):
+                ways = ["asynchronous"]  # it calls the twins by itself: one view is enough
             metafunc.parametrize("way", ways)
 
     @pytest.fixture(autouse=True)
