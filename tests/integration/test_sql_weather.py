@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -105,28 +106,40 @@ def test_several_loops_and_threads_share_a_tier(kind: str, open_database: Open) 
     assert database.rows() == 120
 
 
-def test_a_loop_that_just_ends_leaves_no_connection(open_database: Open) -> None:
+def _run_and_close(coroutine: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(coroutine)
+    loop.close()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, _run_and_close])
+def test_a_loop_that_just_ends_leaves_no_connection(run: Callable[..., None], open_database: Open) -> None:
     """Warnings are errors here: neither a coroutine nor a connection may be left over."""
     database = open_database("postgresql")
-    tier = database.tier(url=database.url + "&application_name=loops")
+    tier = database.tier(url=f"{database.url}&application_name={database.table}")
 
     async def use() -> None:
         await tier.amset(entries({"k": b"v"}))
 
     for _ in range(3):
-        asyncio.run(use())
+        run(use())
     gc.collect()
-    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'loops'"
-    assert database.execute(count)[0][0] <= 1  # the last loop's
+    _wait_for_backends(database, at_most=1)  # the last loop's
     tier.close()
+    _wait_for_backends(database, at_most=0)
+
+
+def _wait_for_backends(database: Database, *, at_most: int) -> set[int]:
+    """The pids of the server's processes for the test's tier; it takes its time to notice an end."""
     with psycopg.connect(database.url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute("SELECT pg_sleep(0.01)")
-        for _ in range(500):  # the server notices by its own clock
-            if connection.execute(count).fetchone() == (0,):
-                break
+        for _ in range(500):
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = %s", (database.table,)
+            ).fetchall()
+            if len(found) <= at_most:
+                return {pid for (pid,) in found}
             connection.execute("SELECT pg_sleep(0.01)")
-        else:
-            pytest.fail("a connection was left open")
+    pytest.fail("a connection was left open")
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -146,31 +159,25 @@ def test_a_tier_that_is_dropped_with_its_loop_warns_of_nothing(kind: str, open_d
 def test_aclose_ends_the_connections_of_its_loop(open_database: Open) -> None:
     database = open_database("postgresql")
 
-    async def use() -> int:
-        tier = SQLTier(database.url + "&application_name=aclosed", table=database.table, deadline=DEADLINE)
+    async def use() -> None:
+        url = f"{database.url}&application_name={database.table}"
+        tier = SQLTier(url, table=database.table, deadline=DEADLINE)
         await asyncio.gather(*(tier.amset(entries({f"k{n}": b"v"})) for n in range(4)))
         await tier.aclose()
         await tier.aclose()
-        return 1
+        await asyncio.to_thread(_wait_for_backends, database, at_most=0)
 
-    assert asyncio.run(use()) == 1
-    with psycopg.connect(database.url.replace("+psycopg", ""), autocommit=True) as connection:
-        for _ in range(500):
-            found = connection.execute(
-                "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity WHERE application_name = 'aclosed'"
-            ).fetchone()
-            if found is not None and found[0] == 0:
-                return
-    pytest.fail("a connection was left open")
+    asyncio.run(use())
 
 
 def test_a_cancelled_call_drops_its_connection(open_database: Open) -> None:
     """Its reply is still under way: whoever got the connection next would read it as their own."""
     database = open_database("postgresql", awaited=True)
-    tier = database.tier()
+    tier = database.tier(url=f"{database.url}&application_name={database.table}")
 
     async def scenario(holder: psycopg.AsyncConnection) -> None:
         await tier.amset(entries({"k": b"old", "other": b"o"}))
+        before = _wait_for_backends(database, at_most=1)
         await holder.execute(f"LOCK TABLE {database.table} IN ACCESS EXCLUSIVE MODE")
         call = asyncio.create_task(tier.amget(["k"]))
         watcher = await psycopg.AsyncConnection.connect(database.url.replace("+psycopg", ""), autocommit=True)
@@ -188,6 +195,7 @@ def test_a_cancelled_call_drops_its_connection(open_database: Open) -> None:
         await holder.rollback()
         found = await asyncio.gather(*(tier.amget(["other"]) for _ in range(5)))
         assert [{key: entry.value for key, entry in each.items()} for each in found] == [{"other": b"o"}] * 5
+        assert not before & _wait_for_backends(database, at_most=5)
 
     async def main() -> None:
         async with await psycopg.AsyncConnection.connect(database.url.replace("+psycopg", "")) as holder:
@@ -325,6 +333,8 @@ def _fork_and_write(tier: SQLTier, key: str) -> None:
     if child == 0:
         status = 1
         try:
+            assert tier.store._engine.pool.checkedin() == 0  # none that the parent uses too
+            assert not hasattr(tier.store, "_loops") or tier.store._loops._engines == {}
             tier.mset(entries({key: b"v"}))
             status = 0 if tier.mget(["parent"])["parent"].value == b"v" else 2
             tier.close()

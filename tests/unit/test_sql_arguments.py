@@ -126,6 +126,9 @@ def test_passwords_are_masked(scheme: str) -> None:
     assert "hunter" not in repr(tier)
     assert "***" in repr(tier)
     assert tier.name == "shared"
+    said = str(tier.store._failure(OSError("no answer to hunter2 nor hunter3\nwith secrets below")))
+    assert "no answer to *** nor ***" in said
+    assert "secrets" not in said
     tier.close()
 
 
