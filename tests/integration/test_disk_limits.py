@@ -157,10 +157,9 @@ def test_a_lowered_budget_is_reached_in_steps_and_the_file_shrinks(tmp_path: Pat
     for n in range(20):
         tier.mset({f"new {n}": Entry(b"x")})
     assert payload(tier) <= 4 * 2**20
-    while (
-        tier.store._run(_free_pages) > 500
-    ):  # the thread behind the callers is at it; a hang fails by pytest's limit
+    for _ in range(50):  # what the thread behind the callers does; it may be at it already
         tier.store._keep_up()
+    assert tier.store._run(_free_pages) < 300
     tier.close()
     assert (tmp_path / "cache.db").stat().st_size <= 8 * 2**20
 

@@ -47,8 +47,8 @@ class DiskTier(EncodedTier):
     ``read_only``
         use a directory that cannot be written, or shall not be: writes raise `TierUnavailable`.
     ``on_unusable``
-        ``"temporary"``: where the directory cannot be made or written, warn and use a private
-        temporary one, removed at `close`; ``"error"``: raise.
+        ``"temporary"``: where the directory cannot be made or written, or is another user's, warn and
+        use a private temporary one, removed at `close`; ``"error"``: raise.
 
     Construction looks at the directory only: a database that is damaged or locked is an error of the
     calls (`TierUnavailable`, `TierTimeout`), which a chain takes for misses. Raises `ConfigError` for
