@@ -6,9 +6,11 @@ only through the `Runtime` it is given, so that the same lines serve blocking an
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._epochs import Operation
-from tiercache._flights import Flight
+from tiercache._flights import Flight, aboard
 from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache.entry import Entry
@@ -42,9 +44,23 @@ class Core:
         self.path = path
         self.codec = codec
         self.members = stack.members(path, codec)
-        self.copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
+        self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
         self._space = stack.space(path)
         self._any_bytes = any(member.stores_bytes for member in self.members)
+
+    @property
+    def copies(self) -> bool:
+        """Whether values are mutable, so that no two callers may get the same one."""
+        return self._copy is not None
+
+    def copied(self, value: Any) -> Any:
+        """A copy of ``value`` where values are mutable."""
+        if self._copy is None:
+            return value
+        try:
+            return self._copy(value)
+        except Exception:  # noqa: BLE001 - a loader's value that its codec refuses is handed out all the same
+            return value
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -52,7 +68,9 @@ class Core:
         """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
         missing, and hits are promoted. The caller counts the chain's hits and misses."""
         epochs = self._space.epochs
-        found = await self.members[0].read(runtime, keys, counted=counted)
+        top = self.members[0]
+        asked = keys if top.nonblocking else epochs.certain(keys)
+        found = await top.read(runtime, asked, counted=counted)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
@@ -60,7 +78,7 @@ class Core:
             below: list[Batch] = []
             for member in self.members[1:]:
                 seen = found.objects
-                missing = [key for key in keys if key not in seen]
+                missing = epochs.certain([key for key in keys if key not in seen])
                 if not missing:
                     break
                 hits = await member.read(runtime, missing, counted=counted)
@@ -122,9 +140,11 @@ class Core:
                     await member.write(runtime, batch.only(fill.keys), promotion=True)
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
-                await self._undo_if_superseded(runtime, fill, [member])
         finally:
-            epochs.end_fill(fill)
+            try:
+                await self._undo_superseded(runtime, fill, [member])
+            finally:
+                epochs.end_fill(fill)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -158,11 +178,16 @@ class Core:
         epochs = self._space.epochs
         write = await epochs.begin_write(batch.objects.keys(), runtime)
         try:
-            taken = await self._write_all(runtime, batch)
-            await self._undo_if_superseded(runtime, write, self.members)
+            taken = await self._write_all(runtime, batch, write)
+        except BaseException:  # cancelled or interrupted, since tiers' own failures are counted, not raised
+            epochs.give_up(write)
+            raise
         finally:
-            epochs.end_write(write)
-            self._space.flights.detach(write.keys)
+            try:
+                await self._undo_superseded(runtime, write, self.members)
+            finally:
+                epochs.end_write(write)
+                self._space.flights.detach(write.keys)
         if not any(count for _, count in taken):
             raise WriteError(
                 f"no tier accepted the write of {len(batch)} entries: "
@@ -173,8 +198,13 @@ class Core:
         failed = tuple(name for name, count in taken if count < len(batch))
         return accepted, failed
 
-    async def _write_all(self, runtime: Runtime, batch: Batch) -> list[tuple[str, int]]:
-        taken = [(member.guard.name, await member.write(runtime, batch)) for member in reversed(self.members)]
+    async def _write_all(self, runtime: Runtime, batch: Batch, operation: Operation) -> list[tuple[str, int]]:
+        taken = []
+        for member in reversed(self.members):
+            overtaken = operation.superseded
+            left = batch.only([key for key in batch.objects if key not in overtaken]) if overtaken else batch
+            count = await member.write(runtime, left)
+            taken.append((member.guard.name, count + len(batch) - len(left)))
         return taken[::-1]
 
     async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteOutcome:
@@ -188,6 +218,10 @@ class Core:
             failures = [
                 (member.guard.name, await member.delete(runtime, keys)) for member in reversed(self.members)
             ]
+        except BaseException:  # as in `write`; what is half deleted is better gone
+            epochs.give_up(write)
+            await self._undo_superseded(runtime, write, self.members)
+            raise
         finally:
             epochs.end_write(write)
             self._space.flights.detach(keys)
@@ -230,15 +264,27 @@ class Core:
             ) from first
         return tuple(name for name, _ in reversed(failures)), ()
 
-    async def _undo_if_superseded(
+    async def _undo_superseded(
         self, runtime: Runtime, operation: Operation, members: Sequence[Member]
     ) -> None:
         """A blocking write on this event loop's thread went ahead of ``operation``, which could not be
-        waited for: whatever both left behind is uncertain, so drop it."""
-        if operation.superseded:
-            for member in reversed(members):
-                await member.delete(runtime, operation.keys, counted=False)
-            self._suppressed(len(operation.keys))
+        waited for, or it was interrupted half way: what it left behind is uncertain, so drop it.
+        Cancelling does not keep it from that."""
+        dropped: set[str] = set()
+        interruption: BaseException | None = None
+        while keys := operation.superseded - dropped:  # more may come while these are dropped
+            left = list(members)
+            while left:
+                try:
+                    await left[-1].delete(runtime, keys, counted=False)
+                except asyncio.CancelledError as error:
+                    interruption = error  # raised below; each cancellation comes but once
+                else:
+                    left.pop()
+            dropped |= keys
+        self._suppressed(len(dropped))
+        if interruption is not None:
+            raise interruption
 
     # -- loading -----------------------------------------------------------------------------------
 
@@ -250,8 +296,10 @@ class Core:
         *,
         ttl: float | None,
         batch_size: int | None,
+        asked: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """The values of ``keys`` (no duplicates), from the tiers or else from ``load_many``."""
+        """The values of ``keys`` (no duplicates), from the tiers or else from ``load_many``. ``asked``:
+        the keys with their duplicates, which the chain counts."""
         space = self._space
         epochs, flights = space.epochs, space.flights
         size = batch_size or max(1, len(keys))
@@ -264,7 +312,9 @@ class Core:
                 found = (await self.lookup(runtime, missing, counted=not again)).objects
                 values.update((key, entry.value) for key, entry in found.items())
                 if not again:
-                    self.count(len(found), len(missing) - len(found))
+                    every = keys if asked is None else asked
+                    hits = len(found) if len(every) == len(keys) else sum(key in found for key in every)
+                    self.count(hits, len(every) - hits)
                 missing = [key for key in missing if key not in found]
                 led, joined = flights.join_or_lead(missing, size, runtime)
                 # Between the look and the flight somebody else's flight may have ended: look again at
@@ -276,8 +326,11 @@ class Core:
                 with self.stack.counters.lock:
                     self.stack.counters.coalesced += sum(map(len, joined.values()))
             try:
-                for flight in led:
-                    values |= await self._fly(runtime, flight, load_many, ttl, changed)
+                with aboard(led):
+                    for flight in led:
+                        loaded = await self._fly(runtime, flight, load_many, ttl, changed)
+                        # Of mutable values not even the leader gets those that the others copy from.
+                        values.update((key, self.copied(value)) for key, value in loaded.items())
             finally:
                 for flight in led:
                     flights.end(flight)  # those not reached because an earlier batch failed
@@ -289,7 +342,7 @@ class Core:
                     continue
                 for key in wanted:
                     if key in outcome:
-                        values[key] = outcome[key] if self.copy is None else self.copy(outcome[key])
+                        values[key] = self.copied(outcome[key])
             again = True
         return values
 
@@ -307,7 +360,7 @@ class Core:
                 found = (await self.lookup(runtime, wanted, counted=False)).objects
                 known = {key: entry.value for key, entry in found.items()}
             asked = [key for key in flight.keys if key not in known]
-            loaded = await self._call(runtime, flight, load_many, asked) if asked else {}
+            loaded = await self._call(runtime, load_many, asked) if asked else {}
             values = known | loaded
             if loaded:
                 await self._store(runtime, loaded, ttl, ticket)
@@ -320,13 +373,10 @@ class Core:
             space.epochs.close_ticket(ticket)
         return values
 
-    async def _call(
-        self, runtime: Runtime, flight: Flight, load_many: LoadMany, asked: list[str]
-    ) -> dict[str, Any]:
+    async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> dict[str, Any]:
         start = perf_counter()
         try:
-            with flight.aboard():
-                loaded = await load_many(runtime, asked)
+            loaded = await load_many(runtime, asked)
             if self.codec is None:
                 for value in loaded.values():
                     _check_bytes(value)
@@ -349,16 +399,19 @@ class Core:
             self._suppressed(len(values) - len(fill.keys))
             batch = self._storable({key: values[key] for key in fill.keys}, ttl)
             if batch.objects:
-                await self._write_all(runtime, batch)
-                await self._undo_if_superseded(runtime, fill, self.members)
+                await self._write_all(runtime, batch, fill)
         finally:
-            epochs.end_fill(fill, stored=True)
+            try:
+                await self._undo_superseded(runtime, fill, self.members)
+            finally:
+                epochs.end_fill(fill, stored=True)
 
     def _storable(self, values: dict[str, Any], ttl: float | None) -> Batch:
         try:
             return self.batch(values, ttl)
         except CodecError as error:
-            log.warning("a loaded value cannot be stored: %s", error)
+            # Not its message: that is the codec's, and may hold the value.
+            log.warning("a loaded value cannot be stored (%s)", type(error).__name__)
             if len(values) == 1:
                 return Batch({}, self.codec)
         batch = Batch({}, self.codec, {})
@@ -427,7 +480,7 @@ def many(loader: Callable[[list[str]], Any]) -> LoadMany:
             pairs = [(key, answer.get(key)) for key in keys]
         else:
             try:
-                given = None if isinstance(answer, str | bytes) else list(answer)
+                given = None if isinstance(answer, str | bytes | AbstractSet) else list(answer)
             except TypeError:
                 given = None
             if given is None:

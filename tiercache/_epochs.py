@@ -9,6 +9,10 @@ namespace of one root chain in one process:
 * Fills and writes of one key exclude each other: a write first waits for the fills that are going on
   (so that it comes last in every tier), and for other writes (so that all tiers end with the same).
 
+A blocking write on an event loop's own thread cannot wait for what that loop is doing, and goes ahead.
+Until what it went ahead of has ended and cleaned up, nobody can tell what lower tiers hold under those
+keys: they are *uncertain*, and not asked for.
+
 Checking a ticket and starting a fill is one step under one lock, and so is ending a write and noting
 it. The lock is never held while a tier works. `tests/integration/` has the interleavings that make
 the naive versions of this fail.
@@ -17,7 +21,7 @@ the naive versions of this fail.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -32,8 +36,9 @@ _NOTED_KEYS = 262_144
 
 
 class Operation:
-    """A fill or write that is going on. ``superseded`` is set when a blocking write on the event loop
-    that runs this operation could not wait for it; it must then delete what it wrote."""
+    """A fill or write that is going on. ``superseded`` has those of its ``keys`` that a blocking write,
+    on the thread of the event loop that runs this operation, has written without waiting for it. It
+    must not write them into any more tiers, and must delete what it wrote before it ends."""
 
     __slots__ = ("done", "keys", "loop", "superseded")
 
@@ -41,7 +46,7 @@ class Operation:
         self.keys = keys
         self.loop = None if blocking else running_loop()
         self.done: Future[Any] | None = None
-        self.superseded = False
+        self.superseded: set[str] = set()
 
     def finished(self) -> Future[Any]:
         """The future that ends with the operation; call it under the owner's lock."""
@@ -67,6 +72,7 @@ class Epochs:
         self._writing: dict[str, Operation] = {}
         self._filling: dict[str, list[Operation]] = {}
         self._clearing: Operation | None = None
+        self._uncertain: dict[str, int] = {}  # key -> superseded operations going on
 
     # -- tickets -----------------------------------------------------------------------------------
 
@@ -103,6 +109,12 @@ class Epochs:
             written, stored = self._written, self._stored
             return [key for key in keys if max(written.get(key, 0), stored.get(key, 0)) > ticket]
 
+    def certain(self, keys: Sequence[str]) -> Sequence[str]:
+        """Those of ``keys`` that lower tiers may be asked for."""
+        uncertain = self._uncertain
+        # Without the lock: who superseded an operation has not returned before it had noted it here.
+        return [key for key in keys if key not in uncertain] if uncertain else keys
+
     # -- fills -------------------------------------------------------------------------------------
 
     def begin_fill(self, ticket: int, keys: Iterable[str], runtime: Runtime) -> Operation:
@@ -114,7 +126,11 @@ class Epochs:
             if self._floor > ticket or self._clearing is not None:
                 return Operation((), blocking=runtime.blocking)
             written, writing = self._written, self._writing
-            good = [key for key in keys if written.get(key, 0) <= ticket and key not in writing]
+            good = [
+                key
+                for key in keys
+                if written.get(key, 0) <= ticket and key not in writing and key not in self._uncertain
+            ]
             fill = Operation(good, blocking=runtime.blocking)
             for key in good:
                 self._filling.setdefault(key, []).append(fill)
@@ -125,12 +141,7 @@ class Epochs:
         with self._lock:
             if stored:
                 self._note(self._stored, fill.keys)
-            for key in fill.keys:
-                fills = self._filling.get(key)
-                if fills is not None:
-                    fills.remove(fill)
-                    if not fills:
-                        del self._filling[key]
+            self._forget(fill, fill.keys)
         self._finish(fill)
 
     # -- writes ------------------------------------------------------------------------------------
@@ -140,8 +151,7 @@ class Epochs:
         write = Operation(keys, blocking=runtime.blocking)
         while True:
             with self._lock:
-                others = self._others(keys)
-                waits = self._to_wait_for(others, runtime)
+                waits = self._to_wait_for(self._others(keys), runtime, keys)
                 if not waits:
                     for key in keys:
                         self._writing[key] = write
@@ -156,23 +166,40 @@ class Epochs:
             for key in write.keys:
                 if self._writing.get(key) is write:
                     del self._writing[key]
+            self._forget(write, write.superseded)
         self._finish(write)
 
+    def give_up(self, write: Operation) -> None:
+        """The write was interrupted: as if all of it had been superseded."""
+        with self._lock:
+            self._supersede(write, write.keys)
+
     async def begin_clear(self, runtime: Runtime) -> Operation:
-        """Become the only writer of the namespace, as far as fills and older writes go."""
+        """Become the only writer of the namespace.
+
+        Nothing begins once this clear has announced itself, so that what is going on comes to an end:
+        to wait for a moment without any write could take for ever.
+        """
         clear = Operation((), blocking=runtime.blocking)
         while True:
             with self._lock:
-                others = {id(op): op for op in self._writing.values()}
-                others |= {id(op): op for ops in self._filling.values() for op in ops}
-                if self._clearing is not None:
-                    others[id(self._clearing)] = self._clearing
-                waits = self._to_wait_for(others.values(), runtime)
+                earlier = [] if self._clearing is None else [self._clearing]
+                waits = self._to_wait_for(earlier, runtime)
                 if not waits:
                     self._clearing = clear
-                    return clear
+                    going = {id(op): op for op in self._writing.values()}
+                    going |= {id(op): op for ops in self._filling.values() for op in ops}
+                    waits = self._to_wait_for(going.values(), runtime)
+                    break
             for future in waits:
                 await runtime.wait(future)
+        try:
+            for future in waits:
+                await runtime.wait(future)
+        except BaseException:
+            self.end_clear(clear)
+            raise
+        return clear
 
     def end_clear(self, clear: Operation) -> None:
         """The clear is over: every fill with an older ticket is suppressed from now on."""
@@ -195,17 +222,42 @@ class Epochs:
             found[id(self._clearing)] = self._clearing
         return list(found.values())
 
-    @staticmethod
-    def _to_wait_for(others: Collection[Operation], runtime: Runtime) -> list[Future[Any]]:
+    def _to_wait_for(
+        self, others: Collection[Operation], runtime: Runtime, keys: Collection[str] | None = None
+    ) -> list[Future[Any]]:
+        """What a write of ``keys`` (``None``: of all) has to wait for."""
         here = running_loop() if others and runtime.blocking else None
         waits = []
         for other in others:
             if here is not None and other.loop is here:
                 # A blocking call on this loop's own thread: the other can only go on after it.
-                other.superseded = True
+                self._supersede(other, other.keys if keys is None else keys)
             else:
                 waits.append(other.finished())
         return waits
+
+    def _supersede(self, other: Operation, keys: Collection[str]) -> None:
+        overtaken = set(other.keys).intersection(keys) - other.superseded
+        other.superseded |= overtaken
+        for key in overtaken:
+            self._uncertain[key] = self._uncertain.get(key, 0) + 1
+            if self._writing.get(key) is other:  # its place goes to the new write; others still wait for it
+                del self._writing[key]
+                self._filling.setdefault(key, []).append(other)
+
+    def _forget(self, operation: Operation, filling: Collection[str]) -> None:
+        for key in filling:
+            fills = self._filling.get(key)
+            if fills is not None and operation in fills:
+                fills.remove(operation)
+                if not fills:
+                    del self._filling[key]
+        for key in operation.superseded:
+            left = self._uncertain.get(key, 0) - 1
+            if left > 0:
+                self._uncertain[key] = left
+            else:
+                self._uncertain.pop(key, None)
 
     def _note(self, noted: dict[str, int], keys: Iterable[str]) -> None:
         self._serial += 1

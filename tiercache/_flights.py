@@ -8,15 +8,17 @@ Waiting can deadlock in three ways, and `Flights.join_or_lead` refuses each:
 
 * a loader asks for a key that it is loading, itself or through other loaders: `LoadError`;
 * loaders in several threads ask for each other's keys: `LoadError` to the one that closes the ring;
-* a blocking call on an event loop's thread asks for what that loop is loading: it loads by itself.
+* a blocking call on an event loop's thread asks for what that loop is loading, or for what waits for
+  that: it loads by itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,7 +26,7 @@ from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["Flight", "Flights", "aboard"]
 
 #: The flights that the current thread or task is loading for, outermost first.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
@@ -34,26 +36,30 @@ class Flight:
     """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
     loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("keys", "loop", "outcome", "waits_for")
+    __slots__ = ("keys", "loop", "outcome", "waits_for")  # waits_for: what its loader waits for just now
 
     def __init__(self, keys: Sequence[str], runtime: Runtime) -> None:
         self.keys = keys
         self.loop = None if runtime.blocking else running_loop()
         self.outcome: Future[dict[str, Any] | None] = new_future()
-        self.waits_for: Flight | None = None
+        self.waits_for: list[Flight] = []  # several, when an async loader gathers
 
-    @contextmanager
-    def aboard(self) -> Iterator[None]:
-        """Marks the code inside as part of this flight's loader."""
-        token = _aboard.set((*_aboard.get(), self))
-        try:
-            yield
-        finally:
+
+@contextmanager
+def aboard(flights: Sequence[Flight]) -> Iterator[None]:
+    """Marks the code inside as part of the loaders of ``flights``: of all that one caller leads, for
+    those that it has not come to yet end no sooner than the one it is loading."""
+    token = _aboard.set((*_aboard.get(), *flights))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
             _aboard.reset(token)
 
 
 class _Rings:
-    """The lock for who waits for whom, across all namespaces."""
+    """Who waits for whom, across all namespaces. The lock makes checking and noting one step, or two
+    loaders could close a ring together."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -61,6 +67,22 @@ class _Rings:
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
+        #: Event loops whose thread a blocking call holds up, and the flight that it waits for.
+        self.stuck: dict[asyncio.AbstractEventLoop, Flight] = {}
+
+    def ahead_of(self, flight: Flight) -> Iterator[Flight]:
+        """``flight`` and all that must end before it can."""
+        seen: set[Flight] = set()
+        ahead = [flight]
+        while ahead:
+            current = ahead.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            yield current
+            ahead += current.waits_for
+            if current.loop is not None and (held_up := self.stuck.get(current.loop)) is not None:
+                ahead.append(held_up)
 
 
 _rings = _Rings()
@@ -100,7 +122,7 @@ class Flights:
                     mine.append(key)
                     continue
                 self._refuse_rings(flight)
-                if here is not None and flight.loop is here:
+                if here is not None and any(ahead.loop is here for ahead in _rings.ahead_of(flight)):
                     alone.append(key)
                 else:
                     theirs.setdefault(flight, []).append(key)
@@ -111,17 +133,28 @@ class Flights:
         return led, theirs
 
     async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
-        """The outcome of somebody else's flight. Raises what its loader raised."""
-        aboard = _aboard.get()
-        if not aboard:
+        """The outcome of somebody else's flight. Raises what its loader raised, and `LoadError` where
+        waiting would never end."""
+        mine = _aboard.get()
+        here = running_loop() if runtime.blocking else None
+        if not mine and here is None:
             return await runtime.wait(flight.outcome)
-        with _rings.lock:  # checking and noting is one step, or two loaders could close a ring together
+        with _rings.lock:
             self._refuse_rings(flight)
-            aboard[-1].waits_for = flight
+            if here is not None:
+                if any(ahead.loop is here for ahead in _rings.ahead_of(flight)):
+                    return None  # it came to this since `join_or_lead`, which will now refuse to join
+                _rings.stuck[here] = flight
+            for leading in mine:
+                leading.waits_for.append(flight)
         try:
             return await runtime.wait(flight.outcome)
         finally:
-            aboard[-1].waits_for = None
+            with _rings.lock:
+                if here is not None:
+                    _rings.stuck.pop(here, None)
+                for leading in mine:
+                    leading.waits_for.remove(flight)
 
     def end(
         self, flight: Flight, values: dict[str, Any] | None = None, error: BaseException | None = None
@@ -151,16 +184,11 @@ class Flights:
 
     @staticmethod
     def _refuse_rings(flight: Flight) -> None:
-        aboard = _aboard.get()
-        if not aboard:
-            return
-        ahead: Flight | None = flight
-        while ahead is not None:
-            if ahead in aboard:
-                raise LoadError(
-                    "a loader asked, directly or through another loader, for a key that it is loading"
-                )
-            ahead = ahead.waits_for
+        mine = _aboard.get()
+        if mine and any(ahead in mine for ahead in _rings.ahead_of(flight)):
+            raise LoadError(
+                "a loader asked, directly or through another loader, for a key that it is loading"
+            )
 
 
 def _batches(keys: list[str], batch_size: int) -> list[list[str]]:

@@ -35,7 +35,12 @@ class Guard:
         self._clock = clock
         self._next_warning = float("-inf")
         self._suppressed_warnings = 0
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """New locks, for a forked child: another thread may have held the old ones."""
         self._log_lock = threading.Lock()
+        self.counters.lock = threading.Lock()
 
     async def read(self, port: Port, keys: Sequence[str], *, counted: bool) -> dict[str, Entry[Any]]:
         """The live entries under ``keys``; whatever goes wrong is a miss."""
@@ -175,9 +180,9 @@ class Guard:
             entry = answer.get(key)
             if entry is None:
                 continue
-            if not isinstance(entry, Entry):
+            if not isinstance(entry, Entry) or entry.value is None:
                 garbage += 1
-            elif entry.expires_at is not None and entry.expires_at <= now:
+            elif entry.expires_at is not None and not entry.expires_at > now:  # NaN has no future either
                 expired += 1
             else:
                 found[key] = entry

@@ -50,16 +50,23 @@ class Promoter:
             full = self._entries + entries > _MAX_ENTRIES or self._bytes + size > _MAX_BYTES
             if full and self._jobs:  # one that is too large by itself is still done, alone
                 return False
+            if self._thread is None and not self._start():
+                return False
             self._jobs.append((job, entries, size))
             self._entries += entries
             self._bytes += size
             self._unfinished += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tiercache-promoter", daemon=True)
-                self._thread.start()
-            else:
-                self._changed.notify()
+            self._changed.notify()
             return True
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._work, name="tiercache-promoter", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is on its way out: the read goes on
+            return False
+        self._thread = thread
+        return True
 
     def idle(self) -> Future[Any]:
         """Ends when nothing is queued or going on."""
@@ -82,7 +89,7 @@ class Promoter:
                 self._bytes -= size
             try:
                 job()
-            except Exception:  # the worker outlives whatever a job did; tiers' own failures are counted
+            except BaseException:  # the worker outlives whatever a job did, or `flush` would never end
                 log.exception("a promotion failed")
             del job  # it holds entries, and the next one may be long in coming
             with self._changed:

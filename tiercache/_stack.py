@@ -52,6 +52,9 @@ class Stack:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        self.counters.lock = threading.Lock()
+        for guard in self.guards:
+            guard.after_fork()
 
     def check_open(self, *, view_closed: bool = False) -> None:
         """Raise `CacheClosed` after `close`, or for a view that was closed by itself."""
@@ -136,7 +139,7 @@ class Stack:
         for guard in self.guards:
             try:
                 await runtime.port(guard.tier).close()
-                if isinstance(guard.tier, Tier) and isinstance(guard.tier, AsyncTier):
+                if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
                     await BLOCKING.port(guard.tier).close()  # the connections of its other half
             except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
                 failure = failure or error

@@ -1,0 +1,368 @@
+"""Writes against promotions and loads, in every order there is: the old value never comes back.
+
+`interleavings` runs the core's own coroutines, with a pause before and after each effect of a tier or
+loader. After every step the tiers are looked at as a new reader would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from interleavings import AT_ONCE, LOOP, STEPPING, Pause, PlainTier, Scenario, SteppingTier, Task, explore
+from interleavings import running_loop as scheduled_loop
+
+from tiercache import Entry, TieredCache
+from tiercache._core import Core, single
+from tiercache._epochs import Epochs, Operation
+
+OLD, NEW, NEWER = b"old", b"new", b"newer"
+
+
+@pytest.fixture(autouse=True)
+def _loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiercache._epochs.running_loop", scheduled_loop)
+    monkeypatch.setattr("tiercache._flights.running_loop", scheduled_loop)
+
+
+class _PromoteAsTask:
+    """Stands for the promoter: what it is given becomes one more task of the scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def submit(self, job: Callable[[], None], *, entries: int, size: int) -> bool:
+        async def run() -> None:
+            job()
+
+        self.scenario.tasks.append(Task(run()))
+        return True
+
+
+class Race(Scenario):
+    """A chain with `OLD` in its lowest tier (and in the others too, if ``everywhere``), some work that would
+    copy it upward or store it anew, and writes. What the world holds beyond the cache is ``source``."""
+
+    def __init__(
+        self,
+        *works: str,
+        tiers: int = 2,
+        promote: Any = "inline",
+        everywhere: bool = False,
+        held: bytes | None = OLD,
+        memory: bool = False,
+    ) -> None:
+        top: PlainTier = PlainTier("top", nonblocking=True) if memory else SteppingTier("top")
+        # Stepping, and yet filled before the look-up returns.
+        top.nonblocking = True
+        self.tiers = [top, *(SteppingTier(f"lower-{depth}") for depth in range(1, tiers))]
+        self.cache = TieredCache(self.tiers, promote=promote)
+        self.core: Core = self.cache._core
+        if promote == "background":
+            self.cache._stack.promoter = _PromoteAsTask(self)  # type: ignore[assignment]  # a stand-in
+        if held is not None:
+            for tier in self.tiers if everywhere else self.tiers[-1:]:
+                tier.entries["k"] = Entry(held)
+        self.source = OLD
+        self.allowed: set[bytes | None] = {None, OLD}
+        self.always: set[bytes | None] = set()
+        self.returned: set[str] = set()
+        self.tasks = []
+        for work in works:
+            self.add(work)
+
+    def add(self, work: str) -> None:
+        name, _, where = work.partition("@")
+        task = Task(getattr(self, name)(), loop=LOOP if where else None, holds=where == "thread")
+        if where == "cancelled":
+            self.tasks.append(Task(self.cancel(task)))
+        self.tasks.append(task)
+
+    # -- what is run against each other ------------------------------------------------------------
+
+    async def get(self) -> None:
+        await self.core.lookup(STEPPING, ["k"])
+
+    async def load(self) -> None:
+        async def loader(_key: str) -> bytes:
+            await Pause()
+            value = self.source
+            await Pause()
+            return value
+
+        before = set(self.returned)
+        values = await self.core.load(STEPPING, ["k"], single(loader), ttl=None, batch_size=None)
+        assert not (before and values["k"] == OLD), "a load after the write gave the old value"
+
+    async def set(self) -> None:
+        self.source = NEW
+        await self._write(self.core.write(STEPPING, self.core.batch({"k": NEW}, None)), {NEW})
+
+    async def set_newer(self) -> None:
+        await self._write(self.core.write(STEPPING, self.core.batch({"k": NEWER}, None)), {NEW, NEWER})
+
+    async def set_old(self) -> None:
+        if self.returned:
+            self.allowed = self.allowed | {OLD}  # then it is the newer one
+        await self.core.write(STEPPING, self.core.batch({"k": OLD}, None))
+
+    async def delete(self) -> None:
+        self.source = NEW
+        await self._write(self.core.delete(STEPPING, ["k"]), {None, NEW})
+
+    async def clear(self) -> None:
+        self.source = NEW
+        await self._write(self.core.clear(STEPPING), {None, NEW})
+
+    async def set_blocking(self) -> None:
+        self.source = NEW
+        await self._write(self.core.write(AT_ONCE, self.core.batch({"k": NEW}, None)), {None, NEW})
+
+    async def delete_blocking(self) -> None:
+        self.source = NEW
+        await self._write(self.core.delete(AT_ONCE, ["k"]), {None, NEW})
+
+    async def clear_blocking(self) -> None:
+        self.source = NEW
+        await self._write(self.core.clear(AT_ONCE), {None, NEW})
+
+    async def probe(self) -> None:
+        """A read in one step, at any time; it may promote."""
+        before = set(self.returned)
+        found = (await self.core.lookup(AT_ONCE, ["k"])).objects
+        if before:
+            assert "k" not in found or found["k"].value in self.allowed, "a read gave the old value"
+
+    async def cancel(self, task: Task) -> None:
+        task.cancel = task.started and not task.done
+
+    async def _write(self, write: Coroutine[Any, Any, Any], allowed: set[bytes | None]) -> None:
+        await write
+        self.allowed = self.allowed | allowed if self.returned else allowed
+        self.returned.add(str(write))
+
+    # -- what must hold ----------------------------------------------------------------------------
+
+    def seen(self) -> bytes | None:
+        """What a reader who comes now would get."""
+        uncertain = self.core._space.epochs.certain(["k"]) == []
+        for tier in self.tiers:
+            if "k" in tier.entries and (tier.nonblocking or not uncertain):
+                value: bytes = tier.entries["k"].value
+                return value
+        return None
+
+    def check(self) -> None:
+        if self.returned:
+            assert self.seen() in self.allowed, f"{self.seen()!r} came back"
+
+    def finish(self) -> None:
+        held = {tier.entries["k"].value for tier in self.tiers if "k" in tier.entries}
+        assert len(held) <= 1, f"the tiers do not agree: {held}"
+        if self.returned:
+            assert held <= self.allowed | self.always
+        assert_at_rest(self.core)
+
+
+def assert_at_rest(core: Core) -> None:
+    """No ticket, operation or flight is left."""
+    epochs, flights = core._space.epochs, core._space.flights
+    assert not epochs._tickets
+    assert not epochs._writing
+    assert not epochs._filling
+    assert not epochs._uncertain
+    assert epochs._clearing is None
+    assert not epochs._written
+    assert not epochs._stored
+    assert len(flights) == 0
+
+
+WRITES = ["set", "delete", "clear"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("everywhere", [False, True], ids=["low", "everywhere"])
+def test_a_promotion_against_a_write_in_every_order(write: str, everywhere: bool) -> None:
+    assert explore(lambda: Race("get", write, everywhere=everywhere)) > (20 if everywhere else 200)
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("promote", ["inline", "background"])
+def test_promotion_through_three_tiers_against_a_write(write: str, promote: str) -> None:
+    assert explore(lambda: Race("get", write, tiers=3, promote=promote), interruptions=3) > 200
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("held", [None, OLD], ids=["absent", "held"])
+def test_a_load_against_a_write(write: str, held: bytes | None) -> None:
+    assert explore(lambda: Race("load", write, held=held), interruptions=4) > 150
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_two_loads_and_a_write(write: str) -> None:
+    assert explore(lambda: Race("load", write, "load", held=None), interruptions=2) > 300
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_load_a_promotion_and_a_write(write: str) -> None:
+    assert explore(lambda: Race("load", "get", write), interruptions=2) > 300
+
+
+@pytest.mark.parametrize(
+    "writes", [("set", "set_newer"), ("set", "delete"), ("delete", "clear")], ids="-".join
+)
+def test_two_writes_and_a_promotion_leave_all_tiers_alike(writes: tuple[str, str]) -> None:
+    def make() -> Race:
+        race = Race("get", *writes)
+        race.check = lambda: None  # type: ignore[method-assign]  # either write may have come last
+        return race
+
+    assert explore(make, interruptions=2) > 200
+
+
+# -- a blocking write on the thread of the event loop ----------------------------------------------
+
+ON_LOOP = ["set_old@loop", "get@loop", "load@loop"]
+BLOCKING_WRITES = ["set_blocking@thread", "delete_blocking@thread", "clear_blocking@thread"]
+
+
+@pytest.mark.parametrize("write", BLOCKING_WRITES)
+@pytest.mark.parametrize("work", ON_LOOP)
+@pytest.mark.parametrize("tiers", [2, 3])
+def test_a_blocking_write_overtakes_what_its_loop_is_doing(work: str, write: str, tiers: int) -> None:
+    def make() -> Race:
+        return Race(work, write, "probe", "probe", tiers=tiers, memory=True)
+
+    assert explore(make, interruptions=3) > 40
+
+
+@pytest.mark.parametrize("write", BLOCKING_WRITES)
+@pytest.mark.parametrize("work", ["set_old", "get", "load"])
+def test_what_was_overtaken_cleans_up_even_when_cancelled(work: str, write: str) -> None:
+    def make() -> Race:
+        return Race(f"{work}@cancelled", write, "probe", tiers=3, memory=True)
+
+    assert explore(make, interruptions=3) > 40
+
+
+@pytest.mark.parametrize("write", BLOCKING_WRITES)
+@pytest.mark.parametrize("work", ON_LOOP)
+def test_a_third_writer_waits_for_what_was_overtaken(work: str, write: str) -> None:
+    def make() -> Race:
+        race = Race(work, write, "set_newer", memory=True)
+        race.check = lambda: None  # type: ignore[method-assign]  # any of them may have come last
+        race.always = {OLD}
+        return race
+
+    assert explore(make, interruptions=3) > 40
+
+
+# -- the explorer finds the bugs that the guards prevent -------------------------------------------
+
+
+def _always_allowed(self: Epochs, _ticket: int, keys: Any, runtime: Any) -> Operation:
+    return Operation(list(keys), blocking=runtime.blocking)
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("work", ["get", "load"])
+def test_without_tickets_the_old_value_comes_back(
+    work: str, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Epochs, "begin_fill", _always_allowed)
+    with pytest.raises(AssertionError, match=r"came back|do not agree"):
+        explore(lambda: Race(work, write, held=None if work == "load" else OLD), interruptions=2)
+
+
+def test_without_waiting_for_fills_the_old_value_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Epochs, "_others", lambda _self, _keys: [])
+    with pytest.raises(AssertionError, match=r"came back|do not agree"):
+        explore(lambda: Race("get", "delete"), interruptions=2)
+
+
+@pytest.mark.parametrize("work", ["set_old", "load"])
+def test_without_cleaning_up_the_overtaken_value_comes_back(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_args: Any) -> None:
+        pass
+
+    monkeypatch.setattr(Core, "_undo_superseded", nothing)
+    with pytest.raises(AssertionError, match=r"came back|do not agree"):
+        explore(
+            lambda: Race(f"{work}@loop", "delete_blocking@thread", memory=True, held=None), interruptions=2
+        )
+
+
+def test_the_explorer_counts_what_it_should() -> None:
+    class TwoByTwo(Scenario):
+        def __init__(self) -> None:
+            self.tasks = [Task(self.pause()), Task(self.pause())]
+
+        async def pause(self) -> None:
+            await Pause()
+
+    assert explore(TwoByTwo) == 6  # two segments each: 4! / (2! 2!)
+    assert explore(TwoByTwo, interruptions=0) == 2
+
+
+def test_a_cancelled_write_leaves_nothing_open() -> None:
+    for work in ["set", "delete", "clear", "get", "load"]:
+
+        class Cancelled(Race):
+            def check(self) -> None:
+                pass
+
+            def finish(self) -> None:
+                assert_at_rest(self.core)
+
+        explore(lambda work=work: Cancelled(f"{work}@cancelled", "load", held=None), interruptions=2)
+
+
+def test_clear_comes_to_its_turn_while_others_go_on_writing() -> None:
+    """It announces itself first; waiting for a moment without a write might take for ever."""
+
+    async def scenario() -> None:
+        cache = TieredCache([SlowTier()])
+        stop = asyncio.Event()
+
+        async def write(number: int) -> None:
+            while not stop.is_set():
+                await cache.aset(f"k{number}", b"v")
+
+        writers = [asyncio.create_task(write(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(cache.aclear(), 10)
+        stop.set()
+        await asyncio.gather(*writers)
+        await cache.aclose()
+
+    asyncio.run(scenario())
+
+
+class SlowTier(PlainTier):
+    """Native async calls that take a different number of turns of the loop each."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.calls = 0
+
+    async def amget(self, keys: Any) -> Any:
+        return self.mget(keys)
+
+    async def amset(self, entries: Any) -> None:
+        self.calls += 1
+        for _ in range(3 + self.calls % 5):
+            await asyncio.sleep(0)
+        self.mset(entries)
+
+    async def amdelete(self, keys: Any) -> None:
+        self.mdelete(keys)
+
+    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+        self.clear(prefix)
+
+    async def aclose(self) -> None:
+        pass

@@ -1,0 +1,226 @@
+"""Runs coroutines of the core in every order there is.
+
+The core reaches tiers, futures and loaders only through a `Runtime`. Here that runtime, and the tiers,
+pause before and after each effect, so that a scheduler decides who goes on; `explore` tries all
+schedules of a scenario one after another, from a fresh start each. A schedule is a list of choices, so
+that what failed can be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiercache import Entry
+from tiercache._bridge import Port
+
+LOOP = "the loop"
+
+
+class Pause:
+    """Awaited, lets the scheduler choose who goes on; with ``until``, not before that has ended."""
+
+    def __init__(self, until: Future[Any] | None = None) -> None:
+        self.until = until
+
+    def __await__(self) -> Generator[Pause, None, None]:
+        yield self
+
+
+class SteppingRuntime:
+    """A `Runtime` for the scheduler. ``blocking``: tier calls are one step, as on a thread of their own."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        self.blocking = blocking
+
+    def port(self, tier: object) -> Port:
+        raise AssertionError("ports of these tiers are bound when the chain is made")
+
+    async def wait(self, future: Future[Any]) -> Any:
+        while not future.done():
+            await Pause(future)
+        return future.result()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        result = function(*args)
+        return await result if inspect.isawaitable(result) else result
+
+
+STEPPING = SteppingRuntime(blocking=False)
+AT_ONCE = SteppingRuntime(blocking=True)
+
+
+class PlainTier:
+    """A dict, in one step."""
+
+    def __init__(self, name: str, *, nonblocking: bool = False) -> None:
+        self.name = name
+        self.nonblocking = nonblocking
+        self.entries: dict[str, Entry[Any]] = {}
+
+    def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        return {key: self.entries[key] for key in keys if key in self.entries}
+
+    def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        self.entries.update(entries)
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.entries.pop(key, None)
+
+    def clear(self, prefix: str, *, skip: str = "") -> None:
+        self.entries.clear()
+
+    def close(self) -> None:
+        pass
+
+
+class SteppingTier(PlainTier):
+    """A dict whose calls pause before and after their effect."""
+
+    async def amget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        return await self._stepwise(self.mget, keys)
+
+    async def amset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        await self._stepwise(self.mset, entries)
+
+    async def amdelete(self, keys: Sequence[str]) -> None:
+        await self._stepwise(self.mdelete, keys)
+
+    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+        await self._stepwise(self.clear, prefix)
+
+    async def aclose(self) -> None:
+        pass
+
+    @staticmethod
+    async def _stepwise(effect: Callable[..., Any], argument: Any) -> Any:
+        await Pause()
+        result = effect(argument)
+        await Pause()
+        return result
+
+
+@dataclass(eq=False)
+class Task:
+    """One coroutine. ``loop``: the event loop it runs on, ``None`` for a thread of its own. ``holds``: it
+    is a blocking call on that loop's thread, which holds up everything else there."""
+
+    coroutine: Coroutine[Any, Any, Any]
+    loop: str | None = None
+    holds: bool = False
+    started: bool = field(default=False, init=False)
+    done: bool = field(default=False, init=False)
+    cancel: bool = field(default=False, init=False)
+    until: Future[Any] | None = field(default=None, init=False)
+    context: contextvars.Context = field(default_factory=contextvars.Context, init=False)
+
+
+class Scenario:
+    """What is explored: override `check`, and give `tasks` in `__init__`. More may be added on the way."""
+
+    tasks: list[Task]
+
+    def check(self) -> None:
+        """Called after every step. Raises `AssertionError` for what must never be."""
+
+    def finish(self) -> None:
+        """Called at the end."""
+
+
+class _Current:
+    task: Task | None = None
+
+
+_current = _Current()
+
+
+def running_loop() -> str | None:
+    """What the core is to take for the running loop (patch it in)."""
+    return None if _current.task is None else _current.task.loop
+
+
+def _runnable(tasks: list[Task]) -> list[Task]:
+    held = {task.loop: task for task in tasks if task.holds and task.started and not task.done}
+    return [
+        task
+        for task in tasks
+        if not task.done
+        and (task.until is None or task.until.done() or task.cancel)
+        and held.get(task.loop, task) is task
+    ]
+
+
+def _step(task: Task) -> None:
+    _current.task = task
+    try:
+        if task.cancel and task.started:
+            task.cancel = False
+            pause = task.context.run(task.coroutine.throw, asyncio.CancelledError())
+        else:
+            pause = task.context.run(task.coroutine.send, None)
+        task.until = pause.until
+    except StopIteration:
+        task.done = True
+    except asyncio.CancelledError:
+        task.done = True
+    finally:
+        task.started = True
+        _current.task = None
+
+
+def replay(make: Callable[[], Scenario], choices: Sequence[int]) -> list[tuple[int, int, bool]]:
+    """Run one schedule; beyond ``choices`` everybody goes on as long as he can. The choices made, of how
+    many each, and whether another one would have interrupted somebody."""
+    scenario = make()
+    try:
+        return _run(scenario, choices)
+    finally:
+        for task in scenario.tasks:
+            task.coroutine.close()
+
+
+def _run(scenario: Scenario, choices: Sequence[int]) -> list[tuple[int, int, bool]]:
+    made: list[tuple[int, int, bool]] = []
+    last: Task | None = None
+    while any(not task.done for task in scenario.tasks):
+        options = _runnable(scenario.tasks)
+        assert options, "deadlock: nobody can go on"
+        interrupts = last in options
+        if interrupts:
+            options.sort(key=lambda task: task is not last)  # stable: the last one first
+        choice = choices[len(made)] if len(made) < len(choices) else 0
+        made.append((choice, len(options), interrupts))
+        last = options[choice]
+        _step(last)
+        scenario.check()
+    scenario.finish()
+    return made
+
+
+def explore(make: Callable[[], Scenario], *, interruptions: int | None = None) -> int:
+    """Run every schedule (with at most so many ``interruptions``); how many there were. Raises the first
+    `AssertionError`, with the schedule in its notes."""
+    choices: list[int] = []
+    count = 0
+    while True:
+        try:
+            made = replay(make, choices)
+        except AssertionError as error:
+            error.add_note(f"schedule {count}: {choices}")
+            raise
+        count += 1
+        while made:
+            choice, options, interrupts = made.pop()
+            spent = sum(1 for other, _, would in made if would and other)
+            allowed = not interrupts or interruptions is None or spent < interruptions
+            if choice + 1 < options and allowed:
+                choices = [other for other, _, _ in made] + [choice + 1]
+                break
+        else:
+            return count
