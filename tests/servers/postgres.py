@@ -54,7 +54,7 @@ def running_postgres() -> Iterator[str]:
         if os.getuid() == 0:
             os.chown(home, _NOBODY, _NOBODY)
             if not _can_run(installed, who):
-                installed = Path(shutil.copytree(installed, home / "postgresql", symlinks=True))
+                installed = _copied(installed, home)
         data = home / "data"
         subprocess.run(
             [installed / "bin/initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
@@ -86,6 +86,14 @@ def _installation() -> Path:
     assert found.submodule_search_locations is not None
     root = Path(found.submodule_search_locations[0])
     return max(path.parent.parent for path in root.glob("pginstall*/bin/postgres"))
+
+
+def _copied(installation: Path, home: Path) -> Path:
+    """A copy beside a copy of the wheel's shared libraries, which the binaries find by relative paths."""
+    package = installation.parent
+    for libraries in package.parent.glob(f"{package.name}.libs"):
+        shutil.copytree(libraries, home / libraries.name, symlinks=True)
+    return Path(shutil.copytree(installation, home / package.name / installation.name, symlinks=True))
 
 
 def _can_run(installation: Path, who: dict[str, Any]) -> bool:

@@ -399,5 +399,5 @@ def _chunks(ids: Sequence[T]) -> Iterator[list[T]]:
     return (list(ids[start : start + ROWS]) for start in range(0, len(ids), ROWS))
 
 
-def _number(error: BaseException) -> Any:
+def _number(error: BaseException) -> object:
     return error.args[0] if error.args else None

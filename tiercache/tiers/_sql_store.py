@@ -140,7 +140,7 @@ class SQLStore:
                 watch.connected(connection.info)
                 result = self._drive(connection, plan, watch)
             except TierError as error:
-                connection.invalidate()
+                _clean(connection, broken=False)
                 error.tier = self.name
                 raise
             except (driver_error, OSError) as error:
