@@ -26,7 +26,7 @@ def _in(ranges, key):
     return [key.startswith(prefix) and not (skip and key.startswith(skip)) for prefix, skip in ranges]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(namespaces, names, namespaces, names)
 @example(Namespace(("",)), f"{MARKER}1:a/k", Namespace(("a",)), "k")
 @example(Namespace(("",)), f"{MARKER}/k", Namespace(("",)), "k")
@@ -56,7 +56,7 @@ def test_the_default_namespace_leaves_keys_as_they_are(key):
     assert folded == (f"{MARKER}/{key}" if key.startswith(MARKER) else key)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(namespaces, names, names)
 @example(Namespace(("",)), MARKER, MARKER[:2])
 @example(Namespace(("",)), MARKER[:2], MARKER)
@@ -67,7 +67,7 @@ def test_a_key_lies_in_exactly_one_range_of_its_prefix(namespace, key, prefix):
     assert sum(held) == key.startswith(prefix)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(namespaces, namespaces, names, names)
 @example(Namespace(("",)), Namespace(("a",)), "k", "")
 @example(Namespace(("",)), Namespace(("a",)), "k", MARKER[:1])
@@ -100,3 +100,23 @@ def test_a_namespace_is_text():
 
 def test_repr_names_the_path():
     assert repr(Namespace(("app", "users"))) == "Namespace(('app', 'users'))"
+
+
+@settings(deadline=None, max_examples=200)
+@given(namespaces.filter(lambda namespace: namespace.fold("") != ""), names, names, names)
+def test_a_skipped_range_is_left_out(namespace, key, prefix, more):
+    skip = prefix + more
+    held = _in(namespace.ranges(prefix, skip), namespace.fold(key))
+    assert sum(held) == (key.startswith(prefix) and not (skip and key.startswith(skip)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(names, names)
+@example("k", "")
+@example(f"{MARKER}1:a/k", "")
+@example(f"{MARKER}k", MARKER)
+def test_the_default_namespace_can_leave_out_what_looks_nested(key, prefix):
+    """What an outer chain's default namespace asks of a chain inside it."""
+    default = Namespace(("",))
+    held = _in(default.ranges(prefix, MARKER), default.fold(key))
+    assert sum(held) == (key.startswith(prefix) and not key.startswith(MARKER))
