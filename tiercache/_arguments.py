@@ -37,14 +37,20 @@ def check_keys(keys: Sequence[object]) -> list[str]:
 
 def check_items(items: Mapping[str, T] | Iterable[tuple[str, T]]) -> dict[str, T]:
     """``items`` as a dict. Raises `TypeError` for what is no pair, a key that is no str, or ``None``."""
-    try:
-        values: dict[Any, T] = dict(items)
-    except (TypeError, ValueError) as error:
-        raise TypeError("items must be a mapping or an iterable of (key, value) pairs") from error
-    for key, value in values.items():
-        check_key(key)
+    pairs: Any = items.items() if isinstance(items, Mapping) else items
+    if not isinstance(pairs, Iterable):
+        raise TypeError(f"items must be a mapping or an iterable of pairs, not {type(items).__name__}")
+    values: dict[str, T] = {}
+    for pair in pairs:
+        # Not whatever can be unpacked into two: the text "ab" would be the key "a" with the value "b".
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"items must be pairs of key and value; a {type(pair).__name__} is none")
+        key, value = pair
+        if not isinstance(key, str):
+            check_key(key)
         if value is None:
             raise TypeError(f"None is not a value (it means a miss); key {key!r:.60}")
+        values[key] = value
     return values
 
 

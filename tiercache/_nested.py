@@ -21,14 +21,24 @@ class ChainTier:
 
     name = "chain"
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, owned: bool = True) -> None:
         self._core = core
+        self._owned = owned
+        if any(member.can_scan(BLOCKING) for member in core.members):
+            # Instance attributes, because it can list what a tier of the chain can: methods would say
+            # that it always does, and keep the outer chain from asking another tier.
+            self.scan, self.ascan = self._scan, self._ascan
 
     def with_codec(self, codec: Codec[Any]) -> ChainTier:
         """The same with the outer chain's codec, unless the inner one has its own."""
         if self._core.codec is not None:
             return self
-        return ChainTier(Core(self._core.stack, self._core.path, codec))
+        return ChainTier(Core(self._core.stack, self._core.path, codec), owned=self._owned)
+
+    @property
+    def _open(self) -> Core:
+        self._core.stack.check_open()
+        return self._core
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
         """The live entries under ``keys``, promoted inside the chain."""
@@ -39,9 +49,9 @@ class ChainTier:
         return await self._mget(NATIVE, keys)
 
     async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[Any]]:
-        self._core.stack.check_open()
-        found = (await self._core.lookup(runtime, keys)).objects
-        self._core.count(len(found), len(keys) - len(found))
+        core = self._open
+        found = (await core.lookup(runtime, keys)).objects
+        core.count(len(found), len(keys) - len(found))
         return found
 
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
@@ -53,8 +63,8 @@ class ChainTier:
         await self._mset(NATIVE, entries)
 
     async def _mset(self, runtime: Runtime, entries: Mapping[str, Entry[Any]]) -> None:
-        self._core.stack.check_open()
-        await self._core.write(runtime, Batch(dict(entries), self._core.codec))
+        core = self._open
+        await core.write(runtime, Batch(dict(entries), core.codec))
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys`` from every tier of the chain. Raises `WriteError` if one did not confirm."""
@@ -65,41 +75,44 @@ class ChainTier:
         await self._mdelete(NATIVE, keys)
 
     async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> None:
-        self._core.stack.check_open()
-        await self._core.delete(runtime, keys)
+        await self._open.delete(runtime, keys)
 
-    def scan(
+    def _scan(
         self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
     ) -> tuple[list[str], Any]:
         """A page of keys from the lowest tier that can scan; see `SupportsScan`."""
-        return drive(self._core.page(BLOCKING, prefix, skip, cursor, limit))
+        return drive(self._open.page(BLOCKING, prefix, skip, cursor, limit))
 
-    async def ascan(
+    async def _ascan(
         self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
     ) -> tuple[list[str], Any]:
-        """`scan` for async code."""
-        return await self._core.page(NATIVE, prefix, skip, cursor, limit)
+        """`_scan` for async code."""
+        return await self._open.page(NATIVE, prefix, skip, cursor, limit)
 
     def clear(self, prefix: str, *, skip: str = "") -> None:
         """Drop a range of keys from every tier; see `SupportsClear`."""
-        drive(self._core.clear(BLOCKING, prefix, skip))
+        drive(self._open.clear(BLOCKING, prefix, skip))
 
     async def aclear(self, prefix: str, *, skip: str = "") -> None:
         """`clear` for async code."""
-        await self._core.clear(NATIVE, prefix, skip)
+        await self._open.clear(NATIVE, prefix, skip)
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """Drop entries by age from every tier; see `SupportsPurge`."""
-        return drive(self._core.purge(BLOCKING, what, prefix, skip))
+        return drive(self._open.purge(BLOCKING, what, prefix, skip))
 
     async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """`purge` for async code."""
-        return await self._core.purge(NATIVE, what, prefix, skip)
+        return await self._open.purge(NATIVE, what, prefix, skip)
 
     def close(self) -> None:
-        """Close the inner chain. Idempotent."""
-        drive(self._core.stack.close(BLOCKING))
+        """Close the inner chain; if it is only a view, flush it. Idempotent."""
+        drive(self._close(BLOCKING))
 
     async def aclose(self) -> None:
         """`close` for async code."""
-        await self._core.stack.close(NATIVE)
+        await self._close(NATIVE)
+
+    async def _close(self, runtime: Runtime) -> None:
+        stack = self._core.stack
+        await (stack.close(runtime) if self._owned else stack.flush(runtime))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVa
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._core import Core, LoadMany, many, single
+from tiercache._core import Core, many, single
 from tiercache._nested import ChainTier
 from tiercache._stack import Stack
 from tiercache.entry import MISS, UNSET, Sentinel
@@ -167,11 +167,16 @@ class TieredCache(Generic[T]):
 
     def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """Store one value; see `mset`."""
-        return drive(self._mset(BLOCKING, [(key, value)], ttl))
+        return drive(self._set(BLOCKING, key, value, ttl))
 
     async def aset(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """`set` for async code."""
-        return await self._mset(NATIVE, [(key, value)], ttl)
+        return await self._set(NATIVE, key, value, ttl)
+
+    async def _set(self, runtime: Runtime, key: str, value: T, ttl: TTL) -> WriteResult:
+        self._check_open()
+        check_key(key)
+        return await self._mset(runtime, [(key, value)], ttl)
 
     def delete(self, key: str) -> WriteResult:
         """Drop one key; see `mdelete`."""
@@ -186,14 +191,21 @@ class TieredCache(Generic[T]):
     def mget(self, keys: Sequence[str]) -> list[T | None]:
         """The values under ``keys``, in their order, duplicates included; ``None`` is a miss."""
         keys = as_keys(keys)
-        values = self._hits(keys)
+        values = self._all_hit(keys)
         return drive(self._mget(BLOCKING, keys)) if values is None else values
 
     async def amget(self, keys: Sequence[str]) -> list[T | None]:
         """`mget` for async code."""
         keys = as_keys(keys)
-        values = self._hits(keys)
+        values = self._all_hit(keys)
         return await self._mget(NATIVE, keys) if values is None else values
+
+    def _all_hit(self, keys: Sequence[str]) -> list[Any] | None:
+        try:
+            return self._hits(keys)
+        except TypeError:
+            check_keys(keys)  # an unhashable one says so less clearly
+            raise
 
     async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> list[T | None]:
         self._check_open()
@@ -252,20 +264,25 @@ class TieredCache(Generic[T]):
         What the loader raises reaches all of them, and nothing is stored; the same with ``None``.
         Raises `LoadError` if a loader asks for its own key.
         """
+        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
         value = self._hit(key) if isinstance(key, str) else MISS
-        return drive(self._load(BLOCKING, key, loader, ttl)) if value is MISS else value
+        return drive(self._load(BLOCKING, key, loader, seconds)) if value is MISS else value
 
     async def aget_or_load(
         self, key: str, loader: Callable[[str], T | Awaitable[T | None] | None], *, ttl: TTL = UNSET
     ) -> T | None:
         """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
+        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)
         value = self._hit(key) if isinstance(key, str) else MISS
-        return await self._load(NATIVE, key, loader, ttl) if value is MISS else value
+        return await self._load(NATIVE, key, loader, seconds) if value is MISS else value
 
-    async def _load(self, runtime: Runtime, key: str, loader: Callable[[str], Any], ttl: TTL) -> T | None:
+    async def _load(
+        self, runtime: Runtime, key: str, loader: Callable[[str], Any], ttl: float | None
+    ) -> T | None:
         self._check_open()
         check_key(key)
-        return (await self._load_many(runtime, [key], single(loader), ttl, None)).get(key)
+        values = await self._core.load(runtime, [key], single(loader), ttl=ttl, batch_size=None)
+        return values.get(key)
 
     def mget_or_load(
         self,
@@ -283,9 +300,11 @@ class TieredCache(Generic[T]):
         as `get_or_load`.
         """
         keys = as_keys(keys)
-        values = self._hits(keys)
+        seconds = self._seconds(ttl)
+        _check_batch_size(batch_size)
+        values = self._all_hit(keys)
         if values is None:
-            values = drive(self._mload(BLOCKING, keys, load_many, ttl, batch_size))
+            values = drive(self._mload(BLOCKING, keys, load_many, seconds, batch_size))
         return values
 
     async def amget_or_load(
@@ -300,9 +319,11 @@ class TieredCache(Generic[T]):
     ) -> list[T | None]:
         """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
         keys = as_keys(keys)
-        values = self._hits(keys)
+        seconds = self._seconds(ttl)
+        _check_batch_size(batch_size)
+        values = self._all_hit(keys)
         if values is None:
-            values = await self._mload(NATIVE, keys, load_many, ttl, batch_size)
+            values = await self._mload(NATIVE, keys, load_many, seconds, batch_size)
         return values
 
     async def _mload(
@@ -310,20 +331,14 @@ class TieredCache(Generic[T]):
         runtime: Runtime,
         keys: Sequence[str],
         load_many: Callable[[list[str]], Any],
-        ttl: TTL,
+        ttl: float | None,
         batch_size: int | None,
     ) -> list[T | None]:
         self._check_open()
         unique = check_keys(keys)
-        values = await self._load_many(runtime, unique, many(load_many), ttl, batch_size)
+        load = many(load_many)
+        values = await self._core.load(runtime, unique, load, ttl=ttl, batch_size=batch_size, asked=keys)
         return self._in_order(keys, unique, values)
-
-    async def _load_many(
-        self, runtime: Runtime, keys: Sequence[str], load: LoadMany, ttl: TTL, batch_size: int | None
-    ) -> dict[str, Any]:
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be at least 1")
-        return await self._core.load(runtime, keys, load, ttl=self._seconds(ttl), batch_size=batch_size)
 
     @overload
     def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
@@ -355,6 +370,7 @@ class TieredCache(Generic[T]):
         """
         from tiercache.memoize import memoize  # it needs inspect, and a dozen types that arguments may have
 
+        self._check_open()
         self._seconds(ttl)  # a bad one is told here, and not at the first call
         if codec is not UNSET:
             check_codec(codec)
@@ -376,6 +392,7 @@ class TieredCache(Generic[T]):
     def _iterate(self, prefix: str) -> Iterator[str]:
         cursor: Any = None
         while True:
+            self._check_open()  # it may have been closed since the last page
             page, cursor = drive(self._core.page(BLOCKING, prefix, "", cursor))
             yield from page
             if cursor is None:
@@ -390,6 +407,7 @@ class TieredCache(Generic[T]):
     async def _aiterate(self, prefix: str) -> AsyncIterator[str]:
         cursor: Any = None
         while True:
+            self._check_open()
             page, cursor = await self._core.page(NATIVE, prefix, "", cursor)
             for key in page:
                 yield key
@@ -456,6 +474,7 @@ class TieredCache(Generic[T]):
 
     def with_codec(self, codec: Codec[Any] | None) -> TieredCache[Any]:
         """A view of this very namespace with another codec, which does not see the other's values."""
+        self._check_open()
         check_codec(codec)
         return self._sibling(Core(self._stack, self._core.path, codec), self._ttl)
 
@@ -468,10 +487,12 @@ class TieredCache(Generic[T]):
 
     def as_tier(self) -> ChainTier:
         """This cache as a tier of another one; `TieredCache` calls it for caches among its tiers."""
-        return ChainTier(self._core)
+        self._check_open()
+        return ChainTier(self._core, owned=not self._is_view)
 
     def stats(self) -> CacheStats:
         """A snapshot of the counters of the chain and each of its tiers, over all views."""
+        self._check_open()
         return self._stack.stats()
 
     # -- the end -----------------------------------------------------------------------------------
@@ -531,15 +552,21 @@ class TieredCache(Generic[T]):
 
     def _in_order(self, keys: Sequence[str], unique: Sequence[str], values: dict[str, Any]) -> list[T | None]:
         ordered: list[Any] = [values.get(key) for key in keys]
-        copy = self._core.copy
-        if copy is not None and len(unique) != len(keys):
+        if self._core.copies and len(unique) != len(keys):
             # A key that was asked for twice gets two values, or changing one would change the other.
             seen: set[str] = set()
             for index, key in enumerate(keys):
                 if key in seen and ordered[index] is not None:
-                    ordered[index] = copy(ordered[index])
+                    ordered[index] = self._core.copied(ordered[index])
                 seen.add(key)
         return ordered
+
+
+def _check_batch_size(batch_size: object) -> None:
+    if batch_size is not None and (
+        not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+    ):
+        raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be a whole number above zero")
 
 
 def _no_hit(_key: str) -> Any:

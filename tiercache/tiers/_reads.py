@@ -95,6 +95,8 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
 
     def hits(keys: Sequence[str]) -> list[Any] | None:
         slots: list[Any] = list(map(get, keys))
+        if not slots or len(set(keys)) != len(slots):
+            return None  # a key that comes twice counts once here, which takes the other road to tell
         now = monotonic()
         try:
             if now >= store.earliest:
