@@ -128,7 +128,8 @@ def vacuum(connection: sqlite3.Connection) -> bool:
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
     if free <= max(32, pages // 4):
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    # This pragma frees a page a step and yields no columns: execute() would stop after the first.
+    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     return True
 
 
