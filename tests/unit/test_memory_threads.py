@@ -134,6 +134,20 @@ def test_a_reader_interrupted_by_a_delete_gets_the_value_or_a_miss(road):
     assert seen == {"old", MISS}
 
 
+def test_a_hit_while_notes_are_passed_on_is_counted():
+    def scene():
+        _, space, overwrite = one_entry(Entry("old"), Entry("new"))
+        space.hit("k")
+        answered = []
+
+        def check(result):
+            assert space.hit_count() == 1 + sum(value is not MISS for value in answered)
+
+        return overwrite, lambda: answered.append(space.hit("k")), check
+
+    between_lines(scene)
+
+
 def test_a_hit_never_waits_for_the_lock():
     tier = MemoryTier()
     space = tier.namespace(("app",), codec=JSONCodec(), lowest=True)

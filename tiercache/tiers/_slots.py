@@ -218,10 +218,9 @@ class SlotStore:
         """Evict until ``entries`` more and ``weight`` more bytes fit, but never ``pinned``."""
         set_aside = False
         while self._exceeded(entries, weight):
-            if not self.sweep(now):
-                continue  # what has expired goes before anything that lives
-            if not self._exceeded(entries, weight):
-                break
+            if self.queue.next <= now:  # what has expired goes before anything that lives
+                self.sweep(now)
+                continue
             victim = self.ranking.pop_victim()
             if victim is pinned:
                 set_aside = True
