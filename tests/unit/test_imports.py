@@ -29,7 +29,7 @@ BACKENDS = {
 LAYERS = (
     {"errors", "entry", "forks"},
     {"protocols", "units", "envelope"},
-    {"policies", "keys", "stats", "events", "codecs"},
+    {"policies", "keys", "call_keys", "stats", "events", "codecs"},
     {
         "_arguments",
         "_batch",
