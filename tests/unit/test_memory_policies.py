@@ -148,6 +148,17 @@ def test_frequent_entries_stay_however_many_new_ones_come():
     assert space.hit("hot") == 2
 
 
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_a_read_before_an_overwrite_is_ranked_before_it(policy):
+    tier = MemoryTier(max_entries=2, policy=policy)
+    space = tier.namespace(("app",), codec=None, lowest=True)
+    space.mset({"a": Entry(1), "b": Entry(1)})
+    space.hit("a")
+    space.mset({"b": Entry(2)})
+    space.mset({"c": Entry(1)})
+    assert space.scan("") == (["b", "c"], None)
+
+
 def test_uses_between_two_evictions_are_remembered_up_to_a_bound():
     class Slot:
         used = 0.0

@@ -182,7 +182,8 @@ class MemoryNamespace:
     counter is not. Thread-safe.
 
     ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock, never wait,
-    and do not raise after the tier was closed (they miss). ``detach()`` makes them miss for good.
+    and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a key twice to
+    `mget`. ``detach()`` makes both miss for good.
     """
 
     #: Async code may call it on the loop's thread: it never waits for I/O.
