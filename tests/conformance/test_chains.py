@@ -69,7 +69,6 @@ class TestThreeTiers(TierConformance):
     exceptions = MappingProxyType(
         {
             "test_two_at_once_see_each_other": "memory may hold an older value for as long as its ttl cap",
-            "test_purge_by_age": "the disk tier goes by when a row was stored there",
         }
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 from tiercache import DiskTier
 from tiercache.testing import Capabilities, TierConformance
 
@@ -14,9 +12,6 @@ EVERYTHING = dict.fromkeys(
 
 class TestDiskTier(TierConformance):
     capabilities = Capabilities(**EVERYTHING)
-    exceptions = MappingProxyType(
-        {"test_purge_by_age": "a row tells when it was stored here, not when its value was written"}
-    )
 
     def make_tier(self, tmp_path):
         return DiskTier(tmp_path / "cache", clock=self.clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
 
 from tiercache import DiskTier, EncodedTier, MemoryTier
 from tiercache._bridge import BLOCKING, NATIVE, drive
@@ -76,9 +75,6 @@ class TestAsyncCallersOfTheMemoryTier(TestAsyncCallersOfABlockingTier):
 class TestAsyncCallersOfTheDiskTier(TierConformance):
     capabilities = replace(
         DICT, values="bytes", blocking=False, asynchronous=True, size=False, persistent=True
-    )
-    exceptions = MappingProxyType(
-        {"test_purge_by_age": "a row tells when it was stored here, not when its value was written"}
     )
 
     def make_tier(self, tmp_path):

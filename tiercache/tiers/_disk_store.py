@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from tiercache.envelope import written_at
 from tiercache.errors import (
     CacheClosed,
     EntryRejected,
@@ -148,7 +149,9 @@ class DiskStore:
         rejected: list[str] = []
         for key, (data, expires_at) in blobs.items():
             tag = tag_of(key)
-            row = Row(row_key(tag), now, expires_at, now, tag, len(data), data)
+            written = written_at(data)
+            written = now if written is None else written
+            row = Row(row_key(tag), written, expires_at, now, tag, len(data), data)
             if self._limits.never_fits(row):
                 rejected.append(key)
             else:
