@@ -7,7 +7,7 @@ from apis import both_apis
 
 from tiercache import EncodedTier, Entry, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec, TextCodec
-from tiercache.testing import ChaosTier, Corrupt, DictStore, DictTier, FakeClock, Raise, SpyTier
+from tiercache.testing import ChaosTier, Corrupt, DictStore, DictTier, FakeClock, Hang, Raise, SpyTier
 
 
 def spies(count: int = 3) -> list[SpyTier]:
@@ -118,7 +118,6 @@ def test_promote_inline_fills_every_tier_before_the_look_up_returns():
 
 def test_promotion_in_the_background_does_not_hold_up_the_look_up():
     middle, lowest = ChaosTier(DictTier("middle")), DictTier("lowest")
-    from tiercache.testing import Hang
 
     with TieredCache([middle, lowest]) as cache:
         lowest.mset({"a": Entry(b"1")})

@@ -64,7 +64,7 @@ class Reads:
 
 
 def fast_road(  # noqa: C901  # three closures over the same cells; each of them is simple
-    reads: Reads, space: Space, copy: Callable[[Any], Any] | None
+    reads: Reads, space: Space, copy: Callable[[Any], Any] | None, maker: str
 ) -> tuple[Hit, Hits, Callable[[], None]]:
     """``hit``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth."""
     get: Callable[[str], Slot | None] = space.data.get
@@ -79,7 +79,7 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
         if slot is None:
             return MISS
         now = monotonic()
-        if now >= slot.deadline:
+        if now >= slot.deadline or slot.maker != maker:
             return MISS
         try:
             value = slot.value
@@ -102,6 +102,10 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
             if now >= store.earliest:
                 for slot in slots:
                     if now >= slot.deadline:
+                        return None
+            if space.mixed:
+                for slot in slots:
+                    if slot.maker != maker:
                         return None
             values = [slot.value for slot in slots]  # half the time of map() with an attrgetter
         except AttributeError:  # None instead of a slot, or a slot without value: removed just now

@@ -31,10 +31,18 @@ class Space:
     it alive; an empty one goes with its last handle.
     """
 
-    __slots__ = ("__weakref__", "data")
+    __slots__ = ("__weakref__", "data", "maker", "mixed")
 
     def __init__(self) -> None:
         self.data: dict[str, Slot] = {}
+        self.maker: str | None = None
+        #: Whether handles with different codecs wrote here: then a batch looks at the maker of each slot.
+        self.mixed = False
+
+    def made_by(self, maker: str) -> None:
+        """A handle with the codec ``maker`` is about to write."""
+        self.mixed = self.mixed or self.maker not in (None, maker)
+        self.maker = maker
 
 
 class Slot:
@@ -55,6 +63,7 @@ class Slot:
         "expiry",
         "fresh_until",
         "key",
+        "maker",
         "space",
         "used",
         "value",
@@ -71,6 +80,7 @@ class Slot:
     created_at: float | None
     fresh_until: float | None
     codec: str
+    maker: str  # the name of the codec of the handle that wrote it; never changes
 
     def __init__(self, key: str, space: Space) -> None:
         self.key = key

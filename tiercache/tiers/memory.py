@@ -178,8 +178,9 @@ class MemoryTier:
 class MemoryNamespace:
     """One namespace of a `MemoryTier`, as one chain sees it; made by `MemoryTier.namespace`.
 
-    Keys are the user's own. Entries are shared with the other handles of the namespace, the hit
-    counter is not. Thread-safe.
+    Keys are the user's own. Entries are shared with the other handles of the namespace whose codec has
+    the same name (to the rest they are misses, and make way when those write the key); the hit counter
+    is not. Thread-safe.
 
     ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock, never wait,
     and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a key twice to
@@ -208,16 +209,17 @@ class MemoryNamespace:
         self._space = space
         self._codec = codec
         self._copy = codec.copy if isinstance(codec, SupportsCopy) else None
+        self._maker = "bytes" if codec is None else codec.name
         self._cap = cap
         self._sizeof = sizeof
         self._name = name
         self._clock = clock
         self._reads = Reads(store, clock)
-        self.hit, self.hits, self.detach = fast_road(self._reads, space, self._copy)
+        self.hit, self.hits, self.detach = fast_road(self._reads, space, self._copy, self._maker)
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
         """The live entries under ``keys``, hits only; not counted here. Stale ones are included."""
-        store, data = self._store, self._space.data
+        store, data, maker = self._store, self._space.data, self._maker
         found: list[tuple[Slot, Any, float | None, float | None, float | None, str, int]] = []
         with store:
             store.check_open()
@@ -225,7 +227,7 @@ class MemoryNamespace:
             store.sweep(now)
             for key in keys:
                 slot = data.get(key)
-                if slot is None:
+                if slot is None or slot.maker != maker:
                     continue
                 if now >= slot.expiry:
                     store.expire(slot)
@@ -274,11 +276,12 @@ class MemoryNamespace:
         # first: a pause between the two makes lives shorter, never longer.
         now = self._clock.monotonic()
         wall = self._clock.time()
-        cap = self._cap
+        cap, maker = self._cap, self._maker
         with store:
             store.check_open()
             store.collect()
             store.sweep(now)
+            self._space.made_by(maker)
             for key in rejected:
                 self._remove(key, now)
             for key, entry, value, weight in fitting:
@@ -295,7 +298,11 @@ class MemoryNamespace:
                 if held is not None and now >= held.expiry:
                     store.expire(held)
                     held = None
+                if held is not None and held.maker != maker:
+                    store.remove(held)  # not changed in place: a reader of its maker's must miss
+                    held = None
                 slot = store.place(held, key, self._space, weight, now)
+                slot.maker = maker
                 slot.value = value  # before the deadline: see `Slot`
                 slot.expiry = now + left
                 slot.used = now
