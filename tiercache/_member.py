@@ -124,22 +124,26 @@ class Member:
         folded, inner = await scan(start, skip=without, cursor=inner, limit=limit)
         if inner is None:
             number += 1
-        unfold = namespace.unfold
-        return [unfold(name) for name in folded], None if number == len(ranges) else (number, inner)
+        keys = [namespace.unfold(name) for name in folded]
+        if not _left_out(without, skip):
+            keys = [key for key in keys if not key.startswith(skip)]
+        return keys, None if number == len(ranges) else (number, inner)
 
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> bool:
         """Drop the range; false if the tier can neither clear nor scan. Raises what the tier raises."""
         port = self.port(runtime)
-        if port.clear is None and port.scan is None:
-            return False
-        for start, without in self._namespace().ranges(prefix, skip):
-            if port.clear is not None:
+        namespace = self._namespace()
+        for start, without in namespace.ranges(prefix, skip):
+            if port.clear is not None and _left_out(without, skip):
                 await port.clear(start, skip=without)
                 continue
-            assert port.scan is not None  # noqa: S101 - asked above
+            if port.scan is None:
+                return False
             cursor: Any = None
             while True:
                 keys, cursor = await port.scan(start, skip=without, cursor=cursor)
+                if not _left_out(without, skip):
+                    keys = [key for key in keys if not namespace.unfold(key).startswith(skip)]
                 if keys:
                     await port.mdelete(keys)
                 if cursor is None:
@@ -152,7 +156,8 @@ class Member:
         dropped = 0
         if purge is not None:
             for start, without in self._namespace().ranges(prefix, skip):
-                dropped += await purge(start, skip=without, what=what)
+                if _left_out(without, skip):  # else too little is dropped rather than too much
+                    dropped += await purge(start, skip=without, what=what)
         return dropped
 
     def _capped(self, entries: dict[str, Entry[Any]], cap: float) -> dict[str, Entry[Any]]:
@@ -163,6 +168,12 @@ class Member:
             else replace(entry, expires_at=limit)
             for key, entry in entries.items()
         }
+
+
+def _left_out(without: str, skip: str) -> bool:
+    """Whether a folded range leaves out what ``skip`` names. In the default namespace it may not: a tier
+    leaves out one prefix, and that may be the other namespaces'."""
+    return without.endswith(skip)
 
 
 def _is_plain(entry: Entry[Any], encoded: bool) -> bool:

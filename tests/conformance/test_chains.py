@@ -10,7 +10,6 @@ from tiercache import DiskTier, EncodedTier, MemoryTier, SQLTier, TieredCache
 from tiercache.testing import AsyncDictTier, Capabilities, DictStore, DictTier, TierConformance
 
 CHAIN = Capabilities(values="any", asynchronous=True, scan=True, clear=True, purge=True, clock=True)
-ONE_SKIP = "the default namespace leaves out the namespaces nested in it, and no second range"
 
 
 class Tagged:
@@ -49,7 +48,6 @@ class Tagged:
 
 class TestOneTier(TierConformance):
     capabilities = CHAIN
-    exceptions = MappingProxyType({"test_scan_skips_a_range": ONE_SKIP, "test_clear": ONE_SKIP})
 
     def make_tier(self, tmp_path):
         return TieredCache([DictTier(clock=self.clock)], codec=Tagged(), clock=self.clock).as_tier()
