@@ -89,7 +89,10 @@ def decoded(
             continue
         try:
             value = decode(entry.value)
-        except Exception:  # noqa: BLE001 - whatever a codec raises over bytes means the same: they are bad
+        except (MemoryError, RecursionError, SystemError):  # says nothing about the bytes
+            foreign += 1
+            continue
+        except Exception:  # noqa: BLE001 - whatever else a codec raises means the same: the bytes are bad
             corrupt.append(key)
             continue
         objects[key] = Entry(

@@ -140,13 +140,18 @@ class Guard:
             self.counters.hits -= count
             self.counters.misses += count
 
-    def stats(self, fast_hits: int) -> TierStats:
-        """A snapshot; ``fast_hits`` is what the memory tier's own road answered."""
+    def stats(self, fast_hits: int, samples: Sequence[float]) -> TierStats:
+        """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
+        that some of those hits took."""
         tier = self.tier
         own = tier.counters() if hasattr(tier, "counters") else {}
         size = tier.size() if hasattr(tier, "size") else None
         counters = self.counters
+        fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
         with counters.lock:
+            read_latency = counters.read_latency.copy()
+            for seconds in samples:
+                read_latency.add(seconds, fast_hits // len(samples))
             return TierStats(
                 name=self.name,
                 hits=counters.hits + fast_hits,
@@ -163,9 +168,10 @@ class Guard:
                 skipped=counters.skipped,
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
-                read_seconds=counters.read_seconds,
+                read_seconds=counters.read_seconds
+                + (fast_hits * sum(samples) / len(samples) if samples else 0.0),
                 write_seconds=counters.write_seconds,
-                read_latency=counters.read_latency.quantiles(),
+                read_latency=read_latency.quantiles(),
                 write_latency=counters.write_latency.quantiles(),
             )
 

@@ -44,7 +44,7 @@ class Member:
         bound: Any = tier
         if isinstance(tier, SupportsNamespaces):
             # It keeps namespaces apart and applies its cap by itself: user keys all the way.
-            bound = self.fast = tier.namespace(namespace().path, codec=codec, lowest=lowest)
+            bound = self.fast = tier.open_namespace(namespace().path, codec=codec, lowest=lowest)
             self._namespace = _identity
         else:
             if codec is not None and hasattr(tier, "with_codec"):

@@ -17,7 +17,7 @@ from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace
 from tiercache.protocols import AsyncTier, Clock, Codec, Tier
-from tiercache.stats import CacheCounters, CacheStats
+from tiercache.stats import CacheCounters, CacheStats, TierStats
 
 __all__ = ["Space", "Stack"]
 
@@ -97,17 +97,20 @@ class Stack:
         """A snapshot over all views."""
         with self._lock:
             views = list(self._members.values())
-        fast = [0] * len(self.guards)
-        for members in views:
-            for depth, member in enumerate(members):
-                if member.fast is not None:
-                    fast[depth] += member.fast.hit_count()
-        tiers = tuple(guard.stats(hits) for guard, hits in zip(self.guards, fast, strict=True))
+        tiers: list[TierStats] = []
+        fast_hits = 0  # at the top, where they are the chain's as well
+        for depth, guard in enumerate(self.guards):
+            roads = [road for members in views if (road := members[depth].fast) is not None]
+            hits = sum(road.hit_count() for road in roads)
+            samples = [seconds for road in roads for seconds in road.hit_samples()]
+            tiers.append(guard.stats(hits, samples))
+            if depth == 0:
+                fast_hits = hits
         counters = self.counters
         with counters.lock:
             return CacheStats(
-                tiers=tiers,
-                hits=counters.hits + fast[0],
+                tiers=tuple(tiers),
+                hits=counters.hits + fast_hits,
                 misses=counters.misses,
                 loads=counters.loads,
                 load_errors=counters.load_errors,
@@ -151,9 +154,9 @@ def _names(tiers: Sequence[Any]) -> list[str]:
     """A name for each tier: its own or its type's, numbered from the second on when there are several."""
     names: list[str] = []
     for tier in tiers:
-        if not isinstance(tier, Tier | AsyncTier):
+        if isinstance(tier, type) or not isinstance(tier, Tier | AsyncTier):
             raise ConfigError(
-                f"tiers: {type(tier).__name__} is no tier; a tier has mget, mset, mdelete and close "
+                f"tiers: {tier!r:.60} is no tier; a tier has mget, mset, mdelete and close "
                 f"(or amget, amset, amdelete and aclose)"
             )
         own = getattr(tier, "name", None)

@@ -212,11 +212,16 @@ class Namespaced(Protocol):
         ...
 
     def hits(self, keys: Sequence[str]) -> list[Any] | None:
-        """The live values of all ``keys``, counted; ``None``, and nothing counted, if one is missing."""
+        """The live values of all ``keys``, counted; ``None``, and nothing counted, if one is missing (or
+        comes twice, or there are none)."""
         ...
 
     def hit_count(self) -> int:
         """How many keys the two methods above have answered."""
+        ...
+
+    def hit_samples(self) -> Sequence[float]:
+        """Seconds that some of the last of them took, a key."""
         ...
 
     def detach(self) -> None:
@@ -228,7 +233,7 @@ class Namespaced(Protocol):
 class SupportsNamespaces(Protocol):
     """Keeps namespaces apart by itself, so that a hit folds no key."""
 
-    def namespace(self, path: tuple[str, ...], *, codec: Codec[Any] | None, lowest: bool) -> Namespaced:
+    def open_namespace(self, path: tuple[str, ...], *, codec: Codec[Any] | None, lowest: bool) -> Namespaced:
         """The namespace at ``path``; ``lowest`` says that no tier lies below (it sets the ttl cap)."""
         ...
 

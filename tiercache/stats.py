@@ -137,10 +137,17 @@ class LatencyHistogram:
         self._counts = [0] * (len(self._BOUNDS) + 1)
         self._total = 0
 
-    def add(self, seconds: float) -> None:
-        """Count one call that took ``seconds``."""
-        self._counts[bisect_right(self._BOUNDS, seconds)] += 1
-        self._total += 1
+    def add(self, seconds: float, calls: int = 1) -> None:
+        """Count calls that took ``seconds`` each."""
+        self._counts[bisect_right(self._BOUNDS, seconds)] += calls
+        self._total += calls
+
+    def copy(self) -> LatencyHistogram:
+        """Another one with the same counts."""
+        other = LatencyHistogram()
+        other._counts = self._counts.copy()
+        other._total = self._total
+        return other
 
     def quantiles(self) -> Latency:
         """The quantiles of all calls so far (the upper bound of the bucket they lie in)."""

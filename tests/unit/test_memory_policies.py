@@ -69,7 +69,7 @@ ACTIONS = st.lists(
 @given(actions=ACTIONS)
 def test_one_thread_sees_the_exact_order(policy, actions):
     tier = MemoryTier(max_entries=BOUND, policy=policy, clock=FakeClock())
-    space = tier.namespace(("app",), codec=None, lowest=True)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
     model = Model(policy)
     for number, (action, keys) in enumerate(actions):
         if action == "set":
@@ -100,7 +100,7 @@ def test_one_thread_sees_the_exact_order(policy, actions):
 @pytest.mark.parametrize("read", ["hit", "hits", "mget"])
 def test_the_least_recently_used_goes(read):
     tier = MemoryTier(max_entries=3)
-    space = tier.namespace(("app",), codec=None, lowest=True)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
     space.mset({key: Entry(key) for key in "abc"})
     getattr(space, read)("a" if read == "hit" else ["a"])
     space.mset({"d": Entry("d")})
@@ -110,7 +110,7 @@ def test_the_least_recently_used_goes(read):
 def test_uses_in_several_namespaces_are_ranked_together():
     clock = FakeClock()
     tier = MemoryTier(max_entries=4, clock=clock)
-    one, two = (tier.namespace((name,), codec=None, lowest=True) for name in ("one", "two"))
+    one, two = (tier.open_namespace((name,), codec=None, lowest=True) for name in ("one", "two"))
     one.mset({"a": Entry(1), "b": Entry(1)})
     two.mset({"a": Entry(1), "b": Entry(1)})
     for space, key in ((two, "a"), (one, "b"), (two, "b"), (one, "a")):
@@ -137,7 +137,7 @@ def test_random_evicts_any():
 
 def test_frequent_entries_stay_however_many_new_ones_come():
     tier = MemoryTier(max_entries=10, policy="lfu")
-    space = tier.namespace(("app",), codec=None, lowest=True)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
     space.mset({"hot": Entry(1)})
     for _ in range(3):
         space.hit("hot")
@@ -151,7 +151,7 @@ def test_frequent_entries_stay_however_many_new_ones_come():
 @pytest.mark.parametrize("policy", ["lru", "lfu"])
 def test_a_read_before_an_overwrite_is_ranked_before_it(policy):
     tier = MemoryTier(max_entries=2, policy=policy)
-    space = tier.namespace(("app",), codec=None, lowest=True)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
     space.mset({"a": Entry(1), "b": Entry(1)})
     space.hit("a")
     space.mset({"b": Entry(2)})

@@ -66,7 +66,7 @@ class HandClock:
 def one_entry(first, second):
     clock = HandClock()
     tier = MemoryTier(clock=clock)
-    space = tier.namespace(("app",), codec=None, lowest=True)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
     space.mset({"k": first})
     return clock, space, lambda: space.mset({"k": second})
 
@@ -150,7 +150,7 @@ def test_a_hit_while_notes_are_passed_on_is_counted():
 
 def test_a_hit_never_waits_for_the_lock():
     tier = MemoryTier()
-    space = tier.namespace(("app",), codec=JSONCodec(), lowest=True)
+    space = tier.open_namespace(("app",), codec=JSONCodec(), lowest=True)
     keys = [f"k{n}" for n in range(1500)]  # more than the notes that are gathered
     space.mset(dict.fromkeys(keys, Entry([1])))
     answers = []
@@ -179,7 +179,7 @@ def test_code_of_others_runs_outside_the_lock():
             return super().copy(value)
 
     tier = MemoryTier(max_bytes=1000)
-    space = tier.namespace(("app",), codec=Nosy(), lowest=True)
+    space = tier.open_namespace(("app",), codec=Nosy(), lowest=True)
     space.mset({"k": Entry([1])})
     assert space.hits(["k"]) == [[1]]
     assert space.mget(["k"])["k"].size == 3
@@ -299,7 +299,7 @@ class Watcher(threading.Thread):
 def test_threads_keep_the_bounds_and_the_books(policy):
     clock = FakeClock()
     tier = MemoryTier(max_entries=200, max_bytes=6000, policy=policy, clock=clock)
-    spaces = [tier.namespace((name,), codec=None, lowest=True) for name in ("one", "two", "one")]
+    spaces = [tier.open_namespace((name,), codec=None, lowest=True) for name in ("one", "two", "one")]
     workers = [Worker(number, spaces[number % 3], clock) for number in range(8)]
     watcher = Watcher(tier)
     for thread in (*workers, watcher):

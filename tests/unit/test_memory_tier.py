@@ -33,7 +33,7 @@ def clock():
 
 
 def handle(tier, *path, codec=None, lowest=True):
-    return tier.namespace(path or ("app",), codec=codec, lowest=lowest)
+    return tier.open_namespace(path or ("app",), codec=codec, lowest=lowest)
 
 
 def put(space, **values):

@@ -55,17 +55,23 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
             _tighten(path)
             _try_to_write(path)
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"DiskTier: the directory {path} does not exist, and read_only=True makes none"
-        ) from error
+        if read_only:
+            raise ConfigError(
+                f"DiskTier: the directory {path} does not exist, and read_only=True makes none"
+            ) from error
+        raise _unusable(path, error) from error  # a file system that makes no directories, as /proc
     except NotADirectoryError as error:
         raise ConfigError(f"DiskTier: a part of {path} is a file, not a directory; choose another") from error
     except OSError as error:
-        raise UnusableDirectory(
-            f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
-            f'the right to write there, choose another, or pass read_only=True or on_unusable="temporary"'
-        ) from error
+        raise _unusable(path, error) from error
     return path
+
+
+def _unusable(path: Path, error: OSError) -> UnusableDirectory:
+    return UnusableDirectory(
+        f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
+        f'the right to write there, choose another, or pass read_only=True or on_unusable="temporary"'
+    )
 
 
 def _absolute(directory: str | os.PathLike[str]) -> Path:

@@ -7,6 +7,7 @@ atomic, so that no hit is lost or counted twice, whatever other threads do. Reje
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ __all__ = ["Reads", "fast_road"]
 
 #: Notes that a handle gathers before it passes them on.
 _NOTES = 1024
+_SAMPLES = 256
 
 Hit: TypeAlias = Callable[[str], Any]
 Hits: TypeAlias = Callable[[Sequence[str]], "list[Any] | None"]
@@ -30,6 +32,8 @@ class Reads:
         self.store = store
         self.clock = clock
         self.notes: list[Slot] = []
+        #: Seconds that a hit took, of about one in a thousand: taking each time would double what it takes.
+        self.samples: deque[float] = deque(maxlen=_SAMPLES)
         self._collected = 0
 
     def total(self) -> int:
@@ -42,10 +46,13 @@ class Reads:
         store = self.store
         store.dirty.append(self.collect)
         if len(store.dirty) >= _NOTES:  # many handles with a few reads each
-            self.pass_on(self.clock.monotonic())
+            self.pass_on(self.clock.monotonic(), 1)
 
-    def pass_on(self, now: float) -> None:
-        """Collect, unless that would mean waiting for the lock: then the next read tries again."""
+    def pass_on(self, begun: float, keys: int) -> None:
+        """At the end of a read of ``keys`` that began at ``begun``: collect, unless that would mean waiting
+        for the lock; then the next read tries again."""
+        now = self.clock.monotonic()
+        self.samples.append((now - begun) / keys)
         store = self.store
         if store.try_enter():
             try:
@@ -90,7 +97,7 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
             begin()
         note(slot)
         if len(notes) >= _NOTES:
-            pass_on(now)
+            pass_on(now, 1)
         return value
 
     def hits(keys: Sequence[str]) -> list[Any] | None:
@@ -116,7 +123,7 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
             begin()
         note_all(slots)
         if len(notes) >= _NOTES:
-            pass_on(now)
+            pass_on(now, len(slots))
         return values
 
     def detach() -> None:

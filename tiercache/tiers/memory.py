@@ -91,7 +91,9 @@ class MemoryTier:
             f"ttl={self._ttl!r}, policy={self.policy!r})"
         )
 
-    def namespace(self, path: tuple[str, ...], *, codec: Codec[Any] | None, lowest: bool) -> MemoryNamespace:
+    def open_namespace(
+        self, path: tuple[str, ...], *, codec: Codec[Any] | None, lowest: bool
+    ) -> MemoryNamespace:
         """A new handle of the namespace at ``path``. All handles of one path share its entries.
 
         Raises `CacheClosed` after `close`.
@@ -176,7 +178,7 @@ class MemoryTier:
 
 
 class MemoryNamespace:
-    """One namespace of a `MemoryTier`, as one chain sees it; made by `MemoryTier.namespace`.
+    """One namespace of a `MemoryTier`, as one chain sees it; made by `MemoryTier.open_namespace`.
 
     Keys are the user's own. Entries are shared with the other handles of the namespace whose codec has
     the same name (to the rest they are misses, and make way when those write the key); the hit counter
@@ -327,6 +329,10 @@ class MemoryNamespace:
     def hit_count(self) -> int:
         """How many keys ``hit`` and ``hits`` of this handle have answered."""
         return self._reads.total()
+
+    def hit_samples(self) -> list[float]:
+        """Seconds that some of the last of them took, a key."""
+        return list(self._reads.samples)
 
     def scan(
         self, prefix: str, *, skip: str = "", cursor: _Cursor | None = None, limit: int = 1000
