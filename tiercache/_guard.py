@@ -168,9 +168,7 @@ class Guard:
                 skipped=counters.skipped,
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
-                read_seconds=counters.read_seconds
-                + (fast_hits * sum(samples) / len(samples) if samples else 0.0),
-                write_seconds=counters.write_seconds,
+                read_seconds=counters.read_seconds + fast_seconds,
                 read_latency=read_latency.quantiles(),
                 write_latency=counters.write_latency.quantiles(),
             )
