@@ -169,6 +169,7 @@ class Guard:
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
                 read_seconds=counters.read_seconds + fast_seconds,
+                write_seconds=counters.write_seconds,
                 read_latency=read_latency.quantiles(),
                 write_latency=counters.write_latency.quantiles(),
             )
