@@ -1,0 +1,114 @@
+"""What type checkers make of the public API. mypy reads this file; nothing runs it.
+
+A line with an ignore is an error that mypy must find: an ignore that it has no need of is an error too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, assert_type
+
+from tiercache import (
+    CacheStats,
+    DiskTier,
+    MemoryTier,
+    RedisTier,
+    SQLTier,
+    TieredCache,
+    TierStats,
+    WriteResult,
+)
+from tiercache.codecs import Codec, TextCodec
+
+tiers = [MemoryTier(), DiskTier("somewhere"), SQLTier("sqlite://"), RedisTier("redis://localhost")]
+plain = TieredCache([MemoryTier(), DiskTier("somewhere")], ttl="5m", namespace="n")
+texts = TieredCache([MemoryTier(), plain], codec=TextCodec())
+
+
+class NumberCodec:
+    name = "number"
+
+    def encode(self, value: int) -> bytes:
+        return b""
+
+    def decode(self, data: bytes) -> int:
+        return 0
+
+
+codec: Codec[int] = NumberCodec()
+numbers = plain.view("numbers", codec=codec)
+
+assert_type(plain, TieredCache[bytes])
+assert_type(texts, TieredCache[str])
+assert_type(numbers, TieredCache[int])
+assert_type(texts.view("plain"), TieredCache[bytes])
+
+assert_type(plain.get("a"), bytes | None)
+assert_type(plain.get("a", b""), bytes)
+assert_type(numbers.get("a", "none"), int | str)
+assert_type(texts.mget(["a"]), list[str | None])
+assert_type(texts.set("a", "b", ttl=None), WriteResult)
+assert_type(texts.mset({"a": "b"}, ttl=1.5), WriteResult)
+assert_type(numbers.mset([("a", 1)]), WriteResult)
+assert_type(texts.mdelete(["a"]), WriteResult)
+assert_type(numbers.get_or_load("a", lambda key: 1), int | None)
+assert_type(numbers.mget_or_load(["a"], lambda keys: [1]), list[int | None])
+assert_type(numbers.mget_or_load(["a"], lambda keys: {"a": 1}), list[int | None])
+assert_type(plain.keys(), Iterator[str])
+assert_type(plain.akeys(), AsyncIterator[str])
+assert_type(plain.purge(idle="1h"), int)
+assert_type(plain.stats(), CacheStats)
+assert_type(plain.stats().tiers, tuple[TierStats, ...])
+assert_type(plain.stats().as_dict(), dict[str, Any])
+
+with plain as entered:
+    assert_type(entered, TieredCache[bytes])
+
+
+async def main() -> None:
+    async with texts as cache:
+        assert_type(cache, TieredCache[str])
+    assert_type(await texts.aget("a"), str | None)
+    assert_type(await texts.aget("a", "b"), str)
+    assert_type(await numbers.amget(["a"]), list[int | None])
+    assert_type(await numbers.aset("a", 1), WriteResult)
+    assert_type(await numbers.aget_or_load("a", load_one), int | None)
+    assert_type(await numbers.aget_or_load("a", lambda key: 1), int | None)
+    assert_type(await later(1), bool)
+
+
+async def load_one(key: str) -> int:
+    return 1
+
+
+@plain.cached
+def bare(x: int, *, y: str = "") -> bytes:
+    return b""
+
+
+@plain.cached(ttl=60, codec=codec)
+def optioned(x: int) -> int:
+    return x
+
+
+@numbers.cached(ttl=60)
+async def later(x: int) -> bool:
+    return True
+
+
+assert_type(bare(1, y="2"), bytes)
+assert_type(bare.cache_key(1), str)
+bare.cache_delete(1, y="2")
+assert_type(optioned(1), int)
+
+plain.set("a", "text")  # type: ignore[arg-type]
+plain.set(1, b"")  # type: ignore[arg-type]
+plain.get(b"a")  # type: ignore[call-overload]
+texts.mset({"a": b""})  # type: ignore[arg-type]
+numbers.get_or_load("a", lambda key: "text")  # type: ignore[arg-type, return-value]
+plain.set("a", b"", ttl=[1])  # type: ignore[arg-type]
+bare("1")  # type: ignore[arg-type]
+bare(1, z=2)  # type: ignore[call-arg]
+optioned.cache_delete("1")  # type: ignore[arg-type]
+TieredCache([MemoryTier()], promote="later")  # type: ignore[call-overload]
+TieredCache([object()])  # type: ignore[list-item]
