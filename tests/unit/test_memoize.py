@@ -92,7 +92,8 @@ def test_calls_that_mean_the_same_are_one(cache, asynchronous):
 
 ARGUMENTS = [
     None, 0, 1, 1.0, True, False, "1", b"1", "", (), [], {}, (1,), [1], {1}, frozenset({2}), {"a": 1},
-    {"a": "1"}, {1: "a"}, ((1, 2),), (1, 2), ([1], 2), "None", Colour.RED, Point(1), date(2020, 1, 1), -0.0, 1j, "\ud800",
+    {"a": "1"}, {1: "a"}, ((1, 2),), (1, 2), ([1], 2), "None", Colour.RED, Point(1), date(2020, 1, 1), -0.0,
+    1j, "\ud800",
 ]  # fmt: skip
 
 
