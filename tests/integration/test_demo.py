@@ -22,7 +22,7 @@ from servers.valkey import free_port
 
 from tiercache import DiskTier, SQLTier, TieredCache
 from tiercache.cli._model import LocalEmbeddings
-from tiercache.cli._passes import CODEC, key_of
+from tiercache.cli._passes import BATCH, CODEC, key_of
 from tiercache.cli._texts import chunked, python_documentation
 
 DEMO = [sys.executable, "-m", "tiercache.cli", "demo"]
@@ -198,12 +198,12 @@ def test_a_server_that_does_not_answer_is_told_at_once(tmp_path):
 
 
 def wait_until_stored(folder, process):
-    """Until the first vectors are in the SQL tier."""
+    """Until the SQL tier has a second batch, so that every tier has the first."""
     end = monotonic() + 60
     while monotonic() < end and process.poll() is None:
         for database in folder.glob("tiercache-demo-*/shared.sqlite"):
             with suppress(sqlite3.OperationalError), closing(sqlite3.connect(database)) as connection:
-                if connection.execute("SELECT count(*) FROM tiercache").fetchone()[0]:
+                if connection.execute("SELECT count(*) FROM tiercache").fetchone()[0] > BATCH:
                     return
         sleep(0.01)
     pytest.fail(f"nothing was stored; exit code {process.poll()}")
@@ -230,14 +230,15 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     )
     assert line, said
     stored = int(line[1])
-    assert stored > 0
+    assert stored >= BATCH
 
-    # What the line says to type works, and goes on from there.
+    # What the line says to type works, and goes on from there. The batch that was being written when the
+    # signal came may have reached some tiers, uncounted.
     _, *arguments = shlex.split(line[2])
-    n = stored + 2
-    first = by_name(run_json(*arguments[1:], "--limit", n))["cold"]
-    assert first["hits"] == {"memory": 0, "disk": stored, "sql": 0}
-    assert first["model_calls"] == 2
+    first = by_name(run_json(*arguments[1:], "--limit", stored + BATCH + 1))["cold"]
+    assert first["hits"]["disk"] >= BATCH
+    assert first["model_calls"] in (1, BATCH + 1)
+    assert sum(first["hits"].values()) + first["model_calls"] == stored + BATCH + 1
 
 
 def in_a_terminal(*arguments, **variables):

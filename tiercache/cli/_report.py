@@ -176,6 +176,13 @@ class Screen:
             click.echo(json.dumps(report.as_dict(), indent=2))
         else:
             self._out.print(_table(report))
+            self._out.print("Seconds are those of the look-up, without the start of a process.", style="dim")
+            if not report.is_cold:
+                self._out.print(
+                    "Speed-ups (~) are over an estimate: an earlier run had embedded some of the text.",
+                    style="dim",
+                )
+            self._out.print()
             self._show_answers(report)
             self._show_savings(report)
         comparison = report.comparison

@@ -104,11 +104,12 @@ def _folder(chosen: Path | None) -> Path:
 def _passes(
     cache: TieredCache[Vector], place: Place, chunks: Sequence[Chunk], model: LocalEmbeddings, screen: Screen
 ) -> tuple[list[Pass], list[Vector]]:
+    """The four passes, and the vectors that the cache gave when it was warm."""
     texts = [chunk.text for chunk in chunks]
     with screen.progress(len(texts)) as begin:
-        cold, vectors = run_pass("cold", cache, texts, model, begin("cold"))
+        cold, _ = run_pass("cold", cache, texts, model, begin("cold"))
         begin("warm")
-        warm, _ = run_pass("warm", cache, texts, model)
+        warm, vectors = run_pass("warm", cache, texts, model)
         begin("new process")
         new_process = pass_in_new_process("new process", place, texts)
         begin("other machine")
