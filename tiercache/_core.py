@@ -6,7 +6,6 @@ only through the `Runtime` it is given, so that the same lines serve blocking an
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -270,6 +269,10 @@ class Core:
         """A blocking write on this event loop's thread went ahead of ``operation``, which could not be
         waited for, or it was interrupted half way: what it left behind is uncertain, so drop it.
         Cancelling does not keep it from that."""
+        if not operation.superseded:
+            return
+        import asyncio  # here, because it is half of what importing the package would cost
+
         dropped: set[str] = set()
         interruption: BaseException | None = None
         while keys := operation.superseded - dropped:  # more may come while these are dropped

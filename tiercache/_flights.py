@@ -14,17 +14,19 @@ Waiting can deadlock in three ways, and `Flights.join_or_lead` refuses each:
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Flight", "Flights", "aboard"]
 

@@ -1,0 +1,42 @@
+"""What ``import tiercache`` does not pay for: it is a matter of which modules, not of a stop-watch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BACKENDS = {"diskcache", "redis", "sqlalchemy", "numpy", "langchain", "langchain_core", "pydantic", "xxhash"}
+#: Of the standard library's modules those that cost as much as the package itself, or more.
+HEAVY = {"asyncio", "ssl", "sqlite3", "multiprocessing", "unittest", "importlib.metadata"}
+A_CACHE = """
+from tiercache import TieredCache, MemoryTier
+with TieredCache([MemoryTier()]) as cache:
+    cache.set("a", b"1")
+    assert cache.get("a") == b"1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import tiercache", BACKENDS | HEAVY),
+        ("import tiercache.codecs", BACKENDS | HEAVY),
+        ("import tiercache.testing", BACKENDS | {"pytest"}),
+        ("from tiercache import *", set()),
+        (
+            A_CACHE,
+            BACKENDS | HEAVY,
+        ),
+    ],
+    ids=["tiercache", "codecs", "testing", "everything", "a cache in memory"],
+)
+def test_what_is_not_needed_is_not_imported(code, heavy):
+    program = f"{code}\nimport sys\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert "tiercache.chain" in loaded
+    assert loaded & heavy == set()
