@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tiercache.entry import Entry
 from tiercache.errors import CodecError
 from tiercache.protocols import Codec
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "copied", "decoded", "encoded"]
 
 
 class Batch:
@@ -51,6 +52,13 @@ class Batch:
         payloads = None if self._payloads is None else {key: self._payloads[key] for key in keys}
         return Batch(objects, self.codec, payloads)
 
+    def detached(self, copy: Callable[[Any], Any], *, objects: bool) -> Batch:
+        """The same with values of its own, for use after a caller got these and may change them.
+        ``objects``: not only as payloads."""
+        if self._payloads is not None and not objects:
+            return self
+        return Batch(copied(self.objects, copy), self.codec, self._payloads)
+
     def merged(self, other: Batch) -> Batch:
         """The entries of both, which have no key in common."""
         payloads = None
@@ -72,6 +80,18 @@ def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:
     except Exception as error:
         raise CodecError(f"codec {codec.name!r} cannot encode a {type(entry.value).__name__}") from error
     return Entry(payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload))
+
+
+def copied(entries: Mapping[str, Entry[Any]], copy: Callable[[Any], Any]) -> dict[str, Entry[Any]]:
+    """The entries with values of their own. One that its codec cannot copy is shared, as it was given: nor
+    can it be stored anywhere else."""
+    own: dict[str, Entry[Any]] = {}
+    for key, entry in entries.items():
+        try:
+            own[key] = replace(entry, value=copy(entry.value))
+        except Exception:  # noqa: BLE001 - whatever a codec raises means the same: it cannot
+            own[key] = entry
+    return own
 
 
 def decoded(

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from tiercache.errors import LoadError
@@ -29,7 +30,6 @@ from tiercache.protocols import CAPABILITIES
 if TYPE_CHECKING:
     # Imported where async code runs: it is two thirds of what importing this package would cost.
     import asyncio
-    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["BLOCKING", "NATIVE", "Port", "Runtime", "drive", "new_future", "running_loop"]
 
@@ -72,6 +72,49 @@ def new_future() -> Future[Any]:
 # -- threads ---------------------------------------------------------------------------------------
 
 
+class _Pool:
+    """At most ``size`` daemon threads, started when needed. Rejected: `ThreadPoolExecutor`, whose threads
+    the interpreter waits for at its exit, for ever if a tier hangs."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._threads = 0
+        self._idle = 0  # threads that wait for a job, less the jobs that are on their way to them
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Call ``function`` on one of the threads. Raises `RuntimeError` if there can be none."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._threads < self._size:
+                try:
+                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:
+                    if not self._threads:
+                        raise
+            self._jobs.put((future, function))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, function = self._jobs.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+                    future.set_exception(error)
+            del future, function  # the next job may be long in coming
+            with self._lock:
+                # A job that is queued already was submitted when nobody was idle: it is ours.
+                if self._jobs.empty():
+                    self._idle += 1
+
+
 class _Workers:
     """Threads for what would block an event loop, and one loop for what only an event loop can run.
 
@@ -89,16 +132,14 @@ class _Workers:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: _Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def pool(self) -> ThreadPoolExecutor:
+    def pool(self) -> _Pool:
         """The pool for tier calls."""
-        from concurrent.futures import ThreadPoolExecutor
-
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.POOL_SIZE, thread_name_prefix="tiercache-tier")
+                self._pool = _Pool(self.POOL_SIZE, "tiercache-tier")
             return self._pool
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -107,8 +148,9 @@ class _Workers:
 
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="tiercache-loop", daemon=True).start()
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="tiercache-loop", daemon=True).start()
+                self._loop = loop  # not before it runs: a thread may not be had
             return self._loop
 
 
@@ -133,7 +175,7 @@ async def _on_worker_thread(settle: bool, function: Callable[[], T]) -> T:
     """Call ``function`` in the pool. If the caller is cancelled and ``settle`` is set, wait for its end."""
     import asyncio
 
-    running = asyncio.get_running_loop().run_in_executor(_workers.pool(), function)
+    running = asyncio.wrap_future(_workers.pool().submit(function))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

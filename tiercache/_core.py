@@ -111,6 +111,11 @@ class Core:
             for member, batch in behind:
                 await self._fill(runtime, member, batch, ticket)
             return
+        if self._copy is not None:
+            behind = [
+                (member, batch.detached(self._copy, objects=not member.stores_bytes))
+                for member, batch in behind
+            ]
         entries = sum(len(batch) for _, batch in behind)
         epochs = self._space.epochs
         job = partial(self._promote_behind, behind, epochs.share_ticket(ticket))

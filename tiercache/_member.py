@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiercache._batch import Batch, decoded
+from tiercache._batch import Batch, copied, decoded
 from tiercache._bridge import BLOCKING, NATIVE, Port, Runtime
 from tiercache._guard import Guard
 from tiercache.entry import Entry
@@ -41,6 +41,7 @@ class Member:
         self._namespace = namespace
         self._clock = clock
         self._cap: float | None = None
+        self._copy: Callable[[Any], Any] | None = None
         bound: Any = tier
         if isinstance(tier, SupportsNamespaces):
             # It keeps namespaces apart and applies its cap by itself: user keys all the way.
@@ -51,6 +52,9 @@ class Member:
                 bound = tier.with_codec(codec)  # a chain inside this one encodes for its own tiers
             cap = getattr(tier, "ttl", None)
             self._cap = cap if isinstance(cap, int | float) else None
+            if not self.stores_bytes and bound is tier:
+                # It keeps the very objects that it is given, and hands them out.
+                self._copy = getattr(codec, "copy", None)
         self._blocking = BLOCKING.port(bound)
         self._native = NATIVE.port(bound)
 
@@ -92,6 +96,8 @@ class Member:
             return 0
         if self._cap is not None:
             entries = self._capped(entries, self._cap)
+        if self._copy is not None:
+            entries = copied(entries, self._copy)
         folded = dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
         return await self.guard.write(self.port(runtime), folded, promotion=promotion)
 
