@@ -1,0 +1,154 @@
+"""One implementation, two ways to run it: driving, waiting, worker threads, loaders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tiercache import LoadError, TieredCache
+from tiercache._bridge import BLOCKING, NATIVE, _Pool, drive, new_future
+from tiercache.testing import AsyncDictTier, DictTier
+
+LIMIT = 20.0
+
+
+def test_drive_gives_the_result_and_refuses_to_suspend() -> None:
+    async def answer() -> int:
+        return 42
+
+    async def suspends() -> None:
+        await asyncio.sleep(0)
+
+    assert drive(answer()) == 42
+    with pytest.raises(RuntimeError, match="was suspended"):
+        drive(suspends())
+
+
+def test_a_shared_future_outlives_a_cancelled_waiter() -> None:
+    async def scenario() -> str:
+        future: Future[str] = new_future()
+        waiters = [asyncio.create_task(NATIVE.wait(future)) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        await asyncio.sleep(0)
+        assert not future.cancelled()
+        future.set_result("there")
+        return await waiters[1]
+
+    assert asyncio.run(scenario()) == "there"
+
+
+def test_a_plain_loader_gets_the_callers_context_and_a_thread() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+
+    async def scenario() -> tuple[str, bool]:
+        name.set("caller's")
+        here = threading.current_thread()
+        answer: tuple[str, bool] = await NATIVE.call(lambda: (name.get(), threading.current_thread() is here))
+        return answer
+
+    assert asyncio.run(scenario()) == ("caller's", False)
+
+
+def test_stop_iteration_of_a_loader_is_told_as_what_it_is() -> None:
+    def load() -> Any:
+        return next(iter(()))
+
+    with pytest.raises(LoadError, match="StopIteration"):
+        drive(BLOCKING.call(load))
+    with pytest.raises(LoadError, match="StopIteration"):
+        asyncio.run(NATIVE.call(load))
+
+
+def test_the_pool_is_bounded_and_its_threads_are_daemons() -> None:
+    pool = _Pool(3, "tested")
+    go = threading.Event()
+    came = threading.Semaphore(0)
+
+    def work(number: int) -> tuple[int, str, bool]:
+        came.release()
+        assert go.wait(LIMIT)
+        thread = threading.current_thread()
+        return number, thread.name, thread.daemon
+
+    futures = [pool.submit(lambda number=number: work(number)) for number in range(10)]  # type: ignore[misc]  # a default binds it
+    for _ in range(3):
+        assert came.acquire(timeout=LIMIT)
+    assert not came.acquire(blocking=False)
+    assert futures[9].cancel()
+    go.set()
+    assert [future.result(LIMIT) for future in futures[:9]] == [(n, "tested", True) for n in range(9)]
+    assert pool._threads == 3
+
+
+def test_the_pool_starts_no_thread_while_one_is_idle() -> None:
+    pool = _Pool(3, "tested")
+    for _ in range(20):
+        assert pool.submit(threading.get_ident).result(LIMIT)
+        while not pool._idle:  # until it is ready for the next
+            pass
+    assert pool._threads == 1
+
+
+def test_the_pool_hands_on_whatever_is_raised() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    pool = _Pool(1, "tested")
+    assert isinstance(pool.submit(leave).exception(LIMIT), SystemExit)
+    assert pool.submit(lambda: 1).result(LIMIT) == 1
+
+
+@pytest.mark.parametrize("verb", ["set", "delete"])
+def test_a_cancelled_write_on_a_worker_thread_is_over_when_its_caller_hears_of_it(verb: str) -> None:
+    class Slow(DictTier):
+        entered, go = threading.Event(), threading.Event()
+
+        def _wait(self) -> None:
+            self.entered.set()
+            assert self.go.wait(LIMIT)
+
+        def mset(self, entries: Any) -> None:
+            self._wait()
+            super().mset(entries)
+
+        def mdelete(self, keys: Any) -> None:
+            if not self.go.is_set():
+                self._wait()
+            super().mdelete(keys)
+
+    async def scenario() -> None:
+        tier = Slow()
+        async with TieredCache([tier]) as cache:
+            write = asyncio.create_task(cache.aset("k", b"v") if verb == "set" else cache.adelete("k"))
+            await asyncio.to_thread(tier.entered.wait, LIMIT)
+            write.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not write.done()
+            write.cancel()  # nor does asking twice help
+            tier.go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await write
+            # Nobody can tell what a half-done write has left, so it is gone.
+            assert await cache.aget("k") is None
+            assert not tier.entries
+
+    Slow.entered.clear()
+    asyncio.run(scenario())
+
+
+def test_an_async_only_tier_serves_blocking_callers_and_several_loops() -> None:
+    with TieredCache([AsyncDictTier()]) as cache:
+        cache.set("k", b"v")
+        assert [asyncio.run(_get(cache)) for _ in range(3)] == [b"v"] * 3
+        assert cache.get("k") == b"v"
+
+
+async def _get(cache: TieredCache[bytes]) -> bytes | None:
+    return await cache.aget("k")
