@@ -35,6 +35,9 @@ ODD = [
     f"{MARKER}1:a/",
     "é",
     "*[?]",
+    "b",
+    "a:b",
+    "a1:b",
 ]
 TIERS = {
     "memory": lambda: [MemoryTier()],
