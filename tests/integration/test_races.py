@@ -7,17 +7,21 @@ loader. After every step the tiers are looked at as a new reader would.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from interleavings import AT_ONCE, LOOP, STEPPING, Pause, PlainTier, Scenario, SteppingTier, Task, explore
 from interleavings import running_loop as scheduled_loop
 
-from tiercache import Entry, TieredCache
+from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._core import Core, single
 from tiercache._epochs import Epochs, Operation
+from tiercache.testing import ChaosTier, DictTier, Hang
 
+LIMIT = 20.0  # seconds after which a test has failed
 OLD, NEW, NEWER = b"old", b"new", b"newer"
 
 
@@ -366,3 +370,92 @@ class SlowTier(PlainTier):
 
     async def aclose(self) -> None:
         pass
+
+
+# -- the same with real threads: the promoter's, and the workers of async callers ------------------
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_waits_for_the_promoter(write: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes last in the tier that is being filled; without waiting the old value would."""
+    monkeypatch.undo()
+    middle, low = ChaosTier(DictTier("middle")), DictTier("low")
+    low.mset({"k": Entry(OLD)})
+    with TieredCache([MemoryTier(), middle, low]) as cache, ThreadPoolExecutor(1) as threads:
+        middle.inject(Hang(LIMIT), on="mset", times=1)
+        assert cache.get("k") == OLD
+        middle.wait_for_hang()
+        filling = cache._core._space.epochs._filling["k"][0]
+        call = {"set": lambda: cache.set("k", NEW), "delete": lambda: cache.delete("k"), "clear": cache.clear}
+        writing = threads.submit(call[write])
+        until(lambda: filling.done is not None)
+        assert not writing.done()
+        middle.heal()
+        writing.result(LIMIT)
+        expected = NEW if write == "set" else None
+        assert cache.get("k") == expected
+        cache.flush()
+        for tier in (middle.tier, low):
+            assert [entry.value for entry in tier.mget(["k"]).values()] == ([NEW] if expected else [])
+
+
+@pytest.mark.parametrize("write", ["set", "delete"])
+def test_a_promotion_read_before_a_write_is_suppressed_after_it(
+    write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value was read, the promoter is busy with another key, the write comes and goes."""
+    monkeypatch.undo()
+    middle, low = ChaosTier(DictTier("middle")), DictTier("low")
+    low.mset({"k": Entry(OLD), "other": Entry(b"other")})
+    with TieredCache([MemoryTier(), middle, low]) as cache:
+        middle.inject(Hang(LIMIT), on="mset", times=1)
+        assert cache.get("other") == b"other"
+        middle.wait_for_hang()
+        assert cache.get("k") == OLD  # queued
+        cache.set("k", NEW) if write == "set" else cache.delete("k")
+        middle.heal()
+        cache.flush()
+        assert cache.get("k") == (NEW if write == "set" else None)
+        assert cache.stats().suppressed_writes == 1
+        held = middle.tier.mget(["k", "other"])
+        assert {key: entry.value for key, entry in held.items()} == (
+            {"k": NEW, "other": b"other"} if write == "set" else {"other": b"other"}
+        )
+
+
+@pytest.mark.parametrize("tiers", [1, 2])
+@pytest.mark.parametrize("write", ["set", "delete", "clear"])
+def test_a_blocking_write_on_the_loop_during_an_async_one_in_a_worker_thread(
+    write: str, tiers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    low = ChaosTier(DictTier("low"))
+    expected = NEW if write == "set" else None
+
+    async def scenario() -> None:
+        cache = TieredCache([MemoryTier(), low][-tiers:])
+        low.inject(Hang(LIMIT), on="mset", times=1)
+        older = asyncio.create_task(cache.aset("k", OLD))
+        await asyncio.to_thread(low.wait_for_hang)
+        if write == "set":
+            cache.set("k", NEW)
+        else:
+            cache.delete("k") if write == "delete" else cache.clear()
+        assert cache.get("k") in (expected, None)
+        newest = asyncio.create_task(asyncio.to_thread(cache.set, "k", NEWER))  # waits for both
+        low.heal()
+        await older
+        await newest
+        assert cache.get("k") == NEWER
+        assert low.tier.entries["k"].value == NEWER
+        assert_at_rest(cache._core)
+        await cache.aclose()
+
+    asyncio.run(asyncio.wait_for(scenario(), LIMIT))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to it"
+        time.sleep(0.001)
