@@ -42,6 +42,7 @@ class Member:
         self._clock = clock
         self._cap: float | None = None
         self._copy: Callable[[Any], Any] | None = None
+        self._keeps_objects = False
         bound: Any = tier
         if isinstance(tier, SupportsNamespaces):
             # It keeps namespaces apart and applies its cap by itself: user keys all the way.
@@ -53,7 +54,8 @@ class Member:
             cap = getattr(tier, "ttl", None)
             self._cap = cap if isinstance(cap, int | float) else None
             if not self.stores_bytes and bound is tier:
-                # It keeps the very objects that it is given, and hands them out.
+                # It keeps the very objects that it is given, of whatever codec, and hands them out.
+                self._keeps_objects = True
                 self._copy = getattr(codec, "copy", None)
         self._blocking = BLOCKING.port(bound)
         self._native = NATIVE.port(bound)
@@ -78,6 +80,8 @@ class Member:
                 self.guard.no_hits(len(found) - len(ours))
             return Batch(ours, None)
         if not self.stores_bytes:
+            if self._keeps_objects and found:
+                found = self._own(found, counted=counted)
             return Batch(found, self.codec if found else None)
         objects, corrupt, foreign = decoded(found, self.codec)
         if corrupt or foreign:
@@ -88,6 +92,20 @@ class Member:
                 await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)
+
+    def _own(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
+        """What this view's codec made, with values of their own. An object without the name of a codec
+        comes from a tier that does not keep it."""
+        assert self.codec is not None  # noqa: S101 - asked by the caller
+        name = self.codec.name
+        ours = {
+            key: entry
+            for key, entry in found.items()
+            if entry.codec == name or (entry.codec == "bytes" and not isinstance(entry.value, bytes))
+        }
+        if counted and len(ours) < len(found):
+            self.guard.no_hits(len(found) - len(ours))
+        return ours if self._copy is None else copied(ours, self._copy)
 
     async def write(self, runtime: Runtime, batch: Batch, *, promotion: bool = False) -> int:
         """Store ``batch``; how many entries the tier took."""
