@@ -6,10 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("mypy", reason="type checkers are in the extra 'lint'")
-
 
 def test_the_public_api_has_the_types_that_it_says():
     file = Path(__file__).with_name("public_api.py")
