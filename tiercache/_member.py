@@ -94,15 +94,11 @@ class Member:
         return Batch(objects, self.codec, found)
 
     def _own(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
-        """What this view's codec made, with values of their own. An object without the name of a codec
-        comes from a tier that does not keep it."""
+        """What this view's codec made, with values of their own. "bytes" is also what an entry says whose
+        tier does not keep the name."""
         assert self.codec is not None  # noqa: S101 - asked by the caller
         name = self.codec.name
-        ours = {
-            key: entry
-            for key, entry in found.items()
-            if entry.codec == name or (entry.codec == "bytes" and not isinstance(entry.value, bytes))
-        }
+        ours = {key: entry for key, entry in found.items() if entry.codec in (name, "bytes")}
         if counted and len(ours) < len(found):
             self.guard.no_hits(len(found) - len(ours))
         return ours if self._copy is None else copied(ours, self._copy)
