@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tiercache.errors import ConfigError
 from tiercache.protocols import Codec
 
-__all__ = ["as_keys", "check_codec", "check_items", "check_key", "check_keys"]
+__all__ = ["as_keys", "check_batch_size", "check_codec", "check_items", "check_key", "check_keys"]
 
 T = TypeVar("T")
 
@@ -61,3 +62,11 @@ def check_codec(codec: object) -> None:
             f"codec: {codec!r:.60} is no codec; it must be an object with name, encode and decode, "
             f"for instance JSONCodec() from tiercache.codecs"
         )
+
+
+def check_batch_size(batch_size: object) -> None:
+    """Raise `ConfigError` for what is neither a positive int nor ``None``."""
+    if batch_size is not None and (
+        not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+    ):
+        raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be a whole number above zero")

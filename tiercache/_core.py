@@ -1,4 +1,4 @@
-"""The core: what every public method of a cache does, written once as coroutines.
+"""The core: what every public method of a cache does but loading, written once as coroutines.
 
 A `Core` is one view's: a namespace and a codec over a stack. It reaches tiers, futures and loaders
 only through the `Runtime` it is given, so that the same lines serve blocking and async callers.
@@ -6,30 +6,20 @@ only through the `Runtime` it is given, so that the same lines serve blocking an
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._epochs import Operation
-from tiercache._flights import Flight, aboard
 from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache.entry import Entry
-from tiercache.errors import CodecError, LoadError, TierError, TierUnavailable, WriteError
+from tiercache.errors import CodecError, TierError, TierUnavailable, WriteError
 from tiercache.protocols import Codec, Purge
 
-__all__ = ["Core", "WriteOutcome"]
-
-log = logging.getLogger("tiercache")
-
-#: Calls a loader for some keys and gives back the values there are.
-LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+__all__ = ["Core", "WriteOutcome", "check_bytes"]
 
 #: Names of the tiers that took a write, and of those that did not.
 WriteOutcome = tuple[tuple[str, ...], tuple[str, ...]]
@@ -44,7 +34,7 @@ class Core:
         self.codec = codec
         self.members = stack.members(path, codec)
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
-        self._space = stack.space(path)
+        self.space = stack.space(path)
         self._any_bytes = any(member.stores_bytes for member in self.members)
 
     @property
@@ -66,7 +56,7 @@ class Core:
     async def lookup(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
         """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
         missing, and hits are promoted. The caller counts the chain's hits and misses."""
-        epochs = self._space.epochs
+        epochs = self.space.epochs
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
         found = await top.read(runtime, asked, counted=counted)
@@ -117,7 +107,7 @@ class Core:
                 for member, batch in behind
             ]
         entries = sum(len(batch) for _, batch in behind)
-        epochs = self._space.epochs
+        epochs = self.space.epochs
         job = partial(self._promote_behind, behind, epochs.share_ticket(ticket))
         if not self.stack.promoter.submit(
             job, entries=entries, size=sum(batch.size() for _, batch in behind)
@@ -131,14 +121,14 @@ class Core:
             for member, batch in behind:
                 drive(self._fill(BLOCKING, member, batch, ticket))
         finally:
-            self._space.epochs.close_ticket(ticket)
+            self.space.epochs.close_ticket(ticket)
 
     async def _fill(self, runtime: Runtime, member: Member, batch: Batch, ticket: int) -> None:
         """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
-        epochs = self._space.epochs
+        epochs = self.space.epochs
         fill = epochs.begin_fill(ticket, batch.objects, runtime)
         try:
-            self._suppressed(len(batch) - len(fill.keys))
+            self.suppressed(len(batch) - len(fill.keys))
             if fill.keys:
                 try:
                     await member.write(runtime, batch.only(fill.keys), promotion=True)
@@ -146,7 +136,7 @@ class Core:
                     member.guard.failed(error, "promote into")
         finally:
             try:
-                await self._undo_superseded(runtime, fill, [member])
+                await self.undo_superseded(runtime, fill, [member])
             finally:
                 epochs.end_fill(fill)
 
@@ -161,7 +151,7 @@ class Core:
         if codec is None:
             entries: dict[str, Entry[Any]] = {}
             for key, value in values.items():
-                _check_bytes(value)
+                check_bytes(value)
                 entries[key] = Entry(value, expires_at, now, None, "bytes", len(value))
             return Batch(entries, None)
         name = codec.name
@@ -179,19 +169,19 @@ class Core:
         """Store ``batch`` in every tier, lowest first. Raises `WriteError` if none took any of it."""
         if not batch.objects:
             return tuple(guard.name for guard in self.stack.guards), ()
-        epochs = self._space.epochs
+        epochs = self.space.epochs
         write = await epochs.begin_write(batch.objects.keys(), runtime)
         try:
-            taken = await self._write_all(runtime, batch, write)
+            taken = await self.write_all(runtime, batch, write)
         except BaseException:  # cancelled or interrupted, since tiers' own failures are counted, not raised
             epochs.give_up(write)
             raise
         finally:
             try:
-                await self._undo_superseded(runtime, write, self.members)
+                await self.undo_superseded(runtime, write, self.members)
             finally:
                 epochs.end_write(write)
-                self._space.flights.detach(write.keys)
+                self.space.flights.detach(write.keys)
         if not any(count for _, count in taken):
             raise WriteError(
                 f"no tier accepted the write of {len(batch)} entries: "
@@ -202,7 +192,7 @@ class Core:
         failed = tuple(name for name, count in taken if count < len(batch))
         return accepted, failed
 
-    async def _write_all(self, runtime: Runtime, batch: Batch, operation: Operation) -> list[tuple[str, int]]:
+    async def write_all(self, runtime: Runtime, batch: Batch, operation: Operation) -> list[tuple[str, int]]:
         taken = []
         for member in reversed(self.members):
             overtaken = operation.superseded
@@ -216,7 +206,7 @@ class Core:
         if one of them did not confirm it."""
         if not keys:
             return tuple(guard.name for guard in self.stack.guards), ()
-        epochs = self._space.epochs
+        epochs = self.space.epochs
         write = await epochs.begin_write(keys, runtime)
         try:
             failures = [
@@ -224,17 +214,17 @@ class Core:
             ]
         except BaseException:  # as in `write`; what is half deleted is better gone
             epochs.give_up(write)
-            await self._undo_superseded(runtime, write, self.members)
+            await self.undo_superseded(runtime, write, self.members)
             raise
         finally:
             epochs.end_write(write)
-            self._space.flights.detach(keys)
+            self.space.flights.detach(keys)
         return self._confirmed(failures, f"the delete of {len(keys)} keys")
 
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
         """Drop this namespace (or a range of it) from every tier, lowest first. Raises `WriteError` like
         `delete`."""
-        epochs, space = self._space.epochs, self._space
+        epochs, space = self.space.epochs, self.space
         clear = await epochs.begin_clear(runtime)
         failures: list[tuple[str, Exception | None]] = []
         try:
@@ -268,7 +258,7 @@ class Core:
             ) from first
         return tuple(name for name, _ in reversed(failures)), ()
 
-    async def _undo_superseded(
+    async def undo_superseded(
         self, runtime: Runtime, operation: Operation, members: Sequence[Member]
     ) -> None:
         """A blocking write on this event loop's thread went ahead of ``operation``, which could not be
@@ -290,142 +280,9 @@ class Core:
                 else:
                     left.pop()
             dropped |= keys
-        self._suppressed(len(dropped))
+        self.suppressed(len(dropped))
         if interruption is not None:
             raise interruption
-
-    # -- loading -----------------------------------------------------------------------------------
-
-    async def load(
-        self,
-        runtime: Runtime,
-        keys: Sequence[str],
-        load_many: LoadMany,
-        *,
-        ttl: float | None,
-        batch_size: int | None,
-        asked: Sequence[str] | None = None,
-    ) -> dict[str, Any]:
-        """The values of ``keys`` (no duplicates), from the tiers or else from ``load_many``. ``asked``:
-        the keys with their duplicates, which the chain counts."""
-        space = self._space
-        epochs, flights = space.epochs, space.flights
-        size = batch_size or max(1, len(keys))
-        again = False
-        values: dict[str, Any] = {}
-        missing: Sequence[str] = keys
-        while missing:
-            ticket = epochs.open_ticket()
-            try:
-                found = (await self.lookup(runtime, missing, counted=not again)).objects
-                values.update((key, entry.value) for key, entry in found.items())
-                if not again:
-                    every = keys if asked is None else asked
-                    hits = len(found) if len(every) == len(keys) else sum(key in found for key in every)
-                    self.count(hits, len(every) - hits)
-                missing = [key for key in missing if key not in found]
-                led, joined = flights.join_or_lead(missing, size, runtime)
-                # Between the look and the flight somebody else's flight may have ended: look again at
-                # what changed in between, or the loader would be paid twice.
-                changed = epochs.changed(ticket, missing)
-            finally:
-                epochs.close_ticket(ticket)
-            if joined:
-                with self.stack.counters.lock:
-                    self.stack.counters.coalesced += sum(map(len, joined.values()))
-            try:
-                with aboard(led):
-                    for flight in led:
-                        loaded = await self._fly(runtime, flight, load_many, ttl, changed)
-                        # Of mutable values not even the leader gets those that the others copy from.
-                        values.update((key, self.copied(value)) for key, value in loaded.items())
-            finally:
-                for flight in led:
-                    flights.end(flight)  # those not reached because an earlier batch failed
-            missing = []
-            for flight, wanted in joined.items():
-                outcome = await flights.wait(flight, runtime)
-                if outcome is None:
-                    missing += wanted  # its leader gave up: lead it, or join who does
-                    continue
-                for key in wanted:
-                    if key in outcome:
-                        values[key] = self.copied(outcome[key])
-            again = True
-        return values
-
-    async def _fly(
-        self, runtime: Runtime, flight: Flight, load_many: LoadMany, ttl: float | None, changed: list[str]
-    ) -> dict[str, Any]:
-        """Lead ``flight``: load, store, and tell those who wait."""
-        space = self._space
-        ticket = space.epochs.open_ticket()
-        values: dict[str, Any] | None = None
-        try:
-            wanted = [key for key in changed if key in flight.keys] if changed else []
-            known: dict[str, Any] = {}
-            if wanted:
-                found = (await self.lookup(runtime, wanted, counted=False)).objects
-                known = {key: entry.value for key, entry in found.items()}
-            asked = [key for key in flight.keys if key not in known]
-            loaded = await self._call(runtime, load_many, asked) if asked else {}
-            values = known | loaded
-            if loaded:
-                await self._store(runtime, loaded, ttl, ticket)
-        except Exception as error:
-            space.flights.end(flight, error=error)
-            raise
-        finally:
-            # Without values this hands over: the leader itself was cancelled or interrupted.
-            space.flights.end(flight, values)
-            space.epochs.close_ticket(ticket)
-        return values
-
-    async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> dict[str, Any]:
-        start = perf_counter()
-        try:
-            loaded = await load_many(runtime, asked)
-            if self.codec is None:
-                for value in loaded.values():
-                    _check_bytes(value)
-        finally:
-            failed = sys.exc_info()[0] is not None
-            counters = self.stack.counters
-            with counters.lock:
-                counters.loads += len(asked)
-                counters.load_seconds += perf_counter() - start
-                if failed:
-                    counters.load_errors += len(asked)
-        return loaded
-
-    async def _store(self, runtime: Runtime, values: dict[str, Any], ttl: float | None, ticket: int) -> None:
-        """Store what a loader made, but for keys written since ``ticket``. Never raises because a tier
-        or a codec failed: the values were paid for."""
-        epochs = self._space.epochs
-        fill = epochs.begin_fill(ticket, values, runtime)
-        try:
-            self._suppressed(len(values) - len(fill.keys))
-            batch = self._storable({key: values[key] for key in fill.keys}, ttl)
-            if batch.objects:
-                await self._write_all(runtime, batch, fill)
-        finally:
-            try:
-                await self._undo_superseded(runtime, fill, self.members)
-            finally:
-                epochs.end_fill(fill, stored=True)
-
-    def _storable(self, values: dict[str, Any], ttl: float | None) -> Batch:
-        try:
-            return self.batch(values, ttl)
-        except CodecError as error:
-            # Not its message: that is the codec's, and may hold the value.
-            log.warning("a loaded value cannot be stored (%s)", type(error).__name__)
-            if len(values) == 1:
-                return Batch({}, self.codec)
-        batch = Batch({}, self.codec, {})
-        for key, value in values.items():
-            batch = batch.merged(self._storable({key: value}, ttl))
-        return batch
 
     # -- listing, purging, counting ----------------------------------------------------------------
 
@@ -456,49 +313,16 @@ class Core:
             counters.hits += hits
             counters.misses += misses
 
-    def _suppressed(self, count: int) -> None:
+    def suppressed(self, count: int) -> None:
+        """Count keys whose fill was too late."""
         if count:
             with self.stack.counters.lock:
                 self.stack.counters.suppressed_writes += count
 
 
-def _check_bytes(value: Any) -> None:
+def check_bytes(value: Any) -> None:
+    """Raise `TypeError` for a value that a cache without a codec does not take."""
     if not isinstance(value, bytes):
         raise TypeError(
             f"a {type(value).__name__} was given to a cache of bytes; give the cache (or a view) a codec"
         )
-
-
-def single(loader: Callable[[str], Any]) -> LoadMany:
-    """A loader of one key, as a loader of many that is only ever asked for one."""
-
-    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
-        value = await runtime.call(loader, keys[0])
-        return {} if value is None else {keys[0]: value}
-
-    return load
-
-
-def many(loader: Callable[[list[str]], Any]) -> LoadMany:
-    """A loader of many keys, its answer checked."""
-
-    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
-        answer = await runtime.call(loader, list(keys))
-        if isinstance(answer, Mapping):
-            pairs = [(key, answer.get(key)) for key in keys]
-        else:
-            try:
-                given = None if isinstance(answer, str | bytes | AbstractSet) else list(answer)
-            except TypeError:
-                given = None
-            if given is None:
-                raise LoadError(
-                    f"the loader returned {type(answer).__name__}; it must return a sequence of values in "
-                    f"the order of its keys, or a mapping"
-                )
-            if len(given) != len(keys):
-                raise LoadError(f"the loader was asked for {len(keys)} keys and returned {len(given)} values")
-            pairs = list(zip(keys, given, strict=True))
-        return {key: value for key, value in pairs if value is not None}
-
-    return load

@@ -1,33 +1,35 @@
 """`TieredCache`: the chain that users hold. Checks what they pass in, and hands it to the core.
 
-Each method and its async twin are the same coroutine of the core, run by a different runtime
-(`tiercache._bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
+The methods that load are in `tiercache.loading`. Each method and its async twin are the same coroutine
+of the core, run by a different runtime (`tiercache._bridge`). Only a hit in memory at the top takes a
+road of its own, straight to the tier.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._core import Core, many, single
+from tiercache._core import Core
 from tiercache._nested import ChainTier
 from tiercache._stack import Stack
+from tiercache._view import TTL, no_hit, no_hits
 from tiercache.entry import MISS, UNSET, Sentinel
-from tiercache.errors import ConfigError
 from tiercache.keys import Namespace
+from tiercache.loading import LoadingMethods
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
 from tiercache.stats import CacheStats
-from tiercache.units import Duration, duration, optional_duration
+from tiercache.units import Duration, optional_duration
+
+__all__ = ["TieredCache", "WriteResult"]
 
 if TYPE_CHECKING:
     from tiercache.memoize import Memoized, Memoizer
-
-__all__ = ["TieredCache", "WriteResult"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -35,8 +37,6 @@ U = TypeVar("U")
 R = TypeVar("R")
 P = ParamSpec("P")
 
-#: A duration, ``None`` for no expiry, or ``UNSET`` for the cache's default.
-TTL = Duration | None | Literal[Sentinel.UNSET]
 AnyTier = Tier | AsyncTier
 
 
@@ -54,7 +54,7 @@ class WriteResult:
         return not self.failed
 
 
-class TieredCache(Generic[T]):
+class TieredCache(LoadingMethods[T]):
     """A chain of tiers, fastest first, and a view of one namespace in it.
 
     ``tiers``
@@ -115,16 +115,6 @@ class TieredCache(Generic[T]):
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
         stack = Stack(members, clock=clock, promote=promote)
         self._bind(Core(stack, path, codec), seconds)
-
-    def _bind(self, core: Core, ttl: float | None) -> None:
-        self._core = core
-        self._stack = core.stack
-        self._ttl = ttl
-        self._is_view = False
-        self._closed = False
-        top = core.members[0].fast
-        self._hit: Callable[[str], Any] = _no_hit if top is None else top.hit
-        self._hits: Callable[[Sequence[str]], list[Any] | None] = _no_hits if top is None else top.hits
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
@@ -200,13 +190,6 @@ class TieredCache(Generic[T]):
         values = self._all_hit(keys)
         return await self._mget(NATIVE, keys) if values is None else values
 
-    def _all_hit(self, keys: Sequence[str]) -> list[Any] | None:
-        try:
-            return self._hits(keys)
-        except TypeError:
-            check_keys(keys)  # an unhashable one says so less clearly
-            raise
-
     async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> list[T | None]:
         self._check_open()
         unique = check_keys(keys)
@@ -254,91 +237,6 @@ class TieredCache(Generic[T]):
     async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         self._check_open()
         return WriteResult(*await self._core.delete(runtime, check_keys(as_keys(keys))))
-
-    # -- loading -----------------------------------------------------------------------------------
-
-    def get_or_load(self, key: str, loader: Callable[[str], T | None], *, ttl: TTL = UNSET) -> T | None:
-        """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
-
-        However many threads and tasks ask at once, one of them loads and the others get its result.
-        What the loader raises reaches all of them, and nothing is stored; the same with ``None``.
-        Raises `LoadError` if a loader asks for its own key.
-        """
-        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
-        value = self._hit(key) if isinstance(key, str) else MISS
-        return drive(self._load(BLOCKING, key, loader, seconds)) if value is MISS else value
-
-    async def aget_or_load(
-        self, key: str, loader: Callable[[str], T | Awaitable[T | None] | None], *, ttl: TTL = UNSET
-    ) -> T | None:
-        """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
-        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)
-        value = self._hit(key) if isinstance(key, str) else MISS
-        return await self._load(NATIVE, key, loader, seconds) if value is MISS else value
-
-    async def _load(
-        self, runtime: Runtime, key: str, loader: Callable[[str], Any], ttl: float | None
-    ) -> T | None:
-        self._check_open()
-        check_key(key)
-        values = await self._core.load(runtime, [key], single(loader), ttl=ttl, batch_size=None)
-        return values.get(key)
-
-    def mget_or_load(
-        self,
-        keys: Sequence[str],
-        load_many: Callable[[list[str]], Sequence[T] | Mapping[str, T]],
-        *,
-        ttl: TTL = UNSET,
-        batch_size: int | None = None,
-    ) -> list[T | None]:
-        """The values under ``keys``, in their order; those missing come from ``load_many``.
-
-        ``load_many`` is asked once for each missing key that nobody else is loading, in first-seen
-        order, at most ``batch_size`` keys a call; each call's values are stored before the next. It
-        returns a sequence as long as its keys, or a mapping (an absent key has no value). Otherwise
-        as `get_or_load`.
-        """
-        keys = as_keys(keys)
-        seconds = self._seconds(ttl)
-        _check_batch_size(batch_size)
-        values = self._all_hit(keys)
-        if values is None:
-            values = drive(self._mload(BLOCKING, keys, load_many, seconds, batch_size))
-        return values
-
-    async def amget_or_load(
-        self,
-        keys: Sequence[str],
-        load_many: Callable[
-            [list[str]], Sequence[T] | Mapping[str, T] | Awaitable[Sequence[T] | Mapping[str, T]]
-        ],
-        *,
-        ttl: TTL = UNSET,
-        batch_size: int | None = None,
-    ) -> list[T | None]:
-        """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
-        keys = as_keys(keys)
-        seconds = self._seconds(ttl)
-        _check_batch_size(batch_size)
-        values = self._all_hit(keys)
-        if values is None:
-            values = await self._mload(NATIVE, keys, load_many, seconds, batch_size)
-        return values
-
-    async def _mload(
-        self,
-        runtime: Runtime,
-        keys: Sequence[str],
-        load_many: Callable[[list[str]], Any],
-        ttl: float | None,
-        batch_size: int | None,
-    ) -> list[T | None]:
-        self._check_open()
-        unique = check_keys(keys)
-        load = many(load_many)
-        values = await self._core.load(runtime, unique, load, ttl=ttl, batch_size=batch_size, asked=keys)
-        return self._in_order(keys, unique, values)
 
     @overload
     def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
@@ -518,7 +416,7 @@ class TieredCache(Generic[T]):
     async def _close(self, runtime: Runtime) -> None:
         if self._is_view:
             self._closed = True
-            self._hit, self._hits = _no_hit, _no_hits
+            self._hit, self._hits = no_hit, no_hits
         else:
             await self._stack.close(runtime)
 
@@ -539,39 +437,3 @@ class TieredCache(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    # -- what users pass in ------------------------------------------------------------------------
-
-    def _check_open(self) -> None:
-        self._stack.check_open(view_closed=self._closed)
-
-    def _seconds(self, ttl: TTL) -> float | None:
-        if ttl is UNSET:
-            return self._ttl
-        return None if ttl is None else duration(ttl, name="ttl")
-
-    def _in_order(self, keys: Sequence[str], unique: Sequence[str], values: dict[str, Any]) -> list[T | None]:
-        ordered: list[Any] = [values.get(key) for key in keys]
-        if self._core.copies and len(unique) != len(keys):
-            # A key that was asked for twice gets two values, or changing one would change the other.
-            seen: set[str] = set()
-            for index, key in enumerate(keys):
-                if key in seen and ordered[index] is not None:
-                    ordered[index] = self._core.copied(ordered[index])
-                seen.add(key)
-        return ordered
-
-
-def _check_batch_size(batch_size: object) -> None:
-    if batch_size is not None and (
-        not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
-    ):
-        raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be a whole number above zero")
-
-
-def _no_hit(_key: str) -> Any:
-    return MISS
-
-
-def _no_hits(_keys: Sequence[str]) -> list[Any] | None:
-    return None

@@ -311,7 +311,7 @@ class CacheModel(RuleBasedStateMachine):
         for memory in self.memories:
             assert memory.max_entries is None or memory.size().entries <= memory.max_entries
         for view in self.views:
-            space = view._core._space
+            space = view._core.space
             assert len(space.flights) == 0
             assert not space.epochs._writing
             assert not space.epochs._uncertain
@@ -320,7 +320,7 @@ class CacheModel(RuleBasedStateMachine):
         if self.cache is not None:
             self.cache.flush()
             for view in self.views:
-                epochs = view._core._space.epochs
+                epochs = view._core.space.epochs
                 assert not epochs._tickets
                 assert not epochs._filling
             self.cache.close()

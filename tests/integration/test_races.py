@@ -17,8 +17,9 @@ from interleavings import AT_ONCE, LOOP, STEPPING, Pause, PlainTier, Scenario, S
 from interleavings import running_loop as scheduled_loop
 
 from tiercache import Entry, MemoryTier, TieredCache
-from tiercache._core import Core, single
+from tiercache._core import Core
 from tiercache._epochs import Epochs, Operation
+from tiercache._load import Loading, single
 from tiercache.testing import ChaosTier, DictTier, Hang
 
 LIMIT = 20.0  # seconds after which a test has failed
@@ -97,7 +98,7 @@ class Race(Scenario):
             return value
 
         before = set(self.returned)
-        values = await self.core.load(STEPPING, ["k"], single(loader), ttl=None, batch_size=None)
+        values = await Loading(self.core).load(STEPPING, ["k"], single(loader), ttl=None, batch_size=None)
         assert not (before and values["k"] == OLD), "a load after the write gave the old value"
 
     async def set(self) -> None:
@@ -151,7 +152,7 @@ class Race(Scenario):
 
     def seen(self) -> bytes | None:
         """What a reader who comes now would get."""
-        uncertain = self.core._space.epochs.certain(["k"]) == []
+        uncertain = self.core.space.epochs.certain(["k"]) == []
         for tier in self.tiers:
             if "k" in tier.entries and (tier.nonblocking or not uncertain):
                 value: bytes = tier.entries["k"].value
@@ -172,7 +173,7 @@ class Race(Scenario):
 
 def assert_at_rest(core: Core) -> None:
     """No ticket, operation or flight is left."""
-    epochs, flights = core._space.epochs, core._space.flights
+    epochs, flights = core.space.epochs, core.space.flights
     assert not epochs._tickets
     assert not epochs._writing
     assert not epochs._filling
@@ -293,7 +294,7 @@ def test_without_cleaning_up_the_overtaken_value_comes_back(
     async def nothing(*_args: Any) -> None:
         pass
 
-    monkeypatch.setattr(Core, "_undo_superseded", nothing)
+    monkeypatch.setattr(Core, "undo_superseded", nothing)
     with pytest.raises(AssertionError, match=r"came back|do not agree"):
         explore(
             lambda: Race(f"{work}@loop", "delete_blocking@thread", memory=True, held=None), interruptions=2
@@ -385,7 +386,7 @@ def test_a_write_waits_for_the_promoter(write: str, monkeypatch: pytest.MonkeyPa
         middle.inject(Hang(LIMIT), on="mset", times=1)
         assert cache.get("k") == OLD
         middle.wait_for_hang()
-        filling = cache._core._space.epochs._filling["k"][0]
+        filling = cache._core.space.epochs._filling["k"][0]
         call = {"set": lambda: cache.set("k", NEW), "delete": lambda: cache.delete("k"), "clear": cache.clear}
         writing = threads.submit(call[write])
         until(lambda: filling.done is not None)

@@ -29,8 +29,8 @@ LIMIT = 20.0  # seconds after which a test has failed
 def cache() -> Iterator[TieredCache[bytes]]:
     with TieredCache([MemoryTier(), DictTier()]) as made:
         yield made
-        assert len(made._core._space.flights) == 0
-        assert not made._core._space.epochs._tickets
+        assert len(made._core.space.flights) == 0
+        assert not made._core.space.epochs._tickets
 
 
 class Gate:
@@ -468,7 +468,7 @@ def test_a_ring_through_one_of_several_waits_at_once(cache: TieredCache[bytes]) 
     with pool(3) as threads:
         b = threads.submit(cache.get_or_load, "b", load_b)
         c = threads.submit(cache.get_or_load, "c", load_c)
-        until(lambda: len(cache._core._space.flights) == 2)
+        until(lambda: len(cache._core.space.flights) == 2)
         a = threads.submit(asyncio.run, cache.aget_or_load("a", load_a))
         assert a_waits.wait(LIMIT)
         let_b_ask.set()

@@ -202,7 +202,7 @@ def check_afterwards(world: World) -> None:
     assert stats.hits + stats.misses == sum(world.lookups)
     assert stats.load_errors == 0
     for view in world.views:
-        space = view._core._space
+        space = view._core.space
         assert len(space.flights) == 0
         epochs = space.epochs
         assert [epochs._tickets, epochs._writing, epochs._filling, epochs._uncertain] == [{}, {}, {}, {}]

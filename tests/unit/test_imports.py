@@ -39,10 +39,11 @@ LAYERS = (
         "_flights",
         "_guard",
         "_journal",
+        "_load",
         "_member",
         "_nested",
     }
-    | {"_promoter", "_refresh", "_stack", "memoize"},
+    | {"_promoter", "_refresh", "_stack", "_view", "loading", "memoize"},
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.

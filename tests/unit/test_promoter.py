@@ -120,7 +120,7 @@ def test_the_queue_is_bounded_and_what_it_drops_is_counted() -> None:
         assert stats.promotions_dropped > 0
         assert kept + stats.promotions_dropped == asked
         assert kept <= 16_384 + 2 * 2000
-        assert not cache._core._space.epochs._tickets
+        assert not cache._core.space.epochs._tickets
 
 
 def test_a_job_that_fails_does_not_end_the_worker(promoter: Promoter) -> None:

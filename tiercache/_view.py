@@ -1,0 +1,70 @@
+"""What a cache object holds: a namespace and a codec over a stack, its default ttl, and the fast road."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+from tiercache._arguments import check_keys
+from tiercache._core import Core
+from tiercache._load import Loading
+from tiercache.entry import MISS, UNSET, Sentinel
+from tiercache.units import Duration, duration
+
+__all__ = ["TTL", "View", "no_hit", "no_hits"]
+
+T = TypeVar("T")
+
+#: A duration, ``None`` for no expiry, or ``UNSET`` for the cache's default.
+TTL = Duration | None | Literal[Sentinel.UNSET]
+
+
+class View(Generic[T]):
+    """The ground that the public methods stand on."""
+
+    def _bind(self, core: Core, ttl: float | None) -> None:
+        self._core = core
+        self._loading = Loading(core)
+        self._stack = core.stack
+        self._ttl = ttl
+        self._is_view = False
+        self._closed = False
+        top = core.members[0].fast
+        self._hit: Callable[[str], Any] = no_hit if top is None else top.hit
+        self._hits: Callable[[Sequence[str]], list[Any] | None] = no_hits if top is None else top.hits
+
+    def _check_open(self) -> None:
+        self._stack.check_open(view_closed=self._closed)
+
+    def _seconds(self, ttl: TTL) -> float | None:
+        if ttl is UNSET:
+            return self._ttl
+        return None if ttl is None else duration(ttl, name="ttl")
+
+    def _all_hit(self, keys: Sequence[str]) -> list[Any] | None:
+        try:
+            return self._hits(keys)
+        except TypeError:
+            check_keys(keys)  # an unhashable one says so less clearly
+            raise
+
+    def _in_order(self, keys: Sequence[str], unique: Sequence[str], values: dict[str, Any]) -> list[T | None]:
+        ordered: list[Any] = [values.get(key) for key in keys]
+        if self._core.copies and len(unique) != len(keys):
+            # A key that was asked for twice gets two values, or changing one would change the other.
+            seen: set[str] = set()
+            for index, key in enumerate(keys):
+                if key in seen and ordered[index] is not None:
+                    ordered[index] = self._core.copied(ordered[index])
+                seen.add(key)
+        return ordered
+
+
+def no_hit(_key: str) -> Any:
+    """The fast road of a chain without memory at the top, or of a closed view."""
+    return MISS
+
+
+def no_hits(_keys: Sequence[str]) -> list[Any] | None:
+    """The same for many keys."""
+    return None
