@@ -9,7 +9,7 @@ Every method may be called from several threads (or tasks of several event loops
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -211,13 +211,18 @@ class Namespaced(Protocol):
         """The live value under ``key``, counted as a hit, or ``MISS``, counted nowhere. Takes no lock."""
         ...
 
+    def get_or(self, miss: Callable[[str, Any], Any]) -> Callable[..., Any]:
+        """A function ``get(key, default=None)`` that answers like `hit`, and with ``miss(key, default)``
+        where that is a miss: one call less for each hit."""
+        ...
+
     def hits(self, keys: Sequence[str]) -> list[Any] | None:
         """The live values of all ``keys``, counted; ``None``, and nothing counted, if one is missing (or
         comes twice, or there are none)."""
         ...
 
     def hit_count(self) -> int:
-        """How many keys the two methods above have answered."""
+        """How many keys the methods above have answered."""
         ...
 
     def hit_samples(self) -> Sequence[float]:

@@ -21,7 +21,8 @@ __all__ = ["Reads", "fast_road"]
 _NOTES = 1024
 _SAMPLES = 256
 
-Hit: TypeAlias = Callable[[str], Any]
+Get: TypeAlias = Callable[..., Any]
+MakeGet: TypeAlias = Callable[[Callable[[str, Any], Any]], Get]
 Hits: TypeAlias = Callable[[Sequence[str]], "list[Any] | None"]
 
 
@@ -70,38 +71,47 @@ class Reads:
         del self.notes[: len(taken)]
 
 
-def fast_road(  # noqa: C901  # three closures over the same cells; each of them is simple
+def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple
     reads: Reads, space: Space, copy: Callable[[Any], Any] | None, maker: str
-) -> tuple[Hit, Hits, Callable[[], None]]:
-    """``hit``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth."""
-    get: Callable[[str], Slot | None] = space.data.get
+) -> tuple[MakeGet, Hits, Callable[[], None]]:
+    """``get_or``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth.
+
+    ``maker`` is interned, as the makers of slots are: told apart by identity.
+    """
+    look_up: Callable[[str], Slot | None] = space.data.get
     store = reads.store
     monotonic = reads.clock.monotonic
     notes = reads.notes
     note, note_all = notes.append, notes.extend
     begin, pass_on = reads.begin, reads.pass_on
 
-    def hit(key: str) -> Any:
-        slot = get(key)
-        if slot is None:
-            return MISS
-        now = monotonic()
-        if now >= slot.deadline or slot.maker != maker:
-            return MISS
-        try:
-            value = slot.value
-        except AttributeError:  # removed since the look into the dict
-            return MISS
-        slot.used = now
-        if not notes:
-            begin()
-        note(slot)
-        if len(notes) >= _NOTES:
-            pass_on(now, 1)
-        return value
+    def get_or(miss: Callable[[str, Any], Any]) -> Get:
+        def get(key: str, default: Any = None) -> Any:
+            try:
+                slot = look_up(key)
+            except TypeError:  # unhashable; whoever looks closer says so more clearly
+                slot = None
+            if slot is None:
+                return miss(key, default)
+            now = monotonic()
+            if now >= slot.deadline or slot.maker is not maker:
+                return miss(key, default)
+            try:
+                value = slot.value
+            except AttributeError:  # removed since the look into the dict
+                return miss(key, default)
+            slot.used = now
+            if not notes:
+                begin()
+            note(slot)
+            if len(notes) >= _NOTES:
+                pass_on(now, 1)
+            return value
+
+        return get
 
     def hits(keys: Sequence[str]) -> list[Any] | None:
-        slots: list[Any] = list(map(get, keys))
+        slots: list[Any] = list(map(look_up, keys))
         if not slots or len(set(keys)) != len(slots):
             return None  # a key that comes twice counts once here, which takes the other road to tell
         now = monotonic()
@@ -112,7 +122,7 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
                         return None
             if space.mixed:
                 for slot in slots:
-                    if slot.maker != maker:
+                    if slot.maker is not maker:
                         return None
             values = [slot.value for slot in slots]  # half the time of map() with an attrgetter
         except AttributeError:  # None instead of a slot, or a slot without value: removed just now
@@ -127,22 +137,27 @@ def fast_road(  # noqa: C901  # three closures over the same cells; each of them
         return values
 
     def detach() -> None:
-        nonlocal get
-        get = _nothing
+        nonlocal look_up
+        look_up = _nothing
 
     if copy is None:
-        return hit, hits, detach
+        return get_or, hits, detach
     copy_out = copy  # known not to be None inside the closures
 
-    def copied_hit(key: str) -> Any:
-        value = hit(key)
-        return value if value is MISS else copy_out(value)
+    def copied_get_or(miss: Callable[[str, Any], Any]) -> Get:
+        get = get_or(lambda _key, _default: MISS)
+
+        def copied_get(key: str, default: Any = None) -> Any:
+            value = get(key)
+            return miss(key, default) if value is MISS else copy_out(value)
+
+        return copied_get
 
     def copied_hits(keys: Sequence[str]) -> list[Any] | None:
         values = hits(keys)
         return None if values is None else list(map(copy_out, values))
 
-    return copied_hit, copied_hits, detach
+    return copied_get_or, copied_hits, detach
 
 
 def _nothing(_key: str) -> None:

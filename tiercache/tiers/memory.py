@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from sys import intern
 from typing import Any, TypeAlias
 
-from tiercache.entry import UNSET, Entry, Sentinel
+from tiercache.entry import MISS, UNSET, Entry, Sentinel
 from tiercache.errors import ConfigError, EntryRejected
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Codec, Purge, Size, SupportsCopy
@@ -184,14 +185,15 @@ class MemoryNamespace:
     the same name (to the rest they are misses, and make way when those write the key); the hit counter
     is not. Thread-safe.
 
-    ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock, never wait,
-    and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a key twice to
-    `mget`. ``detach()`` makes both miss for good.
+    ``get_or(miss)``, ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock,
+    never wait, and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a key twice to
+    `mget`. ``detach()`` makes them miss for good.
     """
 
     #: Async code may call it on the loop's thread: it never waits for I/O.
     nonblocking = True
 
+    get_or: Callable[[Callable[[str, Any], Any]], Callable[..., Any]]
     hit: Callable[[str], Any]
     hits: Callable[[Sequence[str]], list[Any] | None]
     detach: Callable[[], None]
@@ -211,13 +213,14 @@ class MemoryNamespace:
         self._space = space
         self._codec = codec
         self._copy = codec.copy if isinstance(codec, SupportsCopy) else None
-        self._maker = "bytes" if codec is None else codec.name
+        self._maker = intern("bytes" if codec is None else codec.name)
         self._cap = cap
         self._sizeof = sizeof
         self._name = name
         self._clock = clock
         self._reads = Reads(store, clock)
-        self.hit, self.hits, self.detach = fast_road(self._reads, space, self._copy, self._maker)
+        self.get_or, self.hits, self.detach = fast_road(self._reads, space, self._copy, self._maker)
+        self.hit = self.get_or(lambda _key, _default: MISS)
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
         """The live entries under ``keys``, hits only; not counted here. Stale ones are included."""
@@ -229,7 +232,7 @@ class MemoryNamespace:
             store.sweep(now)
             for key in keys:
                 slot = data.get(key)
-                if slot is None or slot.maker != maker:
+                if slot is None or slot.maker is not maker:
                     continue
                 if now >= slot.expiry:
                     store.expire(slot)
@@ -300,7 +303,7 @@ class MemoryNamespace:
                 if held is not None and now >= held.expiry:
                     store.expire(held)
                     held = None
-                if held is not None and held.maker != maker:
+                if held is not None and held.maker is not maker:
                     store.remove(held)  # not changed in place: a reader of its maker's must miss
                     held = None
                 slot = store.place(held, key, self._space, weight, now)
