@@ -186,8 +186,8 @@ class MemoryNamespace:
     is not. Thread-safe.
 
     ``get_or(miss)``, ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock,
-    never wait, and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a key twice to
-    `mget`. ``detach()`` makes them miss for good.
+    never wait, and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a
+    key twice to `mget`. ``detach()`` makes them miss for good.
     """
 
     #: Async code may call it on the loop's thread: it never waits for I/O.
