@@ -18,7 +18,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -28,8 +27,9 @@ from tiercache.forks import reset_after_fork
 from tiercache.protocols import CAPABILITIES
 
 if TYPE_CHECKING:
-    # Imported where async code runs: it is two thirds of what importing this package would cost.
+    # Imported where they are used: they are two thirds of what importing this package would cost.
     import asyncio
+    from concurrent.futures import Future
 
 __all__ = ["BLOCKING", "NATIVE", "Port", "Runtime", "drive", "new_future", "running_loop"]
 
@@ -64,6 +64,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 def new_future() -> Future[Any]:
     """A future that no waiter can cancel: cancelling a wrapped *pending* one would cancel it for all."""
+    from concurrent.futures import Future
+
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future
@@ -86,6 +88,8 @@ class _Pool:
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Call ``function`` on one of the threads. Raises `RuntimeError` if there can be none."""
+        from concurrent.futures import Future
+
         future: Future[T] = Future()
         with self._lock:
             if self._idle > 0:

@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache.forks import reset_after_fork
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Epochs", "Operation"]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,9 @@ from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     import asyncio
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Flight", "Flights", "aboard"]
 

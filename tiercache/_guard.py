@@ -6,21 +6,19 @@ past it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from tiercache._bridge import Port
+from tiercache._log import logger
 from tiercache.entry import Entry
 from tiercache.errors import EntryRejected, TierError, TierTimeout
 from tiercache.protocols import Clock
 from tiercache.stats import TierCounters, TierStats
 
 __all__ = ["Guard"]
-
-log = logging.getLogger("tiercache")
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
 
@@ -125,7 +123,7 @@ class Guard:
             unsaid, self._suppressed_warnings = self._suppressed_warnings, 0
         # Only our own errors promise to hold no key, value or password.
         reason = f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__
-        log.warning(
+        logger().warning(
             "tier %r failed to %s (%s); %d more since the last warning", self.name, action, reason, unsaid
         )
 

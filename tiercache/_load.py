@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,11 +12,10 @@ from tiercache._batch import Batch
 from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
 from tiercache._flights import Flight, aboard
+from tiercache._log import logger
 from tiercache.errors import CodecError, LoadError
 
 __all__ = ["Loading", "many", "single"]
-
-log = logging.getLogger("tiercache")
 
 #: Calls a loader for some keys and gives back the values there are.
 LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
@@ -153,7 +151,7 @@ class Loading:
             return self._core.batch(values, ttl)
         except CodecError as error:
             # Not its message: that is the codec's, and may hold the value.
-            log.warning("a loaded value cannot be stored (%s)", type(error).__name__)
+            logger().warning("a loaded value cannot be stored (%s)", type(error).__name__)
             if len(values) == 1:
                 return Batch({}, self._core.codec)
         batch = Batch({}, self._core.codec, {})

@@ -6,21 +6,21 @@ What it has not done yet is bounded, and may be lost: a promotion is only ever a
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import new_future
+from tiercache._log import logger
 from tiercache.forks import reset_after_fork
 
-__all__ = ["Promoter"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-log = logging.getLogger("tiercache")
+__all__ = ["Promoter"]
 
 _MAX_ENTRIES = 16_384
 _MAX_BYTES = 64 * 2**20
@@ -89,8 +89,8 @@ class Promoter:
                 self._bytes -= size
             try:
                 job()
-            except BaseException:  # the worker outlives whatever a job did, or `flush` would never end
-                log.exception("a promotion failed")
+            except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
+                logger().exception("a promotion failed")
             del job  # it holds entries, and the next one may be long in coming
             with self._changed:
                 self._unfinished -= 1

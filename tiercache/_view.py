@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from tiercache._arguments import check_keys
 from tiercache._core import Core
@@ -16,7 +16,7 @@ __all__ = ["TTL", "View", "no_hit", "no_hits"]
 T = TypeVar("T")
 
 #: A duration, ``None`` for no expiry, or ``UNSET`` for the cache's default.
-TTL = Duration | None | Literal[Sentinel.UNSET]
+TTL: TypeAlias = "Duration | Literal[Sentinel.UNSET] | None"
 
 
 class View(Generic[T]):

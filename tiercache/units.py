@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
-from typing import TypeAlias
+import sys
+from typing import TYPE_CHECKING, TypeAlias
 
 from tiercache.errors import ConfigError
 
 __all__ = ["Duration", "Size", "duration", "optional_duration", "optional_size", "size"]
 
-Duration: TypeAlias = float | int | timedelta | str
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Duration: TypeAlias = "float | int | timedelta | str"
 Size: TypeAlias = int | str
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -37,7 +40,8 @@ def duration(value: Duration, *, name: str, zero: bool = False) -> float:
     `ValueError`, for anything negative, infinite, NaN or unreadable; ``name`` is what it calls it.
     """
     seconds: float
-    if isinstance(value, timedelta):
+    datetime = sys.modules.get("datetime")  # nobody has a timedelta who has not imported it
+    if datetime is not None and isinstance(value, datetime.timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, str):
         seconds = _parse(value, _SECONDS, name, 'such as "250ms", "5m" or "30d"')

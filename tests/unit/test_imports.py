@@ -40,6 +40,7 @@ LAYERS = (
         "_guard",
         "_journal",
         "_load",
+        "_log",
         "_member",
         "_nested",
     }
