@@ -42,7 +42,7 @@ class Loading:
         space = self._core.space
         epochs, flights = space.epochs, space.flights
         size = batch_size or max(1, len(keys))
-        again = False
+        again = coalesced = False
         values: dict[str, Any] = {}
         missing: Sequence[str] = keys
         while missing:
@@ -61,9 +61,10 @@ class Loading:
                 changed = epochs.changed(ticket, missing)
             finally:
                 epochs.close_ticket(ticket)
-            if joined:
+            if joined and not coalesced:
+                coalesced = True
                 with self._core.stack.counters.lock:
-                    self._core.stack.counters.coalesced += sum(map(len, joined.values()))
+                    self._core.stack.counters.coalesced += 1
             try:
                 with aboard(led):
                     for flight in led:

@@ -261,7 +261,8 @@ class TieredCache(LoadingMethods[T]):
         """Decorator that keeps the results of a function or async function; single-flight.
 
         ``key`` makes a key of the arguments; by default it is the function's name and a digest of
-        them. ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
+        them, so closures that one function makes share their keys unless they are given ``key``.
+        ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
         ``cache_none=True``. The decorated function has ``cache_key(*args)`` and
         ``cache_delete(*args)`` (to be awaited for an async one).
         """
@@ -357,7 +358,9 @@ class TieredCache(LoadingMethods[T]):
         """Another namespace, nested in this one, and another value type over the same tiers.
 
         ``codec=None``: values are bytes; ``ttl`` is inherited. It shares budgets, connections and
-        statistics. Closing a view closes that view alone; closing the cache closes its views.
+        statistics. Closing a view closes that view alone; closing the cache closes its views. What the
+        cache keeps of a namespace (some kilobytes) it keeps until then, so that a view can be made again
+        at any time; a namespace for each user of a large service is better made part of the keys.
         """
         self._check_open()
         check_codec(codec)
