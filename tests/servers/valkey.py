@@ -6,6 +6,7 @@ that hurt a server (stop it, fill it, kill it) start one of their own with `runn
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -111,7 +112,7 @@ def running(*options: str, port: int = 0, config: str | None = None) -> Iterator
 
 
 def _command(folder: Path, port: int, options: tuple[str, ...], config: str | None) -> list[str]:
-    command = [str(get_binary_path())]
+    command = [os.environ.get("TIERCACHE_TEST_REDIS_SERVER") or str(get_binary_path())]
     if config is not None:
         (folder / "conf").write_text(config)
         command.append(str(folder / "conf"))
