@@ -90,11 +90,18 @@ def test_somebody_elses_diskcache_is_foreign(tmp_path: Path) -> None:
         DiskTier(tmp_path / "d")
 
 
-@pytest.mark.parametrize("marker", [b'{"format": 2}', b"", b"[]", b"\xff"])
-def test_unknown_layout(tmp_path: Path, marker: bytes) -> None:
-    (tmp_path / "tiercache.json").write_bytes(marker)
-    with pytest.raises(ConfigError, match=r"upgrade tiercache-framework"):
+def test_unknown_layout(tmp_path: Path) -> None:
+    (tmp_path / "tiercache.json").write_bytes(b'{"format": 2}')
+    with pytest.raises(ConfigError, match=r"layout 2, .* upgrade tiercache-framework"):
         DiskTier(tmp_path)
+
+
+@pytest.mark.parametrize("marker", [b"", b"[]", b"\xff", b"{}", b'{"format": null}', b'{"format": "1"}'])
+def test_damaged_marker(tmp_path: Path, marker: bytes) -> None:
+    (tmp_path / "tiercache.json").write_bytes(marker)
+    with pytest.raises(ConfigError, match=r"tiercache\.json, .* is damaged; delete the directory to start"):
+        DiskTier(tmp_path)
+    assert (tmp_path / "tiercache.json").read_bytes() == marker
 
 
 def test_marker_names_the_layout(tmp_path: Path) -> None:
@@ -173,6 +180,9 @@ def open_path(tmp_path: Path) -> Path:
     """A folder that other users can reach: pytest's own are private, from the user's folder down."""
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
+    for folder in tmp_path.parents:
+        if not folder.stat().st_mode & stat.S_IXOTH:  # not ours to open
+            pytest.skip(f"other users cannot reach what lies in {folder}; let TMPDIR name an open folder")
     return tmp_path
 
 
@@ -231,6 +241,23 @@ except ConfigError as error:
     assert done.returncode == 0, done.stderr
     # A folder of ours is put in order, which gives its owner the right to write again.
     assert done.stdout.splitlines()[0] == "b'v'"
+
+
+@needs_root
+def test_read_only_in_a_directory_that_cannot_be_read(open_path: Path) -> None:
+    DiskTier(open_path / "d").close()
+    (open_path / "d").chmod(0o000)
+    os.chown(open_path / "d", AS_NOBODY, AS_NOBODY)
+    code = """
+try:
+    DiskTier(sys.argv[1], read_only=True)
+except ConfigError as error:
+    print(error)
+"""
+    done = as_nobody(code, str(open_path / "d"))
+    assert done.returncode == 0, done.stderr
+    assert "the right to read there" in done.stdout
+    assert "pass read_only" not in done.stdout  # it was
 
 
 def test_temporary_directory_is_not_for_foreign_ones(tmp_path: Path) -> None:

@@ -59,18 +59,20 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
             raise ConfigError(
                 f"DiskTier: the directory {path} does not exist, and read_only=True makes none"
             ) from error
-        raise _unusable(path, error) from error  # a file system that makes no directories, as /proc
+        # A file system that makes no directories, as /proc.
+        raise _unusable(path, error, read_only=read_only) from error
     except NotADirectoryError as error:
         raise ConfigError(f"DiskTier: a part of {path} is a file, not a directory; choose another") from error
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise _unusable(path, error, read_only=read_only) from error
     return path
 
 
-def _unusable(path: Path, error: OSError) -> UnusableDirectory:
+def _unusable(path: Path, error: OSError, *, read_only: bool) -> UnusableDirectory:
+    right, way_out = ("read", "") if read_only else ("write", "read_only=True or ")
     return UnusableDirectory(
         f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
-        f'the right to write there, choose another, or pass read_only=True or on_unusable="temporary"'
+        f'the right to {right} there, choose another, or pass {way_out}on_unusable="temporary"'
     )
 
 
@@ -133,6 +135,11 @@ def _is_claimed(path: Path) -> bool:
         version = json.loads(marker)["format"]
     except (ValueError, KeyError, TypeError):
         version = None
+    if not isinstance(version, int):
+        raise ConfigError(
+            f"DiskTier: {path / MARKER}, which names the directory's layout, is damaged; delete the "
+            f"directory to start afresh, or choose another"
+        )
     if version != FORMAT:
         raise ConfigError(
             f"DiskTier: {path / MARKER} names the layout {version!r}, and this version of tiercache knows "
