@@ -4,49 +4,58 @@
 .DEFAULT_GOAL := help
 .PHONY: help test demo lint bench clean
 
-# A certain interpreter: make test PYTHON=python3.13
+# A certain interpreter, which gets environments of its own: make test PYTHON=python3.13
 PYTHON ?=
 # More for the tool behind a target: make test ARGS="-k disk -x", make demo ARGS="--limit 50"
 ARGS ?=
 
+# The environments are .venv-test and .venv-demo, with the name of a chosen interpreter after it. The whole
+# path, since version managers call every interpreter "python".
+blank := $(subst x,,x x)
+named := $(subst /,-,$(subst $(blank),-,$(PYTHON)))
+chosen := $(named:%=-%)
+
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile
 
-test: .venv-test/.installed ## Run the tests
-	.venv-test/bin/python -m pytest $(ARGS)
+test: .venv-test$(chosen)/.installed ## Run the tests
+	.venv-test$(chosen)/bin/python -m pytest $(ARGS)
 
-demo: .venv-demo/.installed ## Embed real text through memory, disk and SQL, and then not embed it again
-	.venv-demo/bin/tiercache demo $(ARGS)
+demo: .venv-demo$(chosen)/.installed ## Embed real text through memory, disk and SQL, and then not embed it again
+	.venv-demo$(chosen)/bin/tiercache demo $(ARGS)
 
-lint: .venv-test/.linters ## Check style and types
-	.venv-test/bin/ruff check .
-	.venv-test/bin/ruff format --check .
-	.venv-test/bin/mypy
+lint: .venv-test$(chosen)/.linters ## Check style and types
+	.venv-test$(chosen)/bin/ruff check .
+	.venv-test$(chosen)/bin/ruff format --check .
+	.venv-test$(chosen)/bin/mypy
 
-bench: .venv-test/.installed ## Print the benchmarks' figures
-	.venv-test/bin/python -m pytest benchmarks --benchmark-enable $(ARGS)
+bench: .venv-test$(chosen)/.installed ## Print the benchmarks' figures
+	.venv-test$(chosen)/bin/python -m pytest benchmarks --benchmark-enable $(ARGS)
 
 clean: ## Remove the virtual environments and what the tools left behind
 	rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* dist build
 	find tiercache tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The linters share the tests' environment: types are checked against the packages that are tested.
-.venv-test/.linters: .venv-test/.installed
-	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+.venv-test$(chosen)/.linters: .venv-test$(chosen)/.installed
+	.venv-test$(chosen)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@touch $@
 
 # One environment an extra; made afresh when pyproject.toml changed or an installation was broken off.
+.venv-%/.installed: extra = $(firstword $(subst -, ,$*))
 .venv-%/.installed: pyproject.toml
 	@rm -rf .venv-$*
-	@seen=; for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
-	    found=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	@seen=; for python in $(if $(PYTHON),'$(PYTHON)',python3 python3.13 python3.12 python3.11); do \
+	    command -v "$$python" >/dev/null || { seen="$$seen $$python was not found;"; continue; }; \
+	    found=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || { \
+	        seen="$$seen $$python does not run;"; continue; }; \
 	    seen="$$seen $$python is $$found;"; \
 	    case $$found in 2.*|3.[0-9]|3.10) continue;; esac; \
 	    echo "Making .venv-$* with $$python ($$found)"; \
-	    $$python -m venv .venv-$* || { \
+	    "$$python" -m venv .venv-$* || { \
 	        echo "$$python cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
-	    .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$*]' || exit 1; \
+	    .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(extra)]' || exit 1; \
 	    touch $@; exit 0; \
 	done; \
-	echo "tiercache needs Python 3.11 or later;$${seen:- no python3 was found;} name one: make PYTHON=/path/to/python3.12" >&2; \
+	echo "tiercache needs Python 3.11 or later;$$seen name one: make PYTHON=/path/to/python3.12" >&2; \
 	exit 1

@@ -1,0 +1,80 @@
+"""What the Makefile does with a chosen interpreter, without installing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("make") is None or not MAKEFILE.exists(), reason="needs make and a checkout"
+)
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in ``folder``, which has the Makefile and an old, empty pyproject.toml."""
+    shutil.copy(MAKEFILE, folder)
+    (folder / "pyproject.toml").touch()
+    os.utime(folder / "pyproject.toml", (0, 0))
+    # What a `make test` around this test hands down is not meant for it.
+    handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "ARGS"}
+    environment = {name: value for name, value in os.environ.items() if name not in handed_down}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def interpreter(folder: Path, says: str) -> Path:
+    """A program that answers as an interpreter of the version ``says`` would."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\necho {says}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("chosen", "environment"),
+    [
+        ("", ".venv-test"),
+        ("python3.13", ".venv-test-python3.13"),
+        ("/opt/x/bin/python3.12", ".venv-test--opt-x-bin-python3.12"),
+        ("/opt/y/bin/python3.12", ".venv-test--opt-y-bin-python3.12"),
+        ("../a b/python", ".venv-test-..-a-b-python"),
+    ],
+)
+def test_each_chosen_interpreter_has_its_own_environment(
+    tmp_path: Path, chosen: str, environment: str
+) -> None:
+    (tmp_path / ".venv-test").mkdir()
+    (tmp_path / ".venv-test" / ".installed").touch()
+    shown = make(tmp_path, "-n", "test", f"PYTHON={chosen}")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.rstrip().endswith(f"{environment}/bin/python -m pytest")
+    assert (f"{environment}/bin/python -m pip install" in shown.stdout) == bool(chosen)
+    if chosen:
+        assert "-e '.[test]'" in shown.stdout
+
+
+def test_an_unknown_interpreter_is_named(tmp_path: Path) -> None:
+    done = make(tmp_path, "test", "PYTHON=no-such-python")
+    assert done.returncode != 0
+    assert "no-such-python was not found; name one" in done.stderr
+
+
+def test_one_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> None:
+    old = interpreter(tmp_path, "3.10")
+    done = make(tmp_path, "test", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert f"{old} is 3.10; name one" in done.stderr
+
+
+def test_one_that_does_not_run_is_named(tmp_path: Path) -> None:
+    broken = interpreter(tmp_path, "x; exit 1")
+    done = make(tmp_path, "demo", f"PYTHON={broken}")
+    assert done.returncode != 0
+    assert f"{broken} does not run; name one" in done.stderr
