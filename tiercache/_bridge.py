@@ -128,7 +128,7 @@ class _Workers:
     thread that the flight's leader needs.)
     """
 
-    POOL_SIZE: Final = 8
+    POOL_SIZE: Final = 32
 
     def __init__(self) -> None:
         self.after_fork()
@@ -235,10 +235,35 @@ class Port:
             setattr(self, verb, adapt(tier, verb))
 
 
+#: How the chain calls the verbs that a tier need not have.
+_CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {
+    "scan": lambda signature: signature.bind("", skip="", cursor=None, limit=1),
+    "clear": lambda signature: signature.bind("", skip=""),
+    "purge": lambda signature: signature.bind("", skip="", what=None),
+}
+
+
+def _method(tier: object, verb: str, name: str) -> Any:
+    """The tier's method ``name``, if it is the ``verb`` of the protocol: a tier of somebody else may well
+    have a ``clear()`` for purposes of its own."""
+    method = getattr(tier, name, None)
+    if not callable(method):
+        return None
+    bind = _CAPABILITY_CALLS.get(verb)
+    if bind is not None:
+        try:
+            bind(inspect.signature(method))
+        except TypeError:
+            return None
+        except ValueError:  # written in C, and not telling
+            pass
+    return method
+
+
 def _blocking_verb(tier: object, verb: str) -> Verb | None:
-    method = getattr(tier, verb, None)
+    method = _method(tier, verb, verb)
     if method is None:
-        native = getattr(tier, f"a{verb}", None)
+        native = _method(tier, verb, f"a{verb}")
         if native is None:
             return None
         method = partial(_on_loop_thread, native)
@@ -250,8 +275,8 @@ def _blocking_verb(tier: object, verb: str) -> Verb | None:
 
 
 def _native_verb(tier: object, verb: str) -> Verb | None:
-    native: Verb | None = getattr(tier, f"a{verb}", None)
-    method = getattr(tier, verb, None)
+    native: Verb | None = _method(tier, verb, f"a{verb}")
+    method = _method(tier, verb, verb)
     if native is not None or method is None:
         return native
     if getattr(tier, "nonblocking", False):

@@ -13,6 +13,7 @@ from typing import Any
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._epochs import Operation
+from tiercache._guard import describe
 from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache.entry import Entry
@@ -35,7 +36,6 @@ class Core:
         self.members = stack.members(path, codec)
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
         self.space = stack.space(path)
-        self._any_bytes = any(member.stores_bytes for member in self.members)
 
     @property
     def copies(self) -> bool:
@@ -143,8 +143,11 @@ class Core:
     # -- writing -----------------------------------------------------------------------------------
 
     def batch(self, values: Mapping[str, Any], ttl: float | None) -> Batch:
-        """Entries for ``values``, encoded if a tier wants bytes. Raises `TypeError` and `CodecError`
-        before anything is touched."""
+        """Entries for ``values``, encoded. Raises `TypeError` and `CodecError` before anything is touched.
+
+        They are encoded also where no tier stores bytes: a value that memory alone would take is refused
+        in a test with memory alone, and not first in production; and memory can weigh it.
+        """
         now = self.stack.clock.time()
         expires_at = None if ttl is None else now + ttl
         codec = self.codec
@@ -155,8 +158,6 @@ class Core:
                 entries[key] = Entry(value, expires_at, now, None, "bytes", len(value))
             return Batch(entries, None)
         name = codec.name
-        if not self._any_bytes:
-            return Batch({k: Entry(v, expires_at, now, None, name) for k, v in values.items()}, codec)
         objects: dict[str, Entry[Any]] = {}
         payloads: dict[str, Entry[bytes]] = {}
         for key, value in values.items():
@@ -182,23 +183,27 @@ class Core:
             finally:
                 epochs.end_write(write)
                 self.space.flights.detach(write.keys)
-        if not any(count for _, count in taken):
+        if not any(count for _, count, _ in taken):
+            reasons = [(name, failure) for name, _, failure in taken if failure is not None]
             raise WriteError(
                 f"no tier accepted the write of {len(batch)} entries: "
-                + ", ".join(name for name, _ in taken)
-                + " failed or refused them (see the log and stats())"
-            )
-        accepted = tuple(name for name, count in taken if count == len(batch))
-        failed = tuple(name for name, count in taken if count < len(batch))
+                + "; ".join(f"{name}: {describe(failure)}" for name, failure in reasons)
+            ) from (reasons[-1][1] if reasons else None)
+        accepted = tuple(name for name, count, _ in taken if count == len(batch))
+        failed = tuple(name for name, count, _ in taken if count < len(batch))
         return accepted, failed
 
-    async def write_all(self, runtime: Runtime, batch: Batch, operation: Operation) -> list[tuple[str, int]]:
+    async def write_all(
+        self, runtime: Runtime, batch: Batch, operation: Operation
+    ) -> list[tuple[str, int, Exception | None]]:
+        """Write ``batch`` into every tier, lowest first; for each, from the top down, its name, how many
+        entries it took, and the reason if that is not all."""
         taken = []
         for member in reversed(self.members):
             overtaken = operation.superseded
             left = batch.only([key for key in batch.objects if key not in overtaken]) if overtaken else batch
-            count = await member.write(runtime, left)
-            taken.append((member.guard.name, count + len(batch) - len(left)))
+            count, failure = await member.write(runtime, left)
+            taken.append((member.guard.name, count + len(batch) - len(left), failure))
         return taken[::-1]
 
     async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteOutcome:
@@ -253,8 +258,8 @@ class Core:
         if failed:
             first = next(failure for _, failure in failures if failure is not None)
             raise WriteError(
-                f"{what} was not confirmed by {', '.join(failed)}, which may still serve the old values; "
-                f"repeat it when the tier is well"
+                f"{what} was not confirmed by {', '.join(failed)} ({describe(first)}), which may still serve "
+                f"the old values; repeat it when the tier is well"
             ) from first
         return tuple(name for name, _ in reversed(failures)), ()
 
@@ -303,8 +308,21 @@ class Core:
         raise TierUnavailable("no tier of this chain can list its keys")
 
     async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
-        """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold."""
-        return max([await member.purge(runtime, what, prefix, skip) for member in self.members])
+        """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold.
+        Raises a `TierError`, after every tier was asked, if one of them failed."""
+        dropped = [0]
+        failed: TierError | None = None
+        for member in self.members:
+            try:
+                dropped.append(await member.purge(runtime, what, prefix, skip))
+            except Exception as error:  # noqa: BLE001 - the other tiers are still to be purged
+                member.guard.failed(error, "purge")
+                name = member.guard.name
+                failed = failed or TierUnavailable(f"{name} was not purged: {describe(error)}", tier=name)
+                failed.__cause__ = failed.__cause__ or error
+        if failed is not None:
+            raise failed
+        return max(dropped)
 
     def count(self, hits: int, misses: int) -> None:
         """Count keys looked up in the chain."""

@@ -15,12 +15,17 @@ from tiercache._bridge import Port
 from tiercache._log import logger
 from tiercache.entry import Entry
 from tiercache.errors import EntryRejected, TierError, TierTimeout
-from tiercache.protocols import Clock
+from tiercache.protocols import Clock, Size
 from tiercache.stats import TierCounters, TierStats
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "describe"]
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
+
+
+def describe(error: Exception) -> str:
+    """``error`` for people. Only our own errors promise to hold no key, value or password."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__
 
 
 class Guard:
@@ -45,7 +50,8 @@ class Guard:
         counters = self.counters
         start = perf_counter()
         found: dict[str, Entry[Any]] = {}
-        expired = garbage = 0
+        expired = 0
+        garbage: list[str] = []
         try:
             answer = await port.mget(keys)
             found, expired, garbage = self._live(answer, keys)
@@ -57,25 +63,32 @@ class Guard:
                 counters.hits += len(found)
                 counters.misses += len(keys) - len(found)
             counters.expirations += expired
-            counters.corrupt += garbage
+            counters.corrupt += len(garbage)
             counters.read_seconds += seconds
             counters.read_latency.add(seconds)
+        if garbage:
+            await self.delete(port, garbage, counted=False)
         return found
 
-    async def write(self, port: Port, entries: Mapping[str, Entry[Any]], *, promotion: bool) -> int:
-        """Store ``entries``; how many the tier took."""
+    async def write(
+        self, port: Port, entries: Mapping[str, Entry[Any]], *, promotion: bool
+    ) -> tuple[int, Exception | None]:
+        """Store ``entries``; how many the tier took, and the reason if that is not all."""
         counters = self.counters
         start = perf_counter()
         taken, rejected = len(entries), 0
+        failure: Exception | None = None
         try:
             await port.mset(entries)
         except EntryRejected as refusal:
+            failure = refusal
             rejected = len(refusal.keys)
             taken -= rejected
             # What did not fit must not leave an older value behind.
             await self.delete(port, refusal.keys, counted=False)
         except Exception as error:  # noqa: BLE001 - a cache must not take its application down
             self.failed(error, "write")
+            failure = error
             taken = 0
         seconds = perf_counter() - start
         with counters.lock:
@@ -86,7 +99,7 @@ class Guard:
             counters.rejected += rejected
             counters.write_seconds += seconds
             counters.write_latency.add(seconds)
-        return taken
+        return taken, failure
 
     async def delete(self, port: Port, keys: Collection[str], *, counted: bool = True) -> Exception | None:
         """Drop ``keys``; the reason if the tier did not confirm it."""
@@ -121,10 +134,12 @@ class Guard:
                 return
             self._next_warning = now + _LOG_INTERVAL
             unsaid, self._suppressed_warnings = self._suppressed_warnings, 0
-        # Only our own errors promise to hold no key, value or password.
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__
         logger().warning(
-            "tier %r failed to %s (%s); %d more since the last warning", self.name, action, reason, unsaid
+            "tier %r failed to %s (%s); %d more since the last warning",
+            self.name,
+            action,
+            describe(error),
+            unsaid,
         )
 
     def corrupt(self, count: int) -> None:
@@ -141,9 +156,8 @@ class Guard:
     def stats(self, fast_hits: int, samples: Sequence[float]) -> TierStats:
         """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
         that some of those hits took."""
-        tier = self.tier
-        own = tier.counters() if hasattr(tier, "counters") else {}
-        size = tier.size() if hasattr(tier, "size") else None
+        own: Any = self._ask("counters", {})
+        size = self._ask("size", None)
         counters = self.counters
         fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
         with counters.lock:
@@ -172,21 +186,41 @@ class Guard:
                 write_latency=counters.write_latency.quantiles(),
             )
 
-    def _live(self, answer: Any, keys: Sequence[str]) -> tuple[dict[str, Entry[Any]], int, int]:
-        """What of a tier's answer is worth having: the entries, how many were expired, how many garbage."""
+    def _ask(self, capability: str, otherwise: Any) -> Any:
+        """What the tier says of itself. Statistics never break a call, and an attribute of the same name
+        may be anything."""
+        method = getattr(self.tier, capability, None)
+        try:
+            answer = method() if callable(method) else otherwise
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed(error, f"tell its {capability}")
+            return otherwise
+        expected = Mapping if capability == "counters" else Size
+        return answer if isinstance(answer, expected) else otherwise
+
+    def _live(self, answer: Any, keys: Sequence[str]) -> tuple[dict[str, Entry[Any]], int, list[str]]:
+        """What of a tier's answer is worth having: the entries; how many were expired; under which keys
+        there was garbage."""
         if not isinstance(answer, Mapping):
             raise TierError(f"mget returned {type(answer).__name__}, not a dict of entries", tier=self.name)
         found: dict[str, Entry[Any]] = {}
-        expired = garbage = 0
+        expired = 0
+        garbage: list[str] = []
         now = self._clock.time() if answer else 0.0
         for key in keys:
             entry = answer.get(key)
             if entry is None:
                 continue
-            if not isinstance(entry, Entry) or entry.value is None:
-                garbage += 1
-            elif entry.expires_at is not None and not entry.expires_at > now:  # NaN has no future either
-                expired += 1
-            else:
+            try:
+                # Of NaN it is not true either that it lies in the future.
+                lives = entry.expires_at is None or entry.expires_at > now
+                whole = isinstance(entry, Entry) and entry.value is not None
+            except (AttributeError, TypeError):
+                whole = False
+            if not whole:
+                garbage.append(key)
+            elif lives:
                 found[key] = entry
+            else:
+                expired += 1
         return found, expired, garbage

@@ -38,6 +38,9 @@ class Member:
         self.stores_bytes = bool(getattr(tier, "stores_bytes", False))
         self.nonblocking = bool(getattr(tier, "nonblocking", False))
         self.fast: Namespaced | None = None
+        self._lists_everything = bool(
+            getattr(tier, "lists_everything", True)
+        )  # else a chain of some that cannot
         self._namespace = namespace
         self._clock = clock
         self._cap: float | None = None
@@ -103,11 +106,13 @@ class Member:
             self.guard.no_hits(len(found) - len(ours))
         return ours if self._copy is None else copied(ours, self._copy)
 
-    async def write(self, runtime: Runtime, batch: Batch, *, promotion: bool = False) -> int:
-        """Store ``batch``; how many entries the tier took."""
+    async def write(
+        self, runtime: Runtime, batch: Batch, *, promotion: bool = False
+    ) -> tuple[int, Exception | None]:
+        """Store ``batch``; how many entries the tier took, and the reason if that is not all."""
         entries = batch.payloads if self.stores_bytes else batch.objects
         if not entries:
-            return 0
+            return 0, None
         if self._cap is not None:
             entries = self._capped(entries, self._cap)
         if self._copy is not None:
@@ -127,6 +132,11 @@ class Member:
     def can_scan(self, runtime: Runtime) -> bool:
         """Whether the tier can list its keys."""
         return self.port(runtime).scan is not None
+
+    def can_clear(self, runtime: Runtime) -> bool:
+        """Whether the tier can be made to drop a range of keys for certain."""
+        port = self.port(runtime)
+        return port.clear is not None or (port.scan is not None and self._lists_everything)
 
     async def page(
         self, runtime: Runtime, prefix: str, skip: str = "", cursor: Any = None, limit: int = 1000
@@ -157,7 +167,7 @@ class Member:
             if port.clear is not None and _left_out(without, skip):
                 await port.clear(start, skip=without)
                 continue
-            if port.scan is None:
+            if port.scan is None or not self._lists_everything:
                 return False
             cursor: Any = None
             while True:

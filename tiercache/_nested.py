@@ -24,10 +24,14 @@ class ChainTier:
     def __init__(self, core: Core, *, owned: bool = True) -> None:
         self._core = core
         self._owned = owned
+        # Instance attributes, because the chain can what its tiers can: methods would say that it always
+        # does, and keep the outer chain from helping itself.
         if any(member.can_scan(BLOCKING) for member in core.members):
-            # Instance attributes, because it can list what a tier of the chain can: methods would say
-            # that it always does, and keep the outer chain from asking another tier.
             self.scan, self.ascan = self._scan, self._ascan
+        #: Whether what it lists is all that it holds, and deleting that would clear it.
+        self.lists_everything = all(member.can_clear(BLOCKING) for member in core.members)
+        if self.lists_everything:
+            self.clear, self.aclear = self._clear, self._aclear
 
     def with_codec(self, codec: Codec[Any]) -> ChainTier:
         """The same with the outer chain's codec, unless the inner one has its own."""
@@ -89,11 +93,11 @@ class ChainTier:
         """`_scan` for async code."""
         return await self._open.page(NATIVE, prefix, skip, cursor, limit)
 
-    def clear(self, prefix: str, *, skip: str = "") -> None:
+    def _clear(self, prefix: str, *, skip: str = "") -> None:
         """Drop a range of keys from every tier; see `SupportsClear`."""
         drive(self._open.clear(BLOCKING, prefix, skip))
 
-    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+    async def _aclear(self, prefix: str, *, skip: str = "") -> None:
         """`clear` for async code."""
         await self._open.clear(NATIVE, prefix, skip)
 

@@ -137,7 +137,15 @@ class Stack:
             for member in members:
                 if member.fast is not None:
                     member.fast.detach()
-        await self.flush(runtime)
+        try:
+            await self.flush(runtime)
+        finally:
+            # Also if the flush was cancelled or interrupted: nobody can close the tiers later.
+            failure = await self._close_tiers(runtime)
+        if failure is not None:
+            raise failure
+
+    async def _close_tiers(self, runtime: Runtime) -> Exception | None:
         failure: Exception | None = None
         for guard in self.guards:
             try:
@@ -146,8 +154,7 @@ class Stack:
                     await BLOCKING.port(guard.tier).close()  # the connections of its other half
             except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
                 failure = failure or error
-        if failure is not None:
-            raise failure
+        return failure
 
 
 def _names(tiers: Sequence[Any]) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
+from functools import partial
 from hashlib import blake2b
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from types import CodeType
 from typing import Any
 from uuid import UUID
 
@@ -19,43 +21,96 @@ __all__ = ["call_key", "function_name"]
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """A name for ``function`` that is the same in every process: module and qualified name. Lambdas,
-    which share one name, are told apart by their code."""
+    """A name for ``function`` that is the same in every process: module and qualified name.
+
+    In a script, whose module is called ``__main__`` like every other's, the script's path stands in.
+    Lambdas, which share one name, are told apart by their code.
+    """
+    while isinstance(function, partial):
+        function = function.func
     function = inspect.unwrap(function)
-    module = getattr(function, "__module__", None) or type(function).__module__
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    named = function if hasattr(function, "__qualname__") else type(function)
+    module = named.__module__
+    name = named.__qualname__
     if name.endswith("<lambda>"):
-        code = function.__code__
-        text = repr((code.co_code, code.co_consts, code.co_names)).encode()
-        name += blake2b(text, digest_size=8).hexdigest()
-    return f"{module}.{name}"
+        name += blake2b(_code(function.__code__), digest_size=8).hexdigest()
+    return f"{_script() if module == '__main__' else module}.{name}"
 
 
-def call_key(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """The key of one call: the function's name, and a digest of its arguments.
+def call_key(function: Callable[..., Any]) -> Callable[..., str]:
+    """A function that makes the key of one call of ``function`` from its arguments: the function's name,
+    and a digest of the arguments.
 
     Arguments are bound to their parameters, defaults included, so that ``f(1, b=2)`` and ``f(a=1,
-    b=2)`` are one call; ``1``, ``1.0``, ``True`` and ``"1"`` are four. Raises `TypeError` for an
-    argument that has no canonical form (an object, an open file): give the decorator a ``key``.
+    b=2)`` are one call; ``1``, ``1.0``, ``True`` and ``"1"`` are four. What the function is bound to (the
+    object of a method, the arguments of a `partial`) is part of the key; what a closure has caught
+    is not. Raises `TypeError` for what has no canonical form (an object, an open file).
     """
-    bound = _signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    digest = blake2b(digest_size=20)
-    for name, value in bound.arguments.items():
-        digest.update(_part(b"p", name.encode("utf-8", "surrogatepass")))
-        try:
-            digest.update(_canonical(value))
-        except TypeError as error:
-            raise TypeError(
-                f"{function_name(function)}: no key can be made of the argument {name!r} ({error}); "
-                f"give cached() a key= function"
-            ) from None
-    return f"{function_name(function)}:{digest.hexdigest()}"
+    name = function_name(function)
+    signature = inspect.signature(function)
+    bound_to = blake2b(digest_size=20)
+    for value in _bound_to(function):
+        bound_to.update(_form(value, name, "what it is bound to"))
+
+    def key(*args: Any, **kwargs: Any) -> str:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        digest = bound_to.copy()
+        for parameter, value in call.arguments.items():
+            digest.update(_part(b"p", parameter.encode("utf-8", "surrogatepass")))
+            digest.update(_form(value, name, f"the argument {parameter!r}"))
+        return f"{name}:{digest.hexdigest()}"
+
+    return key
 
 
-@lru_cache(maxsize=1024)
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
+def _bound_to(function: Callable[..., Any]) -> list[Any]:
+    values: list[Any] = []
+    while isinstance(function, partial):
+        values += [function.args, function.keywords]
+        function = function.func
+    owner = getattr(function, "__self__", None)
+    if inspect.ismethod(function):
+        values.append(f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner)
+    elif not hasattr(function, "__qualname__"):
+        values.append(function)  # an object that can be called
+    return values
+
+
+def _script() -> str:
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name)  # python -m NAME: as if it were imported
+    if file is None:
+        return "__main__"  # typed in, or a notebook
+    path = Path(file).resolve()
+    return f"{path.stem}-{blake2b(bytes(path), digest_size=8).hexdigest()}"
+
+
+def _code(code: CodeType) -> bytes:
+    """What ``code`` does, without what differs between processes: addresses, and the order of sets."""
+    constants = [_constant(constant) for constant in code.co_consts]
+    return b"".join([_part(b"c", code.co_code), *constants, repr((code.co_names, code.co_freevars)).encode()])
+
+
+def _constant(constant: Any) -> bytes:
+    if isinstance(constant, CodeType):
+        return _code(constant)
+    if isinstance(constant, frozenset):
+        return b"".join(sorted(map(_constant, constant)))
+    if isinstance(constant, tuple):
+        return b"".join(map(_constant, constant))
+    return _part(b"v", repr(constant).encode("utf-8", "surrogatepass"))
+
+
+def _form(value: Any, function: str, role: str) -> bytes:
+    try:
+        return _canonical(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: no key can be made of {role} ({error}); give cached() a key= function"
+        ) from None
 
 
 def _part(kind: bytes, data: bytes) -> bytes:

@@ -20,6 +20,7 @@ Reads never raise a `TierError`: a tier that is ill is a miss at that tier, coun
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "CacheClosed",
@@ -56,6 +57,10 @@ class MissingPackage(ConfigError, ImportError):
         )
         self.package = package
         self.extra = extra
+        self.needed_by = needed_by
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra, self.needed_by)
 
 
 class CacheClosed(TierCacheError):
@@ -81,6 +86,9 @@ class TierError(TierCacheError):
         super().__init__(message)
         self.tier = tier
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raised_again, (type(self), self.args, self.__dict__)
+
 
 class TierTimeout(TierError):
     """A tier ran out of its deadline."""
@@ -96,3 +104,11 @@ class EntryRejected(TierError):
     def __init__(self, keys: Iterable[str], reason: str, *, tier: str | None = None) -> None:
         self.keys = tuple(keys)
         super().__init__(f"{len(self.keys)} entries rejected: {reason}", tier=tier)
+
+
+def _raised_again(kind: type[TierError], args: tuple[Any, ...], attributes: dict[str, Any]) -> TierError:
+    """An error out of a pickle: a process pool hands on what its workers raise."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from tiercache.call_keys import call_key, function_name
@@ -30,6 +30,10 @@ class Memoized(Protocol[P, R_co]):
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the result for these arguments is kept."""
+        ...
+
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
+        """A method, where the function stands in a class."""
         ...
 
     def cache_delete(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -63,7 +67,7 @@ def memoize(
     if codec is not UNSET or cache_none:
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
-    make_key = partial(call_key, function) if key is None else key
+    make_key = call_key(function) if key is None else key
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key

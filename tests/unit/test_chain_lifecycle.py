@@ -11,7 +11,7 @@ from apis import blocking, both_apis, native
 
 from tiercache import CacheClosed, Entry, MemoryTier, TieredCache
 from tiercache.codecs import TextCodec
-from tiercache.testing import AsyncDictTier, DictTier, SpyTier
+from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Hang, SpyTier
 
 CALLS = {
     "get": ("a",),
@@ -376,3 +376,60 @@ def test_flush_from_async_code_waits_for_promotions():
             assert "a" in middle.entries
 
     asyncio.run(main())
+
+
+class Helpful:
+    """A tier of somebody else's, with methods and attributes of its own that have our names."""
+
+    def __init__(self):
+        self.entries = {}
+        self.counters = {}
+        self.size = 5
+
+    def mget(self, keys):
+        return {key: self.entries[key] for key in keys if key in self.entries}
+
+    def mset(self, entries):
+        self.entries.update(entries)
+
+    def mdelete(self, keys):
+        for key in keys:
+            self.entries.pop(key, None)
+
+    def close(self):
+        pass
+
+    def clear(self):
+        self.entries.clear()
+
+    def scan(self):
+        return iter(self.entries)
+
+
+@both_apis
+def test_a_tiers_own_attributes_are_not_taken_for_abilities(call):
+    with TieredCache([Helpful()]) as cache:
+        call(cache, "set", "a", b"1")
+        call(cache, "clear")
+        assert call(cache, "get", "a") is None
+        assert cache.stats().tiers[0].entries is None
+
+
+def test_a_close_that_is_cancelled_while_it_flushes_still_closes_the_tiers():
+    upper, lowest = SpyTier(ChaosTier(DictTier("upper"))), SpyTier(DictTier("lowest"))
+    hang = Hang()
+    upper.tier.inject(hang, on="mset")
+
+    async def run():
+        cache = TieredCache([upper, lowest])
+        lowest.tier.mset({"a": Entry(b"1")})
+        assert await cache.aget("a") == b"1"
+        closing = asyncio.create_task(cache.aclose())
+        await asyncio.sleep(0.05)  # the promotion hangs, whether the flush has begun or not
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        upper.tier.release()
+
+    asyncio.run(run())
+    assert (upper.count("close"), lowest.count("close")) == (1, 1)

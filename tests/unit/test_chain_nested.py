@@ -172,3 +172,14 @@ def test_purge_and_listing_pass_through(call):
         cache.mset({"a": b"", "b": b""}, ttl=5)
         clock.advance(5)
         assert call(cache, "purge") == 2
+
+
+def test_clearing_through_a_chain_that_cannot_leaves_other_namespaces_alone():
+    plain = DictTier()
+    plain.scan = plain.clear = None  # it can only get, set and delete
+    with TieredCache([MemoryTier(), plain]) as inner, TieredCache([inner], namespace="app") as cache:
+        view = cache.view("nested")
+        cache.set("k", b"1")
+        view.set("k", b"2")
+        cache.clear()
+        assert (cache.get("k"), view.get("k")) == (None, b"2")

@@ -295,3 +295,19 @@ def test_mutable_values_are_the_callers_own(call):
         first["list"].append(3)
         assert second == {"list": [1]}
         assert call(cache, "get", "a") == {"list": [1]}
+
+
+@both_apis
+def test_one_bad_item_spoils_no_batch_and_is_deleted(call):
+    class Careless(DictTier):
+        """Hands out what it has, unseen."""
+
+        def mget(self, keys):
+            return {key: self.entries[key] for key in keys if key in self.entries}
+
+    tier = Careless()
+    with TieredCache([tier]) as cache:
+        tier.entries.update(a=Entry(b"v"), b=Entry(b"v", expires_at="soon"), c=b"no entry", d=Entry(None))
+        assert call(cache, "mget", list("abcd")) == [b"v", None, None, None]
+        assert sorted(tier.entries) == ["a"]
+        assert (cache.stats().tiers[0].corrupt, cache.stats().tiers[0].errors) == (3, 0)

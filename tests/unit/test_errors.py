@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -55,3 +56,17 @@ def test_rejected_entries_are_named_but_not_printed():
     assert error.tier == "memory"
     assert "2 entries rejected: larger than 1 KiB" in str(error)
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.EntryRejected(["k"], "too large", tier="disk"),
+        errors.TierTimeout("no answer", tier="redis"),
+        errors.MissingPackage("redis", "redis", "RedisTier"),
+        errors.WriteError("no tier"),
+    ],
+)
+def test_errors_cross_processes(error):
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what multiprocessing does
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

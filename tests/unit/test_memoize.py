@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from functools import partial
 
 import pytest
 
@@ -335,3 +338,74 @@ def test_mutable_results_are_the_callers_own(cache):
         result = kept(1)
         assert result == [1]
         result.append(2)
+
+
+class Model:
+    def __init__(self, name):
+        self.name = name
+
+    def embed(self, text):
+        return [self.name, text]
+
+
+def test_a_method_bound_to_an_object_needs_a_key(cache):
+    with pytest.raises(TypeError, match=r"bound to.*Model.*key="):
+        cache.cached(Model("one").embed)
+    kept = [cache.cached(key=lambda text, name=name: f"{name}/{text}")(Model(name).embed) for name in "ab"]
+    assert [embed("x") for embed in kept] == [["a", "x"], ["b", "x"]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    factor: int
+
+    def times(self, x):
+        return x * self.factor
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+def test_what_a_function_is_bound_to_is_part_of_its_key(cache):
+    for make in (
+        lambda n: Scale(n).times,
+        Scale,
+        lambda n: partial(multiply, n),
+        lambda n: partial(multiply, y=n),
+    ):
+        assert [cache.cached(make(n))(5) for n in (2, 3)] == [10, 15]
+
+
+def multiply(x, y):
+    return x * y
+
+
+SCRIPT = """
+import sys
+from tiercache import DiskTier, TieredCache
+from tiercache.codecs import JSONCodec
+
+with TieredCache([DiskTier(sys.argv[1])], codec=JSONCodec()) as cache:
+    print(cache.cached(lambda x: sum(i for i in x) in {"a", "b", 6}).cache_key([1, 2, 3]))
+
+    @cache.cached
+    def answer(question):
+        return ANSWER
+
+    print(answer("why?"))
+"""
+
+
+def test_scripts_are_told_apart_and_keep_their_keys_from_run_to_run(tmp_path):
+    said = []
+    for name, answer in (("one", 1), ("two", 2), ("one", 3)):
+        script = tmp_path / name / "job.py"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(SCRIPT.replace("ANSWER", str(answer)))
+        command = [sys.executable, str(script), str(tmp_path / "cache")]
+        said.append(
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        )
+    (lambda_one, first), (lambda_two, second), (lambda_again, third) = said
+    assert (first, second, third) == ("1", "2", "1")
+    assert lambda_one == lambda_again != lambda_two

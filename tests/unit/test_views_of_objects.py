@@ -43,3 +43,11 @@ def test_no_caller_changes_what_another_gets(promote: Any) -> None:
         cache.flush()
         assert cache.get("k") == {"scores": [1]}
         assert drop.entries["k"].value == {"scores": [1]}
+
+
+def test_a_batch_sees_nothing_that_another_codec_made() -> None:
+    with TieredCache([MemoryTier()]) as cache:
+        cache.view("v", codec=TextCodec()).set("k", "text")
+        plain = cache.view("v")
+        assert plain.mget(["k"]) == [None]
+        assert plain.mget_or_load(["k"], lambda keys: [b"loaded"]) == [b"loaded"]

@@ -120,7 +120,7 @@ def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of t
                 for slot in slots:
                     if now >= slot.deadline:
                         return None
-            if space.mixed:
+            if space.mixed or space.maker is not maker:
                 for slot in slots:
                     if slot.maker is not maker:
                         return None
