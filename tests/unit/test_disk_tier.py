@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -390,10 +391,16 @@ def test_damaged_database_is_an_error_of_the_calls(tmp_path: Path, damage: bytes
     (tmp_path / "cache.db").write_bytes(damage)
     tier = DiskTier(tmp_path)
     if damage:
-        with pytest.raises(TierUnavailable, match="the database in"):
+        with pytest.raises(TierUnavailable, match="the database in") as caught:
             tier.mget(["k"])
         with pytest.raises(TierUnavailable):
             tier.mset(entries(["k"]))
+        assert f"delete {tmp_path} to start afresh" in str(caught.value)
+        tier.close()
+        shutil.rmtree(tmp_path)
+        tier = DiskTier(tmp_path)
+        tier.mset(entries(["k"]))
+        assert tier.mget(["k"]).keys() == {"k"}
     else:  # SQLite takes an empty file for a new database
         tier.mset(entries(["k"]))
         assert tier.mget(["k"]).keys() == {"k"}

@@ -372,6 +372,11 @@ class DiskStore:
                 raise TierTimeout(
                     f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self.name
                 ) from error
-            raise TierUnavailable(f"the database in {self._directory}: {error}", tier=self.name) from error
+            cure = ""
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                cure = f"; while no process uses it, delete {self._directory} to start afresh"
+            raise TierUnavailable(
+                f"the database in {self._directory}: {error}{cure}", tier=self.name
+            ) from error
         except OSError as error:
             raise TierUnavailable(f"{self._directory}: {error}", tier=self.name) from error

@@ -170,6 +170,10 @@ class Dialect:
         """Whether the table is gone."""
         raise NotImplementedError
 
+    def cure(self, error: BaseException) -> str:  # noqa: ARG002 - a server's files are its keeper's to mend
+        """What the user can do about ``error``, to be added to its text; mostly nothing."""
+        return ""
+
 
 class SQLite(Dialect):
     place = "?"
@@ -246,6 +250,14 @@ class SQLite(Dialect):
 
     def lost_table(self, error: BaseException) -> bool:
         return "no such table" in str(error)
+
+    def cure(self, error: BaseException) -> str:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (11, 26):  # SQLITE_CORRUPT, SQLITE_NOTADB
+            return ""
+        return (
+            "; if the file holds nothing but the cache, delete it while no process uses it, and with it "
+            "those of its name with -wal and -shm, to start afresh"
+        )
 
 
 class PostgreSQL(Dialect):
