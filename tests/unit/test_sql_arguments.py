@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from tiercache.errors import ConfigError
+from tiercache.entry import Entry
+from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.protocols import AsyncTier, Tier
 from tiercache.tiers.sql import SQLTier
 
@@ -159,3 +160,45 @@ def test_a_sqlite_path_that_cannot_be(tmp_path: Path) -> None:
 def test_without_create_no_file_is_made(tmp_path: Path) -> None:
     SQLTier(f"sqlite:///{tmp_path}/cache.db", create=False).close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_sqlite_file_comes_with_its_cure(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "cache.db"
+    path.write_bytes(damage)
+    tier = SQLTier(f"sqlite:///{path}")
+    with pytest.raises(TierUnavailable, match="delete it while no process uses it") as caught:
+        tier.mget(["k"])
+    assert str(path) in str(caught.value)
+    tier.close()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    tier = SQLTier(f"sqlite:///{path}")
+    tier.mset({"k": Entry(b"v")})
+    assert tier.mget(["k"])["k"].value == b"v"
+    tier.close()
+
+
+def test_an_error_without_damage_comes_without_that_cure(tmp_path: Path) -> None:
+    tier = SQLTier(f"sqlite:///{tmp_path}/cache.db", create=False)
+    with pytest.raises(TierUnavailable) as caught:
+        tier.mget(["k"])
+    assert "delete" not in str(caught.value)
+    tier.close()
+
+
+@pytest.mark.parametrize("end", ["", "del tier; import gc; gc.collect()"])
+def test_a_tier_that_is_not_closed_leaves_nothing_open(tmp_path: Path, end: str) -> None:
+    """Since Python 3.13 a database left open is a ResourceWarning."""
+    code = f"""
+import sys
+from tiercache import Entry, SQLTier
+tier = SQLTier(f"sqlite:///{{sys.argv[1]}}/cache.db")
+tier.mset({{"k": Entry(b"v")}})
+{end}
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The last connection to a database takes its log with it, if it is closed.
+    assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]

@@ -13,6 +13,7 @@ by the same rules, and differ in ``await`` alone.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -63,6 +64,8 @@ class SQLStore:
         self._ready = False
         self._closed = False
         self._inherited: list[Any] = []
+        if owned:  # a store that is forgotten, or still open when the interpreter ends, leaves nothing open
+            weakref.finalize(self, engine.dispose)
         reset_after_fork(self)
 
     def __repr__(self) -> str:
@@ -203,7 +206,7 @@ class SQLStore:
         said = f": {lines[0]}" if lines else ""
         for secret in secrets(self._engine.url):
             said = said.replace(secret, "***")
-        text = f"{masked(self._engine.url)}: {type(cause).__name__}{said}"
+        text = f"{masked(self._engine.url)}: {type(cause).__name__}{said}{self._plans.dialect.cure(cause)}"
         late = isinstance(cause, PoolTimeout | TimeoutError) or self._plans.dialect.timed_out(cause)
         return (TierTimeout if late else TierUnavailable)(text, tier=self.name)
 
