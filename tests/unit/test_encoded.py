@@ -8,6 +8,7 @@ import pytest
 
 from tiercache.entry import Entry
 from tiercache.envelope import VERSION, seal
+from tiercache.errors import ConfigError
 from tiercache.protocols import (
     AsyncTier,
     Purge,
@@ -177,3 +178,10 @@ def test_the_async_twins_keep_the_same_rules():
 def test_its_name_is_the_stores_unless_given():
     assert EncodedTier(DictStore("files")).name == "files"
     assert EncodedTier(DictStore("files"), name="l2").name == "l2"
+
+
+@pytest.mark.parametrize("store", [3, None, {}])
+def test_what_is_no_byte_store_is_refused(store):
+    with pytest.raises(ConfigError, match="mget, mset, mdelete and close, or amget") as caught:
+        EncodedTier(store)
+    assert type(store).__name__ in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tiercache.entry import Entry
 from tiercache.envelope import CorruptEnvelope, ForeignEnvelope, open_envelope, seal
+from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import (
     CAPABILITIES,
@@ -43,6 +44,11 @@ class EncodedTier:
         ttl: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        if not isinstance(store, ByteStore | AsyncByteStore):
+            raise ConfigError(
+                f"{type(self).__name__}: {type(store).__name__} is no byte store, which has mget, mset, "
+                f"mdelete and close, or amget, amset, amdelete and aclose"
+            )
         self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
         self.ttl = ttl
         self.store: Any = store
