@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tiercache.errors import MissingPackage
 from tiercache.testing.chaos import ChaosTier, Corrupt, Fault, Hang, Partial, Raise
 from tiercache.testing.clock import FakeClock
 from tiercache.testing.reference import AsyncDictStore, AsyncDictTier, DictStore, DictTier
@@ -37,7 +38,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in {"Capabilities", "TierConformance"}:
-        from tiercache.testing import conformance  # here: pytest is for those who run the suite
-
+        try:
+            from tiercache.testing import conformance  # here: pytest is for those who run the suite
+        except ModuleNotFoundError as error:
+            if error.name != "pytest":
+                raise
+            raise MissingPackage("pytest", "test", name) from error
         return getattr(conformance, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
