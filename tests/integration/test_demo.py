@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
         process.wait()
     assert process.returncode == 130
     line = re.fullmatch(
-        r"tiercache: interrupted; (\d+) new vectors are kept.*: (tiercache demo --dir .+)\n", said
+        r"tiercache: interrupted; (\d+) new vectors are kept[^:]*: (.+ -m tiercache demo .*--dir .+)\n", said
     )
     assert line, said
     stored = int(line[1])
@@ -234,8 +234,8 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
 
     # What the line says to type works, and goes on from there. The batch that was being written when the
     # signal came may have reached some tiers, uncounted.
-    _, *arguments = shlex.split(line[2])
-    first = by_name(run_json(*arguments[1:], "--limit", stored + BATCH + 1))["cold"]
+    command = shlex.split(line[2])
+    first = by_name(run_json("--limit", stored + BATCH + 1, command=command))["cold"]
     assert first["hits"]["disk"] >= BATCH
     assert first["model_calls"] in (1, BATCH + 1)
     assert sum(first["hits"].values()) + first["model_calls"] == stored + BATCH + 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tiercache.errors import MissingPackage
 
@@ -27,6 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = "demo" if arguments[:1] == ["demo"] else "cli"
         sys.stderr.write(f"tiercache: {MissingPackage(package, extra, 'the command')}\n")
         return 1
+    except OSError as error:  # the place that stdout leads to is full, or the temporary folder is
+        sys.stderr.write(f"tiercache: {error}\n")
+        _abandon_stdout()
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("tiercache: interrupted\n")
         return 130
+
+
+def _abandon_stdout() -> None:
+    """If stdout holds text that it cannot write, let it go; the interpreter's end would try once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of ours
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`python -m tiercache.cli`: the same as `tiercache`."""
+"""`python -m tiercache.cli`: the same as `tiercache` and `python -m tiercache`."""
 
 import sys
 

@@ -32,6 +32,17 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _count(text: str) -> int:
+    """``text`` as a whole number above zero."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise click.BadParameter(f"{text!r} is not a whole number above zero")
+    return number
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def command_line() -> None:
@@ -39,7 +50,7 @@ def command_line() -> None:
 
 
 @command_line.command()
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed the first N chunks only.")
+@click.option("--limit", type=_count, metavar="N", help="Embed the first N chunks only.")
 @click.option(
     "--text",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -160,14 +160,12 @@ class Screen:
             yield begin
             complete()
 
-    def interrupted(self, stored: int, folder: Path | None) -> None:
-        """Say what Ctrl-C left behind."""
+    def interrupted(self, stored: int, command: Sequence[str]) -> None:
+        """Say what Ctrl-C left behind, and the ``command`` that goes on from it (empty for nothing left)."""
         line = "tiercache: interrupted"
-        if folder is not None:
-            line += (
-                f"; {stored:,} new vectors are kept, and the next run goes on from there: "
-                f"tiercache demo --dir {shlex.quote(str(folder))}"
-            )
+        if command:
+            line += f"; {stored:,} new vectors are kept, and the next run goes on from there: "
+            line += shlex.join(command)
         self._err.print(line, soft_wrap=True)
 
     def show(self, report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,23 @@ class Options:
     folder: Path | None = None
     as_json: bool = False
 
+    def command(self, folder: Path) -> list[str]:
+        """What to type for the same in ``folder``; the password of a Redis is left for the user to add."""
+        words = [*_as_started(), "demo"]
+        if self.limit is not None:
+            words += ["--limit", str(self.limit)]
+        if self.text is not None:
+            words += ["--text", str(self.text)]
+        for question in self.questions:
+            words += ["--question", question]
+        if self.redis is not None:
+            from tiercache.tiers._redis_connect import mask_url  # imports redis, which few runs need
+
+            words += ["--redis", mask_url(self.redis)]
+        if self.as_json:
+            words.append("--json")
+        return [*words, "--dir", str(folder)]
+
 
 def run_demo(options: Options) -> int:
     """Run the demo and show what came of it; the exit code.
@@ -79,7 +97,7 @@ def run_demo(options: Options) -> int:
             except KeyboardInterrupt:
                 stored = cache.stats().tiers[-1].sets
                 keep = keep or stored > 0
-                screen.interrupted(stored, folder if keep else None)
+                screen.interrupted(stored, options.command(folder) if keep else [])
                 return INTERRUPTED
             finally:
                 if options.redis and not keep:
@@ -88,6 +106,17 @@ def run_demo(options: Options) -> int:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     return 0 if comparison.identical else 1
+
+
+def _as_started() -> list[str]:
+    """What to type for this command here: its name if the shell finds it by that, else where it lies."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return [sys.executable, "-m", "tiercache"]
+    found = shutil.which("tiercache")
+    if started.stem != "tiercache" or not started.exists() or (found and started.samefile(found)):
+        return ["tiercache"]
+    return [str(started)]
 
 
 def _folder(chosen: Path | None) -> Path:
