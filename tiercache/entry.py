@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["MISS", "UNSET", "Entry", "Sentinel"]
+__all__ = ["MISS", "UNSET", "Entry", "Sentinel", "make_entry"]
 
+V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
 
@@ -27,8 +28,14 @@ MISS: Final = Sentinel.MISS
 UNSET: Final = Sentinel.UNSET
 
 
+class _Thawed(Generic[V_co]):
+    """The storage of an entry, before it is frozen: see `make_entry`."""
+
+    __slots__ = ("codec", "created_at", "expires_at", "fresh_until", "size", "value")
+
+
 @dataclass(frozen=True, slots=True, init=False)
-class Entry(Generic[V_co]):
+class Entry(_Thawed[V_co]):
     """A value with its times. Immutable, so that threads and tiers may share it.
 
     ``value``
@@ -72,5 +79,31 @@ class Entry(Generic[V_co]):
 
 
 _set_value, _set_expires_at, _set_created_at, _set_fresh_until, _set_codec, _set_size = (
-    vars(Entry)[name].__set__ for name in Entry.__slots__
+    vars(_Thawed)[name].__set__
+    for name in ("value", "expires_at", "created_at", "fresh_until", "codec", "size")
 )
+_new = object.__new__
+
+
+def make_entry(
+    value: V,
+    expires_at: float | None,
+    created_at: float | None,
+    fresh_until: float | None,
+    codec: str,
+    size: int | None,
+) -> Entry[V]:
+    """`Entry`, made in less than half the time, for loops over large batches.
+
+    Stores to slots are cheap where nothing is frozen; so the attributes are set first, and then the
+    object becomes an `Entry`, before anybody else sees it.
+    """
+    entry: Any = _new(_Thawed)
+    entry.value = value
+    entry.expires_at = expires_at
+    entry.created_at = created_at
+    entry.fresh_until = fresh_until
+    entry.codec = codec
+    entry.size = size
+    entry.__class__ = Entry
+    return entry  # type: ignore[no-any-return]  # it is one since the line before

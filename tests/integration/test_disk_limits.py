@@ -49,7 +49,7 @@ def test_the_file_stays_within_max_bytes_and_the_room_is_used(
 ) -> None:
     source = random.Random(value_bytes)
     tier = DiskTier(tmp_path, max_bytes=max_bytes)
-    rows = min(3 * max_bytes // (value_bytes + 300), 12_000)
+    rows = min(3 * max_bytes // (value_bytes + 300), 16_000)
     for start in range(0, rows, 400):
         tier.mset(
             {f"key {n}": Entry(source.randbytes(value_bytes)) for n in range(start, min(start + 400, rows))}

@@ -28,6 +28,7 @@ from tiercache.protocols import (
 from tiercache.tiers import _disk_store
 from tiercache.tiers._cache_directory import prepare
 from tiercache.tiers._disk_engine import Engine, RefusedRow, create_database
+from tiercache.tiers._disk_sql import row_key
 from tiercache.tiers.disk import DiskTier
 
 STRANGE_KEYS = [
@@ -158,6 +159,21 @@ def test_expired_is_a_miss_counted_and_swept_by_the_next_write(tier: DiskTier, c
     tier.mset(entries(["d"]))
     assert plant(tier, "UPDATE Cache SET raw = raw") == 2
     assert tier.counters()["expirations"] == 4  # found by the read, and swept
+
+
+def test_no_key_is_the_row_of_another(tier: DiskTier) -> None:
+    """Short keys are their own rows' keys; those of others are digests, which somebody might ask for."""
+    longest, longer, namespaced = "k" * 64, "k" * 65, "\x1ftc:4:name/k"
+    digest = row_key(longer)
+    keys = [longest, longer, namespaced, "", "=", '"', "\\", "\x7f", digest, digest[1:], row_key(digest)]
+    tier.mset(entries(keys))
+    assert {key: entry.value for key, entry in tier.mget(keys).items()} == {
+        key: entry.value for key, entry in entries(keys).items()
+    }
+    assert all(tier.mget([key]).keys() == {key} for key in keys)
+    assert len({row_key(key) for key in keys}) == len(keys)
+    tier.mdelete([longer, digest[1:]])
+    assert tier.mget(keys).keys() == set(keys) - {longer, digest[1:]}
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "a\0", "\ud83d", "\U0010ffff", "nobody"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercache.entry import Entry
-from tiercache.envelope import MAGIC, VERSION, CorruptEnvelope, ForeignEnvelope, open_envelope, seal
+from tiercache.envelope import MAGIC, VERSION, Opened, open_envelopes, seal
 
 ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
 times = st.none() | st.floats(-1e12, 1e12)
@@ -19,12 +22,18 @@ entries = st.builds(
     fresh_until=times,
     codec=st.text(max_size=20),
 )
+CORRUPT = Opened({}, ["key"], 0)
+FOREIGN = Opened({}, [], 0)
+
+
+def opened(key: str, data: bytes) -> Opened:
+    return open_envelopes([(key, data)], now=-2e12)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=20), entries)
 def test_what_is_sealed_can_be_opened(key, entry):
-    found = open_envelope(key, seal(key, entry))
+    found = opened(key, seal(key, entry)).entries[key]
     assert (found.value, found.codec, found.size) == (entry.value, entry.codec, len(entry.value))
     assert (found.expires_at, found.created_at, found.fresh_until) == (
         entry.expires_at,
@@ -40,38 +49,64 @@ def test_every_flipped_bit_is_noticed():
             damaged = bytearray(data)
             damaged[at] ^= 1 << bit
             # Byte 3 is the version: another one may be a newer library's, which is no damage.
-            expected = ForeignEnvelope if at == len(MAGIC) else CorruptEnvelope
-            with pytest.raises(expected):
-                open_envelope("key", bytes(damaged))
+            assert opened("key", bytes(damaged)) == (FOREIGN if at == len(MAGIC) else CORRUPT)
 
 
 def test_every_truncation_is_noticed():
     data = seal("key", ENTRY)
     for length in range(len(data)):
-        with pytest.raises(CorruptEnvelope):
-            open_envelope("key", data[:length])
-    with pytest.raises(CorruptEnvelope):
-        open_envelope("key", data + b"\0")
+        assert opened("key", data[:length]) == CORRUPT
+    assert opened("key", data + b"\0") == CORRUPT
 
 
 @pytest.mark.parametrize("other", ["", "Key", "key ", "key\0", "\ud800", "another key"])
 def test_an_envelope_belongs_to_its_key(other):
-    with pytest.raises(CorruptEnvelope, match="another key"):
-        open_envelope(other, seal("key", ENTRY))
+    assert opened(other, seal("key", ENTRY)) == Opened({}, [other], 0)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_an_envelope_or_refused(data):
-    with pytest.raises((CorruptEnvelope, ForeignEnvelope)):
-        open_envelope("key", data)
+    assert opened("key", data) in (CORRUPT, FOREIGN)
     # With a true beginning as well: the length fields are read from bytes that nobody vouches for.
-    with pytest.raises(CorruptEnvelope):
-        open_envelope("key", MAGIC + bytes([VERSION]) + data)
+    assert opened("key", MAGIC + bytes([VERSION]) + data) == CORRUPT
 
 
 def test_a_codecs_name_that_is_too_long_cannot_be_stored():
     longest = Entry(b"", codec="c" * 255)
-    assert open_envelope("key", seal("key", longest)).codec == longest.codec
+    assert opened("key", seal("key", longest)).entries["key"].codec == longest.codec
     with pytest.raises(Exception, match="255"):
         seal("key", Entry(b"", codec="c" * 256))
+
+
+def test_each_of_a_batch_is_judged_alone():
+    late = Entry(b"late", expires_at=5.0)
+    blobs = {
+        "whole": seal("whole", ENTRY),
+        "surrogate \ud800": seal("surrogate \ud800", ENTRY),
+        "short": b"tc",
+        "late": seal("late", late),
+        "newer": MAGIC + bytes([VERSION + 1]) + b"anything",
+        "mixed up": seal("whole", ENTRY),
+        "other codec": seal("other codec", Entry(b"{}", codec="other")),
+        "early": seal("early", Entry(b"early", expires_at=5.5)),
+    }
+    found = open_envelopes(blobs.items(), now=5.0)
+    assert {key: (entry.value, entry.codec) for key, entry in found.entries.items()} == {
+        "whole": (b"payload", "json"),
+        "surrogate \ud800": (b"payload", "json"),
+        "other codec": (b"{}", "other"),
+        "early": (b"early", "bytes"),
+    }
+    assert (found.corrupt, found.expired) == (["short", "mixed up"], 1)
+
+
+def test_what_is_opened_is_as_frozen_as_any_entry():
+    found = opened("key", seal("key", ENTRY)).entries["key"]
+    assert type(found) is Entry
+    assert found == ENTRY
+    assert hash(found) == hash(ENTRY)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.value = b"other"
+    assert dataclasses.replace(found, value=b"other").value == b"other"
+    assert copy.deepcopy(found) == ENTRY

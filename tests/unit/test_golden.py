@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tiercache.entry import Entry
-from tiercache.envelope import VERSION, open_envelope, seal
+from tiercache.envelope import VERSION, open_envelopes, seal
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SAMPLES = sorted(GOLDEN.glob("envelope-v*.bin"))
@@ -27,7 +27,7 @@ def _expected(sample: Path) -> tuple[str, Entry[bytes]]:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_a_sample_can_be_read(sample):
     key, entry = _expected(sample)
-    assert open_envelope(key, sample.read_bytes()) == entry
+    assert open_envelopes([(key, sample.read_bytes())], now=0.0).entries == {key: entry}
 
 
 @pytest.mark.parametrize(

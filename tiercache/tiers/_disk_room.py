@@ -99,11 +99,11 @@ def make_room(
     limits: Limits,
     rows: Sequence[Row],
     now: float,
-    uses: MutableMapping[int, float],
+    uses: MutableMapping[str, float],
 ) -> Freed:
     """Remove entries until ``rows`` can be stored within ``limits``.
 
-    ``uses`` maps row ids to last uses that are not in the database yet. The work is bounded by the
+    ``uses`` maps row keys to last uses that are not in the database yet. The work is bounded by the
     size of ``rows``: where a limit was lowered, several writes get there together.
     """
     freed = Freed()
@@ -140,20 +140,20 @@ def sweep(connection: sqlite3.Connection, now: float, limit: int) -> int:
 
 
 def _evict(
-    connection: sqlite3.Connection, excess: Load, uses: MutableMapping[int, float]
+    connection: sqlite3.Connection, excess: Load, uses: MutableMapping[str, float]
 ) -> tuple[int, int, int]:
     """Look at the entries used longest ago and remove about ``excess``; rows looked at, removed, and
     their bytes. One that was used since its place in the order was noted gets its new place instead."""
     found = connection.execute(
-        "SELECT c.rowid, c.access_time, u.used, c.size, coalesce(length(c.tag), 0)"
+        "SELECT c.rowid, c.key, c.access_time, u.used, c.size, coalesce(length(c.tag), 0)"
         " FROM Cache c LEFT JOIN Tier_use u ON u.entry = c.rowid ORDER BY c.access_time LIMIT ?",
         (_STEP,),
     ).fetchall()
     victims: list[int] = []
     used_since: list[tuple[float, int]] = []
     size = weight = 0
-    for rowid, access_time, used, value_size, key_size in found:
-        last = max(used or 0.0, uses.pop(rowid, 0.0))
+    for rowid, key, access_time, used, value_size, key_size in found:
+        last = max(used or 0.0, uses.pop(key, 0.0))
         if last > (access_time or 0.0):
             used_since.append((last, rowid))
             continue

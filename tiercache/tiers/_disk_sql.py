@@ -17,7 +17,6 @@ __all__ = [
     "PUT",
     "SCAN",
     "STEP",
-    "as_json",
     "clear_some",
     "condition",
     "drop_some",
@@ -25,6 +24,7 @@ __all__ = [
     "note_some",
     "ranges",
     "row_key",
+    "row_keys",
     "tag_of",
     "transact",
     "vacuum",
@@ -34,14 +34,19 @@ T = TypeVar("T")
 
 STEP: Final = 1000  # rows of one bounded transaction, or of one page of a range
 _VACUUM_PAGES: Final = 256  # given back to the file system by one transaction
+_LONGEST_PLAIN: Final = 64  # characters of a key that is its own row's; a digest has one more
 _TAG_END: Final = b"\xff"  # after every tag: UTF-8 has no such byte
 
-# A row that we did not write (pickled, or kept in a file) yields NULL and is never looked into.
-_OWN_VALUE: Final = "CASE WHEN c.mode = 1 AND c.filename IS NULL THEN c.value END"
-GET_ONE: Final = f"SELECT 0, c.rowid, {_OWN_VALUE} FROM Cache c WHERE c.key = ? AND c.raw = 1"  # noqa: S608 - constants
+# A row that we did not write (pickled, or kept in a file) yields 0 and is never looked into.
+_OWN_VALUE: Final = (
+    "CASE WHEN c.mode = 1 AND c.filename IS NULL THEN c.value WHEN c.rowid IS NOT NULL THEN 0 END"
+)
+# Both yield a row for each key, in their order: NULL where there is none. So the value is the only column:
+# each other one (which key it is for, the row's id) took a twentieth of the time of a read.
+GET_ONE: Final = f"SELECT (SELECT {_OWN_VALUE} FROM Cache c WHERE c.key = ? AND c.raw = 1)"  # noqa: S608 - constants
 GET_MANY: Final = (
-    f"SELECT j.key, c.rowid, {_OWN_VALUE} FROM json_each(?) j"  # noqa: S608 - constants
-    " CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
+    f"SELECT {_OWN_VALUE} FROM json_each(?) j"  # noqa: S608 - constants
+    " LEFT JOIN Cache c ON c.key = j.value AND c.raw = 1"
 )
 PUT: Final = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"
@@ -59,7 +64,7 @@ _CLEAR: Final = (
     "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE tag >= ? AND tag < ? LIMIT ?)"
 )
 _NOTE_USE: Final = (
-    "INSERT INTO Tier_use SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM Cache WHERE rowid = ?1)"
+    "INSERT INTO Tier_use SELECT rowid, ?2 FROM Cache WHERE key = ?1 AND raw = 1"
     " ON CONFLICT (entry) DO UPDATE SET used = excluded.used"
 )
 _LAST_USE: Final = "max(access_time, coalesce((SELECT used FROM Tier_use WHERE entry = Cache.rowid), 0))"
@@ -85,7 +90,7 @@ def clear_some(connection: sqlite3.Connection, low: bytes, high: bytes) -> int:
     return connection.execute(_CLEAR, (low, high, STEP)).rowcount
 
 
-def note_some(connection: sqlite3.Connection, batch: Sequence[tuple[int, float]]) -> None:
+def note_some(connection: sqlite3.Connection, batch: Sequence[tuple[str, float]]) -> None:
     connection.executemany(_NOTE_USE, batch)
 
 
@@ -138,15 +143,26 @@ def tag_of(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
-def row_key(tag: bytes) -> str:
-    """160 bits of a cryptographic digest: keys that collide would be one row. BLAKE2s with its defaults
-    takes half the time of BLAKE2b with a ``digest_size``, and every key of every call pays for it."""
-    return blake2s(tag).hexdigest()[:40]
+def row_key(key: str) -> str:
+    """The key of the row that holds ``key``: itself, if it is short and SQLite takes it as it is.
+
+    Any other's is a cryptographic digest, for keys that collide would be one row; which is longer than
+    every key that stands for itself, so that it is no other key's row either.
+    """
+    if len(key) <= _LONGEST_PLAIN and key.isascii() and "\0" not in key:
+        return key
+    return "=" + blake2s(tag_of(key)).hexdigest()
 
 
-def as_json(digests: Sequence[str]) -> str:
-    joined = '","'.join(digests)
-    return f'["{joined}"]' if digests else "[]"
+def row_keys(keys: Sequence[str]) -> Sequence[str]:
+    """`row_key` of each of ``keys``; the very same sequence where all are their own.
+
+    Which is found out for the batch as a whole: one digest for each took a tenth of the time of a read.
+    """
+    joined = "".join(keys)
+    if joined.isascii() and "\0" not in joined and max(map(len, keys), default=0) <= _LONGEST_PLAIN:
+        return keys
+    return [row_key(key) for key in keys]
 
 
 def ranges(prefix: str, skip: str) -> list[tuple[bytes, bytes]]:

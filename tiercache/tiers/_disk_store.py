@@ -1,11 +1,13 @@
 """`DiskStore`: a `ByteStore` on the engine's table, one statement or one transaction a batch.
 
-A row's key is a digest of the tier's key, in ASCII: ``json_each`` cuts text at a NUL, and lone surrogates
-cannot be bound. The key itself lies in the ``tag`` column as bytes, whose order makes every prefix a range.
+A row's key is the tier's key if that is short ASCII, else a digest of it: ``json_each`` cuts text at a NUL,
+and lone surrogates cannot be bound. The key itself lies in the ``tag`` column as bytes, whose order makes
+every prefix a range.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +38,6 @@ from tiercache.tiers._disk_sql import (
     PUT,
     SCAN,
     STEP,
-    as_json,
     clear_some,
     condition,
     drop_some,
@@ -44,6 +45,7 @@ from tiercache.tiers._disk_sql import (
     note_some,
     ranges,
     row_key,
+    row_keys,
     tag_of,
     transact,
     vacuum,
@@ -91,7 +93,7 @@ class DiskStore:
         self._log_bytes = min(2**22, max(2**18, limits.max_bytes // 4))
         self._engine: Engine | None = None
         self._closed = False
-        self._uses: dict[int, float] = {}
+        self._uses: dict[str, float] = {}  # by row key
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
         self._make_locks()
@@ -121,25 +123,28 @@ class DiskStore:
     def read(self, keys: Sequence[str], consume: Callable[[Iterator[tuple[str, bytes]]], T]) -> T:
         """What ``consume`` makes of the pairs of key and bytes that are held, as they leave the database:
         verified one by one they stay in the processor's caches, and memory holds the batch once."""
+        asked = row_keys(keys)
+        missing: set[str] = set()
         planted: list[str] = []
-        rowids: list[int] = []
 
-        def pairs(rows: Iterator[tuple[int, int, bytes]]) -> Iterator[tuple[str, bytes]]:
-            for index, rowid, value in rows:
+        def pairs(values: Iterator[tuple[object]]) -> Iterator[tuple[str, bytes]]:
+            for key, (value,) in zip(keys, values, strict=True):
                 if type(value) is bytes:
-                    rowids.append(rowid)
-                    yield keys[index], value
+                    yield key, value
                 else:
-                    planted.append(keys[index])
+                    missing.add(key)
+                    if value is not None:
+                        planted.append(key)
 
-        digests = [row_key(tag_of(key)) for key in keys]
         # json_each costs double for one key.
-        statement, asked = (GET_ONE, digests[0]) if len(digests) == 1 else (GET_MANY, as_json(digests))
-        result = self._run(lambda connection: consume(pairs(connection.execute(statement, (asked,)))))
+        statement, given = (GET_ONE, asked[0]) if len(asked) == 1 else (GET_MANY, json.dumps([*asked]))
+        result = self._run(lambda connection: consume(pairs(connection.execute(statement, (given,)))))
         if planted:
             self._drop_planted(planted)
-        if rowids:
-            self._note_uses(rowids)
+        if missing:
+            asked = [row for key, row in zip(keys, asked, strict=True) if key not in missing]
+        if asked:
+            self._note_uses(asked)
         return result
 
     def mset(self, blobs: Mapping[str, Blob]) -> None:
@@ -151,7 +156,7 @@ class DiskStore:
             tag = tag_of(key)
             written = written_at(data)
             written = now if written is None else written
-            row = Row(row_key(tag), written, expires_at, now, tag, len(data), data)
+            row = Row(row_key(key), written, expires_at, now, tag, len(data), data)
             if self._limits.never_fits(row):
                 rejected.append(key)
             else:
@@ -167,8 +172,8 @@ class DiskStore:
         """Drop ``keys``; absent ones are no error."""
         if not keys:
             return
-        digests = as_json([row_key(tag_of(key)) for key in keys])
-        self._write(lambda connection: connection.execute(DELETE, (digests,)))
+        asked = json.dumps([*row_keys(keys)])
+        self._write(lambda connection: connection.execute(DELETE, (asked,)))
 
     def close(self) -> None:
         """Write down what was noted, bring the log home, and give back every file. Idempotent."""
@@ -275,10 +280,10 @@ class DiskStore:
 
     # -- behind the caller -----------------------------------------------------------------------
 
-    def _note_uses(self, rowids: list[int]) -> None:
+    def _note_uses(self, rows: Sequence[str]) -> None:
         if self._read_only or len(self._uses) > _MOST_USES:
             return
-        self._uses.update(dict.fromkeys(rowids, self._clock.time()))
+        self._uses.update(dict.fromkeys(rows, self._clock.time()))
         if not self._upkeep.due:
             self._upkeep.within(_USE_SECONDS)
 

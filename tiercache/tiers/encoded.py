@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from tiercache.entry import Entry
-from tiercache.envelope import CorruptEnvelope, ForeignEnvelope, open_envelope, seal
+from tiercache.envelope import open_envelopes, seal
 from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import (
@@ -104,22 +104,7 @@ class EncodedTier:
         return counted
 
     def _open(self, blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Entry[bytes]], list[str]]:
-        found: dict[str, Entry[bytes]] = {}
-        corrupt: list[str] = []
-        expired = 0
-        now = self._clock.time()
-        for key, data in blobs:
-            try:
-                entry = open_envelope(key, data)
-            except CorruptEnvelope:
-                corrupt.append(key)
-                continue
-            except ForeignEnvelope:
-                continue
-            if entry.expires_at is not None and entry.expires_at <= now:
-                expired += 1
-            else:
-                found[key] = entry
+        found, corrupt, expired = open_envelopes(blobs, self._clock.time())
         if corrupt or expired:
             with self._lock:
                 self._corrupt += len(corrupt)
