@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 from tiercache.errors import ConfigError
 from tiercache.protocols import Codec
 
-__all__ = ["as_keys", "check_batch_size", "check_codec", "check_items", "check_key", "check_keys"]
+__all__ = [
+    "as_keys",
+    "check_batch_size",
+    "check_codec",
+    "check_items",
+    "check_key",
+    "check_keys",
+    "check_tiers",
+]
 
 T = TypeVar("T")
 
@@ -70,3 +78,9 @@ def check_batch_size(batch_size: object) -> None:
         not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
     ):
         raise ConfigError(f"batch_size: {batch_size!r} is not allowed; it must be a whole number above zero")
+
+
+def check_tiers(tiers: object) -> None:
+    """Raise `ConfigError` for what is no list of tiers."""
+    if not isinstance(tiers, Sequence) or isinstance(tiers, str | bytes):
+        raise ConfigError(f"tiers: give a list of tiers, the fastest first, not a {type(tiers).__name__}")

@@ -151,9 +151,17 @@ class Loading:
         try:
             return self._core.batch(values, ttl)
         except CodecError as error:
-            # Not its message: that is the codec's, and may hold the value.
-            logger().warning("a loaded value cannot be stored (%s)", type(error).__name__)
             if len(values) == 1:
+                counters = self._core.stack.counters
+                with counters.lock:
+                    counters.unstorable += 1
+                # Not the error's message: that is the codec's, and may hold the value.
+                logger().warning(
+                    "a loaded %s cannot be stored by the codec %r (%s), and is loaded anew each time",
+                    *(type(value).__name__ for value in values.values()),
+                    getattr(self._core.codec, "name", None),
+                    type(error).__name__,
+                )
                 return Batch({}, self._core.codec)
         batch = Batch({}, self._core.codec, {})
         for key, value in values.items():

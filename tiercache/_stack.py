@@ -119,6 +119,7 @@ class Stack:
                 suppressed_writes=counters.suppressed_writes,
                 coalesced=counters.coalesced,
                 promotions_dropped=counters.promotions_dropped,
+                unstorable=counters.unstorable,
             )
 
     async def flush(self, runtime: Runtime) -> None:
@@ -160,6 +161,8 @@ class Stack:
 def _names(tiers: Sequence[Any]) -> list[str]:
     """A name for each tier: its own or its type's, numbered from the second on when there are several."""
     names: list[str] = []
+    if len({id(tier) for tier in tiers}) < len(tiers):
+        raise ConfigError("tiers: the same tier stands there twice")
     for tier in tiers:
         if isinstance(tier, type) or not isinstance(tier, Tier | AsyncTier):
             raise ConfigError(

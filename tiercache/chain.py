@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys
+from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
 from tiercache._nested import ChainTier
@@ -112,6 +112,7 @@ class TieredCache(LoadingMethods[T]):
         path = Namespace((namespace,)).path
         seconds = optional_duration(ttl, name="ttl")
         check_codec(codec)
+        check_tiers(tiers)
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
         stack = Stack(members, clock=clock, promote=promote)
         self._bind(Core(stack, path, codec), seconds)
@@ -122,7 +123,9 @@ class TieredCache(LoadingMethods[T]):
         if top is not None and type(self).get is TieredCache.get:
             # The memory tier's own function stands before the method: a hit then is one call, and with a
             # method in between it would be two, a third slower.
-            vars(self)["get"] = top.get_or(lambda key, default: drive(self._get(BLOCKING, key, default)))
+            get = top.get_or(lambda key, default: drive(self._get(BLOCKING, key, default)))
+            get.__doc__ = TieredCache.get.__doc__
+            vars(self)["get"] = get
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)

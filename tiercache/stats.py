@@ -8,7 +8,9 @@ Counting rules:
 * ``sets``, ``deletes`` and ``loads`` count keys;
 * ``expirations`` counts entries found or swept past their time;
 * bytes that fail the envelope's checks are ``corrupt``; a call that raised is one of ``errors``, one
-  that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``.
+  that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``;
+* ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
+  no room for, ``unstorable`` loaded values that their codec refused.
 
 The views of a chain share its statistics, as they share its tiers.
 """
@@ -25,7 +27,7 @@ __all__ = ["CacheCounters", "CacheStats", "Latency", "LatencyHistogram", "TierCo
 
 _COLUMNS = (
     "tier", "hits", "misses", "ratio", "promotions", "sets", "deletes", "evictions", "expirations",
-    "errors", "entries", "bytes", "read p50",
+    "errors", "rejected", "entries", "bytes", "read p50",
 )  # fmt: skip
 
 
@@ -84,6 +86,7 @@ class CacheStats:
     suppressed_writes: int = 0
     coalesced: int = 0
     promotions_dropped: int = 0
+    unstorable: int = 0
 
     @property
     def hit_ratio(self) -> float:
@@ -107,6 +110,7 @@ class CacheStats:
                 *(f"{count:,}" for count in (tier.promotions, tier.sets, tier.deletes)),
                 *(f"{count:,}" for count in (tier.evictions, tier.expirations)),
                 f"{tier.errors + tier.timeouts + tier.corrupt:,}",
+                f"{tier.rejected:,}",
                 *("-" if count is None else f"{count:,}" for count in (tier.entries, tier.bytes)),
                 _seconds(tier.read_latency.p50),
             )
@@ -121,7 +125,8 @@ class CacheStats:
         lines.append(
             f"{self.hits:,} hits and {self.misses:,} misses ({self.hit_ratio:.1%}); "
             f"{self.loads:,} loads in {self.load_seconds:.2f} s, {self.load_errors:,} failed, "
-            f"{self.coalesced:,} coalesced; {self.suppressed_writes:,} writes suppressed"
+            f"{self.coalesced:,} coalesced, {self.unstorable:,} not storable; "
+            f"{self.suppressed_writes:,} writes suppressed"
         )
         return "\n".join(lines)
 
@@ -200,13 +205,13 @@ class CacheCounters:
 
     __slots__ = (
         "coalesced", "hits", "load_errors", "load_seconds", "loads", "lock", "misses",
-        "promotions_dropped", "stale_served", "suppressed_writes",
+        "promotions_dropped", "stale_served", "suppressed_writes", "unstorable",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.hits = self.misses = self.loads = self.load_errors = self.coalesced = 0
-        self.stale_served = self.suppressed_writes = self.promotions_dropped = 0
+        self.stale_served = self.suppressed_writes = self.promotions_dropped = self.unstorable = 0
         self.load_seconds = 0.0
 
 

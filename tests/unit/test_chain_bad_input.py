@@ -314,3 +314,15 @@ def test_every_error_class_is_a_public_name():
     assert set(dir(tiercache)) >= set(tiercache.__all__)
     with pytest.raises(AttributeError, match="Nothing"):
         tiercache.Nothing  # noqa: B018 - looked up, to see it refused
+
+
+def test_tiers_are_a_list():
+    for wrong in (DictTier(), None, "memory", {DictTier()}):
+        with pytest.raises(ConfigError, match="a list of tiers, the fastest first"):
+            TieredCache(wrong)
+
+
+def test_a_tier_stands_in_a_chain_once():
+    tier = DictTier()
+    with pytest.raises(ConfigError, match="twice"):
+        TieredCache([tier, tier])

@@ -10,6 +10,7 @@ import pytest
 from apis import both_apis
 
 from tiercache import CacheStats, EncodedTier, Entry, MemoryTier, TieredCache, TierStats, TierTimeout
+from tiercache.codecs import JSONCodec
 from tiercache.testing import ChaosTier, DictStore, DictTier, FakeClock, Raise
 
 
@@ -264,3 +265,12 @@ def test_statistics_of_a_view_are_the_chains(call):
         call(view, "mget", ["a", "b"])
         assert root.stats() == view.stats()
         assert (root.stats().hits, root.stats().misses) == (1, 1)
+
+
+def test_loaded_values_that_the_codec_refuses_are_counted(caplog):
+    with TieredCache([DictTier()], codec=JSONCodec()) as cache:
+        assert cache.get_or_load("a", lambda key: (1, 2)) == (1, 2)
+        assert cache.mget_or_load(["b", "c"], lambda keys: [{1, 2}, 3]) == [{1, 2}, 3]
+        assert cache.stats().unstorable == 2
+        assert "2 not storable" in str(cache.stats())
+    assert "a loaded tuple cannot be stored by the codec 'json'" in caplog.text
