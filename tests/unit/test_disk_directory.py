@@ -74,6 +74,19 @@ def test_symbolic_link(tmp_path: Path, target: str) -> None:
     assert list((tmp_path / "there").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["cache.db", "cache.db-wal", "tiercache.json"])
+def test_a_link_under_the_name_of_one_of_our_files(tmp_path: Path, name: str) -> None:
+    DiskTier(tmp_path / "cache").close()
+    victim = tmp_path / "victim"
+    victim.write_text("{}")
+    victim.chmod(0o644)
+    (tmp_path / "cache" / name).unlink(missing_ok=True)
+    (tmp_path / "cache" / name).symlink_to(victim)
+    with pytest.raises(ConfigError, match=f"{name} is no plain file"):
+        DiskTier(tmp_path / "cache")
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o644
+
+
 def test_foreign_directory_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"x")
     tmp_path.chmod(0o755)

@@ -45,6 +45,7 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
             _make(path)
         _check_kind(path)
         _check_owner(path, path.lstat())
+        _check_files(path)
         if not _is_claimed(path):
             if read_only:
                 raise ConfigError(
@@ -159,6 +160,18 @@ def _claim(path: Path) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _check_files(path: Path) -> None:
+    """A directory that was open to others may hold what they planted: a link under a name of ours would
+    have its target opened, and its rights changed."""
+    for name in _OWN_FILES:
+        with suppress(FileNotFoundError):
+            item = path / name
+            found = item.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"DiskTier: {item} is no plain file, and not ours; remove it")
+            _check_owner(item, found)
 
 
 def _tighten(path: Path) -> None:
