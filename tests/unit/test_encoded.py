@@ -185,3 +185,14 @@ def test_what_is_no_byte_store_is_refused(store):
     with pytest.raises(ConfigError, match="mget, mset, mdelete and close, or amget") as caught:
         EncodedTier(store)
     assert type(store).__name__ in str(caught.value)
+
+
+def test_other_views_of_bytes_are_read_and_what_is_none_is_corrupt():
+    store = DictStore()
+    tier = EncodedTier(store)
+    tier.mset({key: Entry(b"v") for key in "abcd"})
+    sealed = store.mget(list("abcd"))
+    given = {"a": memoryview(sealed["a"]), "b": bytearray(sealed["b"]), "c": "text", "d": None}
+    store.mget = lambda keys: dict(given)
+    assert {key: entry.value for key, entry in tier.mget(list("abcd")).items()} == {"a": b"v", "b": b"v"}
+    assert tier.counters()["corrupt"] == 2

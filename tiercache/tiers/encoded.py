@@ -122,10 +122,16 @@ class EncodedTier:
         return blobs
 
 
-def _drain(blobs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+def _drain(blobs: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     """The items of ``blobs``, each let go of once its payload is copied out, so that the next payload takes
-    its memory: holding a batch twice costs more in page faults than all the checks together."""
+    its memory: holding a batch twice costs more in page faults than all the checks together.
+
+    Drivers like to give other views of bytes; what is none at all is an envelope as damaged as an empty one.
+    """
     items = list(blobs.items())
     del blobs
     while items:
-        yield items.pop()
+        key, data = items.pop()
+        if type(data) is not bytes:
+            data = bytes(data) if isinstance(data, bytearray | memoryview) else b""
+        yield key, data
