@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +63,21 @@ def test_disk_tier_mset(benchmark: Any, tmp_path: Path, values: Iterator[dict[st
         return ({key: Entry(value) for key, value in next(values).items()},), {}
 
     benchmark.pedantic(tier.mset, setup=entries, rounds=10)
+    tier.close()
+
+
+def test_ratio_of_reads(
+    pairwise: Callable[..., None], tmp_path: Path, keys: list[str], values: Iterator[dict[str, bytes]]
+) -> None:
+    tier = DiskTier(tmp_path / "tier")
+    with diskcache.Cache(str(tmp_path / "diskcache"), disk_min_file_size=2**30) as cache:
+        batch = next(values)
+        tier.mset({key: Entry(value) for key, value in batch.items()})
+        for key, value in batch.items():
+            cache.set(key, value)
+        pairwise(
+            "diskcache's get in a loop beside DiskTier.mget",
+            lambda: tier.mget(keys),
+            lambda: [cache.get(key) for key in keys],
+        )
     tier.close()

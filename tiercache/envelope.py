@@ -91,7 +91,7 @@ def open_envelopes(blobs: Iterable[tuple[str, bytes]], now: float) -> Opened:
     entries: dict[str, Entry[bytes]] = {}
     corrupt: list[str] = []
     expired = 0
-    codecs: dict[bytes, str] = {}  # one string for the codec of them all
+    latest, codec = b"", ""  # most often one codec made them all, and one string will do
     # One loop with local names, of calls into C but for one: a function for each envelope, which calls
     # others and raises what it refuses, took a tenth longer.
     unpack, digest, seed = _HEADER.unpack_from, xxh3_128_digest, xxh3_64_intdigest
@@ -107,7 +107,8 @@ def open_envelopes(blobs: Iterable[tuple[str, bytes]], now: float) -> Opened:
                 bound = data[_TIMES_AT:start] + key.encode("utf-8", "surrogatepass")
             whole = beginning == _BEGINNING and digest(payload, seed(bound)) == checksum
             name = data[_NAME_AT:start]
-            codec = codecs.get(name) or codecs.setdefault(name, name.decode())
+            if name != latest:
+                latest, codec = name, name.decode()
         except (struct.error, UnicodeDecodeError):
             whole = False
         if not whole:
