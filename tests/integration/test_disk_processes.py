@@ -16,8 +16,7 @@ import pytest
 
 from tiercache.entry import Entry
 from tiercache.errors import TierCacheError
-from tiercache.tiers import _sqlite_gate
-from tiercache.tiers.disk import DiskTier
+from tiercache.tiers.disk import DiskTier, _gate
 
 VALUE = 6144
 
@@ -248,7 +247,7 @@ class DiskTierUser:
 def test_a_child_forked_in_the_middle_of_a_call_refuses_instead_of_hanging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sqlite_gate, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(_gate, "DRAIN_SECONDS", 0.05)
     tier = DiskTier(tmp_path)
     tier.mset({"before": Entry(b"parent")})
     inside, leave = threading.Event(), threading.Event()
@@ -288,17 +287,17 @@ def _temporary_tier_in_a_process_that_forks() -> str:
     code = """
 import os, warnings
 from unittest import mock
-from tiercache.tiers import disk
+from tiercache.tiers.disk import tier as module
 warnings.simplefilter("ignore")
-error = disk.UnusableDirectory("no room")
-real, calls = disk.prepare, []
+error = module.UnusableDirectory("no room")
+real, calls = module.prepare, []
 def prepare(path, *, read_only):
     calls.append(path)
     if len(calls) == 1:
         raise error
     return real(path, read_only=read_only)
-with mock.patch.object(disk, "prepare", prepare):
-    tier = DiskTier("anywhere", on_unusable="temporary")
+with mock.patch.object(module, "prepare", prepare):
+    tier = module.DiskTier("anywhere", on_unusable="temporary")
 tier.mset({"k": Entry(b"v")})
 if os.fork() == 0:
     sys.exit(0)  # runs the exit handlers

@@ -19,8 +19,8 @@ from servers.valkey import free_port, running
 
 from tiercache.entry import Entry
 from tiercache.errors import TierTimeout, TierUnavailable
-from tiercache.tiers._redis_wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
+from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 
 
 def values(found):
@@ -253,7 +253,7 @@ def test_a_loop_that_ends_leaves_nothing_behind(valkey):
     program = f"""
 import asyncio, gc
 from tiercache.entry import Entry
-from tiercache.tiers._redis_wire import Request, drive, exchange, pack
+from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({valkey.url!r}, prefix="loops:", deadline=10)
 async def use(n):
@@ -329,7 +329,7 @@ def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topol
     program = f"""
 import asyncio, os, threading
 from tiercache.entry import Entry
-from tiercache.tiers._redis_wire import Request, drive, exchange, pack
+from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({url!r}, prefix="fork:", deadline=10)
 names = [f"key {{n}}" for n in range(50)]

@@ -13,8 +13,8 @@ import pytest
 
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
-from tiercache.tiers._disk_engine import diskcache
 from tiercache.tiers.disk import DiskTier
+from tiercache.tiers.disk._engine import diskcache
 
 AS_NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")

@@ -25,11 +25,10 @@ from tiercache.protocols import (
     SupportsSize,
     Tier,
 )
-from tiercache.tiers import _disk_store
-from tiercache.tiers._cache_directory import prepare
-from tiercache.tiers._disk_engine import Engine, RefusedRow, create_database
-from tiercache.tiers._disk_sql import row_key
-from tiercache.tiers.disk import DiskTier
+from tiercache.tiers.disk import DiskTier, _store
+from tiercache.tiers.disk._directory import prepare
+from tiercache.tiers.disk._engine import Engine, RefusedRow, create_database
+from tiercache.tiers.disk._statements import row_key
 
 STRANGE_KEYS = [
     "",
@@ -205,7 +204,7 @@ def test_ranges(tier: DiskTier, prefix: str, skip: str) -> None:
 def test_a_listing_reads_its_range_alone(tier: DiskTier) -> None:
     tier.mset(entries(["a"]))
     connection = sqlite3.connect(tier.directory / "cache.db")
-    plan = connection.execute("EXPLAIN QUERY PLAN " + _disk_store.SCAN, (b"a", b"b", 0, 1)).fetchall()
+    plan = connection.execute("EXPLAIN QUERY PLAN " + _store.SCAN, (b"a", b"b", 0, 1)).fetchall()
     connection.close()
     assert [row[3] for row in plan] == ["SEARCH Cache USING COVERING INDEX Tier_tag (tag>? AND tag<?)"]
 
@@ -259,7 +258,7 @@ def test_reads_write_nothing_on_the_callers_thread(tier: DiskTier) -> None:
 def test_last_uses_are_written_behind_the_caller_and_bounded(
     tier: DiskTier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_disk_store, "_MOST_USES", 10)
+    monkeypatch.setattr(_store, "_MOST_USES", 10)
     keys = [f"k{i}" for i in range(30)]
     tier.mset(entries(keys))
     for key in keys:

@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiercache.tiers._expiry import ExpiryQueue
+from tiercache.tiers.memory._expiry import ExpiryQueue
 
 
 class Slot:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tiercache.entry import MISS, Entry
 from tiercache.testing import FakeClock
-from tiercache.tiers._policies import RECENTS, Ranking
 from tiercache.tiers.memory import MemoryTier
+from tiercache.tiers.memory._policies import RECENTS, Ranking
 
 KEYS = "abcdefg"
 BOUND = 4

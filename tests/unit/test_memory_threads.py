@@ -13,10 +13,10 @@ from tiercache.codecs import JSONCodec
 from tiercache.entry import MISS, Entry
 from tiercache.protocols import Size
 from tiercache.testing import FakeClock
-from tiercache.tiers import _reads, _slots, memory
-from tiercache.tiers.memory import MemoryTier
+from tiercache.tiers.memory import MemoryTier, _reads, _slots
+from tiercache.tiers.memory import tier as _tier
 
-FILES = {module.__file__ for module in (_reads, _slots, memory)}
+FILES = {module.__file__ for module in (_reads, _slots, _tier)}
 
 
 def between_lines(scene):

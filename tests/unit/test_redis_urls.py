@@ -13,8 +13,8 @@ import redis.asyncio
 
 from tiercache.errors import ConfigError
 from tiercache.protocols import AsyncTier, SupportsClear, SupportsPurge, SupportsScan, Tier
-from tiercache.tiers._redis_connect import Endpoint, describe_client, mask_url
 from tiercache.tiers.redis import RedisTier
+from tiercache.tiers.redis._connect import Endpoint, describe_client, mask_url
 
 
 def endpoint(url: str) -> Endpoint:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tiercache.entry import Entry
 from tiercache.envelope import seal
 from tiercache.testing import FakeClock
-from tiercache.tiers._sql_dialects import BYTES, HEAD, ROWS, MySQL, PostgreSQL, Row, SQLite, encode_key
-from tiercache.tiers._sql_plans import COMMIT, Plans, _bounds, _portions
+from tiercache.tiers.sql._dialects import BYTES, HEAD, ROWS, MySQL, PostgreSQL, Row, SQLite, encode_key
+from tiercache.tiers.sql._plans import COMMIT, Plans, _bounds, _portions
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=6)
 

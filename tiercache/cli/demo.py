@@ -57,7 +57,7 @@ class Options:
         for question in self.questions:
             words += ["--question", question]
         if self.redis is not None:
-            from tiercache.tiers._redis_connect import mask_url  # imports redis, which few runs need
+            from tiercache.tiers.redis._connect import mask_url  # imports redis, which few runs need
 
             words += ["--redis", mask_url(self.redis)]
         if self.as_json:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tiercache.tiers._disk_engine import PAGE_SIZE
+from tiercache.tiers.disk._engine import PAGE_SIZE
 
 __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
 

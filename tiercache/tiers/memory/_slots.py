@@ -13,8 +13,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tiercache.errors import CacheClosed
-from tiercache.tiers._expiry import ExpiryQueue
-from tiercache.tiers._policies import Ranking
+from tiercache.tiers.memory._expiry import ExpiryQueue
+from tiercache.tiers.memory._policies import Ranking
 
 __all__ = ["UNKNOWN", "Slot", "SlotStore", "Space"]
 

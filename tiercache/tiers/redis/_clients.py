@@ -19,7 +19,7 @@ import redis
 
 from tiercache.errors import TierUnavailable
 from tiercache.forks import reset_after_fork
-from tiercache.tiers._redis_wire import BlockingWire, NativeWire
+from tiercache.tiers.redis._wire import BlockingWire, NativeWire
 
 __all__ = ["BlockingClients", "Maker", "NativeClients"]
 

@@ -15,9 +15,9 @@ from typing import Literal
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierCacheError
 from tiercache.protocols import SYSTEM_CLOCK, Clock
-from tiercache.tiers._cache_directory import UnusableDirectory, prepare
-from tiercache.tiers._disk_room import Limits
-from tiercache.tiers._disk_store import DiskStore
+from tiercache.tiers.disk._directory import UnusableDirectory, prepare
+from tiercache.tiers.disk._room import Limits
+from tiercache.tiers.disk._store import DiskStore
 from tiercache.tiers.encoded import EncodedTier
 from tiercache.units import Duration, Size, duration, optional_duration, size
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from tiercache.envelope import written_at
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Blob, Clock, Purge
-from tiercache.tiers._sql_dialects import BYTES, FORMAT, HEAD, ROWS, Dialect, Row, Step, encode_key, row_id
+from tiercache.tiers.sql._dialects import BYTES, FORMAT, HEAD, ROWS, Dialect, Row, Step, encode_key, row_id
 
 __all__ = ["COMMIT", "Plan", "Plans"]
 

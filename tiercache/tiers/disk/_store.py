@@ -28,10 +28,11 @@ from tiercache.errors import (
 )
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Clock, Purge
-from tiercache.tiers._cache_directory import DATABASE
-from tiercache.tiers._disk_engine import Engine, create_database
-from tiercache.tiers._disk_room import Freed, Limits, Row, chunks, make_room, sweep
-from tiercache.tiers._disk_sql import (
+from tiercache.tiers.disk._directory import DATABASE
+from tiercache.tiers.disk._engine import Engine, create_database
+from tiercache.tiers.disk._gate import GATE
+from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
+from tiercache.tiers.disk._statements import (
     DELETE,
     GET_MANY,
     GET_ONE,
@@ -50,8 +51,7 @@ from tiercache.tiers._disk_sql import (
     transact,
     vacuum,
 )
-from tiercache.tiers._disk_upkeep import Upkeep
-from tiercache.tiers._sqlite_gate import GATE
+from tiercache.tiers.disk._upkeep import Upkeep
 
 __all__ = ["DiskStore"]
 

@@ -35,10 +35,10 @@ import redis.cluster
 import redis.sentinel
 
 from tiercache.protocols import SYSTEM_CLOCK, Blob, Clock
-from tiercache.tiers._redis_clients import BlockingClients, NativeClients
-from tiercache.tiers._redis_connect import MAX_CONNECTIONS, Endpoint, describe_client
-from tiercache.tiers._redis_wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
 from tiercache.tiers.encoded import EncodedTier
+from tiercache.tiers.redis._clients import BlockingClients, NativeClients
+from tiercache.tiers.redis._connect import MAX_CONNECTIONS, Endpoint, describe_client
+from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
 from tiercache.units import Duration, duration, optional_duration
 
 __all__ = ["RedisTier"]

@@ -14,8 +14,9 @@ except ImportError as error:
 
 from tiercache.errors import ConfigError
 from tiercache.protocols import SYSTEM_CLOCK, Clock
-from tiercache.tiers._sql_dialects import DIALECTS
-from tiercache.tiers._sql_engines import (
+from tiercache.tiers.encoded import EncodedTier
+from tiercache.tiers.sql._dialects import DIALECTS
+from tiercache.tiers.sql._engines import (
     LoopEngines,
     async_engine,
     blocking_engine,
@@ -23,9 +24,8 @@ from tiercache.tiers._sql_engines import (
     check_driver,
     parse_url,
 )
-from tiercache.tiers._sql_plans import Plans
-from tiercache.tiers._sql_store import AsyncSQLStore, SQLStore
-from tiercache.tiers.encoded import EncodedTier
+from tiercache.tiers.sql._plans import Plans
+from tiercache.tiers.sql._store import AsyncSQLStore, SQLStore
 from tiercache.units import Duration, Size, duration, optional_duration, optional_size
 
 __all__ = ["SQLTier"]

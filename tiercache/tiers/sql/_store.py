@@ -26,8 +26,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
-from tiercache.tiers._sql_engines import LoopEngines, masked, secrets
-from tiercache.tiers._sql_plans import COMMIT, Plan, Plans
+from tiercache.tiers.sql._engines import LoopEngines, masked, secrets
+from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 
 if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
     from sqlalchemy.ext.asyncio import AsyncConnection

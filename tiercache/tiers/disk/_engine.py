@@ -33,8 +33,8 @@ except ImportError:
 
         raise MissingPackage("diskcache", "disk", "DiskTier") from error
 
-from tiercache.tiers._cache_directory import DATABASE, PRIVATE_PREFIX
-from tiercache.tiers._sqlite_gate import GATE
+from tiercache.tiers.disk._directory import DATABASE, PRIVATE_PREFIX
+from tiercache.tiers.disk._gate import GATE
 
 __all__ = ["PAGE_SIZE", "Engine", "RawDisk", "RefusedRow", "create_database"]
 

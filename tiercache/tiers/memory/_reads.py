@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from tiercache.entry import MISS
 from tiercache.protocols import Clock
-from tiercache.tiers._slots import Slot, SlotStore, Space
+from tiercache.tiers.memory._slots import Slot, SlotStore, Space
 
 __all__ = ["Reads", "fast_road"]
 

@@ -16,8 +16,8 @@ from tiercache.entry import MISS, UNSET, Entry, Sentinel
 from tiercache.errors import ConfigError, EntryRejected
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Codec, Purge, Size, SupportsCopy
-from tiercache.tiers._reads import Reads, fast_road
-from tiercache.tiers._slots import UNKNOWN, Slot, SlotStore, Space
+from tiercache.tiers.memory._reads import Reads, fast_road
+from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space
 from tiercache.units import Duration, optional_duration, optional_size
 from tiercache.units import Size as SizeText
 
