@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
@@ -126,6 +127,20 @@ class TieredCache(LoadingMethods[T]):
             get = top.get_or(lambda key, default: drive(self._get(BLOCKING, key, default)))
             get.__doc__ = TieredCache.get.__doc__
             vars(self)["get"] = get
+
+    @classmethod
+    def from_config(cls, source: str | PathLike[str] | Mapping[str, Any]) -> TieredCache[Any]:
+        """The cache that ``source`` describes: the path of a TOML, YAML or JSON file, or a mapping.
+
+        Its options are the parameters of the constructors, ``[[tiers]]`` a list of tables with a ``type``
+        (``memory``, ``disk``, ``redis``, ``sql``, ``chain``, or a registered name). ``${VAR}`` and
+        ``${VAR:-default}`` stand for environment variables, ``"none"`` for ``None``; relative paths in a
+        file begin at its folder. Raises one `ConfigError` that names all that is wrong, and nothing stays
+        open then; `MissingPackage` where reading the file needs a package.
+        """
+        from tiercache.config import build  # it needs pydantic
+
+        return build(source, cls)
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)

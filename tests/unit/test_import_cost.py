@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-BACKENDS = {"diskcache", "redis", "sqlalchemy", "numpy", "langchain", "langchain_core", "pydantic", "xxhash"}
+BACKENDS = {
+    "diskcache",
+    "redis",
+    "sqlalchemy",
+    "numpy",
+    "langchain",
+    "langchain_core",
+    "pydantic",
+    "yaml",
+    "xxhash",
+}
 #: Of the standard library's modules those that cost as much as the package itself, or more.
 HEAVY = {
     "asyncio",

@@ -21,6 +21,7 @@ BACKENDS = {
     "langchain",
     "langchain_core",
     "pydantic",
+    "yaml",
     "xxhash",
     "pytest",
 }
@@ -45,12 +46,13 @@ LAYERS = (
         "_nested",
     }
     | {"_promoter", "_refresh", "_stack", "_view", "loading", "memoize"},
+    {"config", "registry"},  # the chain hands itself to it, to be built
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
 FOR_TIERS = {"protocols", "entry", "envelope", "errors", "codecs", "units", "forks"}
 #: Who may import the chain: what a user touches.
-ABOVE_THE_CHAIN = {"", "cli", "config", "integrations", "observability", "registry", "__main__"}
+ABOVE_THE_CHAIN = {"", "cli", "integrations", "observability", "__main__"}
 
 
 def _module(path: Path) -> str:
@@ -170,6 +172,7 @@ def _loaded_by(code: str) -> set[str]:
         ("import tiercache", set()),
         ("from tiercache import TieredCache, Entry, TierError, MemoryTier", set()),
         ("import tiercache.codecs", set()),
+        ("import tiercache.config", {"pydantic"}),
         ("import tiercache.testing", set()),
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),

@@ -1,0 +1,115 @@
+"""From a mapping to a plan: which tiers to make, with which arguments. Makes none of them.
+
+Goes on after a problem, so that all of them are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiercache.config._models import MODELS, ChainOptions
+from tiercache.config._options import check_foreign, join, validate
+from tiercache.config._problems import Problems, nearest, show
+from tiercache.config._variables import VariableError, expand
+from tiercache.errors import ConfigError
+from tiercache.registry import CHAIN, codec, tier_maker, tier_names
+
+__all__ = ["ChainPlan", "TierPlan", "check_chain"]
+
+#: A chain in a chain has its use; more than these are an alias of YAML that names itself.
+_DEEPEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """One tier: what makes it, and what that is called with.
+
+    ``path`` is its place in the configuration; ``given`` holds its options by the constructor's names,
+    with variables expanded; ``touches_nothing`` says that making it leaves no trace on the machine.
+    """
+
+    path: str
+    make: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    given: Mapping[str, Any]
+    touches_nothing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlan:
+    """A chain: its tiers in order (``None`` for one that cannot be made) and its other arguments."""
+
+    path: str
+    tiers: tuple[TierPlan | ChainPlan | None, ...]
+    arguments: Mapping[str, Any]
+
+
+def check_chain(
+    content: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str = "", depth: int = 0
+) -> ChainPlan | None:
+    """The plan for ``content``, as far as it is in order; ``None`` if there is none to speak of.
+
+    What is wrong is added to ``problems``. Relative paths begin at ``folder`` where there is one.
+    """
+    options = validate(ChainOptions, content, problems, path)
+    listed = content.get("tiers") if options is None else options.tiers
+    tiers = tuple(
+        _check_tier(tier, folder, problems, join(path, f"tiers[{index}]"), depth)
+        for index, tier in enumerate(listed if isinstance(listed, list | tuple) else ())
+    )
+    if options is None:
+        return ChainPlan(path, tiers, {})
+    arguments = options.arguments(folder)
+    del arguments["tiers"]
+    if options.codec is not None:
+        try:
+            arguments["codec"] = codec(options.codec)
+        except ConfigError as error:
+            problems.add(join(path, "codec"), str(error))
+    return ChainPlan(path, tiers, arguments)
+
+
+def _check_tier(
+    content: Any, folder: Path | None, problems: Problems, path: str, depth: int
+) -> TierPlan | ChainPlan | None:
+    known = ", ".join(f'"{name}"' for name in tier_names())
+    if not isinstance(content, Mapping):
+        problems.add(path, f"found {show(content)}; allowed: a table with a type ({known}) and its options")
+        return None
+    kind = content.get("type")
+    try:
+        kind = expand(kind) if isinstance(kind, str) else kind
+    except VariableError as error:
+        problems.add(f"{path}.type", str(error))
+        return None
+    if not isinstance(kind, str) or kind not in tier_names():
+        hint = nearest(kind, tier_names()) if isinstance(kind, str) else ""
+        found = f"found {show(content['type'])}" if "type" in content else "is missing"
+        problems.add(f"{path}.type", f"{found}; allowed: {known}{hint}")
+        return None
+    rest = {key: value for key, value in content.items() if key != "type"}
+    if kind == CHAIN:
+        if depth == _DEEPEST:
+            problems.add(path, f"more than {_DEEPEST} chains inside each other are not allowed")
+            return None
+        return check_chain(rest, folder, problems, path, depth + 1)
+    try:
+        make = tier_maker(kind)
+    except ConfigError as error:
+        problems.add(path, str(error))
+        make = None
+    model = MODELS.get(kind)
+    if model is None:
+        given = None if make is None else check_foreign(make, rest, problems, path)
+        return (
+            None
+            if make is None or given is None
+            else TierPlan(path, make, given, given, touches_nothing=False)
+        )
+    options = validate(model, rest, problems, path)
+    if options is None or make is None:
+        return None
+    return TierPlan(path, make, options.arguments(folder), options.given(), options.touches_nothing())

@@ -1,0 +1,204 @@
+"""The kinds of values that options have: what each one takes, and how it says so.
+
+A value is passed on to the constructor as it was given, after its variables were expanded, and where a
+format or a variable can say only text (``"1000"``, ``"true"``, ``"none"``), as what that text means.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from tiercache.config._problems import nearest
+from tiercache.config._variables import expand
+from tiercache.registry import codec_names
+from tiercache.units import duration, size
+
+__all__ = [
+    "SQLURL",
+    "Codec",
+    "Filled",
+    "Flag",
+    "Kind",
+    "Lasting",
+    "OptionalCount",
+    "OptionalLasting",
+    "OptionalName",
+    "OptionalWeight",
+    "Place",
+    "RedisURL",
+    "Refused",
+    "Text",
+    "Tiers",
+    "Weight",
+    "choice",
+]
+
+REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+SQL_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+class Refused(ValueError):
+    """A value that its option does not take; the text says what is allowed, and a likely correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value. ``read`` gives back what is passed on, and raises a `ValueError` otherwise."""
+
+    allowed: str
+    read: Callable[[Any], Any]
+    names: Callable[[], tuple[str, ...]] = tuple
+
+    def check(self, value: Any) -> Any:
+        """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
+        value = expand(value) if isinstance(value, str) else value
+        try:
+            return self.read(value)
+        except ValueError:
+            hint = nearest(value, self.names()) if isinstance(value, str) else ""
+        raise Refused(self.allowed_now + hint)
+
+    @property
+    def allowed_now(self) -> str:
+        """What is allowed, with the names that are known at this moment."""
+        return self.allowed.format(names=", ".join(f'"{name}"' for name in self.names()))
+
+    def optional(self) -> Kind:
+        """The same, or null: the text ``"none"`` says it where a format has no null (TOML)."""
+        read = self.read
+        return replace(
+            self,
+            allowed=f'{self.allowed}, or "none"',
+            read=lambda value: None if value is None or value == "none" else read(value),
+        )
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+
+def _duration(value: Any) -> Any:
+    duration(value, name="")
+    return value
+
+
+def _size(value: Any) -> Any:
+    size(value, name="")
+    return value
+
+
+def _count(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError
+    return number
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ValueError
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - all kinds refuse with the same error
+    return value
+
+
+def _filled(value: Any) -> str:
+    if not _text(value):
+        raise ValueError
+    return str(value)
+
+
+def _place(value: Any) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if "\0" in _filled(path):
+        raise ValueError
+    return str(path)
+
+
+def _one_of(value: Any, names: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in names:
+        raise ValueError
+    return value
+
+
+def choice(*names: str) -> Kind:
+    """One of ``names``."""
+    return Kind("{names}", lambda value: _one_of(value, names), lambda: names)
+
+
+def _tables(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError
+    return list(value)
+
+
+def _redis_url(value: Any) -> str:
+    scheme, separator, _ = _text(value).partition("://")
+    if not separator or scheme not in REDIS_SCHEMES:
+        raise ValueError
+    return str(value)
+
+
+def _sql_url(value: Any) -> str:
+    scheme, separator, _ = _text(value).partition("://")
+    if not separator or scheme.partition("+")[0] not in (*SQL_DIALECTS, "postgres"):
+        raise ValueError
+    return str(value)
+
+
+_LASTING = Kind('more than zero seconds: a number, or text such as "250ms", "5m" or "30d"', _duration)
+_WEIGHT = Kind('at least one byte: a whole number, or text such as "64KiB", "256MiB" or "10GB"', _size)
+_COUNT = Kind("a whole number above zero", _count)
+_FILLED = Kind("text that is not empty", _filled)
+
+Lasting: TypeAlias = Annotated[float | str | timedelta, _LASTING]
+OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.optional()]
+Weight: TypeAlias = Annotated[int | str, _WEIGHT]
+OptionalWeight: TypeAlias = Annotated[int | str | None, _WEIGHT.optional()]
+OptionalCount: TypeAlias = Annotated[int | None, _COUNT.optional()]
+Flag: TypeAlias = Annotated[bool, Kind("true or false", _flag)]
+Text: TypeAlias = Annotated[str, Kind("text", _text)]
+Filled: TypeAlias = Annotated[str, _FILLED]
+OptionalName: TypeAlias = Annotated[
+    str | None, replace(_FILLED, read=lambda value: None if value is None else _filled(value))
+]
+Place: TypeAlias = Annotated[str, Kind("a path", _place)]
+Codec: TypeAlias = Annotated[
+    str | None, Kind("{names}", lambda value: _one_of(value, codec_names()), codec_names).optional()
+]
+Tiers: TypeAlias = Annotated[
+    list[Any], Kind("a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables)
+]
+RedisURL: TypeAlias = Annotated[
+    str,
+    Kind("a URL that begins with " + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES), _redis_url),
+]
+SQLURL: TypeAlias = Annotated[
+    str,
+    Kind(
+        "a database URL that begins with "
+        + ", ".join(f"{name}://" for name in SQL_DIALECTS)
+        + " (with a driver, for instance, postgresql+psycopg://)",
+        _sql_url,
+    ),
+]

@@ -1,0 +1,146 @@
+"""The options of each tier, and of a chain: one model each, its fields the constructor's parameters.
+
+The one place that says which options there are; a test holds the models against the constructors. Left out
+are parameters that only code can give: clocks, functions, clients and engines. A default stands here for
+readers and schemas alone: what a configuration does not give is not passed on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from tiercache.config._kinds import (
+    SQLURL,
+    Codec,
+    Filled,
+    Flag,
+    Lasting,
+    OptionalCount,
+    OptionalLasting,
+    OptionalName,
+    OptionalWeight,
+    Place,
+    RedisURL,
+    Text,
+    Tiers,
+    Weight,
+    choice,
+)
+from tiercache.entry import UNSET
+
+__all__ = ["MODELS", "ChainOptions", "Options"]
+
+
+#: The default of a parameter that means something else than ``None`` when it is left out.
+_UNSET: Any = UNSET
+
+
+class Options(BaseModel):
+    """What all models have: nothing unknown is taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def given(self) -> dict[str, Any]:
+        """The options that the configuration gave, by the constructor's names."""
+        return {
+            name: getattr(self, name) for name in self.__class__.model_fields if name in self.model_fields_set
+        }
+
+    def arguments(self, folder: Path | None) -> dict[str, Any]:  # noqa: ARG002 - for those with paths
+        """What to call the constructor with; relative paths begin at ``folder`` where there is one."""
+        return self.given()
+
+    def touches_nothing(self) -> bool:
+        """Whether making the tier leaves no trace on the machine."""
+        return True
+
+
+class MemoryOptions(Options):
+    max_entries: OptionalCount = 100_000
+    max_bytes: OptionalWeight = None
+    ttl: OptionalLasting = _UNSET
+    policy: Annotated[str, choice("lru", "lfu", "fifo")] = "lru"
+    name: OptionalName = None
+
+
+class DiskOptions(Options):
+    directory: Place = Field(validation_alias=AliasChoices("path", "directory"))
+    max_bytes: Weight = "10GiB"
+    max_entries: OptionalCount = None
+    ttl: OptionalLasting = None
+    durability: Annotated[str, choice("process", "power")] = "process"
+    deadline: Lasting = 2.0
+    read_only: Flag = False
+    on_unusable: Annotated[str, choice("error", "temporary")] = "error"
+    name: OptionalName = None
+
+    def arguments(self, folder: Path | None) -> dict[str, Any]:
+        return self.given() | {"directory": _from(folder, self.directory)}
+
+    def touches_nothing(self) -> bool:
+        return False  # it makes its folder
+
+
+class RedisOptions(Options):
+    url: RedisURL
+    prefix: Filled = "tiercache:"
+    ttl: OptionalLasting = None
+    deadline: Lasting = 0.5
+    name: OptionalName = None
+
+
+class SQLOptions(Options):
+    url: SQLURL
+    table: Text = "tiercache"
+    create: Flag = True
+    max_bytes: OptionalWeight = None
+    max_entries: OptionalCount = None
+    ttl: OptionalLasting = None
+    deadline: Lasting = 2.0
+    name: OptionalName = None
+
+    def arguments(self, folder: Path | None) -> dict[str, Any]:
+        return self.given() | {"url": self.url if folder is None else _sqlite_from(folder, self.url)}
+
+    def touches_nothing(self) -> bool:
+        return not self.url.startswith("sqlite")  # whose file is made
+
+
+class ChainOptions(Options):
+    tiers: Tiers
+    namespace: Text = ""
+    ttl: OptionalLasting = None
+    codec: Codec = None
+    promote: Annotated[str, choice("background", "inline")] = "background"
+
+
+#: By the names of the registry. A tier that somebody else registered has no model: its constructor tells.
+MODELS: dict[str, type[Options]] = {
+    "memory": MemoryOptions,
+    "disk": DiskOptions,
+    "redis": RedisOptions,
+    "sql": SQLOptions,
+}
+
+
+def _from(folder: Path | None, path: str) -> str:
+    return path if folder is None or path.startswith("~") else str(folder / path)
+
+
+def _sqlite_from(folder: Path, url: str) -> Any:
+    """``url``, with the file of a SQLite database beginning at ``folder``."""
+    from sqlalchemy.engine import make_url  # the tier that this is for has imported it
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # the tier says what is wrong with it
+    database = parsed.database or ":memory:"
+    if parsed.get_backend_name() != "sqlite" or ":memory:" in database or database.startswith("file:"):
+        return url
+    # Not put together as text: a "?" in the folder's name would end the path.
+    return parsed.set(database=_from(folder, database))

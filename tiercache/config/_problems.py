@@ -1,0 +1,95 @@
+"""What is wrong with a configuration: collected, worded for its author, and free of secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import unquote
+
+from tiercache.errors import ConfigError
+
+__all__ = ["Problems", "blot", "mask", "nearest", "show"]
+
+_LONGEST = 80  # characters of a value that are shown
+
+#: The greedy match is meant: a password may hold an "@" that its author did not quote.
+_CREDENTIALS = re.compile(r"^((?:[\w+.-]*://)?)(.*)@", re.DOTALL)
+_SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|auth|key)[^=&]*=)([^&]*)", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|auth|credential|api_?key", re.IGNORECASE)
+
+
+class Problems:
+    """The problems of one source, in the order in which they were found."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._found: list[str] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._found)
+
+    def add(self, path: str, text: str) -> None:
+        """``text`` is wrong at ``path``, such as ``tiers[2].deadline``; ``""`` is the whole."""
+        self._found.append(f"{path}: {text}" if path else text)
+
+    def error(self) -> ConfigError:
+        """All of them, in one error."""
+        if len(self._found) == 1:
+            return ConfigError(f"{self._where}: {self._found[0]}")
+        lines = "".join(f"\n  {problem}" for problem in self._found)
+        return ConfigError(f"{self._where}: {len(self._found)} problems{lines}")
+
+
+def show(value: object, *, name: str = "") -> str:
+    """``value`` as a configuration spells it, short, without secrets; ``name`` is the option it is for."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if _SECRET_NAME.search(name):
+        return "***"
+    if isinstance(value, str):
+        text = mask(value)
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
+    if isinstance(value, int | float):
+        return f"{value}" if isinstance(value, float) or abs(value) < 10**_LONGEST else "a huge number"
+    if isinstance(value, Mapping):
+        return "a table"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+def mask(text: str) -> str:
+    """``text`` with the credentials of a URL blotted out, also where it is no URL that can be parsed."""
+    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+
+
+def blot(message: str, options: Mapping[str, Any]) -> str:
+    """``message``, which somebody else wrote about a tier with ``options``, without the secrets in these."""
+    for name, value in options.items():
+        if isinstance(value, str):
+            for secret in sorted(_secrets(name, value), key=len, reverse=True):
+                # A short one may be a part of any word; it is given away only where it stands by itself.
+                message = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", message)
+    return message
+
+
+def _secrets(name: str, value: str) -> set[str]:
+    found = {value} if _SECRET_NAME.search(name) else set()
+    found.update(match[2] for match in _SECRET_OPTION.finditer(value))
+    for match in _CREDENTIALS.finditer(value):
+        password = match[2].partition(":")[2]
+        # A parser that took the password for something else may name a piece of it.
+        found.update({match[2], password, unquote(password), *re.split(r"[:/?#@\[\]]", password)})
+    return {secret for secret in found if secret}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question that names the one of ``known`` that ``name`` may be a slip of; or nothing."""
+    spelling = {other.lower(): other for other in known}
+    close = get_close_matches(name.lower().replace("-", "_"), spelling, n=1, cutoff=0.6)
+    return f'; did you mean "{spelling[close[0]]}"?' if close else ""

@@ -1,0 +1,175 @@
+"""Reads a configuration: a file in TOML, YAML or JSON, or a mapping. Knows nothing of what it means."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tiercache.errors import ConfigError, MissingPackage
+
+__all__ = ["Source", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """``content``, what errors call its source (``where``), and the folder that relative paths begin at:
+    the file's own. A mapping has none; its paths are as anywhere in a program."""
+
+    where: str
+    content: Mapping[Any, Any]
+    folder: Path | None
+
+
+class _SyntaxError(ValueError):
+    """The text is not of its format; the message says where. It shows nothing of the text."""
+
+    def __init__(self, format_name: str, reason: str, line: int, column: int) -> None:
+        super().__init__(f"is no valid {format_name}: line {line}, column {column}: {reason}")
+
+
+def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Source:
+    """What ``source`` holds: a mapping as it is, or the file at that path (``~`` is expanded).
+
+    Raises `ConfigError`, which names the file, for one that cannot be read, and `MissingPackage` where its
+    format needs one.
+    """
+    if isinstance(source, Mapping):
+        content: Any = source
+        where, folder = "the configuration", None
+    else:
+        path = _path(source)
+        where, folder = str(path), Path(os.path.abspath(path)).parent  # noqa: PTH100 - as the folder is written, links and all
+        content = _parse(path)
+    if content is None or (isinstance(content, Mapping) and not content):
+        raise ConfigError(f"{where}: is empty; it needs at least a list of tiers, each with a type")
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: holds a {type(content).__name__}, not a table of options")
+    return Source(where, content, folder)
+
+
+def _path(source: Any) -> Path:
+    try:
+        text = os.fspath(source)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(
+            f"from_config: {source!r:.60} is no configuration; give the path of a "
+            f"{_SUFFIXES} file, or a mapping"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{text}: names a home directory that is unknown") from None
+
+
+def _parse(path: Path) -> Any:
+    parse = _FORMATS.get(path.suffix.lower())
+    if parse is None:
+        found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise ConfigError(f"{path}: has {found}, which names no format; allowed: {_SUFFIXES}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        text = data.decode("utf-8-sig")  # editors on some systems begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    if not text.strip():
+        return None
+    try:
+        return parse(text)
+    except ConfigError:
+        raise
+    except RecursionError:
+        reason = "is nested too deeply"
+    except ValueError as error:
+        reason = str(error)
+    raise ConfigError(f"{path}: {reason}")  # outside: what a parser raised may show the text
+
+
+def _position(text: str, index: int) -> tuple[int, int]:
+    """The line and column of ``text[index]``, counted from 1."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason, _, place = str(error).rpartition(" (at ")
+        numbers = [int(number) for number in re.findall(r"\d+", place)]
+    line, column = numbers or _position(text, len(text))  # "at end of document"
+    raise _SyntaxError("TOML", reason, line, column)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        reason, line, column = error.msg, error.lineno, error.colno
+    raise _SyntaxError("JSON", reason, line, column)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"has the key {twice!r} twice in one object")
+    return table
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, which is no JSON")
+
+
+def _yaml(text: str) -> Any:
+    try:
+        yaml: Any = import_module("yaml")  # it has no annotations of its own
+    except ImportError as error:
+        raise MissingPackage("PyYAML", "config", "a configuration in YAML") from error
+    try:
+        _check_unique(yaml, yaml.compose(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text)
+    except yaml.reader.ReaderError as error:
+        reason = f"the character {chr(error.character)!r} is not allowed"
+        line, column = _position(text, error.position)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = mark.line + 1, mark.column + 1
+        # What a parser quotes may be a password that begins with a character of YAML's own.
+        reason = re.sub(r" ?'[^'<][^']+'", "", error.problem or error.context or "")
+    raise _SyntaxError("YAML", reason, line, column)
+
+
+def _check_unique(yaml: Any, node: Any) -> None:
+    """Refuse a key that comes twice, of which the parser would silently take the last."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:  # an alias, perhaps of what it stands in
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                    mark = key.start_mark
+                    raise _SyntaxError("YAML", "the key is there twice", mark.line + 1, mark.column + 1)
+                keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+                waiting.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+_FORMATS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".yaml": _yaml, ".yml": _yaml, ".json": _json}
+_SUFFIXES = ", ".join(_FORMATS)
