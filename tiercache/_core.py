@@ -33,9 +33,10 @@ class Core:
         self.stack = stack
         self.path = path
         self.codec = codec
-        self.members = stack.members(path, codec)
+        self._binding = stack.bind(path, codec)  # it lives as long as somebody has it
+        self.members = self._binding.members
+        self.space = self._binding.space
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
-        self.space = stack.space(path)
 
     @property
     def copies(self) -> bool:
@@ -182,7 +183,7 @@ class Core:
                 await self.undo_superseded(runtime, write, self.members)
             finally:
                 epochs.end_write(write)
-                self.space.flights.detach(write.keys)
+                self.space.detach(write.keys)
         if not any(count for _, count, _ in taken):
             reasons = [(name, failure) for name, _, failure in taken if failure is not None]
             raise WriteError(
@@ -223,7 +224,7 @@ class Core:
             raise
         finally:
             epochs.end_write(write)
-            self.space.flights.detach(keys)
+            self.space.detach(keys)
         return self._confirmed(failures, f"the delete of {len(keys)} keys")
 
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
@@ -240,16 +241,14 @@ class Core:
                     if not await member.clear(runtime, prefix, skip):
                         # Nobody can tell what is in there: leave it all behind, out of reach. The
                         # number only has to differ from those of other lives of this namespace.
-                        generation = int(self.stack.clock.time() * 1e6)
-                        generation = max(generation, space.namespaces[depth].generation + 1)
-                        space.namespaces[depth] = space.namespaces[depth].next_generation(generation)
+                        space.leave_behind(depth, int(self.stack.clock.time() * 1e6))
                 except Exception as error:  # noqa: BLE001 - the other tiers are still to be cleared
                     member.guard.failed(error, "clear")
                     failure = error
                 failures.append((member.guard.name, failure))
         finally:
             epochs.end_clear(clear)
-            space.flights.detach()
+            space.detach()
         self._confirmed(failures, "the clear")
 
     @staticmethod

@@ -46,7 +46,8 @@ class Guard:
         self.counters.lock = threading.Lock()
 
     async def read(self, port: Port, keys: Sequence[str], *, counted: bool) -> dict[str, Entry[Any]]:
-        """The live entries under ``keys``; whatever goes wrong is a miss."""
+        """The live entries under ``keys``; whatever goes wrong is a miss. A second look of one call is not
+        ``counted``, anywhere."""
         counters = self.counters
         start = perf_counter()
         found: dict[str, Entry[Any]] = {}
@@ -56,16 +57,16 @@ class Guard:
             answer = await port.mget(keys)
             found, expired, garbage = self._live(answer, keys)
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
-            self.failed(error, "read")
+            self.failed(error, "read", counted=counted)
         seconds = perf_counter() - start
-        with counters.lock:
-            if counted:
+        if counted:
+            with counters.lock:
                 counters.hits += len(found)
                 counters.misses += len(keys) - len(found)
-            counters.expirations += expired
-            counters.corrupt += len(garbage)
-            counters.read_seconds += seconds
-            counters.read_latency.add(seconds)
+                counters.expirations += expired
+                counters.corrupt += len(garbage)
+                counters.read_seconds += seconds
+                counters.read_latency.add(seconds)
         if garbage:
             await self.delete(port, garbage, counted=False)
         return found
@@ -119,14 +120,15 @@ class Guard:
             counters.write_latency.add(seconds)
         return failure
 
-    def failed(self, error: Exception, action: str) -> None:
+    def failed(self, error: Exception, action: str, *, counted: bool = True) -> None:
         """Count a call that raised, and say so in the log: the first at once, then once a minute."""
         counters = self.counters
-        with counters.lock:
-            if isinstance(error, TierTimeout | TimeoutError):
-                counters.timeouts += 1
-            else:
-                counters.errors += 1
+        if counted:
+            with counters.lock:
+                if isinstance(error, TierTimeout | TimeoutError):
+                    counters.timeouts += 1
+                else:
+                    counters.errors += 1
         now = self._clock.monotonic()
         with self._log_lock:
             if now < self._next_warning:
@@ -135,11 +137,11 @@ class Guard:
             self._next_warning = now + _LOG_INTERVAL
             unsaid, self._suppressed_warnings = self._suppressed_warnings, 0
         logger().warning(
-            "tier %r failed to %s (%s); %d more since the last warning",
+            "tier %r failed to %s (%s)%s",
             self.name,
             action,
             describe(error),
-            unsaid,
+            f"; {unsaid} more failures since the last warning" if unsaid else "",
         )
 
     def corrupt(self, count: int) -> None:
@@ -152,6 +154,16 @@ class Guard:
         with self.counters.lock:
             self.counters.hits -= count
             self.counters.misses += count
+
+    def add_fast_hits(self, hits: int, samples: Sequence[float]) -> None:
+        """Count what the memory tier's own road answered, now that it is gone; ``samples`` are the seconds
+        that some of those hits took."""
+        counters = self.counters
+        with counters.lock:
+            counters.hits += hits
+            for seconds in samples:
+                counters.read_seconds += hits * seconds / len(samples)
+                counters.read_latency.add(seconds, hits // len(samples))
 
     def stats(self, fast_hits: int, samples: Sequence[float]) -> TierStats:
         """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds

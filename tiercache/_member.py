@@ -91,7 +91,8 @@ class Member:
             if counted:
                 self.guard.no_hits(len(corrupt) + foreign)
             if corrupt:
-                self.guard.corrupt(len(corrupt))
+                if counted:
+                    self.guard.corrupt(len(corrupt))
                 await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)

@@ -24,6 +24,9 @@ class ChainTier:
     def __init__(self, core: Core, *, owned: bool = True) -> None:
         self._core = core
         self._owned = owned
+        #: For the chain outside: what it must not take by itself while it waits for this one.
+        self.domains = core.stack.domains
+        self.location = (id(core.stack), core.path)
         # Instance attributes, because the chain can what its tiers can: methods would say that it always
         # does, and keep the outer chain from helping itself.
         if any(member.can_scan(BLOCKING) for member in core.members):

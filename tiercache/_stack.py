@@ -1,34 +1,35 @@
-"""The stack: what all views of one root chain share. Tiers with their guards, epochs and flights of
-each namespace, the promoter, the counters, and whether it is open."""
+"""The stack: what all views of one root chain share. Tiers with their guards, the namespaces in use, the
+promoter, the counters, and whether it is open."""
 
 from __future__ import annotations
 
 import threading
+import weakref
+from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tiercache._bridge import BLOCKING, Runtime
-from tiercache._epochs import Epochs
-from tiercache._flights import Flights
+from tiercache._domains import Space, join
 from tiercache._guard import Guard
 from tiercache._member import Member
 from tiercache._promoter import Promoter
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork
-from tiercache.keys import Namespace
-from tiercache.protocols import AsyncTier, Clock, Codec, Tier
+from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
 
-__all__ = ["Space", "Stack"]
+__all__ = ["Binding", "Stack"]
 
 
-class Space:
-    """One namespace of a stack."""
+class Binding:
+    """What equal views of one chain share: their namespace, and its tiers as these views see them."""
 
-    def __init__(self, path: tuple[str, ...], tiers: int) -> None:
-        self.epochs = Epochs()
-        self.flights = Flights()
-        self.namespaces = [Namespace(path) for _ in range(tiers)]
+    def __init__(self, space: Space, members: tuple[Member, ...]) -> None:
+        self.space = space
+        self.members = members
 
 
 class Stack:
@@ -45,8 +46,12 @@ class Stack:
         self.counters = CacheCounters()
         self.promoter = Promoter()
         self.closed = False
-        self._spaces: dict[tuple[str, ...], Space] = {}
-        self._members: dict[Any, tuple[Member, ...]] = {}
+        self._anchors, self.domains = join(tiers)
+        # Weak, so that a view for each user of a service costs nothing once it is forgotten.
+        self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
+        self._bindings: WeakValueDictionary[Any, Binding] = WeakValueDictionary()
+        #: The fast roads of forgotten views, whose hits are yet to be counted.
+        self._retired: deque[list[Namespaced | None]] = deque()
         self.after_fork()
         reset_after_fork(self)
 
@@ -61,46 +66,62 @@ class Stack:
         if self.closed or view_closed:
             raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
 
-    def space(self, path: tuple[str, ...]) -> Space:
-        """The shared state of the namespace at ``path``."""
-        with self._lock:
-            space = self._spaces.get(path)
-            if space is None:
-                space = self._spaces[path] = Space(path, len(self.guards))
-            return space
-
-    def members(self, path: tuple[str, ...], codec: Codec[Any] | None) -> tuple[Member, ...]:
-        """The tiers for a view of ``path`` with ``codec``; one and the same for equal views."""
-        space = self.space(path)
+    def bind(self, path: tuple[str, ...], codec: Codec[Any] | None) -> Binding:
+        """What a view of ``path`` with ``codec`` stands on; one and the same for equal views."""
         view = (path, codec)
         try:
             hash(view)
         except TypeError:
             view = (path, id(codec))  # type: ignore[assignment]  # the members keep the codec alive
+        self._count_retired()
         with self._lock:
-            members = self._members.get(view)
-            if members is None:
-                last = len(self.guards) - 1
-                members = self._members[view] = tuple(
-                    Member(
-                        guard,
-                        namespace=lambda depth=depth: space.namespaces[depth],  # type: ignore[misc]  # the default binds depth
-                        codec=codec,
-                        lowest=depth == last,
-                        clock=self.clock,
-                    )
-                    for depth, guard in enumerate(self.guards)
+            binding = self._bindings.get(view)
+            if binding is not None:
+                return binding
+            space = self._spaces.get(path)
+            if space is None:
+                space = self._spaces[path] = Space(path, self._anchors, self.domains)
+            last = len(self.guards) - 1
+            members = tuple(
+                Member(
+                    guard,
+                    namespace=partial(space.namespace, depth),
+                    codec=codec,
+                    lowest=depth == last,
+                    clock=self.clock,
                 )
-            return members
+                for depth, guard in enumerate(self.guards)
+            )
+            binding = self._bindings[view] = Binding(space, members)
+            # Only an append: the garbage collector may come while this thread holds any lock.
+            weakref.finalize(
+                binding, self._retired.append, [member.fast for member in members]
+            ).atexit = False
+            return binding
+
+    def _count_retired(self) -> None:
+        """Count what forgotten views were answered by their fast roads."""
+        while True:
+            try:
+                roads = self._retired.popleft()
+            except IndexError:
+                return
+            for depth, road in enumerate(roads):
+                if road is not None and (hits := road.hit_count()):
+                    self.guards[depth].add_fast_hits(hits, road.hit_samples())
+                    if depth == 0:
+                        with self.counters.lock:
+                            self.counters.hits += hits
 
     def stats(self) -> CacheStats:
         """A snapshot over all views."""
         with self._lock:
-            views = list(self._members.values())
+            bindings = list(self._bindings.values())
+        self._count_retired()
         tiers: list[TierStats] = []
         fast_hits = 0  # at the top, where they are the chain's as well
         for depth, guard in enumerate(self.guards):
-            roads = [road for members in views if (road := members[depth].fast) is not None]
+            roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
             hits = sum(road.hit_count() for road in roads)
             samples = [seconds for road in roads for seconds in road.hit_samples()]
             tiers.append(guard.stats(hits, samples))
@@ -133,9 +154,9 @@ class Stack:
             if self.closed:
                 return
             self.closed = True
-            views = list(self._members.values())
-        for members in views:
-            for member in members:
+            bindings = list(self._bindings.values())
+        for binding in bindings:
+            for member in binding.members:
                 if member.fast is not None:
                     member.fast.detach()
         try:

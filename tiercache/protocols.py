@@ -9,7 +9,7 @@ Every method may be called from several threads (or tasks of several event loops
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -32,6 +32,7 @@ __all__ = [
     "SupportsClear",
     "SupportsCopy",
     "SupportsCounters",
+    "SupportsLocation",
     "SupportsNamespaces",
     "SupportsPurge",
     "SupportsScan",
@@ -232,6 +233,15 @@ class Namespaced(Protocol):
     def detach(self) -> None:
         """Answer `hit` and `hits` with misses from now on: the cache was closed."""
         ...
+
+
+@runtime_checkable
+class SupportsLocation(Protocol):
+    """Tells which tier objects of a process hold the same entries: those with an equal ``location``
+    (hashable), such as two objects over one directory. Chains over them share their epochs."""
+
+    @property
+    def location(self) -> Hashable: ...
 
 
 @runtime_checkable

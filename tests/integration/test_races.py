@@ -48,7 +48,12 @@ class _PromoteAsTask:
 
 class Race(Scenario):
     """A chain with `OLD` in its lowest tier (and in the others too, if ``everywhere``), some work that would
-    copy it upward or store it anew, and writes. What the world holds beyond the cache is ``source``."""
+    copy it upward or store it anew, and writes. What the world holds beyond the cache is ``source``.
+
+    ``writer``: ``"same"`` chain writes; or another one of the same ``"tiers"``; or of the same tiers
+    ``"below"`` a memory of its own, so that the reader's own is not looked at; or ``"linked"``: both chains
+    link tiers of two others that have nothing in common.
+    """
 
     def __init__(
         self,
@@ -58,13 +63,22 @@ class Race(Scenario):
         everywhere: bool = False,
         held: bytes | None = OLD,
         memory: bool = False,
+        writer: str = "same",
     ) -> None:
         top: PlainTier = PlainTier("top", nonblocking=True) if memory else SteppingTier("top")
         # Stepping, and yet filled before the look-up returns.
         top.nonblocking = True
         self.tiers = [top, *(SteppingTier(f"lower-{depth}") for depth in range(1, tiers))]
+        if writer == "linked":
+            self.others = [TieredCache([tier]) for tier in self.tiers[1:]]
         self.cache = TieredCache(self.tiers, promote=promote)
         self.core: Core = self.cache._core
+        self.writing = self.core
+        if writer in ("tiers", "linked"):
+            self.writing = TieredCache(self.tiers)._core
+        elif writer == "below":
+            self.writing = TieredCache([PlainTier("own", nonblocking=True), *self.tiers[1:]])._core
+            self.tiers = self.tiers[1:]
         if promote == "background":
             self.cache._stack.promoter = _PromoteAsTask(self)  # type: ignore[assignment]  # a stand-in
         if held is not None:
@@ -103,35 +117,35 @@ class Race(Scenario):
 
     async def set(self) -> None:
         self.source = NEW
-        await self._write(self.core.write(STEPPING, self.core.batch({"k": NEW}, None)), {NEW})
+        await self._write(self.writing.write(STEPPING, self.core.batch({"k": NEW}, None)), {NEW})
 
     async def set_newer(self) -> None:
-        await self._write(self.core.write(STEPPING, self.core.batch({"k": NEWER}, None)), {NEW, NEWER})
+        await self._write(self.writing.write(STEPPING, self.core.batch({"k": NEWER}, None)), {NEW, NEWER})
 
     async def set_old(self) -> None:
         if self.returned:
             self.allowed = self.allowed | {OLD}  # then it is the newer one
-        await self.core.write(STEPPING, self.core.batch({"k": OLD}, None))
+        await self.writing.write(STEPPING, self.core.batch({"k": OLD}, None))
 
     async def delete(self) -> None:
         self.source = NEW
-        await self._write(self.core.delete(STEPPING, ["k"]), {None, NEW})
+        await self._write(self.writing.delete(STEPPING, ["k"]), {None, NEW})
 
     async def clear(self) -> None:
         self.source = NEW
-        await self._write(self.core.clear(STEPPING), {None, NEW})
+        await self._write(self.writing.clear(STEPPING), {None, NEW})
 
     async def set_blocking(self) -> None:
         self.source = NEW
-        await self._write(self.core.write(AT_ONCE, self.core.batch({"k": NEW}, None)), {None, NEW})
+        await self._write(self.writing.write(AT_ONCE, self.core.batch({"k": NEW}, None)), {None, NEW})
 
     async def delete_blocking(self) -> None:
         self.source = NEW
-        await self._write(self.core.delete(AT_ONCE, ["k"]), {None, NEW})
+        await self._write(self.writing.delete(AT_ONCE, ["k"]), {None, NEW})
 
     async def clear_blocking(self) -> None:
         self.source = NEW
-        await self._write(self.core.clear(AT_ONCE), {None, NEW})
+        await self._write(self.writing.clear(AT_ONCE), {None, NEW})
 
     async def probe(self) -> None:
         """A read in one step, at any time; it may promote."""
@@ -173,15 +187,15 @@ class Race(Scenario):
 
 def assert_at_rest(core: Core) -> None:
     """No ticket, operation or flight is left."""
-    epochs, flights = core.space.epochs, core.space.flights
-    assert not epochs._tickets
-    assert not epochs._writing
-    assert not epochs._filling
-    assert not epochs._uncertain
-    assert epochs._clearing is None
-    assert not epochs._written
-    assert not epochs._stored
-    assert len(flights) == 0
+    for epochs in getattr(core.space.epochs, "_parts", [core.space.epochs]):
+        assert not epochs._tickets
+        assert not epochs._writing
+        assert not epochs._filling
+        assert not epochs._uncertain
+        assert epochs._clearing is None
+        assert not epochs._written
+        assert not epochs._stored
+    assert len(core.space.flights) == 0
 
 
 WRITES = ["set", "delete", "clear"]
@@ -227,9 +241,49 @@ def test_two_writes_and_a_promotion_leave_all_tiers_alike(writes: tuple[str, str
     assert explore(make, interruptions=2) > 200
 
 
-# -- a blocking write on the thread of the event loop ----------------------------------------------
+# -- the write goes through another chain ----------------------------------------------------------
 
 ON_LOOP = ["set_old@loop", "get@loop", "load@loop"]
+ANOTHER = ["tiers", "below", "linked"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("writer", ANOTHER)
+@pytest.mark.parametrize("promote", ["inline", "background"])
+def test_a_promotion_against_a_write_of_another_chain(write: str, writer: str, promote: str) -> None:
+    def make() -> Race:
+        return Race("get", write, tiers=3, writer=writer, promote=promote)
+
+    assert explore(make, interruptions=2) > 50
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("writer", ANOTHER)
+def test_a_load_against_a_write_of_another_chain(write: str, writer: str) -> None:
+    def make() -> Race:
+        return Race("load", write, tiers=3, held=None, writer=writer)
+
+    assert explore(make, interruptions=2) > 40
+
+
+@pytest.mark.parametrize("work", ON_LOOP)
+@pytest.mark.parametrize("writer", ["tiers", "linked"])
+def test_a_blocking_write_of_another_chain_overtakes_what_its_loop_is_doing(work: str, writer: str) -> None:
+    def make() -> Race:
+        return Race(work, "delete_blocking@thread", "probe", tiers=3, memory=True, writer=writer)
+
+    assert explore(make, interruptions=2) > 40
+
+
+def test_without_a_common_domain_the_old_value_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiercache._domains._location", lambda _tier: object())
+    for work, held in [("get", OLD), ("load", None)]:
+        with pytest.raises(AssertionError, match=r"came back|do not agree"):
+            explore(lambda work=work, held=held: Race(work, "delete", writer="tiers", held=held))
+
+
+# -- a blocking write on the thread of the event loop ----------------------------------------------
+
 BLOCKING_WRITES = ["set_blocking@thread", "delete_blocking@thread", "clear_blocking@thread"]
 
 

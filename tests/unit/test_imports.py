@@ -36,6 +36,7 @@ LAYERS = (
         "_batch",
         "_bridge",
         "_core",
+        "_domains",
         "_epochs",
         "_flights",
         "_guard",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from tiercache.protocols import CAPABILITIES
 __all__ = ["WrappedTier"]
 
 _VERBS = ("mget", "mset", "mdelete", "close", *CAPABILITIES)
-_PLAIN = ("size", "counters", "copy", "stores_bytes", "ttl")
+_PLAIN = ("size", "counters", "copy", "stores_bytes", "ttl", "domains")
 
 
 class WrappedTier:
@@ -49,6 +49,8 @@ class WrappedTier:
         for name in _PLAIN:
             if hasattr(tier, name):
                 setattr(self, name, getattr(tier, name))
+        #: What holds the entries is the wrapped tier, however often it is wrapped.
+        self.location: Hashable = getattr(tier, "location", id(tier))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tier!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -52,6 +52,8 @@ class EncodedTier:
         self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
         self.ttl = ttl
         self.store: Any = store
+        #: See `SupportsLocation`.
+        self.location: Hashable = getattr(store, "location", id(store))
         self._clock = clock
         self._lock = threading.Lock()
         self._corrupt = 0

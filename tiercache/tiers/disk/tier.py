@@ -108,6 +108,7 @@ class DiskTier(EncodedTier):
             ttl=longest,
             clock=clock,
         )
+        self.location = ("disk", os.path.realpath(self.directory))
 
     def __repr__(self) -> str:
         return f"DiskTier({str(self.directory)!r})"

@@ -124,6 +124,7 @@ class RedisTier(EncodedTier):
         super().__init__(
             store, name=name or "redis", ttl=optional_duration(ttl, name="RedisTier: ttl"), clock=clock
         )
+        self.location = ("redis", described, prefix)
 
 
 def _clients(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -106,6 +107,7 @@ class SQLTier(EncodedTier):
         else:
             store = SQLStore(engine, plans, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock)
+        self.location = ("sql", _place(address) or id(engine), table)
 
 
 def _check_table(table: Any) -> None:
@@ -114,6 +116,14 @@ def _check_table(table: Any) -> None:
             f"table: {table!r} is not allowed; use letters, digits and underscores (at most 50, "
             "no digit first), after a schema and a dot where wanted"
         )
+
+
+def _place(address: URL) -> str | None:
+    """What two URLs of one database have in common; ``None`` for one in this process's memory."""
+    if address.get_backend_name() != "sqlite":
+        return f"{address.get_backend_name()}://{address.host}:{address.port}/{address.database}"
+    path = address.database or ""
+    return None if path in ("", ":memory:") or path.startswith("file:") else os.path.realpath(path)
 
 
 def _entries(value: Any) -> int | None:

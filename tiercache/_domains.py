@@ -1,0 +1,240 @@
+"""Domains: chains of one process that share a tier share their epochs, and end each other's flights.
+
+A delete through one chain has to keep the promotions and loads of another from putting the old value back
+into the tier that both write to (or into the memory above it). So both must note their writes in the same
+`Epochs`. A *domain* is what such chains share; chains without a tier in common wait for nobody.
+
+Tiers are the same when they are one object, or say that they hold the same entries by an equal
+``location`` (`SupportsLocation`): two tier objects over one directory, table or server.
+
+A chain that links tiers of several domains belongs to all of them, and takes their epochs one after
+the other (`JointEpochs`). Rejected: merging the domains, because chains inside chains take theirs from
+the outside in, and would wait for themselves once inner and outer ones were merged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from tiercache._bridge import Runtime
+from tiercache._epochs import Epochs, Operation
+from tiercache._flights import Flights
+from tiercache.forks import reset_after_fork
+from tiercache.keys import Namespace
+
+__all__ = ["Anchor", "Domain", "Shared", "Space", "join"]
+
+
+class Shared:
+    """One namespace of a domain: the epochs, and the flights of every chain in it."""
+
+    def __init__(self) -> None:
+        self.epochs = Epochs()
+        self.flights: WeakSet[Flights] = WeakSet()
+
+
+class Domain:
+    """What chains with a tier in common share. ``below``: the domains of chains inside these chains."""
+
+    def __init__(self) -> None:
+        self.below: set[Domain] = set()
+        self._spaces: WeakValueDictionary[tuple[str, ...], Shared] = WeakValueDictionary()
+
+    def shared(self, path: tuple[str, ...]) -> Shared:
+        """The shared state of the namespace at ``path``; alive as long as somebody has it."""
+        with _registry.lock:
+            shared = self._spaces.get(path)
+            if shared is None:
+                shared = self._spaces[path] = Shared()
+            return shared
+
+    def reaches(self) -> set[Domain]:
+        """This domain and all below it."""
+        return {self}.union(*(domain.reaches() for domain in self.below))
+
+    def height(self) -> int:
+        """How deep the chains inside its chains are nested."""
+        return max((domain.height() + 1 for domain in self.below), default=0)
+
+
+class Anchor:
+    """One tier of this process, whoever uses it: its domain, and the namespaces in it that a `clear` could
+    only leave behind (see `Namespace.generation`)."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.moved: dict[tuple[str, ...], Namespace] = {}
+
+
+class _Registry:
+    def __init__(self) -> None:
+        self.anchors: WeakValueDictionary[Hashable, Anchor] = WeakValueDictionary()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        # Re-entrant: the garbage collector may run somebody's destructor inside, which uses a cache.
+        self.lock = threading.RLock()
+
+
+_registry = _Registry()
+
+
+def join(tiers: Sequence[Any]) -> tuple[list[Anchor], tuple[Domain, ...]]:
+    """The anchor of each of ``tiers``, and the domains of a chain of them, in the order in which to take
+    their epochs. The domains live as long as the caller keeps the anchors."""
+    inner = {domain for tier in tiers for domain in getattr(tier, "domains", ())}
+    with _registry.lock:
+        below = set().union(*(domain.reaches() for domain in inner)) if inner else set()
+        places = [_location(tier) for tier in tiers]
+        known = [anchor for place in places if (anchor := _registry.anchors.get(place)) is not None]
+        # Of what lies below, a chain inside this one takes the epochs: taken here too it would wait for us.
+        found = [anchor.domain for anchor in known if anchor.domain not in below]
+        domains = list(dict.fromkeys(found)) or [Domain()]
+        anchors = [_registry.anchors.setdefault(place, Anchor(domains[0])) for place in places]
+        for domain in domains:
+            domain.below |= inner
+        return anchors, tuple(_outermost_first(domains))
+
+
+def _location(tier: Any) -> Hashable:
+    place = getattr(tier, "location", None)
+    try:
+        hash(place)
+    except TypeError:
+        place = None
+    return id(tier) if place is None else place
+
+
+def _outermost_first(domains: list[Domain]) -> list[Domain]:
+    """In one and the same order for everybody, or two chains could wait for each other."""
+    return sorted(domains, key=lambda domain: (-domain.height(), id(domain)))
+
+
+class Space:
+    """One namespace of one chain: its epochs, its flights, and each tier's name for it."""
+
+    def __init__(self, path: tuple[str, ...], anchors: Sequence[Anchor], domains: Iterable[Domain]) -> None:
+        self._shared = [domain.shared(path) for domain in domains]
+        epochs = [shared.epochs for shared in self._shared]
+        #: Of several domains it is a stand-in with the same methods.
+        self.epochs: Epochs = epochs[0] if len(epochs) == 1 else JointEpochs(epochs)
+        self.flights = Flights()
+        for shared in self._shared:
+            with _registry.lock:
+                shared.flights.add(self.flights)
+        self._anchors = anchors
+        self._plain = Namespace(path)
+
+    def namespace(self, depth: int) -> Namespace:
+        """The namespace as the tier at ``depth`` knows it just now."""
+        moved = self._anchors[depth].moved
+        return moved.get(self._plain.path, self._plain) if moved else self._plain
+
+    def leave_behind(self, depth: int, generation: int) -> None:
+        """Put all entries of the tier at ``depth`` out of reach, for every chain of this process."""
+        now = self.namespace(depth)
+        self._anchors[depth].moved[now.path] = now.next_generation(max(generation, now.generation + 1))
+
+    def detach(self, keys: Collection[str] | None = None) -> None:
+        """Let nobody join the flights of ``keys`` (``None``: any) any more, in any chain of the domains."""
+        for shared in self._shared:
+            with _registry.lock:
+                flights = list(shared.flights)
+            for each in flights:
+                each.detach(keys)
+
+
+class JointEpochs(Epochs):
+    """The epochs of several domains as one. Tickets and operations are made of one for each."""
+
+    def __init__(self, parts: Sequence[Epochs]) -> None:
+        self._parts = tuple(parts)  # all the state there is: every method is its own
+
+    def open_ticket(self) -> Any:
+        return tuple(part.open_ticket() for part in self._parts)
+
+    def share_ticket(self, ticket: Any) -> Any:
+        return tuple(part.share_ticket(one) for part, one in zip(self._parts, ticket, strict=True))
+
+    def close_ticket(self, ticket: Any) -> None:
+        for part, one in zip(self._parts, ticket, strict=True):
+            part.close_ticket(one)
+
+    def changed(self, ticket: Any, keys: Iterable[str]) -> list[str]:
+        keys = list(keys)
+        changed: set[str] = set()
+        for part, one in zip(self._parts, ticket, strict=True):
+            changed.update(part.changed(one, keys))
+        return [key for key in keys if key in changed]
+
+    def certain(self, keys: Sequence[str]) -> Sequence[str]:
+        for part in self._parts:
+            keys = part.certain(keys)
+        return keys
+
+    def begin_fill(self, ticket: Any, keys: Iterable[str], runtime: Runtime) -> Operation:
+        fills = []
+        for part, one in zip(self._parts, ticket, strict=True):
+            fills.append(part.begin_fill(one, keys, runtime))
+            keys = fills[-1].keys
+        return _Joint(fills)
+
+    def end_fill(self, fill: Operation, *, stored: bool = False) -> None:
+        for part, one in self._each(fill):
+            part.end_fill(one, stored=stored)
+
+    async def begin_write(self, keys: Collection[str], runtime: Runtime) -> Operation:
+        begun: list[Operation] = []
+        try:
+            for part in self._parts:
+                begun.append(await part.begin_write(keys, runtime))  # noqa: PERF401 - what has begun is undone
+        except BaseException:  # cancelled or interrupted while it waited
+            for part, one in zip(self._parts, begun, strict=False):
+                part.end_write(one)
+            raise
+        return _Joint(begun)
+
+    def end_write(self, write: Operation) -> None:
+        for part, one in self._each(write):
+            part.end_write(one)
+
+    def give_up(self, write: Operation) -> None:
+        for part, one in self._each(write):
+            part.give_up(one)
+
+    async def begin_clear(self, runtime: Runtime) -> Operation:
+        begun: list[Operation] = []
+        try:
+            for part in self._parts:
+                begun.append(await part.begin_clear(runtime))  # noqa: PERF401 - as above
+        except BaseException:
+            for part, one in zip(self._parts, begun, strict=False):
+                part.end_clear(one)
+            raise
+        return _Joint(begun)
+
+    def end_clear(self, clear: Operation) -> None:
+        for part, one in self._each(clear):
+            part.end_clear(one)
+
+    def _each(self, operation: Operation) -> list[tuple[Epochs, Operation]]:
+        assert isinstance(operation, _Joint)  # noqa: S101 - one that this object began
+        return list(zip(self._parts, operation.parts, strict=True))
+
+
+class _Joint(Operation):
+    """One operation in several domains."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Operation]) -> None:
+        self.parts = tuple(parts)
+        self.keys = parts[-1].keys  # of a fill: what every domain lets through
+
+    @property
+    def superseded(self) -> set[str]:  # type: ignore[override]  # read alone: each domain notes its own
+        return set().union(*(part.superseded for part in self.parts))
