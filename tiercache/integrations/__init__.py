@@ -1,0 +1,1 @@
+"""What tiercache is for other frameworks: a package each, which needs that framework's own package."""
