@@ -241,7 +241,7 @@ class Core:
                     if not await member.clear(runtime, prefix, skip):
                         # Nobody can tell what is in there: leave it all behind, out of reach. The
                         # number only has to differ from those of other lives of this namespace.
-                        space.leave_behind(depth, int(self.stack.clock.time() * 1e6))
+                        space.leave_behind(depth, member.guard.tier, int(self.stack.clock.time() * 1e6))
                 except Exception as error:  # noqa: BLE001 - the other tiers are still to be cleared
                     member.guard.failed(error, "clear")
                     failure = error

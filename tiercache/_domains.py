@@ -15,7 +15,9 @@ the outside in, and would wait for themselves once inner and outer ones were mer
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Collection, Hashable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -72,12 +74,23 @@ class Anchor:
 class _Registry:
     def __init__(self) -> None:
         self.anchors: WeakValueDictionary[Hashable, Anchor] = WeakValueDictionary()
+        #: Those with something left behind in them: the next chain over the tier must not find it again.
+        self.kept: set[Anchor] = set()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         # Re-entrant: the garbage collector may run somebody's destructor inside, which uses a cache.
         self.lock = threading.RLock()
+
+    def keep(self, anchor: Anchor, tier: Any) -> None:
+        """Keep ``anchor`` as long as there is ``tier``; where it names its place, as long as the process."""
+        if anchor in self.kept:
+            return
+        self.kept.add(anchor)
+        if not hasattr(tier, "location"):
+            with suppress(TypeError):  # no weak references: then it stays for good
+                weakref.finalize(tier, self.kept.discard, anchor).atexit = False
 
 
 _registry = _Registry()
@@ -134,10 +147,12 @@ class Space:
         moved = self._anchors[depth].moved
         return moved.get(self._plain.path, self._plain) if moved else self._plain
 
-    def leave_behind(self, depth: int, generation: int) -> None:
-        """Put all entries of the tier at ``depth`` out of reach, for every chain of this process."""
+    def leave_behind(self, depth: int, tier: Any, generation: int) -> None:
+        """Put all entries of ``tier``, at ``depth``, out of reach for every chain of this process. The number
+        of the new generation is at least ``generation``."""
         now = self.namespace(depth)
         self._anchors[depth].moved[now.path] = now.next_generation(max(generation, now.generation + 1))
+        _registry.keep(self._anchors[depth], tier)
 
     def detach(self, keys: Collection[str] | None = None) -> None:
         """Let nobody join the flights of ``keys`` (``None``: any) any more, in any chain of the domains."""

@@ -376,9 +376,8 @@ class TieredCache(LoadingMethods[T]):
         """Another namespace, nested in this one, and another value type over the same tiers.
 
         ``codec=None``: values are bytes; ``ttl`` is inherited. It shares budgets, connections and
-        statistics. Closing a view closes that view alone; closing the cache closes its views. What the
-        cache keeps of a namespace (some kilobytes) it keeps until then, so that a view can be made again
-        at any time; a namespace for each user of a large service is better made part of the keys.
+        statistics. Closing a view closes that view alone; closing the cache closes its views. A view can be
+        made again at any time, and costs nothing once it is forgotten.
         """
         self._check_open()
         check_codec(codec)

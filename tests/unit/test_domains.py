@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache, _domains
 from tiercache._domains import JointEpochs
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
@@ -206,6 +206,13 @@ def test_two_chains_agree_on_what_a_clear_left_behind() -> None:
     other.set("k", b"new")
     assert one.get("k") == b"new"
     assert TieredCache([tier]).get("k") == b"new"
+    del one, other
+    gc.collect()
+    assert TieredCache([tier]).get("k") == b"new"  # and not the old one, which is still in the tier
+    kept = len(_domains._registry.kept)
+    del tier
+    gc.collect()
+    assert len(_domains._registry.kept) == kept - 1
 
 
 # -- what is kept of a view ------------------------------------------------------------------------
