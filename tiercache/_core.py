@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tiercache._answers import note
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._epochs import Operation
@@ -61,6 +62,7 @@ class Core:
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
         found = await top.read(runtime, asked, counted=counted)
+        note(found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
@@ -74,6 +76,7 @@ class Core:
                 hits = await member.read(runtime, missing, counted=counted)
                 below.append(hits)
                 if hits.objects:
+                    note(hits.objects, member.guard.name)
                     found = found.merged(hits) if found.objects else hits
             if any(hits.objects for hits in below):
                 await self._promote(runtime, below, ticket)

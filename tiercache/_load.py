@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from time import perf_counter
 from typing import Any
 
+from tiercache._answers import FLIGHT, LOADER, note, unnoted
 from tiercache._batch import Batch
 from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
@@ -80,9 +81,9 @@ class Loading:
                 if outcome is None:
                     missing += wanted  # its leader gave up: lead it, or join who does
                     continue
-                for key in wanted:
-                    if key in outcome:
-                        values[key] = self._core.copied(outcome[key])
+                given = [key for key in wanted if key in outcome]
+                values.update((key, self._core.copied(outcome[key])) for key in given)
+                note(given, FLIGHT)
             again = True
         return values
 
@@ -117,7 +118,9 @@ class Loading:
     async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> dict[str, Any]:
         start = perf_counter()
         try:
-            loaded = await load_many(runtime, asked)
+            with unnoted():
+                loaded = await load_many(runtime, asked)
+            note(loaded, LOADER)
             if self._core.codec is None:
                 for value in loaded.values():
                     check_bytes(value)

@@ -32,6 +32,7 @@ LAYERS = (
     {"protocols", "units", "envelope"},
     {"policies", "keys", "call_keys", "stats", "events", "codecs"},
     {
+        "_answers",
         "_arguments",
         "_batch",
         "_bridge",
