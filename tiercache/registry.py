@@ -21,13 +21,12 @@ Maker: TypeAlias = Callable[..., Any]
 #: The type of a chain among the tiers of a chain. No class of its own is behind it.
 CHAIN: Final = "chain"
 
-_BUILT_IN: Final[dict[str, str]] = {
+_TIERS: dict[str, str | Maker] = {
     "memory": "tiercache.tiers.memory:MemoryTier",
     "disk": "tiercache.tiers.disk:DiskTier",
     "redis": "tiercache.tiers.redis:RedisTier",
     "sql": "tiercache.tiers.sql:SQLTier",
 }
-_TIERS: dict[str, str | Maker] = dict(_BUILT_IN)
 
 #: Each codec under the name that it stores beside its bytes, so that a name cannot mean two formats.
 _CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -59,11 +58,6 @@ def register_tier(name: str, tier: str | Maker) -> None:
 def tier_names() -> tuple[str, ...]:
     """All that ``type`` may be, in the order in which they were registered."""
     return (*_TIERS, CHAIN)
-
-
-def is_built_in(name: str) -> bool:
-    """Whether the tier of that name is the project's own."""
-    return name in _BUILT_IN
 
 
 def tier_maker(name: str) -> Maker:

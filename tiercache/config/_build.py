@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,8 @@ class Builder(Generic[C]):
     def __init__(self, chain: Callable[..., C], problems: Problems) -> None:
         self._make_chain = chain
         self._problems = problems
+        # Decided here, and not tier by tier: one that fails is no reason to be silent on the others.
+        self._only_traceless = problems.any
         self._made: list[Any] = []
 
     def chain(self, plan: ChainPlan) -> C | None:
@@ -50,18 +53,26 @@ class Builder(Generic[C]):
         return made
 
     def _tier(self, plan: TierPlan | None) -> Any:
-        if plan is None or (self._problems.any and not plan.touches_nothing):
+        if plan is None or (self._only_traceless and not plan.touches_nothing):
             return None
         try:
             made = plan.make(**plan.arguments)
         except (ValueError, TypeError, OSError) as error:  # what else there is, is a defect: to be seen whole
-            self._problems.add(plan.path, blot(str(error) or type(error).__name__, plan.given))
+            self._refused(plan, str(error) or type(error).__name__)
             return None
         if not isinstance(made, Tier | AsyncTier):
             self._problems.add(plan.path, f"its type made a {type(made).__name__}, which is no tier")
             return None
         self._made.append(made)
         return made
+
+    def _refused(self, plan: TierPlan, message: str) -> None:
+        """Add what a constructor says; where it begins with the name of an option, at that option's path."""
+        named = re.match(r"(?:\w+Tier[.:] ?)?(\w+): ", message)
+        path = plan.path
+        if named and named[1] in plan.given:
+            path, message = f"{path}.{named[1]}", message[named.end() :]
+        self._problems.add(path, blot(message, plan.given))
 
     def close(self) -> None:
         """Close all that was made, the last first."""

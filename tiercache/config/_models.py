@@ -62,7 +62,7 @@ class MemoryOptions(Options):
     max_entries: OptionalCount = 100_000
     max_bytes: OptionalWeight = None
     ttl: OptionalLasting = _UNSET
-    policy: Annotated[str, choice("lru", "lfu", "fifo")] = "lru"
+    policy: Annotated[str, choice("lru", "lfu", "fifo", "random")] = "lru"
     name: OptionalName = None
 
 

@@ -77,9 +77,12 @@ def check_foreign(
 ) -> dict[str, Any] | None:
     """The arguments for ``make`` in ``content``, with variables expanded, their names held against its
     parameters; ``None`` when there are problems, which were added then. Values are its own affair."""
-    parameters = inspect.signature(make).parameters.values()
+    try:
+        parameters = list(inspect.signature(make).parameters.values())
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    except ValueError:  # written in C, and not telling
+        parameters, takes_any = [], True
     known = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
     given: dict[str, Any] = {}
     wrong = False
     for key, value in content.items():

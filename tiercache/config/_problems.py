@@ -60,7 +60,7 @@ def show(value: object, *, name: str = "") -> str:
         return f"{value}" if isinstance(value, float) or abs(value) < 10**_LONGEST else "a huge number"
     if isinstance(value, Mapping):
         return "a table"
-    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+    return "a list" if isinstance(value, list | tuple) else f"a value of type {type(value).__name__}"
 
 
 def mask(text: str) -> str:

@@ -79,16 +79,19 @@ def _parse(path: Path) -> Any:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    wrong: int | None = None
     try:
         text = data.decode("utf-8-sig")  # editors on some systems begin a file with a mark
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+        wrong = error.start
+    if wrong is not None:  # outside of the handler: that error holds the whole file
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {wrong})")
     if not text.strip():
         return None
     try:
         return parse(text)
-    except ConfigError:
-        raise
+    except ImportError as error:
+        raise MissingPackage("PyYAML", "config", f"the configuration {path}") from error
     except RecursionError:
         reason = "is nested too deeply"
     except ValueError as error:
@@ -133,13 +136,14 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _yaml(text: str) -> Any:
-    try:
-        yaml: Any = import_module("yaml")  # it has no annotations of its own
-    except ImportError as error:
-        raise MissingPackage("PyYAML", "config", "a configuration in YAML") from error
+    yaml: Any = import_module("yaml")  # it has no annotations of its own
     try:
         _check_unique(yaml, yaml.compose(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text)
+        try:
+            return yaml.safe_load(text)
+        except (ValueError, LookupError, AttributeError, OverflowError):
+            pass  # what its constructors of dates and numbers raise, with the value in the text
+        raise ValueError("is no valid YAML: it holds a value that is not of its kind (a date, a number)")
     except yaml.reader.ReaderError as error:
         reason = f"the character {chr(error.character)!r} is not allowed"
         line, column = _position(text, error.position)

@@ -1,0 +1,180 @@
+"""Tiers of somebody else, by the name under which they were registered."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiercache import ConfigError, TieredCache, registry
+from tiercache.testing import AsyncDictTier, DictTier
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch):
+    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))
+
+
+class Vault(DictTier):
+    made: list[Vault] = []  # noqa: RUF012 - the test's record
+
+    def __init__(self, url, *, password="", limits=None, **more):
+        super().__init__("vault")
+        self.made_with = {"url": url, "password": password, "limits": limits, **more}
+        self.closed_times = 0
+        if password.startswith("wrong"):
+            raise ValueError(f"{url} does not open with {password}")
+        Vault.made.append(self)
+
+    def close(self):
+        self.closed_times += 1
+
+
+class Strict(DictTier):
+    def __init__(self, url, *, deadline=1):
+        super().__init__("strict")
+        self.made_with = (url, deadline)
+
+
+def told(*tiers):
+    with pytest.raises(ConfigError) as caught:
+        TieredCache.from_config({"tiers": list(tiers)})
+    return str(caught.value).removeprefix("the configuration: ")
+
+
+def test_a_registered_class_is_a_type(monkeypatch):
+    monkeypatch.setenv("PLACE", "cellar")
+    registry.register_tier("strict", Strict)
+    with TieredCache.from_config({"tiers": [{"type": "strict", "url": "x:${PLACE}"}]}) as cache:
+        assert cache._stack.guards[0].tier.made_with == ("x:cellar", 1)
+        cache.set("a", b"1")
+        assert cache.get("a") == b"1"
+
+
+def test_an_import_string_is_imported_at_its_first_use():
+    registry.register_tier("dict", "tiercache.testing:DictTier")
+    with TieredCache.from_config({"tiers": [{"type": "dict", "name": "mine"}]}) as cache:
+        assert cache.stats().tiers[0].name == "mine"
+    registry.register_tier("nowhere", "tiercache.testing:NoSuchTier")
+    assert told({"type": "nowhere"}).startswith(
+        "tiers[0]: the tier type 'nowhere' is registered as 'tiercache.testing:NoSuchTier', which cannot be"
+    )
+
+
+def test_its_parameters_are_its_options():
+    registry.register_tier("strict", Strict)
+    assert told({"type": "strict", "dead_line": 1, "url": "${NO_SUCH}"}) == (
+        "2 problems\n"
+        '  tiers[0].dead_line: is not known; allowed: url, deadline; did you mean "deadline"?\n'
+        "  tiers[0].url: the variable NO_SUCH is not set; set it, or write a default: ${NO_SUCH:-…}"
+    )
+    assert told({"type": "strict"}) == "tiers[0].url: is missing"
+
+
+def test_variables_are_expanded_inside_of_what_it_takes(monkeypatch):
+    monkeypatch.setenv("WORD", "hunter2")
+    registry.register_tier("vault", Vault)
+    tier = {"type": "vault", "url": "u", "limits": {"a": ["${WORD}", 3]}, "other": "${WORD}"}
+    with TieredCache.from_config({"tiers": [tier]}) as cache:
+        assert cache._stack.guards[0].tier.made_with == {
+            "url": "u",
+            "password": "",
+            "limits": {"a": ["hunter2", 3]},
+            "other": "hunter2",
+        }
+    assert tier["limits"] == {"a": ["${WORD}", 3]}, "what was passed in is not changed"
+
+
+def test_what_it_says_is_told_without_secrets(monkeypatch):
+    monkeypatch.setenv("WORD", "wrong hunter2")
+    registry.register_tier("vault", Vault)
+    text = told({"type": "vault", "url": "x://u:pass%2Fword@h?token=t0ken", "password": "${WORD}"})
+    assert text == "tiers[0]: x://***@h?token=*** does not open with ***"
+
+
+def test_what_is_no_tier_is_refused():
+    registry.register_tier("text", str)
+    assert told({"type": "text"}) == "tiers[0]: its type made a str, which is no tier"
+
+
+def test_all_that_was_made_is_closed_when_a_later_one_fails():
+    registry.register_tier("vault", Vault)
+    Vault.made.clear()
+    inner = {"type": "chain", "tiers": [{"type": "vault", "url": "2"}, {"type": "memory"}]}
+    text = told(
+        {"type": "vault", "url": "1"},
+        inner,
+        {"type": "vault", "url": "3", "password": "wrong hunter2"},
+        {"type": "vault", "url": "4"},
+    )
+    assert text.startswith("tiers[2]: ")
+    assert [tier.made_with["url"] for tier in Vault.made] == ["1", "2", "4"], (
+        "the others are tried all the same"
+    )
+    assert all(tier.closed_times for tier in Vault.made)
+
+
+def test_a_defect_of_a_tier_is_raised_as_it_is_and_the_others_are_closed():
+    def broken():
+        raise ZeroDivisionError
+
+    registry.register_tier("vault", Vault)
+    registry.register_tier("broken", broken)
+    Vault.made.clear()
+    with pytest.raises(ZeroDivisionError):
+        TieredCache.from_config({"tiers": [{"type": "vault", "url": "1"}, {"type": "broken"}]})
+    (vault,) = Vault.made
+    assert vault.closed_times
+
+
+def test_a_tier_that_is_async_alone_is_closed_too():
+    closed = []
+
+    class Remote(AsyncDictTier):
+        async def aclose(self):
+            closed.append(self)
+
+    def broken():
+        raise ValueError("no")
+
+    registry.register_tier("remote", Remote)
+    registry.register_tier("broken", broken)
+    assert told({"type": "remote"}, {"type": "broken"}) == "tiers[1]: no"
+    assert len(closed) == 1
+
+
+def test_a_tier_that_cannot_be_closed_hides_no_problem():
+    class Stuck(DictTier):
+        def close(self):
+            raise OSError("stuck")
+
+    def broken():
+        raise ValueError("no")
+
+    registry.register_tier("vault", Vault)
+    registry.register_tier("stuck", Stuck)
+    registry.register_tier("broken", broken)
+    Vault.made.clear()
+    assert told({"type": "vault", "url": "1"}, {"type": "stuck"}, {"type": "broken"}) == "tiers[2]: no"
+    assert Vault.made[0].closed_times
+
+
+@pytest.mark.parametrize("name", ["memory", "chain", "sql"])
+def test_a_name_of_ours_is_taken(name):
+    with pytest.raises(ConfigError, match=f"the name '{name}' is taken"):
+        registry.register_tier(name, Strict)
+
+
+def test_a_name_is_registered_once():
+    registry.register_tier("strict", Strict)
+    registry.register_tier("strict", Strict)
+    with pytest.raises(ConfigError, match="the name 'strict' is taken"):
+        registry.register_tier("strict", Vault)
+    assert registry.tier_names() == ("memory", "disk", "redis", "sql", "strict", "chain")
+
+
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [("", Strict), (" a", Strict), (3, Strict), ("a", "module"), ("a", ":Name"), ("a", "module:"), ("a", 5)],
+)
+def test_what_cannot_be_registered_is_refused(name, tier):
+    with pytest.raises(ConfigError, match="register_tier: "):
+        registry.register_tier(name, tier)
