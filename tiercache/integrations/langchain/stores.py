@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from langchain_core.stores import ByteStore
 
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError, WriteError
+from tiercache.integrations.langchain.trace import Trace, Tracer
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, Size
 
@@ -45,6 +46,7 @@ class TieredByteStore(ByteStore):
                 f'bytes as they are; give it cache.view("bytes"), which has none and shares the tiers'
             )
         self._cache = cache
+        self._tracer = Tracer(cache)
 
     @classmethod
     def local(
@@ -91,13 +93,25 @@ class TieredByteStore(ByteStore):
         """A snapshot of the chain's counters; ``str()`` of it is a table."""
         return self._cache.stats()
 
+    def trace(self) -> AbstractContextManager[Trace]:
+        """``with store.trace() as trace:`` notes who answered each key, and how quickly; see `Trace`."""
+        return self._tracer.trace()
+
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes under ``keys``, in their order, duplicates included; ``None`` is a miss."""
-        return self._cache.mget(keys)
+        if not self._tracer.active:
+            return self._cache.mget(keys)
+        with self._tracer.call(keys) as call:
+            found = call.found = self._cache.mget(keys)
+        return found
 
     async def amget(self, keys: Sequence[str]) -> list[bytes | None]:
         """`mget` for async code."""
-        return await self._cache.amget(keys)
+        if not self._tracer.active:
+            return await self._cache.amget(keys)
+        with self._tracer.call(keys) as call:
+            found = call.found = await self._cache.amget(keys)
+        return found
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
         """Store the pairs in every tier, for the cache's ttl; of a key that comes twice the last one wins.
