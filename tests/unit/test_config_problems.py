@@ -30,6 +30,7 @@ TABLES = "a list of tables, one for each tier, the fastest first (in TOML: [[tie
 TABLE_NAMES = (
     "use letters, digits and underscores (at most 50, no digit first), after a schema and a dot where wanted"
 )
+PATH = 'a path, in which "~" and "~user" are home directories'
 CODECS = '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8"'
 NOT_A_VARIABLE = (
     'holds a "${" that begins no variable; write ${NAME} or ${NAME:-default} '
@@ -135,16 +136,24 @@ BAD = [
     ),
     (memory(name=""), 'tiers[0].name: found ""; allowed: text that is not empty'),
     # -- disk
-    ({"tiers": [{"type": "disk"}]}, "tiers[0].path: is missing; give a path"),
-    (disk(path=""), 'tiers[1].path: found ""; allowed: a path'),
-    (disk(path="a\0b"), r'tiers[1].path: found "a\x00b"; allowed: a path'),
+    ({"tiers": [{"type": "disk"}]}, f"tiers[0].path: is missing; give {PATH}"),
+    (disk(path=""), f'tiers[1].path: found ""; allowed: {PATH}'),
+    (
+        disk(path="~nobody-has-this-name/a"),
+        f'tiers[1].path: found "~nobody-has-this-name/a"; allowed: {PATH}',
+    ),
+    (
+        {"tiers": [{"type": "memory", "\ud800": 1}]},
+        r'tiers[0]."\ud800": is not known; allowed: max_entries, max_bytes, ttl, policy, name',
+    ),
+    (disk(path="a\0b"), rf'tiers[1].path: found "a\x00b"; allowed: {PATH}'),
     (
         disk(directory="elsewhere"),
         'tiers[1].directory: is the same option as "path", which is given too; give one of them',
     ),
     (
         {"tiers": [{"type": "disk", "directory": 3}]},
-        "tiers[0].directory: found 3; allowed: a path",
+        f"tiers[0].directory: found 3; allowed: {PATH}",
     ),
     (disk(max_bytes="none"), f'tiers[1].max_bytes: found "none"; allowed: {WEIGHT}'),
     (disk(deadline="250 parsecs"), f'tiers[1].deadline: found "250 parsecs"; allowed: {LASTING}'),
@@ -241,8 +250,8 @@ def test_all_problems_are_told_at_once(tmp_path):
     assert lines[0] == "the configuration: 8 problems"
     assert [line.split(": ")[0] for line in lines[1:]] == [
         "  ttl",
-        "  tiers[0].deadline",
         "  tiers[0].max_byte",
+        "  tiers[0].deadline",
         "  tiers[2].type",
         "  tiers[3].promote",
         "  tiers[3].tiers[0].policy",

@@ -57,7 +57,7 @@ def check_chain(
     options = validate(ChainOptions, content, problems, path)
     listed = content.get("tiers") if options is None else options.tiers
     tiers = tuple(
-        _check_tier(tier, folder, problems, join(path, f"tiers[{index}]"), depth)
+        _check_tier(tier, folder, problems, f"{join(path, 'tiers')}[{index}]", depth)
         for index, tier in enumerate(listed if isinstance(listed, list | tuple) else ())
     )
     if options is None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
@@ -132,6 +133,10 @@ def _place(value: Any) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if "\0" in _filled(path):
         raise ValueError
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError from None
     return str(path)
 
 
@@ -182,7 +187,7 @@ Filled: TypeAlias = Annotated[str, _FILLED]
 OptionalName: TypeAlias = Annotated[
     str | None, replace(_FILLED, read=lambda value: None if value is None else _filled(value))
 ]
-Place: TypeAlias = Annotated[str, Kind("a path", _place)]
+Place: TypeAlias = Annotated[str, Kind('a path, in which "~" and "~user" are home directories', _place)]
 Codec: TypeAlias = Annotated[
     str | None, Kind("{names}", lambda value: _one_of(value, codec_names()), codec_names).optional()
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import AliasChoices, ValidationError
@@ -22,29 +22,25 @@ M = TypeVar("M", bound=Options)
 
 def join(path: str, key: object) -> str:
     """The path of ``key`` inside ``path``; a key that is no plain name is quoted."""
-    name = (
-        key
-        if isinstance(key, str) and key.replace("-", "_").replace("[", "").replace("]", "").isidentifier()
-        else json.dumps(str(key))
-    )
+    name = key if isinstance(key, str) and key.replace("-", "_").isidentifier() else json.dumps(str(key))
     return f"{path}.{name}" if path else name
 
 
 def validate(model: type[M], content: Mapping[Any, Any], problems: Problems, path: str) -> M | None:
     """``content`` as ``model``; ``None`` when there are problems, which were added then."""
+    names = {alias: field for name, field in model.model_fields.items() for alias in _names(name, field)}
+    # Not left to pydantic, which does not say which key it was where that is no Unicode text.
+    unknown = [key for key in content if key not in names]
+    for key in unknown:
+        problems.add(join(path, key), _unknown(key, names))
     try:
-        return model.model_validate(dict(content))
+        options = model.model_validate({key: value for key, value in content.items() if key in names})
     except ValidationError as error:
         found = error.errors(include_url=False)
-    names = {alias: field for name, field in model.model_fields.items() for alias in _names(name, field)}
+    else:
+        return None if unknown else options
     for one in found:
-        key = one["loc"][0]
-        if one["type"] in ("extra_forbidden", "invalid_key"):
-            problems.add(join(path, key), _unknown(key, names))
-        elif one["type"] == "missing":
-            problems.add(join(path, key), f"is missing; give {_kind(names[str(key)]).allowed_now}")
-        else:
-            problems.add(join(path, key), _refused(one, str(key)))
+        problems.add(join(path, one["loc"][0]), _problem(one, names))
     return None
 
 
@@ -57,15 +53,20 @@ def _kind(field: FieldInfo) -> Kind:
     return next(item for item in field.metadata if isinstance(item, Kind))
 
 
-def _unknown(key: object, known: Mapping[str, Any]) -> str:
-    if isinstance(key, str) and key in known:
-        others = [name for name, field in known.items() if field is known[key] and name != key]
-        return f'is the same option as "{others[0]}", which is given too; give one of them'
+def _unknown(key: object, known: Iterable[str]) -> str:
     hint = nearest(key, known) if isinstance(key, str) else ""
     return f"is not known; allowed: {', '.join(known)}{hint}"
 
 
-def _refused(error: Any, name: str) -> str:
+def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
+    """What an error of pydantic's means, by the names that the model's fields go by."""
+    name = error["loc"][0]
+    field = names[name]
+    if error["type"] == "missing":
+        return f"is missing; give {_kind(field).allowed_now}"
+    if error["type"] == "extra_forbidden":  # a known name: the field was given by its other one
+        other = next(other for other in names if names[other] is field and other != name)
+        return f'is the same option as "{other}", which is given too; give one of them'
     reason = error["ctx"]["error"]
     if isinstance(reason, VariableError):
         return str(reason)
