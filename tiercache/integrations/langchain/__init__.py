@@ -16,15 +16,21 @@ if find_spec("langchain_core") is None:
     raise MissingPackage("langchain-core", "langchain", __name__)
 
 if TYPE_CHECKING:
+    from tiercache.integrations.langchain.embedding_store import EmbeddingStore
+    from tiercache.integrations.langchain.embeddings import CachedEmbeddings
     from tiercache.integrations.langchain.store_tier import StoreTier
     from tiercache.integrations.langchain.stores import TieredByteStore
 
 __all__ = [
+    "CachedEmbeddings",
+    "EmbeddingStore",
     "StoreTier",
     "TieredByteStore",
 ]
 
 _LAZY = {
+    "CachedEmbeddings": "tiercache.integrations.langchain.embeddings",
+    "EmbeddingStore": "tiercache.integrations.langchain.embedding_store",
     "StoreTier": "tiercache.integrations.langchain.store_tier",
     "TieredByteStore": "tiercache.integrations.langchain.stores",
 }

@@ -1,0 +1,213 @@
+"""One request for vectors: the keys of its texts, what the model is asked, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from langchain_core.runnables import run_in_executor
+
+from tiercache._log import logger
+from tiercache.chain import TieredCache
+from tiercache.errors import CodecError, LoadError
+from tiercache.integrations.langchain._usage import Usage
+from tiercache.integrations.langchain._vectors import DType, Lists, Vector, pack
+
+__all__ = ["Progress", "Request", "Side"]
+
+#: Told how many texts of a call are done, and how many there are.
+Progress: TypeAlias = Callable[[int, int], object]
+
+
+class Side:
+    """Documents or queries: where their vectors are kept, who makes them, and what is known of them.
+
+    ``verb``: the model's method; ``single``: it takes one text and gives one vector. ``length``: how many
+    numbers a vector has, once one was seen.
+    """
+
+    def __init__(
+        self, view: TieredCache[Vector], namespace: str, model: Any, verb: str, usage: Usage, *, single: bool
+    ) -> None:
+        self.view = view
+        self.namespace = namespace
+        self.usage = usage
+        self.single = single
+        self.length: int | None = None
+        self._model = model
+        self._verb = verb
+
+    @property
+    def call(self) -> Callable[[Any], Any]:
+        """The model's method, for a list of texts or a single one."""
+        return getattr(self._model, self._verb)  # type: ignore[no-any-return]  # of whatever model
+
+    @property
+    def acall(self) -> Callable[[Any], Awaitable[Any]] | None:
+        """Its native async twin, if the model has one."""
+        return getattr(self._model, f"a{self._verb}", None)
+
+
+class Request:
+    """``texts`` of one side, each wanted once for each time that it is among them.
+
+    `begin`, then ``load`` or ``aload`` as the chain asks for them, then `end`. ``batch_size`` is that of the
+    chain's loads; ``lists``: what will make lists of the vectors, if any are wanted; ``done`` and
+    ``total``: what ``progress`` is told of the call that this request is a part of.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        texts: list[str],
+        key: Callable[[str], str],
+        dtype: DType,
+        *,
+        batch_size: int | None = None,
+        lists: Lists | None = None,
+        progress: Progress | None = None,
+        done: int = 0,
+        total: int | None = None,
+    ) -> None:
+        self.side = side
+        self.batch_size = batch_size
+        self.embedded: list[str] = []
+        self._texts = texts
+        self._keys = list(map(key, texts))
+        self._text_of = dict(zip(self._keys, texts, strict=True))
+        #: The keys, each once, in first-seen order.
+        self.unique = self._keys if len(self._text_of) == len(texts) else list(self._text_of)
+        self._dtype = dtype
+        self._lists = lists
+        self._progress = progress
+        self._done = done
+        self._total = done + len(self.unique) if total is None else total
+        self._end = done + len(self.unique)
+        self._told = -1
+        self._held: dict[str, Vector] = {}
+        self._calls = 0
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether `begin` wants to know what is cached: nobody else can tell how much there is to do."""
+        return self._progress is not None
+
+    def begin(self, found: Sequence[Vector | None]) -> list[str]:
+        """Which keys to load; ``found``: what is cached of `unique`, or nothing unless it `looks_first`."""
+        if not self.looks_first:
+            return self.unique
+        self._held = {
+            key: vector for key, vector in zip(self.unique, found, strict=True) if vector is not None
+        }
+        self._tell(self._done + len(self._held))
+        return [key for key in self.unique if key not in self._held]
+
+    def load(self, keys: list[str]) -> list[Vector]:
+        """The vectors of ``keys``, from the model."""
+        texts = self._asked(keys)
+        with self.side.usage.model_call():
+            answer = self.side.call(texts[0] if self.side.single else texts)
+        return self._accepted(texts, answer)
+
+    async def aload(self, keys: list[str]) -> list[Vector]:
+        """The same, awaited."""
+        acall = self.side.acall
+        assert acall is not None  # noqa: S101 - callers look
+        texts = self._asked(keys)
+        with self.side.usage.model_call():
+            answer = await acall(texts[0] if self.side.single else texts)
+        return self._accepted(texts, answer)
+
+    def end(self, loaded: Sequence[Vector | None]) -> list[Vector]:
+        """The vectors of all texts, in their order, given those of the keys that `begin` named.
+
+        Raises `LoadError` where they are not of one length.
+        """
+        vectors: Any = loaded  # none is missing: a load gives all of its keys, or raises
+        if self._held or len(self.unique) < len(self._keys):
+            asked = self.unique if not self._held else [key for key in self.unique if key not in self._held]
+            by_key = {**self._held, **dict(zip(asked, vectors, strict=True))}
+            vectors = [by_key[key] for key in self._keys]
+        self._check_lengths({vector.length for vector in vectors})
+        batches = -(-len(self._texts) // (self.batch_size or len(self._texts) or 1))
+        self.side.usage.answered(self._texts, self.embedded, max(0, batches - self._calls))
+        self._tell(self._end)
+        return list(vectors)
+
+    def uncached(self) -> list[float]:
+        """What the model answers to a single text, and nothing else."""
+        with self.side.usage.model_call():
+            answer = self.side.call(self._texts[0])
+        self.side.usage.embedded(self._texts)
+        return answer  # type: ignore[no-any-return]  # the model's own
+
+    async def auncached(self) -> list[float]:
+        """The same, awaited."""
+        text, acall = self._texts[0], self.side.acall
+        with self.side.usage.model_call():
+            answer = await (run_in_executor(None, self.side.call, text) if acall is None else acall(text))
+        self.side.usage.embedded(self._texts)
+        return answer  # type: ignore[no-any-return]  # the model's own
+
+    def _asked(self, keys: list[str]) -> list[str]:
+        # The chain asks for a batch when those before it are stored.
+        self._tell(self._done + len(self._held) + len(self.embedded))
+        self._calls += 1
+        return [self._text_of[key] for key in keys]
+
+    def _accepted(self, texts: list[str], answer: Any) -> list[Vector]:
+        """The model's answer, packed. Raises `LoadError` for one that must not be kept."""
+        rows = [answer] if self.side.single else answer
+        if isinstance(rows, str | bytes | Mapping) or not hasattr(rows, "__iter__"):
+            raise LoadError(f"the model gave a {type(rows).__name__}; it must give a list of vectors")
+        rows = rows if isinstance(rows, list) else list(rows)
+        if len(rows) != len(texts):
+            raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
+        try:
+            vectors = pack(rows, self._dtype, finite=True)
+        except CodecError as error:
+            raise LoadError(f"the model gave what cannot be kept: {error}") from error
+        self._check_lengths({vector.length for vector in vectors})
+        if self._lists is not None:
+            self._lists.keep(_unrounded(vectors, rows))
+        self.side.usage.embedded(texts)
+        self.embedded += texts
+        return vectors
+
+    def _check_lengths(self, lengths: set[int]) -> None:
+        known = self.side.length
+        if not lengths or lengths == {known}:
+            return
+        if 0 in lengths:
+            raise LoadError("the model gave a vector without numbers")
+        if len(lengths) == 1 and known is None:
+            (self.side.length,) = lengths
+            return
+        known_too = lengths if known is None else lengths | {known}
+        several = ", ".join(f"{length:,}" for length in sorted(known_too))
+        raise LoadError(
+            f"vectors of different lengths ({several} numbers) for the namespace {self.side.namespace!r}: "
+            f"another model, or another size of its vectors, needs a namespace of its own"
+        )
+
+    def _tell(self, done: int) -> None:
+        if self._progress is None or done == self._told:
+            return
+        self._told = done
+        try:
+            self._progress(done, self._total)
+        except Exception as error:  # noqa: BLE001 - a hook never breaks a call
+            logger().warning("a progress callback raised %s", type(error).__name__)
+
+
+def _unrounded(vectors: Sequence[Vector], rows: Sequence[Any]) -> list[Vector]:
+    """Let those of ``vectors`` have the row that each was packed from whose numbers are the row's; which they
+    are. Copying the rows as well would double what a new text costs after the model: callers get copies, and
+    a model that changed a list after giving it away would change it for anybody."""
+    kept = []
+    for vector, row in zip(vectors, rows, strict=True):
+        # Not a rounded one's row, nor rows of ints or of numpy's numbers.
+        if vector.kind != b"e" and type(row) is list and type(row[0]) is float:
+            vector.floats = row
+            kept.append(vector)
+    return kept

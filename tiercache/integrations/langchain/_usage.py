@@ -1,0 +1,180 @@
+"""What a cache of embeddings did, and what it saved: counters inside, frozen records outside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+from tiercache._log import logger
+
+__all__ = ["EmbeddingStats", "EmbeddingUsage", "Tokens", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingUsage:
+    """One kind of text since the object was made.
+
+    ``served`` texts came from the cache, or from a call of the model that somebody else made for them
+    (duplicates count each time); ``embedded`` were given to the model, whose answers were sound.
+    ``model_calls`` counts all calls, and ``model_calls_saved`` those more that the same requests would have
+    made without a cache, in batches of the same size. ``model_seconds`` is the time spent in the model.
+    ``tokens_spent`` and ``tokens_saved`` are those of embedded and of served texts, 0 where nobody counts.
+    """
+
+    embedded: int = 0
+    served: int = 0
+    model_calls: int = 0
+    model_calls_saved: int = 0
+    model_seconds: float = 0.0
+    tokens_spent: int = 0
+    tokens_saved: int = 0
+
+    @property
+    def texts(self) -> int:
+        """How many texts were asked for."""
+        return self.embedded + self.served
+
+    def __add__(self, other: EmbeddingUsage) -> EmbeddingUsage:
+        return EmbeddingUsage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingStats:
+    """A snapshot of what a `CachedEmbeddings` did. ``str()`` of it is a table, `as_dict` plain data.
+
+    ``price_per_1000_tokens`` is the price that was given, and money is in its currency; without one it is
+    ``None``. ``tokens_estimated``: nobody gave a way to count, and four bytes of UTF-8 are taken for a token.
+    """
+
+    documents: EmbeddingUsage = EmbeddingUsage()
+    queries: EmbeddingUsage = EmbeddingUsage()
+    price_per_1000_tokens: float | None = None
+    tokens_estimated: bool = False
+
+    @property
+    def total(self) -> EmbeddingUsage:
+        """Documents and queries together."""
+        return self.documents + self.queries
+
+    @property
+    def model_calls_saved(self) -> int:
+        """Calls of the model that the cache made needless."""
+        return self.total.model_calls_saved
+
+    @property
+    def money_spent(self) -> float | None:
+        """The price of the tokens that the model was given."""
+        return self._price(self.total.tokens_spent)
+
+    @property
+    def money_saved(self) -> float | None:
+        """The price of the tokens that the cache kept from the model."""
+        return self._price(self.total.tokens_saved)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as nested dicts and numbers, ready for JSON."""
+        data = asdict(self)
+        for name, usage in (("documents", self.documents), ("queries", self.queries), ("total", self.total)):
+            data[name] = {**asdict(usage), "texts": usage.texts}
+        return {**data, "money_spent": self.money_spent, "money_saved": self.money_saved}
+
+    def __str__(self) -> str:
+        about = "~" if self.tokens_estimated else ""
+        rows: list[tuple[str, ...]] = [
+            ("", "texts", "served", "embedded", "model calls", "saved", "model s", "tokens spent", "saved")
+        ]
+        rows += [
+            (
+                name,
+                *(f"{count:,}" for count in (usage.texts, usage.served, usage.embedded)),
+                *(f"{count:,}" for count in (usage.model_calls, usage.model_calls_saved)),
+                f"{usage.model_seconds:.2f}",
+                *(f"{about if count else ''}{count:,}" for count in (usage.tokens_spent, usage.tokens_saved)),
+            )
+            for name, usage in (
+                ("documents", self.documents),
+                ("queries", self.queries),
+                ("total", self.total),
+            )
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        if self.price_per_1000_tokens is not None:
+            lines.append(
+                f"at {self.price_per_1000_tokens:g} per 1,000 tokens: {about}{self.money_spent:.4f} spent, "
+                f"{about}{self.money_saved:.4f} saved"
+            )
+        return "\n".join(lines)
+
+    def _price(self, tokens: int) -> float | None:
+        return None if self.price_per_1000_tokens is None else tokens * self.price_per_1000_tokens / 1000
+
+
+class Tokens:
+    """Counts tokens, where somebody wants to know. A count that fails is told once, and is 0."""
+
+    def __init__(self, count: Callable[[str], int] | None, *, wanted: bool) -> None:
+        self.estimated = count is None and wanted
+        self._count = _estimate if self.estimated else count
+        self._failed = False
+
+    def of(self, texts: Sequence[str]) -> int:
+        """The tokens of all ``texts``."""
+        if self._count is None:
+            return 0
+        try:
+            return sum(map(self._count, texts))
+        except Exception as error:  # noqa: BLE001 - statistics never break a call
+            if not self._failed:
+                self._failed = True
+                logger().warning("count_tokens raised %s; its tokens count as 0", type(error).__name__)
+            return 0
+
+
+class Usage:
+    """The counters behind an `EmbeddingUsage`. Thread-safe."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self._lock = threading.Lock()
+        self._total = EmbeddingUsage()
+
+    def snapshot(self) -> EmbeddingUsage:
+        """The counts so far."""
+        return self._total
+
+    @contextmanager
+    def model_call(self) -> Iterator[None]:
+        """Count the call of the model inside, whatever becomes of it."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self._add(EmbeddingUsage(model_calls=1, model_seconds=perf_counter() - start))
+
+    def embedded(self, texts: Sequence[str]) -> None:
+        """Count ``texts`` for which the model gave sound vectors."""
+        self._add(EmbeddingUsage(embedded=len(texts), tokens_spent=self.tokens.of(texts)))
+
+    def answered(self, texts: Sequence[str], embedded: Sequence[str], calls_saved: int) -> None:
+        """Count a request for ``texts``, of which ``embedded`` were counted before."""
+        served = len(texts) - len(embedded)
+        if served:
+            saved = self.tokens.of(texts) - (self.tokens.of(embedded) if embedded else 0)
+            self._add(EmbeddingUsage(served=served, model_calls_saved=calls_saved, tokens_saved=saved))
+
+    def _add(self, more: EmbeddingUsage) -> None:
+        with self._lock:
+            self._total += more
+
+
+def _estimate(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
