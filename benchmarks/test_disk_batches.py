@@ -66,18 +66,26 @@ def test_disk_tier_mset(benchmark: Any, tmp_path: Path, values: Iterator[dict[st
     tier.close()
 
 
-def test_ratio_of_reads(
-    pairwise: Callable[..., None], tmp_path: Path, keys: list[str], values: Iterator[dict[str, bytes]]
-) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("key-{}", id="short-keys"),
+        pytest.param("openai/text-embedding-3-small:" + "0123456789abcdef" * 4 + "{}", id="long-keys"),
+        pytest.param("ключ-{}", id="non-ascii-keys"),
+        pytest.param("0123456789abcdef" * 16 + "{}", id="keys-that-need-digests"),
+    ],
+)
+def test_ratio_of_reads(pairwise: Callable[..., None], tmp_path: Path, key: str) -> None:
+    keys = [key.format(number) for number in range(1000)]
+    batch = {name: os.urandom(6144) for name in keys}
     tier = DiskTier(tmp_path / "tier")
     with diskcache.Cache(str(tmp_path / "diskcache"), disk_min_file_size=2**30) as cache:
-        batch = next(values)
-        tier.mset({key: Entry(value) for key, value in batch.items()})
-        for key, value in batch.items():
-            cache.set(key, value)
+        tier.mset({name: Entry(value) for name, value in batch.items()})
+        for name, value in batch.items():
+            cache.set(name, value)
         pairwise(
-            "diskcache's get in a loop beside DiskTier.mget",
+            f"diskcache's get in a loop beside DiskTier.mget, keys such as {keys[0]:.20}",
             lambda: tier.mget(keys),
-            lambda: [cache.get(key) for key in keys],
+            lambda: [cache.get(name) for name in keys],
         )
     tier.close()

@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from math import inf, isnan, nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     from xxhash import xxh3_64_intdigest, xxh3_128_digest
@@ -44,9 +44,9 @@ MAGIC = b"tc\x9e"
 VERSION = 1
 _LEAD = struct.Struct("<4s16s")
 _TIMES = struct.Struct("<ddddQB")
-_HEADER = struct.Struct("<4s16sddd16xB")  # what a reader asks for: both of the above, less what is reserved
 _TIMES_AT = _LEAD.size
-_NAME_AT = _HEADER.size
+_SIZE_AT = _TIMES_AT + _TIMES.size - 1
+_NAME_AT = _SIZE_AT + 1
 _BEGINNING = MAGIC + bytes([VERSION])
 _CREATED_AT = struct.Struct("<d")
 _NEVER = inf
@@ -82,49 +82,49 @@ class Opened(NamedTuple):
     expired: int
 
 
-def open_envelopes(blobs: Iterable[tuple[str, bytes]], now: float) -> Opened:
+def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float) -> Opened:
     """The entries in ``blobs``, pairs of a folded key and what was found under it, at ``now`` (Unix seconds).
 
-    What is of an unknown format version is left out of all three: leave it alone, for a newer version of
-    this library may have written it.
+    ``None`` is nothing found. What is of an unknown format version is left out of all three: leave it
+    alone, for a newer version of this library may have written it.
     """
     entries: dict[str, Entry[bytes]] = {}
     corrupt: list[str] = []
     expired = 0
-    latest, codec = b"", ""  # most often one codec made them all, and one string will do
+    codec, latest = "", b""
+    expires_at: float | None = None
+    created_at: float | None = None
+    fresh_until: float | None = None
+    late = False
     # One loop with local names, of calls into C but for one: a function for each envelope, which calls
     # others and raises what it refuses, took a tenth longer.
-    unpack, digest, seed = _HEADER.unpack_from, xxh3_128_digest, xxh3_64_intdigest
-    make, never = make_entry, _NEVER
+    digest, seed, make = xxh3_128_digest, xxh3_64_intdigest, make_entry
     for key, data in blobs:
+        if data is None:
+            continue
         try:
-            beginning, checksum, created_at, expires_at, fresh_until, size = unpack(data)
-            start = _NAME_AT + size
+            start = _NAME_AT + data[_SIZE_AT]
+            header = data[_TIMES_AT:start]
             payload = data[start:]
             try:
-                bound = data[_TIMES_AT:start] + key.encode()
+                bound = header + key.encode()
             except UnicodeEncodeError:  # lone surrogates; asking for them costs every other key
-                bound = data[_TIMES_AT:start] + key.encode("utf-8", "surrogatepass")
-            whole = beginning == _BEGINNING and digest(payload, seed(bound)) == checksum
-            name = data[_NAME_AT:start]
-            if name != latest:
-                latest, codec = name, name.decode()
-        except (struct.error, UnicodeDecodeError):
+                bound = header + key.encode("utf-8", "surrogatepass")
+            whole = data[4:_TIMES_AT] == digest(payload, seed(bound)) and data[:4] == _BEGINNING
+            if header != latest and whole:
+                # Most often one write made them all: what its headers say is read once.
+                created_at, expires_at, fresh_until = _times(header)
+                late = expires_at is not None and expires_at <= now
+                codec, latest = header[_TIMES.size :].decode(), header
+        except (TypeError, IndexError, UnicodeDecodeError):  # no bytes; too few; forged
             whole = False
         if not whole:
-            if data[:3] != MAGIC or data[3:4] in (b"", _BEGINNING[3:]):
+            if type(data) is not bytes or data[:3] != MAGIC or data[3:4] in (b"", _BEGINNING[3:]):
                 corrupt.append(key)
-        elif expires_at <= now:
+        elif late:
             expired += 1
         else:
-            entries[key] = make(
-                payload,
-                None if expires_at == never else expires_at,
-                None if created_at != created_at else created_at,  # noqa: PLR0124 - NaN; isnan() takes twice as long
-                None if fresh_until == never else fresh_until,
-                codec,
-                len(payload),
-            )
+            entries[key] = make(payload, expires_at, created_at, fresh_until, codec, len(payload))
     return Opened(entries, corrupt, expired)
 
 
@@ -137,6 +137,16 @@ def written_at(data: bytes) -> float | None:
         return None
     (created_at,) = _CREATED_AT.unpack_from(data, _TIMES_AT)
     return None if isnan(created_at) else float(created_at)
+
+
+def _times(header: bytes) -> tuple[float | None, float | None, float | None]:
+    """When it was created, expires, and stops being fresh, by a header that was verified."""
+    created_at, expires_at, fresh_until, _idle, _epoch, _size = _TIMES.unpack_from(header)
+    return (
+        None if isnan(created_at) else created_at,
+        None if expires_at == _NEVER else expires_at,
+        None if fresh_until == _NEVER else fresh_until,
+    )
 
 
 def _checksum(key: str, header: bytes, payload: bytes) -> bytes:

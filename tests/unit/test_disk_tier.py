@@ -161,18 +161,40 @@ def test_expired_is_a_miss_counted_and_swept_by_the_next_write(tier: DiskTier, c
 
 
 def test_no_key_is_the_row_of_another(tier: DiskTier) -> None:
-    """Short keys are their own rows' keys; those of others are digests, which somebody might ask for."""
-    longest, longer, namespaced = "k" * 64, "k" * 65, "\x1ftc:4:name/k"
-    digest = row_key(longer)
-    keys = [longest, longer, namespaced, "", "=", '"', "\\", "\x7f", digest, digest[1:], row_key(digest)]
-    tier.mset(entries(keys))
-    assert {key: entry.value for key, entry in tier.mget(keys).items()} == {
-        key: entry.value for key, entry in entries(keys).items()
-    }
-    assert all(tier.mget([key]).keys() == {key} for key in keys)
+    """Keys are their own rows' keys where they can be; those of others are digests, which somebody might
+    ask for. A batch of plain characters takes another road than one of any."""
+    plain = ["k" * 256, "k" * 255, "\x1ftc:4:name/k", "\x1f", "=", "a,b", "u001f", "\\u001f"[1:]]
+    other = [
+        "",
+        '"',
+        '","',
+        "\\",
+        "\\u001f",
+        "ключ",
+        "\ufeffk",
+        "\uffff",
+        "😀",
+        "é",
+        "e\u0301",
+        "\n",
+        "k\x01",
+    ]
+    strange = ["k" * 257, "é" * 257, "a\0b", "a\0c", "\ud83d", "\ud83d\ude00", "\x7f", "\x7fk"]
+    digests = [row_key(key) for key in strange]
+    keys = [*dict.fromkeys([*plain, *other, *strange, *digests])]
+    assert all(row_key(key) == key for key in [*plain, *other])
+    assert not {*digests} & {*keys} - {*digests}
     assert len({row_key(key) for key in keys}) == len(keys)
-    tier.mdelete([longer, digest[1:]])
-    assert tier.mget(keys).keys() == set(keys) - {longer, digest[1:]}
+    tier.mset(entries(keys))
+    # Each strange key among plain ones too: one is enough to take the batch off the short road.
+    for batch in (plain, keys, keys[::-1], *([*plain, key] for key in keys)):
+        assert {key: entry.value for key, entry in tier.mget(batch).items()} == {
+            key: entry.value for key, entry in entries(batch).items()
+        }
+    assert all(tier.mget([key]).keys() == {key} for key in keys)
+    gone = [plain[0], "ключ", strange[0], digests[3]]
+    tier.mdelete(gone)
+    assert tier.mget(keys).keys() == {*keys} - {*gone}
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "a\0", "\ud83d", "\U0010ffff", "nobody"])
@@ -253,6 +275,16 @@ def test_reads_write_nothing_on_the_callers_thread(tier: DiskTier) -> None:
     for _ in range(100):
         tier.mget(["k", "l"])
     assert log.stat().st_size == before
+
+
+def test_uses_are_noted_of_what_was_found(tier: DiskTier, clock: Clock) -> None:
+    tier.mset(entries(["k", "x" * 300, "nobody asks"]) | entries(["late"], clock.now + 1))
+    clock.now += 5
+    tier.mget(["absent", "k", "x" * 300, "late"])
+    assert tier.store._sort_uses() == dict.fromkeys(["k", row_key("x" * 300)], clock.now)
+    clock.now += 5
+    tier.mget(["k"])
+    assert tier.store._sort_uses() == {"k": clock.now, row_key("x" * 300): clock.now - 5}
 
 
 def test_last_uses_are_written_behind_the_caller_and_bounded(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import struct
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercache.entry import Entry
-from tiercache.envelope import MAGIC, VERSION, Opened, open_envelopes, seal
+from tiercache.envelope import MAGIC, VERSION, Opened, _checksum, open_envelopes, seal
 
 ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
 times = st.none() | st.floats(-1e12, 1e12)
@@ -57,6 +59,21 @@ def test_every_truncation_is_noticed():
     for length in range(len(data)):
         assert opened("key", data[:length]) == CORRUPT
     assert opened("key", data + b"\0") == CORRUPT
+
+
+def test_a_codecs_name_that_is_no_text_is_refused_whatever_the_checksum_says():
+    header = struct.pack("<ddddQB", nan, inf, inf, inf, 0, 1) + b"\xff"
+    forged = MAGIC + bytes([VERSION]) + _checksum("key", header, b"payload") + header + b"payload"
+    assert opened("key", forged) == CORRUPT
+
+
+@pytest.mark.parametrize("found", [0, "text", 1.5, [1] * 100, bytearray(100)])
+def test_what_is_no_bytes_is_refused(found):
+    assert opened("key", found) == CORRUPT
+
+
+def test_nothing_is_a_miss():
+    assert opened("key", None) == FOREIGN
 
 
 @pytest.mark.parametrize("other", ["", "Key", "key ", "key\0", "\ud800", "another key"])

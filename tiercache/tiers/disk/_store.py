@@ -7,12 +7,13 @@ every prefix a range.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -29,7 +30,7 @@ from tiercache.errors import (
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Clock, Purge
 from tiercache.tiers.disk._directory import DATABASE
-from tiercache.tiers.disk._engine import Engine, create_database
+from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
 from tiercache.tiers.disk._gate import GATE
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
 from tiercache.tiers.disk._statements import (
@@ -56,7 +57,9 @@ from tiercache.tiers.disk._upkeep import Upkeep
 __all__ = ["DiskStore"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
+_ONLY: Final = itemgetter(0)  # a row's only column
 _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
 _MOST_USES: Final = 100_000  # noted in memory; beyond, reads are not noted until these are written
 
@@ -93,7 +96,7 @@ class DiskStore:
         self._log_bytes = min(2**22, max(2**18, limits.max_bytes // 4))
         self._engine: Engine | None = None
         self._closed = False
-        self._uses: dict[str, float] = {}  # by row key
+        self._forget_uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
         self._make_locks()
@@ -105,8 +108,13 @@ class DiskStore:
     def after_fork(self) -> None:
         """New locks, no thread, and no uses: the parent writes those down."""
         self._make_locks()
-        self._uses = {}
+        self._forget_uses()
         self._upkeep.reset()
+
+    def _forget_uses(self) -> None:
+        self._uses: dict[str, float] = {}  # by row key
+        self._noted: deque[tuple[float, Sequence[str]]] = deque()  # the same, as they came
+        self._noted_rows = 0
 
     def _make_locks(self) -> None:
         self._opening = threading.Lock()
@@ -118,34 +126,34 @@ class DiskStore:
 
     def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
         """See `ByteStore.mget`. Never waits for a writer, and never writes."""
-        return self.read(keys, dict)
+        return self.read(keys, self._as_they_are)
 
-    def read(self, keys: Sequence[str], consume: Callable[[Iterator[tuple[str, bytes]]], T]) -> T:
-        """What ``consume`` makes of the pairs of key and bytes that are held, as they leave the database:
-        verified one by one they stay in the processor's caches, and memory holds the batch once."""
-        asked = row_keys(keys)
-        missing: set[str] = set()
-        planted: list[str] = []
+    def read(
+        self, keys: Sequence[str], take: Callable[[Iterable[tuple[str, Any]]], tuple[dict[str, V], list[str]]]
+    ) -> dict[str, V]:
+        """The hits that ``take`` makes of pairs of key and bytes, as they leave the database: verified one
+        by one they stay in the processor's caches, and memory holds the batch once.
 
-        def pairs(values: Iterator[tuple[object]]) -> Iterator[tuple[str, bytes]]:
-            for key, (value,) in zip(keys, values, strict=True):
-                if type(value) is bytes:
-                    yield key, value
-                else:
-                    missing.add(key)
-                    if value is not None:
-                        planted.append(key)
+        ``None`` stands for nothing, and what is no bytes for a row that we did not write. ``take`` says
+        besides which keys hold nothing but damage, and they are dropped. It may be called twice.
+        """
+        asked, given = row_keys(keys)
+        statement = GET_MANY
+        if len(keys) == 1:
+            statement, given = GET_ONE, asked[0]  # json_each costs double for one key
 
-        # json_each costs double for one key.
-        statement, given = (GET_ONE, asked[0]) if len(asked) == 1 else (GET_MANY, json.dumps([*asked]))
-        result = self._run(lambda connection: consume(pairs(connection.execute(statement, (given,)))))
-        if planted:
-            self._drop_planted(planted)
-        if missing:
-            asked = [row for key, row in zip(keys, asked, strict=True) if key not in missing]
-        if asked:
-            self._note_uses(asked)
-        return result
+        def fetch(connection: sqlite3.Connection) -> tuple[dict[str, V], list[str]]:
+            values = map(_ONLY, connection.execute(statement, (given,)))
+            return take(zip(keys, values, strict=True))
+
+        hits, corrupt = self._run(fetch)
+        if corrupt:
+            with suppress(TierCacheError):  # a read never fails because the repair did
+                self.mdelete(corrupt)
+        if hits:
+            used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
+            self._note_uses(used)
+        return hits
 
     def mset(self, blobs: Mapping[str, Blob]) -> None:
         """See `ByteStore.mset`. All that fit are stored in one transaction, or none."""
@@ -172,7 +180,7 @@ class DiskStore:
         """Drop ``keys``; absent ones are no error."""
         if not keys:
             return
-        asked = json.dumps([*row_keys(keys)])
+        _, asked = row_keys(keys)
         self._write(lambda connection: connection.execute(DELETE, (asked,)))
 
     def close(self) -> None:
@@ -247,7 +255,7 @@ class DiskStore:
     def _put(self, connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> None:
         freed = Freed(expirations=sweep(connection, now, len(rows) + 100))
         for chunk in chunks(rows, self._limits):
-            more = make_room(connection, self._limits, chunk, now, self._uses)
+            more = make_room(connection, self._limits, chunk, now, self._sort_uses())
             freed.evictions += more.evictions
             freed.expirations += more.expirations
             connection.executemany(PUT, chunk)
@@ -268,10 +276,16 @@ class DiskStore:
         self._count(expirations=expired)
         return dropped, following
 
-    def _drop_planted(self, keys: list[str]) -> None:
-        self._count(corrupt=len(keys))
-        with suppress(TierCacheError):  # a read never fails because the repair did
-            self.mdelete(keys)
+    def _as_they_are(self, pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, bytes], list[str]]:
+        hits: dict[str, bytes] = {}
+        planted: list[str] = []
+        for key, value in pairs:
+            if type(value) is bytes:
+                hits[key] = value
+            elif value is not None:
+                planted.append(key)
+        self._count(corrupt=len(planted))
+        return hits, planted
 
     def _count(self, **more: int) -> None:
         with self._counting:
@@ -283,12 +297,25 @@ class DiskStore:
     def _note_uses(self, rows: Sequence[str]) -> None:
         if self._read_only or len(self._uses) > _MOST_USES:
             return
-        self._uses.update(dict.fromkeys(rows, self._clock.time()))
+        # As they came, and sorted out by those who want to know: that takes longer than all the rest here.
+        self._noted.append((self._clock.time(), tuple(rows)))
+        self._noted_rows += len(rows)
+        if self._noted_rows > _MOST_USES:
+            self._sort_uses()
         if not self._upkeep.due:
             self._upkeep.within(_USE_SECONDS)
 
+    def _sort_uses(self) -> dict[str, float]:
+        """When each row was used that was noted and not written yet."""
+        self._noted_rows = 0
+        with suppress(IndexError):
+            while True:
+                when, rows = self._noted.popleft()
+                self._uses.update(dict.fromkeys(rows, when))
+        return self._uses
+
     def _write_uses(self, *, seconds: float) -> None:
-        uses, self._uses = self._uses, {}
+        uses, self._uses = self._sort_uses(), {}
         noted = list(uses.items())
         for start in range(0, len(noted), STEP):
             self._write(partial(note_some, batch=noted[start : start + STEP]), seconds)
@@ -354,6 +381,7 @@ class DiskStore:
             if self._closed:
                 raise CacheClosed(f"tier {self.name!r} is closed")
             if self._engine is None:
+                keep_freed_memory()
                 if not self._read_only:
                     create_database(self._directory, seconds=self._deadline)
                 self._engine = Engine(

@@ -8,12 +8,11 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from tiercache.entry import Entry
-from tiercache.errors import ConfigError, TierCacheError
+from tiercache.errors import ConfigError
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.disk._directory import UnusableDirectory, prepare
 from tiercache.tiers.disk._room import Limits
@@ -115,12 +114,8 @@ class DiskTier(EncodedTier):
 
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         # Entries are opened one by one as they leave the database, not a batch later: see DiskStore.read.
-        found: dict[str, Entry[bytes]]
-        found, corrupt = self.store.read(keys, self._open)
-        if corrupt:
-            with suppress(TierCacheError):  # a read never fails because the repair did
-                self.store.mdelete(corrupt)
-        return found
+        hits: dict[str, Entry[bytes]] = self.store.read(keys, self._open)
+        return hits
 
 
 def _temporary(reason: ConfigError) -> Path:
