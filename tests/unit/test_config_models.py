@@ -76,6 +76,11 @@ def test_the_choices_are_the_same(made, model):
             assert set(kind.names()) == set(typing.get_args(eval(annotation, vars(typing)))), name  # noqa: S307 - our own source
 
 
+def test_what_is_not_given_is_not_passed_on():
+    assert MemoryOptions.model_validate({"ttl": "5m"}).arguments(None) == {"ttl": "5m"}
+    assert DiskOptions.model_validate({"path": "a"}).arguments(None) == {"directory": "a"}
+
+
 def test_each_tier_of_ours_has_its_model():
     for name, model in MODELS.items():
         assert (tier_maker(name), model) in PAIRS

@@ -70,7 +70,7 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
     reason = error["ctx"]["error"]
     if isinstance(reason, VariableError):
         return str(reason)
-    return f"found {show(error['input'], name=name)}; allowed: {reason}"
+    return f"found {show(error['input'])}; allowed: {reason}"
 
 
 def check_foreign(

@@ -44,14 +44,12 @@ class Problems:
         return ConfigError(f"{self._where}: {len(self._found)} problems{lines}")
 
 
-def show(value: object, *, name: str = "") -> str:
-    """``value`` as a configuration spells it, short, without secrets; ``name`` is the option it is for."""
+def show(value: object) -> str:
+    """``value`` as a configuration spells it, short, without secrets."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if _SECRET_NAME.search(name):
-        return "***"
     if isinstance(value, str):
         text = mask(value)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
