@@ -107,25 +107,20 @@ def test_it_is_the_history_that_makes_others_miss():
 
 def test_a_conversation_replays_in_another_process(tmp_path):
     program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from counting_model import CountingModel
-from langchain_core.messages import HumanMessage, SystemMessage
-from tiercache import DiskTier, MemoryTier, TieredCache
-from tiercache.integrations.langchain.llm_cache import LLMCache
+import sys
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
+from test_llm_cache import *
 with TieredCache([MemoryTier(), DiskTier({str(tmp_path)!r})]) as cache:
     model = CountingModel(cache=LLMCache(cache))
-    history = [SystemMessage("be brief")]
-    for question in {QUESTIONS!r}:
-        history.append(HumanMessage(question))
-        history.append(model.invoke(history))
-print(len(model.asked), [message.text for message in history])
+    print(*conversation(model, invoke), len(model.asked), sep="|")
 """
-    runs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert runs[0].startswith("5 ")
-    assert runs[1] == runs[0].replace("5 ", "0 ", 1)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *told, calls = done.stdout.strip().split("|")
+    assert calls == "5"
+    with TieredCache([MemoryTier(), DiskTier(tmp_path)]) as cache:
+        model = CountingModel(cache=LLMCache(cache))
+        assert conversation(model, invoke) == told
+        assert model.asked == []
 
 
 @tool
