@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiercache import DiskTier, MemoryTier, TieredCache
-from tiercache.integrations.langchain import TieredByteStore
+from tiercache.integrations.langchain import CachedEmbeddings, EmbeddingStore, TieredByteStore
 
 
 @pytest.fixture
@@ -89,3 +89,52 @@ def test_nothing_of_a_trace_is_logged(store: TieredByteStore, caplog: pytest.Log
         store.mget(["on disk", "absent"])
     assert not [record for record in caplog.records if record.name.startswith("tiercache")]
     store.close()
+
+
+class Model:
+    """Gives every text a vector of its length, and raises for "bad"."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        if "bad" in texts:
+            raise ValueError("no")
+        return [[float(len(text)), 0.5] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+def test_embeddings_tell_what_the_model_was_asked(tmp_path: Path) -> None:
+    with TieredCache([MemoryTier(), DiskTier(tmp_path)]) as below:
+        CachedEmbeddings(Model(), below, namespace="m").warm(["on disk"])
+    cache = TieredCache([MemoryTier(), DiskTier(tmp_path)])
+    embeddings = CachedEmbeddings(Model(), cache, namespace="m")
+    long = "x" * 100
+    with embeddings.trace() as trace:
+        embeddings.embed_documents(["on disk", long, "on disk"])
+        asyncio.run(embeddings.aembed_documents(["on disk", long]))
+        embeddings.embed_query("on disk")
+        with pytest.raises(ValueError, match="no"):
+            embeddings.embed_documents(["bad"])
+    assert [(record.text, record.answered_by) for record in trace.records] == [
+        ("on disk", "disk"),
+        ("x" * 50, "model"),
+        ("on disk", "memory"),
+        ("x" * 50, "memory"),
+        ("on disk", "model"),  # as a query it is another
+    ]
+    assert trace.summary().hits == {"memory": 2, "disk": 1, "model": 2}
+    cache.close()
+
+
+def test_an_embedding_store_tells_texts_too() -> None:
+    store = EmbeddingStore(TieredCache([MemoryTier()]), namespace="m")
+    store.mset([("text", [1.0])])
+    with store.trace() as trace:
+        assert store.mget(["text", "other"]) == [[1.0], None]
+        assert asyncio.run(store.amget(["text"])) == [[1.0]]
+    assert [(record.text, record.answered_by) for record in trace.records] == [
+        ("text", "memory"),
+        ("other", None),
+        ("text", "memory"),
+    ]
+    assert trace.records[0].key != "text"  # the stored one

@@ -92,6 +92,10 @@ class Request:
         """Whether `begin` wants to know what is cached: nobody else can tell how much there is to do."""
         return self._progress is not None
 
+    def texts_of_unique(self) -> list[str]:
+        """The texts of `unique`."""
+        return [self._text_of[key] for key in self.unique]
+
     def begin(self, found: Sequence[Vector | None]) -> list[str]:
         """Which keys to load; ``found``: what is cached of `unique`, or nothing unless it `looks_first`."""
         if not self.looks_first:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from langchain_core.stores import BaseStore
@@ -14,6 +14,7 @@ from tiercache.entry import UNSET
 from tiercache.errors import ConfigError, WriteError
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, check_dtype, pack
+from tiercache.integrations.langchain.trace import Trace, Tracer
 from tiercache.stats import CacheStats
 from tiercache.units import Size, optional_size
 
@@ -64,6 +65,7 @@ class EmbeddingStore(BaseStore[str, list[float]]):
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         self._cache = cache
         self._namespace = namespace
+        self._tracer = Tracer(cache)
         self._view: TieredCache[Vector] = cache.view(namespace, codec=CODEC, ttl=ttl)
 
     def __repr__(self) -> str:
@@ -78,13 +80,27 @@ class EmbeddingStore(BaseStore[str, list[float]]):
         """A snapshot of the chain's counters, over all its views; ``str()`` of it is a table."""
         return self._cache.stats()
 
+    def trace(self) -> AbstractContextManager[Trace]:
+        """``with store.trace() as trace:`` notes who answered each text, and how quickly; see `Trace`."""
+        return self._tracer.trace()
+
     def mget(self, keys: Sequence[str]) -> list[list[float] | None]:
         """The vectors of the texts ``keys``, in their order, duplicates included; ``None`` is a miss."""
-        return self._given(self._view.mget(self._encoded(keys)))
+        encoded = self._encoded(keys)
+        if not self._tracer.active:
+            return self._given(self._view.mget(encoded))
+        with self._tracer.call(encoded, keys) as call:
+            found = call.found = self._view.mget(encoded)
+        return self._given(found)
 
     async def amget(self, keys: Sequence[str]) -> list[list[float] | None]:
         """`mget` for async code."""
-        return self._given(await self._view.amget(self._encoded(keys)))
+        encoded = self._encoded(keys)
+        if not self._tracer.active:
+            return self._given(await self._view.amget(encoded))
+        with self._tracer.call(encoded, keys) as call:
+            found = call.found = await self._view.amget(encoded)
+        return self._given(found)
 
     def mset(self, key_value_pairs: Sequence[tuple[str, list[float]]]) -> None:
         """Store pairs of text and vector in every tier; of a text that comes twice the last one wins.

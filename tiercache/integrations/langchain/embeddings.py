@@ -7,6 +7,7 @@ same time or later, gets the vector that was paid for. What the cache suffers, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from langchain_core.embeddings import Embeddings
@@ -20,6 +21,7 @@ from tiercache.integrations.langchain._requests import Progress, Request, Side
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._usage import EmbeddingStats, Tokens, Usage
 from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, check_dtype, matrix, pack
+from tiercache.integrations.langchain.trace import Trace, Tracer
 from tiercache.units import Size, optional_size
 
 __all__ = ["CachedEmbeddings", "EmbeddingModel"]
@@ -136,6 +138,7 @@ class CachedEmbeddings(Embeddings):
         self._documents = Side(views[0], namespace, model, "embed_documents", Usage(tokens), single=False)
         self._queries = Side(views[1], namespace, model, "embed_query", Usage(tokens), single=True)
         self._cache_queries = cache_queries
+        self._tracer = Tracer(cache)
 
     def __repr__(self) -> str:
         return (
@@ -161,6 +164,11 @@ class CachedEmbeddings(Embeddings):
             self._price,
             self._documents.usage.tokens.estimated,
         )
+
+    def trace(self) -> AbstractContextManager[Trace]:
+        """``with embeddings.trace() as trace:`` notes who answered for each text, a tier or the model, and
+        how quickly; see `Trace`. Queries that are not cached are not noted."""
+        return self._tracer.trace()
 
     # -- LangChain's four --------------------------------------------------------------------------
 
@@ -282,11 +290,27 @@ class CachedEmbeddings(Embeddings):
         return check_texts([self._normalize(text) for text in texts])
 
     def _load(self, request: Request) -> list[Vector]:
+        if not self._tracer.active:
+            return self._fetched(request)
+        with self._tracer.call(request.unique, request.texts_of_unique()) as call:
+            vectors = self._fetched(request)
+            call.found = request.unique  # a load gives all of its keys, or raises
+        return vectors
+
+    async def _aload(self, request: Request) -> list[Vector]:
+        if not self._tracer.active:
+            return await self._afetched(request)
+        with self._tracer.call(request.unique, request.texts_of_unique()) as call:
+            vectors = await self._afetched(request)
+            call.found = request.unique
+        return vectors
+
+    def _fetched(self, request: Request) -> list[Vector]:
         view = request.side.view
         keys = request.begin(view.mget(request.unique) if request.looks_first else [])
         return request.end(view.mget_or_load(keys, request.load, batch_size=request.batch_size))
 
-    async def _aload(self, request: Request) -> list[Vector]:
+    async def _afetched(self, request: Request) -> list[Vector]:
         view = request.side.view
         keys = request.begin(await view.amget(request.unique) if request.looks_first else [])
         load = request.load if request.side.acall is None else request.aload
