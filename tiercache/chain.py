@@ -135,8 +135,10 @@ class TieredCache(LoadingMethods[T]):
         Its options are the parameters of the constructors, ``[[tiers]]`` a list of tables with a ``type``
         (``memory``, ``disk``, ``redis``, ``sql``, ``chain``, or a registered name). ``${VAR}`` and
         ``${VAR:-default}`` stand for environment variables (``$${`` for the characters themselves),
-        ``"none"`` for ``None``; relative paths in a file begin at its folder. Raises one `ConfigError` that names all that is wrong, and nothing stays
-        open then; `MissingPackage` where reading the file needs a package.
+        ``"none"`` for ``None``; relative paths in a file begin at its folder.
+
+        Raises one `ConfigError` that names all that is wrong, and nothing stays open then; `MissingPackage`
+        where reading the file needs a package.
         """
         from tiercache.config import build  # it needs pydantic
 
