@@ -7,6 +7,7 @@ only through the `Runtime` it is given, so that the same lines serve blocking an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,10 +22,21 @@ from tiercache.entry import Entry
 from tiercache.errors import CodecError, TierError, TierUnavailable, WriteError
 from tiercache.protocols import Codec, Purge
 
-__all__ = ["Core", "WriteOutcome", "check_bytes"]
+__all__ = ["Core", "WriteResult", "check_bytes"]
 
-#: Names of the tiers that took a write, and of those that did not.
-WriteOutcome = tuple[tuple[str, ...], tuple[str, ...]]
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """Which tiers took a write: all of it (``accepted``), or not all of it (``failed``), by name, from
+    the top down."""
+
+    accepted: tuple[str, ...]
+    failed: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tier took all of it."""
+        return not self.failed
 
 
 class Core:
@@ -170,10 +182,10 @@ class Core:
             objects[key] = Entry(value, expires_at, now, None, name, entry.size)
         return Batch(objects, codec, payloads)
 
-    async def write(self, runtime: Runtime, batch: Batch) -> WriteOutcome:
+    async def write(self, runtime: Runtime, batch: Batch) -> WriteResult:
         """Store ``batch`` in every tier, lowest first. Raises `WriteError` if none took any of it."""
         if not batch.objects:
-            return tuple(guard.name for guard in self.stack.guards), ()
+            return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
         epochs = self.space.epochs
         write = await epochs.begin_write(batch.objects.keys(), runtime)
         try:
@@ -195,7 +207,7 @@ class Core:
             ) from (reasons[-1][1] if reasons else None)
         accepted = tuple(name for name, count, _ in taken if count == len(batch))
         failed = tuple(name for name, count, _ in taken if count < len(batch))
-        return accepted, failed
+        return WriteResult(accepted, failed)
 
     async def write_all(
         self, runtime: Runtime, batch: Batch, operation: Operation
@@ -210,11 +222,11 @@ class Core:
             taken.append((member.guard.name, count + len(batch) - len(left), failure))
         return taken[::-1]
 
-    async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteOutcome:
+    async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first. Raises `WriteError`, after every tier was asked,
         if one of them did not confirm it."""
         if not keys:
-            return tuple(guard.name for guard in self.stack.guards), ()
+            return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
         epochs = self.space.epochs
         write = await epochs.begin_write(keys, runtime)
         try:
@@ -255,7 +267,7 @@ class Core:
         self._confirmed(failures, "the clear")
 
     @staticmethod
-    def _confirmed(failures: list[tuple[str, Exception | None]], what: str) -> WriteOutcome:
+    def _confirmed(failures: list[tuple[str, Exception | None]], what: str) -> WriteResult:
         failed = tuple(name for name, failure in reversed(failures) if failure is not None)
         if failed:
             first = next(failure for _, failure in failures if failure is not None)
@@ -263,7 +275,7 @@ class Core:
                 f"{what} was not confirmed by {', '.join(failed)} ({describe(first)}), which may still serve "
                 f"the old values; repeat it when the tier is well"
             ) from first
-        return tuple(name for name, _ in reversed(failures)), ()
+        return WriteResult(tuple(name for name, _ in reversed(failures)), ())
 
     async def undo_superseded(
         self, runtime: Runtime, operation: Operation, members: Sequence[Member]

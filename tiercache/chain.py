@@ -8,7 +8,6 @@ road of its own, straight to the tier.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overlo
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._core import Core
+from tiercache._core import Core, WriteResult
 from tiercache._nested import ChainTier
 from tiercache._stack import Stack
 from tiercache._view import TTL, no_hit, no_hits
@@ -39,20 +38,6 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 AnyTier = Tier | AsyncTier
-
-
-@dataclass(frozen=True, slots=True)
-class WriteResult:
-    """Which tiers took a write: all of it (``accepted``), or not all of it (``failed``), by name, from
-    the top down."""
-
-    accepted: tuple[str, ...]
-    failed: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every tier took all of it."""
-        return not self.failed
 
 
 class TieredCache(LoadingMethods[T]):
@@ -239,7 +224,7 @@ class TieredCache(LoadingMethods[T]):
         self._check_open()
         values = check_items(items)
         batch = self._core.batch(values, self._seconds(ttl))
-        return WriteResult(*await self._core.write(runtime, batch))
+        return await self._core.write(runtime, batch)
 
     def mdelete(self, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first; absent ones are no error.
@@ -255,7 +240,7 @@ class TieredCache(LoadingMethods[T]):
 
     async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         self._check_open()
-        return WriteResult(*await self._core.delete(runtime, check_keys(as_keys(keys))))
+        return await self._core.delete(runtime, check_keys(as_keys(keys)))
 
     @overload
     def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...

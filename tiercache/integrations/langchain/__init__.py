@@ -18,12 +18,15 @@ if find_spec("langchain_core") is None:
 if TYPE_CHECKING:
     from tiercache.integrations.langchain.embedding_store import EmbeddingStore
     from tiercache.integrations.langchain.embeddings import CachedEmbeddings
+    from tiercache.integrations.langchain.llm_cache import LLMCache, Prices
     from tiercache.integrations.langchain.store_tier import StoreTier
     from tiercache.integrations.langchain.stores import TieredByteStore
 
 __all__ = [
     "CachedEmbeddings",
     "EmbeddingStore",
+    "LLMCache",
+    "Prices",
     "StoreTier",
     "TieredByteStore",
 ]
@@ -31,6 +34,8 @@ __all__ = [
 _LAZY = {
     "CachedEmbeddings": "tiercache.integrations.langchain.embeddings",
     "EmbeddingStore": "tiercache.integrations.langchain.embedding_store",
+    "LLMCache": "tiercache.integrations.langchain.llm_cache",
+    "Prices": "tiercache.integrations.langchain.llm_cache",
     "StoreTier": "tiercache.integrations.langchain.store_tier",
     "TieredByteStore": "tiercache.integrations.langchain.stores",
 }
