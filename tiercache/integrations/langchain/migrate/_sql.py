@@ -1,0 +1,96 @@
+"""An `SQLStore`'s table as a source: pages by key, and SQLite files opened read-only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from tiercache.errors import ConfigError, MissingPackage
+from tiercache.integrations.langchain.migrate._run import Page, Unfit
+
+__all__ = ["SQLRows", "open_read_only"]
+
+_TABLE = "langchain_key_value_stores"
+
+
+def open_read_only(path: str | Path) -> sqlite3.Connection:
+    """The SQLite file at ``path``, which nothing is written to. Raises `ConfigError` if there is none."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file; give the path of an SQLite database")
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+
+
+class SQLRows:
+    """The rows of ``namespace`` in the database at ``url`` (SQLAlchemy's, of a blocking driver).
+
+    Raises `ConfigError` for a URL that leads to no such table, `MissingPackage` without SQLAlchemy.
+    """
+
+    def __init__(self, url: str, namespace: str) -> None:
+        try:
+            import sqlalchemy as sa
+        except ImportError:
+            raise MissingPackage("sqlalchemy", "sql", "migrating an SQLStore") from None
+        try:
+            parsed = sa.make_url(url)
+            if parsed.get_dialect().is_async:
+                raise ConfigError(
+                    f"{parsed.render_as_string()} is for async code; give the same database with a blocking "
+                    f"driver, such as sqlite or postgresql+psycopg"
+                )
+            if parsed.get_backend_name() == "sqlite":
+                path = parsed.database or ""
+                open_read_only(path).close()
+                self._engine = sa.create_engine(
+                    "sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool
+                )
+            else:
+                self._engine = sa.create_engine(parsed, poolclass=sa.NullPool)
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+            raise ConfigError(f"SQLStore: not an SQLAlchemy URL that can be used: {error}") from None
+        self.name = f"SQLStore {parsed.render_as_string()} namespace {namespace!a}"
+        if not sa.inspect(self._engine).has_table(_TABLE):
+            raise ConfigError(f"{parsed.render_as_string()} has no table {_TABLE}: it is no SQLStore's")
+        self._sa: Any = sa
+        columns = (
+            sa.column("namespace", sa.Text),
+            sa.column("key", sa.Text),
+            sa.column("value", sa.LargeBinary),
+        )
+        self._table = sa.table(_TABLE, *columns)
+        self._ours = self._table.c.namespace == namespace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.dispose()
+
+    def total(self) -> int:
+        (row,) = self._rows(self._sa.select(self._sa.func.count()).select_from(self._table).where(self._ours))
+        return int(row[0])
+
+    def pages(self, size: int) -> Iterator[Page[str]]:
+        key = self._table.c.key
+        query = self._sa.select(key).where(self._ours).order_by(key).limit(size)
+        rows = self._rows(query)
+        while rows:
+            yield Page([str(row[0]) for row in rows])
+            rows = self._rows(query.where(key > rows[-1][0]))
+
+    def read(self, keys: Sequence[str]) -> dict[str, bytes | Unfit]:
+        key, value = self._table.c.key, self._table.c.value
+        rows = self._rows(self._sa.select(key, value).where(self._ours, key.in_(keys)))
+        return {str(name): Unfit("no value") if data is None else bytes(data) for name, data in rows}
+
+    def label(self, key: str) -> str:
+        return key
+
+    def _rows(self, query: Any) -> list[Any]:
+        # A connection a query: none is kept in a transaction, which writers would wait for.
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).fetchall())
