@@ -88,8 +88,8 @@ def test_cluster_by_url():
         ("localhost:6379", "unknown scheme"),
         ("", "unknown scheme"),
         ("redis+unix://x", "unknown scheme"),
-        ("redis://h:notaport", "cannot be used: Port could not be cast"),
-        ("redis://h:99999", "cannot be used: Port out of range"),
+        ("redis://h:notaport", "cannot be used: a port is no number"),
+        ("redis://h:99999", "cannot be used: a port is no number"),
         ("redis://h/users", "database 'users' is no number"),
         ("redis://h?db=x", "Invalid value for 'db'"),
         ("redis://h1,h2", "names several hosts; use redis+cluster:// or redis+sentinel://"),
@@ -109,6 +109,16 @@ def test_cluster_by_url():
 def test_wrong_urls_are_refused_at_once(url, said):
     with pytest.raises(ConfigError, match=re.escape(said)):
         RedisTier(url)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
+@pytest.mark.parametrize("mark", ["/", "?", "#", "/@", "?x=@"])
+@pytest.mark.parametrize("begin", ["7", "hunter2"])
+def test_a_password_that_was_not_quoted_is_not_told(scheme, mark, begin):
+    with pytest.raises(ConfigError, match="are written %2F %3F %23 and %40") as caught:
+        RedisTier(f"{scheme}://user:{begin}{mark}secret@host:1/0")
+    assert "hunter2" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

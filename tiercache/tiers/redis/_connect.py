@@ -190,6 +190,9 @@ class Endpoint:
 
     def _parse_address(self, rest: str) -> tuple[str, str, str]:
         """Credentials, database and query; the hosts and the service are noted."""
+        if "@" in rest and "@" not in re.split(r"[/?#]", rest, maxsplit=1)[0]:
+            # Before anything is told of what looks like a host or database: it is a piece of the password.
+            raise self._wrong("a password's / ? # and @ are written %2F %3F %23 and %40")
         address, _, query = rest.partition("?")
         authority, _, path = address.partition("/")
         credentials, _, hosts = authority.rpartition("@")
@@ -209,7 +212,11 @@ class Endpoint:
         parts = urlsplit(f"//{text}")
         if not parts.hostname and self.kind != "single":
             raise self._wrong("a host is missing; write host:port,host:port")
-        return parts.hostname or "localhost", parts.port or (26379 if self.kind == "sentinel" else 6379)
+        try:
+            port = parts.port
+        except ValueError:
+            raise self._wrong("a port is no number between 0 and 65535") from None
+        return parts.hostname or "localhost", port or (26379 if self.kind == "sentinel" else 6379)
 
     def _check(self) -> None:
         """Have redis-py look at the options now: it would only do so at the first command."""
