@@ -336,3 +336,18 @@ def test_folding_is_injective():
 
     folded = {(ns, key): _key((ns, key)) for ns in NAMESPACES for key in KEYS}
     assert all(folded[one] != folded[other] for one, other in combinations(folded, 2))
+
+
+def test_without_the_package_it_says_what_to_install():
+    program = """
+import sys
+sys.modules["langgraph"] = None  # as if it were not installed
+from tiercache import MissingPackage
+try:
+    import tiercache.integrations.langgraph
+except MissingPackage as missing:
+    print(missing)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "'langgraph'" in done.stdout
+    assert 'pip install "tiercache-framework[langgraph]"' in done.stdout

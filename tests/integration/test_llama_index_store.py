@@ -206,6 +206,16 @@ def test_what_json_has_not_is_not_kept_nor_what_it_replaced(call, value):
         assert call(store, "get", "k") == {"new": 1}
 
 
+@both_apis
+def test_what_was_replaced_in_the_same_batch_is_not_even_written(call):
+    tier = ChaosTier(DictTier())
+    with TieredCache([tier]) as cache:
+        store = TieredKVStore(cache)
+        tier.inject(Raise(), on="mdelete")
+        call(store, "put_all", [("k", {"older": 1}), ("k", {"o": object()})])
+        assert call(store, "get", "k") is None
+
+
 @pytest.mark.parametrize("awaited", [False, True])
 def test_an_ill_tier_never_fails_an_ingestion(awaited):
     tier = ChaosTier(DictStore())
@@ -278,3 +288,18 @@ def test_wrong_arguments():
             store.put("k", [1])
         assert "llama_index" in repr(store)
         assert list(store.cache.keys()) == []
+
+
+def test_without_the_package_it_says_what_to_install():
+    program = """
+import sys
+sys.modules["llama_index"] = None  # as if it were not installed
+from tiercache import MissingPackage
+try:
+    import tiercache.integrations.llama_index
+except MissingPackage as missing:
+    print(missing)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "'llama-index-core'" in done.stdout
+    assert 'pip install "tiercache-framework[llama-index]"' in done.stdout

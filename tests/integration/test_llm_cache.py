@@ -30,7 +30,8 @@ from tiercache import (
     TieredCache,
 )
 from tiercache.codecs import JSONCodec
-from tiercache.integrations.langchain.llm_cache import LLMCache, Prices, Tokens
+from tiercache.integrations.langchain import LLMCache, Prices
+from tiercache.integrations.langchain.llm_cache import Tokens
 from tiercache.testing import ChaosTier, Corrupt, DictStore, FakeClock, Raise
 
 QUESTIONS = ["hello", "what is 2+2?", "and 3+3?", "in words?", "thanks"]
@@ -361,6 +362,17 @@ def test_wrong_arguments(cache):
         LLMCache(cache, prices=0.5)
     with pytest.raises(ConfigError, match="ttl"):
         LLMCache(cache, ttl=-1)
+
+
+def test_many_threads_get_objects_of_their_own(cache):
+    llm_cache = LLMCache(cache)
+    model = CountingModel(cache=llm_cache)
+    model.invoke("hi")
+    answers = model.batch(["hi"] * 50, config={"max_concurrency": 8})
+    assert len(model.asked) == 1
+    assert len({id(answer.usage_metadata) for answer in answers}) == 50
+    stats = llm_cache.stats()
+    assert (stats.asked, stats.answered.calls) == (51, 50)
 
 
 def test_provider_side_caching_is_reported_apart(cache):

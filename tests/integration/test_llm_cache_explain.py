@@ -17,6 +17,8 @@ from langchain_core.outputs import Generation
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from tiercache import DiskTier, EncodedTier, MemoryTier, TieredCache
+from tiercache.integrations.langchain._llm_explain import nearest
+from tiercache.integrations.langchain._llm_key import CallKey
 from tiercache.integrations.langchain.llm_cache import Difference, LLMCache
 from tiercache.testing import ChaosTier, DictStore, DictTier, FakeClock, Raise
 
@@ -156,6 +158,24 @@ def test_the_same_prompt_is_found_among_many(tmp_path):
         explanation = writer.explain("the one", LLM.replace("0.0", "0.9"))
         assert explanation.differences == (Difference("parameter", "temperature", "0.0", "0.9"),)
         assert explanation.compared == 100
+
+
+@both_apis
+def test_an_object_that_has_stored_nothing_yet_lists(call):
+    """What another one stored over the same tiers; with another prompt, so that no key begins alike."""
+    with TieredCache([DictTier()]) as cache:
+        LLMCache(cache).update("the prompt", LLM, [Generation(text="x")])
+        (difference,) = call(LLMCache(cache), "explain", "the  prompt", LLM).differences
+        assert (difference.role, difference.name, difference.stored is None) == ("text", "text", False)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equals_one_that_lacks_nothing_is_nearer(order):
+    asked, other, without = (
+        CallKey("p", llm_string).parts for llm_string in ("[('t', 1)]", "[('t', 2)]", "[]")
+    )
+    stored = [("other", other), ("without", without)][::order]
+    assert nearest(asked, stored) == ("other", (Difference("parameter", "t", "2", "1"),))
 
 
 def test_what_was_there_and_is_gone():

@@ -10,7 +10,7 @@ import pytest
 from langchain_tests.integration_tests import AsyncCacheTestSuite, SyncCacheTestSuite
 
 from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
-from tiercache.integrations.langchain.llm_cache import LLMCache
+from tiercache.integrations.langchain import LLMCache
 
 
 def _tiers(kind: str, folder: Path, request: pytest.FixtureRequest) -> list[Any]:

@@ -176,13 +176,13 @@ def _parameters(llm_string: str) -> dict[str, str]:
             own = {name: json.dumps(value) for name, value in model.get("kwargs", {}).items()}
             kind = ".".join(map(str, model["id"]))
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
-            return {"llm_string": _value("llm_string", llm_string)}
+            return {"llm_string": _mark(llm_string)}
         found["class"] = _value("class", kind)
         found |= {name: _value(name, text) for name, text in own.items()}
         called = llm_string[end:].removeprefix("---")
     pairs = _pairs(called)
     if pairs is None:
-        pairs = [("llm_string", called)]
+        return {**found, "llm_string": _mark(called)}
     for name, text in pairs:
         found[f"{name} (of the call)" if name in found else name] = _value(name, text)
     return found
@@ -213,7 +213,8 @@ def _pairs(text: str) -> list[tuple[str, str]] | None:
 
 
 def _value(name: str, text: str) -> str:
-    if len(text) <= _READABLE and not _SECRET.search(name) and not text.startswith("#"):
+    # A dict may hold anything, a password too; and a value must not look like a mark.
+    if len(text) <= _READABLE and not _SECRET.search(name) and "{" not in text and not text.startswith("#"):
         return text
     return _mark(text)
 
