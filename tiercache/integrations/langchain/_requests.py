@@ -83,7 +83,7 @@ class Request:
         self._done = done
         self._total = done + len(self.unique) if total is None else total
         self._end = done + len(self.unique)
-        self._told = -1
+        self._told = done or -1  # the part before this one told as much
         self._held: dict[str, Vector] = {}
         self._calls = 0
 
