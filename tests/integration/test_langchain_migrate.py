@@ -172,6 +172,24 @@ def test_keys_of_a_function_of_ones_own(old, cache, tmp_path):
     assert model.calls == 0
 
 
+def test_files_that_change_or_cannot_be_read(old, cache, tmp_path):
+    old.mset([(f"{n}", b"v") for n in range(4)])
+    store = TieredByteStore(cache)
+    mget = cache.mget
+
+    def interfere(keys):  # between the listing and the reading
+        (tmp_path / "old" / "1").unlink(missing_ok=True)
+        if (tmp_path / "old" / "2").is_file():
+            (tmp_path / "old" / "2").unlink()
+            (tmp_path / "old" / "2").mkdir()
+        return mget(keys)
+
+    cache.mget = interfere
+    report = from_local_files(tmp_path / "old", store, progress=False)
+    assert report.copied == 2
+    assert reasons(report) == {"gone meanwhile": 1, "the file cannot be read (IsADirectoryError)": 1}
+
+
 def test_a_key_that_another_writer_stored_is_kept(old, cache, tmp_path):
     old.mset([("a", b"old"), ("b", b"old")])
     store = TieredByteStore(cache)
@@ -243,8 +261,9 @@ def test_what_lies_in_redis_beside_a_store(client, cache):
         ("http://user:secret@host", "no URL of a Redis server"),
         (7, "no Redis URL and no redis.Redis client"),
         (redis.Redis(decode_responses=True), "decode_responses=False"),
+        ("redis://user:secret@host?decode_responses=true", "decode_responses=False"),
     ],
-    ids=["url", "type", "decoding"],
+    ids=["url", "type", "decoding", "decoding url"],
 )
 def test_what_is_no_redis(source, message, cache):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -272,6 +291,18 @@ def test_an_sql_store(cache, tmp_path):
     assert model.calls == 0
     assert bytes_of(path) == before
     assert {item.name for item in tmp_path.iterdir()} == {"new", path.name}  # no journal beside it
+
+
+def test_a_row_that_holds_no_bytes(cache, tmp_path):
+    store = SQLStore(namespace="one", db_url=f"sqlite:///{tmp_path}/old.db")
+    store.create_schema()
+    store.mset([("a", b"1")])
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO langchain_key_value_stores VALUES ('one', 'b', 'text')")
+    store.engine.dispose()
+    report = from_sql(f"sqlite:///{tmp_path}/old.db", TieredByteStore(cache), namespace="one", progress=False)
+    assert report.copied == 1
+    assert reasons(report) == {"no bytes": 1}
 
 
 def test_a_file_of_sqlite_is_not_locked_meanwhile(cache, tmp_path):

@@ -37,14 +37,12 @@ class RedisKeys:
                 raise ConfigError(f"{mask_url(source)} is no URL of a Redis server: {error}") from None
             self.name = f"RedisStore {mask_url(source)}"
         elif isinstance(source, redis.Redis):
-            if source.get_encoder().decode_responses:
-                raise ConfigError(
-                    "this Redis client decodes what it reads; give one with decode_responses=False"
-                )
             self._client = source
             self.name = "RedisStore"
         else:
             raise ConfigError(f"a {type(source).__name__} is no Redis URL and no redis.Redis client")
+        if self._client.get_encoder().decode_responses:
+            raise ConfigError("this Redis client decodes what it reads; give one with decode_responses=False")
         self._prefix = f"{namespace}/".encode() if namespace else b""  # as RedisStore does
         if namespace:
             self.name += f" namespace {namespace!a}"

@@ -85,7 +85,10 @@ class SQLRows:
     def read(self, keys: Sequence[str]) -> dict[str, bytes | Unfit]:
         key, value = self._table.c.key, self._table.c.value
         rows = self._rows(self._sa.select(key, value).where(self._ours, key.in_(keys)))
-        return {str(name): Unfit("no value") if data is None else bytes(data) for name, data in rows}
+        kinds = bytes, bytearray, memoryview
+        return {
+            str(name): bytes(data) if isinstance(data, kinds) else Unfit("no bytes") for name, data in rows
+        }
 
     def label(self, key: str) -> str:
         return key
