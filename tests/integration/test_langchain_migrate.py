@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tiercache.integrations.langchain import TieredByteStore
 from tiercache.integrations.langchain.embedding_store import EmbeddingStore
 from tiercache.integrations.langchain.embeddings import CachedEmbeddings
 from tiercache.integrations.langchain.migrate import from_local_files, from_redis, from_sql
+from tiercache.integrations.langchain.migrate._sql import open_read_only
 
 COUNT = 45  # more than a few batches
 
@@ -215,13 +218,14 @@ def test_a_redis_store(client, valkey, cache):
     fill(RedisStore(client=client), 2)
     model = Model()
     cached = CachedEmbeddings(model, cache, namespace="ada", key_encoder="sha256")
+    client.close = lambda: pytest.fail("what was given is its owner's to close")
     for source in (valkey.url, client):
         report = from_redis(source, cached, namespace="app", prefix="ada-", batch_size=10, progress=False)
         assert report.copied + report.already_there == COUNT
         assert report.skipped == ()
     assert cached.embed_documents(texts(COUNT)) == vectors
     assert model.calls == 0
-    assert client.ping()  # what was given is left open
+    del client.close
 
 
 def test_redis_gets_two_commands_alone(client, valkey, cache):
@@ -279,7 +283,7 @@ def test_an_sql_store(cache, tmp_path):
     store = SQLStore(namespace="one", db_url=f"sqlite:///{path}")
     store.create_schema()
     vectors = fill(store, COUNT)
-    fill(SQLStore(namespace="one2", engine=store.engine), 3)
+    fill(SQLStore(namespace="one2", engine=store.engine), 3, namespace="theirs-")
     store.engine.dispose()
     before = bytes_of(path)
     model = Model()
@@ -342,6 +346,16 @@ def test_an_sql_store_on_a_server(cache, postgres_url):
         with engine.begin() as connection:  # the store's own drop() leaves a connection open
             connection.exec_driver_sql("DROP TABLE langchain_key_value_stores")
         engine.dispose()
+
+
+def test_a_file_of_sqlite_cannot_be_written(tmp_path):
+    path = tmp_path / "a?b#c%20.db"  # letters that mean something in the URI that it is opened by
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    with closing(open_read_only(path)) as connection:
+        assert connection.execute("SELECT * FROM t").fetchall() == []
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("INSERT INTO t VALUES (1)")
 
 
 @pytest.mark.parametrize(

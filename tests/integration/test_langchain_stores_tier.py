@@ -208,6 +208,28 @@ def test_other_keys_of_the_store_are_left_alone():
     assert store.store == dict(foreign)
 
 
+def test_other_keys_of_the_store_are_not_read():
+    store = Recording()
+    store.store.update((f"theirs {n}", b"v") for n in range(1000))
+    tier = StoreTier(store)
+    tier.mset({"a": Entry(b"1")})
+    store.batches.clear()
+    assert tier.scan("") == (["a"], None)
+    assert store.batches == [1]
+
+
+def test_what_is_past_its_time_stays_until_it_is_purged():
+    store, clock = InMemoryByteStore(), FakeClock(1e9)
+    tier = StoreTier(store, clock=clock)
+    tier.mset({"a/1": Entry(b"v", 1e9 + 5), "b/1": Entry(b"v", 1e9 + 5), "a/2": Entry(b"v", 1e9 + 500)})
+    clock.advance(10)
+    assert tier.purge("a/", what=Purge(expired=False)) == 0
+    assert tier.purge("a/", what=Purge(idle=1.0)) == 1  # the expired one; nobody knows what is idle
+    assert len(store.store) == 2
+    assert tier.purge("", what=Purge()) == 1
+    assert tier.scan("") == (["a/2"], None)
+
+
 def _damage(store, place):
     (name,) = store.store
     data = bytearray(store.store[name])
@@ -237,6 +259,7 @@ def test_what_is_damaged_is_dropped_and_what_is_newer_stays(place, corrupt):
     with TieredCache([StoreTier(store)]) as cache:
         cache.set("key", b"value")
         _damage(store, place)
+        assert list(cache.keys()) == (["key"] if place == -1 else [])  # a listing looks at the key alone
         assert cache.get("key") is None
         assert cache.stats().tiers[0].corrupt == corrupt
         assert len(store.store) == 1 - corrupt
