@@ -33,16 +33,16 @@ from tiercache.integrations.langchain import CachedEmbeddings
 TEXTS, DIMENSIONS, CHARACTERS = 2000, 1536, 1000
 THREADS, DUPLICATES = 50, 0.4
 
-#: name of the figure, what it is about, how much better it is to be
+#: Each figure's unit, and what it is to be.
 TARGETS = {
-    "cold": ("s", 16),
-    "warm from disk": ("s", 8),
-    "warm from memory": ("s", 40),
-    "embed_array, warm": ("s", 150),
-    "bytes on disk": ("MB", 73.7 / 14),
-    "files": ("", 400),
-    "calls for 50 equal queries": ("", 50),
-    "texts embedded of a batch": ("", 1 / (1 - DUPLICATES)),
+    "cold": ("s", ">= 16 x"),
+    "warm from disk": ("s", ">= 8 x"),
+    "warm from memory": ("s", ">= 40 x"),
+    "embed_array, warm": ("s", ">= 150 x"),
+    "bytes on disk": ("MB", "<= 14 MB"),
+    "files": ("", "<= 5"),
+    "calls for 50 equal queries": ("", "1"),
+    "texts embedded of a batch": ("", f"{TEXTS * (1 - DUPLICATES):,.0f}"),
 }
 
 
@@ -228,12 +228,12 @@ def show(table: dict[str, tuple[float, float, float]], rounds: int) -> None:
         f"{TEXTS:,} texts of {CHARACTERS:,} characters, {DIMENSIONS:,} float32 numbers each; model time apart"
     )
     print(f"medians of {rounds} rounds; ratio: times as much for CacheBackedEmbeddings + LocalFileStore\n")
-    print(f"{'':28}{'LangChain':>12}{'tiercache':>12}{'ratio':>9}{'target':>9}")
+    print(f"{'':28}{'LangChain':>12}{'tiercache':>12}{'ratio':>9}{'target':>10}")
     for name, (peer, own, ratio) in table.items():
         unit, target = TARGETS[name]
         digits = 4 if unit == "s" else 1 if unit == "MB" else 0
         label = f"{name}, {unit}" if unit else name
-        print(f"{label:28}{peer:12,.{digits}f}{own:12,.{digits}f}{ratio:9.1f}{target:9.1f}")
+        print(f"{label:28}{peer:12,.{digits}f}{own:12,.{digits}f}{ratio:9.1f}{target:>10}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
