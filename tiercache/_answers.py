@@ -9,28 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from enum import Enum
 
-__all__ = ["FLIGHT", "LOADER", "collecting", "note", "unnoted"]
-
-#: Stand for a tier's name where the caller's own loader made the value, or a flight that it joined.
-LOADER = "loader"
-FLIGHT = "flight"
-
-_answers: ContextVar[dict[str, str] | None] = ContextVar("tiercache_answers", default=None)
+__all__ = ["Answer", "Source", "collecting", "note", "unnoted"]
 
 
-def note(keys: Iterable[str], who: str) -> None:
-    """``who`` had ``keys``."""
-    answers = _answers.get()
-    if answers is not None:
-        answers.update(dict.fromkeys(keys, who))
+class Source(Enum):
+    """Who it was where no tier had the value: the caller's own loader, or a flight that it joined."""
+
+    LOADER = "loader"
+    FLIGHT = "flight"
+
+
+#: A tier's name, or a source.
+Answer = str | Source
+
+#: Whose look-ups are noted (a stack: chains inside it have their own), and the notes.
+_answers: ContextVar[tuple[object, dict[str, Answer]] | None] = ContextVar("tiercache_answers", default=None)
+
+
+def note(stack: object, keys: Iterable[str], who: Answer) -> None:
+    """``who`` had ``keys`` in a look-up of ``stack``."""
+    collected = _answers.get()
+    if collected is not None and collected[0] is stack:
+        collected[1].update(dict.fromkeys(keys, who))
 
 
 @contextmanager
-def collecting() -> Iterator[dict[str, str]]:
-    """Who answers the look-ups of this thread or task, by key."""
-    answers: dict[str, str] = {}
-    with _using(answers):
+def collecting(stack: object) -> Iterator[dict[str, Answer]]:
+    """Who answers the look-ups of this thread or task in ``stack``, by key."""
+    answers: dict[str, Answer] = {}
+    with _using((stack, answers)):
         yield answers
 
 
@@ -42,7 +51,7 @@ def unnoted() -> Iterator[None]:
 
 
 @contextmanager
-def _using(answers: dict[str, str] | None) -> Iterator[None]:
+def _using(answers: tuple[object, dict[str, Answer]] | None) -> Iterator[None]:
     token = _answers.set(answers)
     try:
         yield

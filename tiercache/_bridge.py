@@ -179,7 +179,9 @@ async def _on_worker_thread(settle: bool, function: Callable[[], T]) -> T:
     """Call ``function`` in the pool. If the caller is cancelled and ``settle`` is set, wait for its end."""
     import asyncio
 
-    running = asyncio.wrap_future(_workers.pool().submit(function))
+    # With the caller's context: a tier may hold a chain, which has to know for whom it works.
+    context = contextvars.copy_context()
+    running = asyncio.wrap_future(_workers.pool().submit(lambda: context.run(function)))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from typing import Any
 from tiercache._answers import note
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
-from tiercache._epochs import Operation
+from tiercache._epochs import Operation, holding
 from tiercache._guard import describe
 from tiercache._member import Member
 from tiercache._stack import Stack
@@ -74,7 +74,7 @@ class Core:
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
         found = await top.read(runtime, asked, counted=counted)
-        note(found.objects, top.guard.name)
+        note(self.stack, found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
@@ -88,7 +88,7 @@ class Core:
                 hits = await member.read(runtime, missing, counted=counted)
                 below.append(hits)
                 if hits.objects:
-                    note(hits.objects, member.guard.name)
+                    note(self.stack, hits.objects, member.guard.name)
                     found = found.merged(hits) if found.objects else hits
             if any(hits.objects for hits in below):
                 await self._promote(runtime, below, ticket)
@@ -147,7 +147,8 @@ class Core:
             self.suppressed(len(batch) - len(fill.keys))
             if fill.keys:
                 try:
-                    await member.write(runtime, batch.only(fill.keys), promotion=True)
+                    with holding(fill):
+                        await member.write(runtime, batch.only(fill.keys), promotion=True)
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
         finally:
@@ -189,7 +190,8 @@ class Core:
         epochs = self.space.epochs
         write = await epochs.begin_write(batch.objects.keys(), runtime)
         try:
-            taken = await self.write_all(runtime, batch, write)
+            with holding(write):
+                taken = await self.write_all(runtime, batch, write)
         except BaseException:  # cancelled or interrupted, since tiers' own failures are counted, not raised
             epochs.give_up(write)
             raise
@@ -230,9 +232,11 @@ class Core:
         epochs = self.space.epochs
         write = await epochs.begin_write(keys, runtime)
         try:
-            failures = [
-                (member.guard.name, await member.delete(runtime, keys)) for member in reversed(self.members)
-            ]
+            with holding(write):
+                failures = [
+                    (member.guard.name, await member.delete(runtime, keys))
+                    for member in reversed(self.members)
+                ]
         except BaseException:  # as in `write`; what is half deleted is better gone
             epochs.give_up(write)
             await self.undo_superseded(runtime, write, self.members)
@@ -253,7 +257,9 @@ class Core:
                 member = self.members[depth]
                 failure: Exception | None = None
                 try:
-                    if not await member.clear(runtime, prefix, skip):
+                    with holding(clear):
+                        cleared = await member.clear(runtime, prefix, skip)
+                    if not cleared:
                         # Nobody can tell what is in there: leave it all behind, out of reach. The
                         # number only has to differ from those of other lives of this namespace.
                         space.leave_behind(depth, member.guard.tier, int(self.stack.clock.time() * 1e6))
@@ -293,7 +299,8 @@ class Core:
             left = list(members)
             while left:
                 try:
-                    await left[-1].delete(runtime, keys, counted=False)
+                    with holding(operation):
+                        await left[-1].delete(runtime, keys, counted=False)
                 except asyncio.CancelledError as error:
                     interruption = error  # raised below; each cancellation comes but once
                 else:

@@ -5,11 +5,11 @@ into the tier that both write to (or into the memory above it). So both must not
 `Epochs`. A *domain* is what such chains share; chains without a tier in common wait for nobody.
 
 Tiers are the same when they are one object, or say that they hold the same entries by an equal
-``location`` (`SupportsLocation`): two tier objects over one directory, table or server.
+``location`` (`SupportsLocation`): two tier objects over one directory, table or server. The tiers of a
+chain inside a chain count as the outer one's too.
 
 A chain that links tiers of several domains belongs to all of them, and takes their epochs one after
-the other (`JointEpochs`). Rejected: merging the domains, because chains inside chains take theirs from
-the outside in, and would wait for themselves once inner and outer ones were merged.
+the other (`JointEpochs`). Rejected: merging the domains, while operations of both are going on.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import threading
 import weakref
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from contextlib import suppress
+from itertools import count
+from operator import attrgetter
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from tiercache._bridge import Runtime
-from tiercache._epochs import Epochs, Operation
+from tiercache._epochs import Epochs, Operation, holding
 from tiercache._flights import Flights
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace
@@ -39,10 +41,12 @@ class Shared:
 
 
 class Domain:
-    """What chains with a tier in common share. ``below``: the domains of chains inside these chains."""
+    """What chains with a tier in common share. ``rank`` puts all domains into one order."""
+
+    _ranks = count()
 
     def __init__(self) -> None:
-        self.below: set[Domain] = set()
+        self.rank = next(self._ranks)
         self._spaces: WeakValueDictionary[tuple[str, ...], Shared] = WeakValueDictionary()
 
     def shared(self, path: tuple[str, ...]) -> Shared:
@@ -52,14 +56,6 @@ class Domain:
             if shared is None:
                 shared = self._spaces[path] = Shared()
             return shared
-
-    def reaches(self) -> set[Domain]:
-        """This domain and all below it."""
-        return {self}.union(*(domain.reaches() for domain in self.below))
-
-    def height(self) -> int:
-        """How deep the chains inside its chains are nested."""
-        return max((domain.height() + 1 for domain in self.below), default=0)
 
 
 class Anchor:
@@ -88,9 +84,11 @@ class _Registry:
         if anchor in self.kept:
             return
         self.kept.add(anchor)
-        if not hasattr(tier, "location"):
+        place = getattr(tier, "location", None)
+        owner = place if isinstance(place, Space) else tier if place is None else None
+        if owner is not None:
             with suppress(TypeError):  # no weak references: then it stays for good
-                weakref.finalize(tier, self.kept.discard, anchor).atexit = False
+                weakref.finalize(owner, self.kept.discard, anchor).atexit = False
 
 
 _registry = _Registry()
@@ -98,19 +96,15 @@ _registry = _Registry()
 
 def join(tiers: Sequence[Any]) -> tuple[list[Anchor], tuple[Domain, ...]]:
     """The anchor of each of ``tiers``, and the domains of a chain of them, in the order in which to take
-    their epochs. The domains live as long as the caller keeps the anchors."""
-    inner = {domain for tier in tiers for domain in getattr(tier, "domains", ())}
+    their epochs. The domains live as long as the caller keeps the anchors and the tiers."""
     with _registry.lock:
-        below = set().union(*(domain.reaches() for domain in inner)) if inner else set()
         places = [_location(tier) for tier in tiers]
         known = [anchor for place in places if (anchor := _registry.anchors.get(place)) is not None]
-        # Of what lies below, a chain inside this one takes the epochs: taken here too it would wait for us.
-        found = [anchor.domain for anchor in known if anchor.domain not in below]
-        domains = list(dict.fromkeys(found)) or [Domain()]
+        found = {anchor.domain for anchor in known}
+        found.update(domain for tier in tiers for domain in getattr(tier, "domains", ()))
+        domains = sorted(found or {Domain()}, key=attrgetter("rank"))
         anchors = [_registry.anchors.setdefault(place, Anchor(domains[0])) for place in places]
-        for domain in domains:
-            domain.below |= inner
-        return anchors, tuple(_outermost_first(domains))
+        return anchors, tuple(domains)
 
 
 def _location(tier: Any) -> Hashable:
@@ -119,12 +113,8 @@ def _location(tier: Any) -> Hashable:
         hash(place)
     except TypeError:
         place = None
-    return id(tier) if place is None else place
-
-
-def _outermost_first(domains: list[Domain]) -> list[Domain]:
-    """In one and the same order for everybody, or two chains could wait for each other."""
-    return sorted(domains, key=lambda domain: (-domain.height(), id(domain)))
+    # Not the chain's namespace itself, which a key of the dictionary would keep alive.
+    return id(tier) if place is None else id(place) if isinstance(place, Space) else place
 
 
 class Space:
@@ -196,60 +186,62 @@ class JointEpochs(Epochs):
         for part, one in zip(self._parts, ticket, strict=True):
             fills.append(part.begin_fill(one, keys, runtime))
             keys = fills[-1].keys
-        return _Joint(fills)
+        return _Joint(fills, fills[-1].keys)
 
     def end_fill(self, fill: Operation, *, stored: bool = False) -> None:
-        for part, one in self._each(fill):
+        for part, one in zip(self._parts, fill.parts, strict=True):
             part.end_fill(one, stored=stored)
 
     async def begin_write(self, keys: Collection[str], runtime: Runtime) -> Operation:
         begun: list[Operation] = []
         try:
             for part in self._parts:
-                begun.append(await part.begin_write(keys, runtime))  # noqa: PERF401 - what has begun is undone
+                with holding(*begun):  # so that others see what waits for what
+                    begun.append(await part.begin_write(keys, runtime))
         except BaseException:  # cancelled or interrupted while it waited
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_write(one)
             raise
-        return _Joint(begun)
+        return _Joint(begun, set().union(*(one.keys for one in begun)))
 
     def end_write(self, write: Operation) -> None:
-        for part, one in self._each(write):
+        for part, one in zip(self._parts, write.parts, strict=True):
             part.end_write(one)
 
     def give_up(self, write: Operation) -> None:
-        for part, one in self._each(write):
+        for part, one in zip(self._parts, write.parts, strict=True):
             part.give_up(one)
 
     async def begin_clear(self, runtime: Runtime) -> Operation:
         begun: list[Operation] = []
         try:
             for part in self._parts:
-                begun.append(await part.begin_clear(runtime))  # noqa: PERF401 - as above
+                with holding(*begun):
+                    begun.append(await part.begin_clear(runtime))
         except BaseException:
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_clear(one)
             raise
-        return _Joint(begun)
+        return _Joint(begun, ())
 
     def end_clear(self, clear: Operation) -> None:
-        for part, one in self._each(clear):
+        for part, one in zip(self._parts, clear.parts, strict=True):
             part.end_clear(one)
-
-    def _each(self, operation: Operation) -> list[tuple[Epochs, Operation]]:
-        assert isinstance(operation, _Joint)  # noqa: S101 - one that this object began
-        return list(zip(self._parts, operation.parts, strict=True))
 
 
 class _Joint(Operation):
     """One operation in several domains."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("_parts",)
 
-    def __init__(self, parts: Sequence[Operation]) -> None:
-        self.parts = tuple(parts)
-        self.keys = parts[-1].keys  # of a fill: what every domain lets through
+    def __init__(self, parts: Sequence[Operation], keys: Collection[str]) -> None:
+        self._parts = tuple(parts)
+        self.keys = keys
+
+    @property
+    def parts(self) -> tuple[Operation, ...]:
+        return self._parts
 
     @property
     def superseded(self) -> set[str]:  # type: ignore[override]  # read alone: each domain notes its own
-        return set().union(*(part.superseded for part in self.parts))
+        return set().union(*(part.superseded for part in self._parts))

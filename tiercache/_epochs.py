@@ -9,9 +9,13 @@ namespace of one root chain in one process:
 * Fills and writes of one key exclude each other: a write first waits for the fills that are going on
   (so that it comes last in every tier), and for other writes (so that all tiers end with the same).
 
-A blocking write on an event loop's own thread cannot wait for what that loop is doing, and goes ahead.
-Until what it went ahead of has ended and cleaned up, nobody can tell what lower tiers hold under those
-keys: they are *uncertain*, and not asked for.
+A chain inside a chain works for an operation of the outer one, and does not wait for that (`holding`): what
+the outer one may do, the inner one may do for it.
+
+A write that would wait for itself goes ahead: a blocking one on an event loop's own thread, when what it
+waits for can only go on after it on that loop; or one of a ring of writes, each of which holds what the next
+one wants. Until what it went ahead of has ended and cleaned up, nobody can tell what lower tiers hold under
+those keys: they are *uncertain*, and not asked for.
 
 Checking a ticket and starting a fill is one step under one lock, and so is ending a write and noting
 it. The lock is never held while a tier works. `tests/integration/` has the interleavings that make
@@ -21,16 +25,19 @@ the naive versions of this fail.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Future
 
-__all__ = ["Epochs", "Operation"]
+__all__ = ["Epochs", "Operation", "holding"]
 
 #: Keys noted for tickets that are still open. Beyond it, all that is noted counts as written: a fill is
 #: suppressed without need (the cache forgets), never let through without right (it would lie).
@@ -38,23 +45,120 @@ _NOTED_KEYS = 262_144
 
 
 class Operation:
-    """A fill or write that is going on. ``superseded`` has those of its ``keys`` that a blocking write,
-    on the thread of the event loop that runs this operation, has written without waiting for it. It
-    must not write them into any more tiers, and must delete what it wrote before it ends."""
+    """A fill or write that is going on. ``superseded`` has those of its ``keys`` that another write has
+    written without waiting for it. It must not write them into any more tiers, and must delete what it
+    wrote before it ends. ``waits_for``: what whoever holds it waits for just now."""
 
-    __slots__ = ("done", "keys", "loop", "superseded")
+    __slots__ = ("done", "keys", "loop", "superseded", "waits_for")
 
     def __init__(self, keys: Collection[str], *, blocking: bool) -> None:
         self.keys = keys
         self.loop = None if blocking else running_loop()
         self.done: Future[Any] | None = None
         self.superseded: set[str] = set()
+        self.waits_for: list[Operation] = []
+
+    @property
+    def parts(self) -> tuple[Operation, ...]:
+        """The operations in single domains that it is made of."""
+        return (self,)
 
     def finished(self) -> Future[Any]:
         """The future that ends with the operation; call it under the owner's lock."""
         if self.done is None:
             self.done = new_future()
         return self.done
+
+
+#: The operations that the current thread or task works for, outermost first.
+_held: ContextVar[tuple[Operation, ...]] = ContextVar("tiercache_operations", default=())
+
+
+@contextmanager
+def holding(*operations: Operation) -> Iterator[None]:
+    """Marks the code inside as work for ``operations``: chains inside this chain do not wait for them."""
+    token = _held.set((*_held.get(), *(part for operation in operations for part in operation.parts)))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
+            _held.reset(token)
+
+
+class _Rings:
+    """Who waits for whom, in all epochs. The lock makes looking and noting one step, or two writes could
+    close a ring together."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+        #: Event loops whose thread a blocking write holds up, and what that one waits for.
+        self.stuck: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+
+    def ahead_of(self, operation: Operation) -> Iterator[Operation]:
+        """``operation`` and all that must end before it can."""
+        seen: set[Operation] = set()
+        ahead = [operation]
+        while ahead:
+            current = ahead.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            yield current
+            ahead += current.waits_for
+            if current.loop is not None:
+                ahead += self.stuck.get(current.loop, ())
+
+
+_rings = _Rings()
+
+
+class _Waiting:
+    """What one write waits for, from looking for it until it has come to an end."""
+
+    def __init__(self, runtime: Runtime, *mine: Operation) -> None:
+        self._runtime = runtime
+        self.held = _held.get()
+        self._mine = (*self.held, *mine)
+        self._here = running_loop() if runtime.blocking else None
+        self._for: list[Operation] = []
+
+    def closes_a_ring(self, other: Operation) -> bool:
+        """Whether ``other`` can only end after this write did. Call it under the rings' lock."""
+        here = self._here
+        return any(
+            ahead in self._mine or (here is not None and ahead.loop is here)
+            for ahead in _rings.ahead_of(other)
+        )
+
+    def begin(self, others: list[Operation]) -> list[Future[Any]]:
+        """Note that ``others`` are waited for. Call it under the locks of the epochs and the rings."""
+        self._for = others
+        for operation in self._mine:
+            operation.waits_for += others
+        if self._here is not None and others:
+            _rings.stuck.setdefault(self._here, []).extend(others)
+        return [other.finished() for other in others]
+
+    async def wait(self, futures: list[Future[Any]]) -> None:
+        """Until ``futures``, which `begin` gave, have ended."""
+        try:
+            for future in futures:
+                await self._runtime.wait(future)
+        finally:
+            with _rings.lock:
+                for operation in self._mine:
+                    for other in self._for:
+                        operation.waits_for.remove(other)
+                if self._here is not None and self._for:
+                    stuck = _rings.stuck[self._here]
+                    for other in self._for:
+                        stuck.remove(other)
+                    if not stuck:
+                        del _rings.stuck[self._here]
 
 
 class Epochs:
@@ -149,17 +253,21 @@ class Epochs:
     # -- writes ------------------------------------------------------------------------------------
 
     async def begin_write(self, keys: Collection[str], runtime: Runtime) -> Operation:
-        """Become the only writer of ``keys``, waiting for what is going on with them."""
-        write = Operation(keys, blocking=runtime.blocking)
+        """Become the only writer of ``keys``, waiting for what is going on with them.
+
+        Its ``keys`` are those that no operation which this one works for has taken already.
+        """
         while True:
+            waiting = _Waiting(runtime)
             with self._lock:
-                waits = self._to_wait_for(self._others(keys), runtime, keys)
+                free = self._free(keys, waiting.held)
+                waits = self._to_wait_for(self._others(free), waiting, free) if free else []
                 if not waits:
-                    for key in keys:
+                    write = Operation(free, blocking=runtime.blocking)
+                    for key in free:
                         self._writing[key] = write
                     return write
-            for future in waits:
-                await runtime.wait(future)
+            await waiting.wait(waits)
 
     def end_write(self, write: Operation) -> None:
         """The write is over: fills with older tickets are suppressed from now on."""
@@ -184,20 +292,20 @@ class Epochs:
         """
         clear = Operation((), blocking=runtime.blocking)
         while True:
+            waiting = _Waiting(runtime, clear)
             with self._lock:
                 earlier = [] if self._clearing is None else [self._clearing]
-                waits = self._to_wait_for(earlier, runtime)
+                waits = self._to_wait_for(earlier, waiting)
                 if not waits:
-                    self._clearing = clear
+                    if self._clearing is None or self._clearing not in waiting.held:
+                        self._clearing = clear
                     going = {id(op): op for op in self._writing.values()}
                     going |= {id(op): op for ops in self._filling.values() for op in ops}
-                    waits = self._to_wait_for(going.values(), runtime)
+                    waits = self._to_wait_for(going.values(), waiting)
                     break
-            for future in waits:
-                await runtime.wait(future)
+            await waiting.wait(waits)
         try:
-            for future in waits:
-                await runtime.wait(future)
+            await waiting.wait(waits)
         except BaseException:
             self.end_clear(clear)
             raise
@@ -224,19 +332,33 @@ class Epochs:
             found[id(self._clearing)] = self._clearing
         return list(found.values())
 
+    def _free(self, keys: Collection[str], held: tuple[Operation, ...]) -> Collection[str]:
+        """Those of ``keys`` that none of the operations ``held`` has taken."""
+        if not held:
+            return keys
+        return [
+            key
+            for key in keys
+            if self._writing.get(key) not in held
+            and not any(fill in held for fill in self._filling.get(key, ()))
+        ]
+
     def _to_wait_for(
-        self, others: Collection[Operation], runtime: Runtime, keys: Collection[str] | None = None
+        self, others: Collection[Operation], waiting: _Waiting, keys: Collection[str] | None = None
     ) -> list[Future[Any]]:
         """What a write of ``keys`` (``None``: of all) has to wait for."""
-        here = running_loop() if others and runtime.blocking else None
-        waits = []
-        for other in others:
-            if here is not None and other.loop is here:
-                # A blocking call on this loop's own thread: the other can only go on after it.
-                self._supersede(other, other.keys if keys is None else keys)
-            else:
-                waits.append(other.finished())
-        return waits
+        if not others:
+            return []
+        wanted = []
+        with _rings.lock:
+            for other in others:
+                if other in waiting.held:
+                    continue  # this write works for it
+                if waiting.closes_a_ring(other):
+                    self._supersede(other, other.keys if keys is None else keys)
+                else:
+                    wanted.append(other)
+            return waiting.begin(wanted)
 
     def _supersede(self, other: Operation, keys: Collection[str]) -> None:
         overtaken = set(other.keys).intersection(keys) - other.superseded

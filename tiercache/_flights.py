@@ -40,13 +40,15 @@ class Flight:
     """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
     loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("keys", "loop", "outcome", "waits_for")  # waits_for: what its loader waits for just now
+    __slots__ = ("keys", "loop", "of", "outcome", "waits_for")
 
-    def __init__(self, keys: Sequence[str], runtime: Runtime) -> None:
+    def __init__(self, keys: Sequence[str], runtime: Runtime, of: Flights) -> None:
         self.keys = keys
+        self.of = of
         self.loop = None if runtime.blocking else running_loop()
         self.outcome: Future[dict[str, Any] | None] = new_future()
-        self.waits_for: list[Flight] = []  # several, when an async loader gathers
+        #: What its loader waits for just now; several, when an async loader gathers.
+        self.waits_for: list[Flight] = []
 
 
 @contextmanager
@@ -123,6 +125,7 @@ class Flights:
             for key in keys:
                 flight = self._flights.get(key)
                 if flight is None:
+                    self._refuse_own(key)
                     mine.append(key)
                     continue
                 self._refuse_rings(flight)
@@ -130,10 +133,10 @@ class Flights:
                     alone.append(key)
                 else:
                     theirs.setdefault(flight, []).append(key)
-            led = [Flight(batch, runtime) for batch in _batches(mine, batch_size)]
+            led = [Flight(batch, runtime, self) for batch in _batches(mine, batch_size)]
             for flight in led:
                 self._flights.update(dict.fromkeys(flight.keys, flight))
-        led += [Flight(batch, runtime) for batch in _batches(alone, batch_size)]
+        led += [Flight(batch, runtime, self) for batch in _batches(alone, batch_size)]
         return led, theirs
 
     async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
@@ -185,6 +188,11 @@ class Flights:
             elif self._flights:
                 for key in keys:
                     self._flights.pop(key, None)
+
+    def _refuse_own(self, key: str) -> None:
+        # Its flight is not listed any more when the loader, or somebody else, has written the key since.
+        if any(flight.of is self and key in flight.keys for flight in _aboard.get()):
+            raise LoadError("a loader asked for a key that it is loading")
 
     @staticmethod
     def _refuse_rings(flight: Flight) -> None:

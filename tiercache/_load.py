@@ -8,10 +8,11 @@ from collections.abc import Set as AbstractSet
 from time import perf_counter
 from typing import Any
 
-from tiercache._answers import FLIGHT, LOADER, note, unnoted
+from tiercache._answers import Source, note, unnoted
 from tiercache._batch import Batch
 from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
+from tiercache._epochs import holding
 from tiercache._flights import Flight, aboard
 from tiercache._log import logger
 from tiercache.errors import CodecError, LoadError
@@ -83,7 +84,7 @@ class Loading:
                     continue
                 given = [key for key in wanted if key in outcome]
                 values.update((key, self._core.copied(outcome[key])) for key in given)
-                note(given, FLIGHT)
+                note(self._core.stack, given, Source.FLIGHT)
             again = True
         return values
 
@@ -120,7 +121,7 @@ class Loading:
         try:
             with unnoted():
                 loaded = await load_many(runtime, asked)
-            note(loaded, LOADER)
+            note(self._core.stack, loaded, Source.LOADER)
             if self._core.codec is None:
                 for value in loaded.values():
                     check_bytes(value)
@@ -143,7 +144,8 @@ class Loading:
             self._core.suppressed(len(values) - len(fill.keys))
             batch = self._storable({key: values[key] for key in fill.keys}, ttl)
             if batch.objects:
-                await self._core.write_all(runtime, batch, fill)
+                with holding(fill):
+                    await self._core.write_all(runtime, batch, fill)
         finally:
             try:
                 await self._core.undo_superseded(runtime, fill, self._core.members)

@@ -24,9 +24,9 @@ class ChainTier:
     def __init__(self, core: Core, *, owned: bool = True) -> None:
         self._core = core
         self._owned = owned
-        #: For the chain outside: what it must not take by itself while it waits for this one.
+        #: For the chain outside, which shares its epochs with every chain over these tiers.
         self.domains = core.stack.domains
-        self.location = (id(core.stack), core.path)
+        self.location = core.space
         # Instance attributes, because the chain can what its tiers can: methods would say that it always
         # does, and keep the outer chain from helping itself.
         if any(member.can_scan(BLOCKING) for member in core.members):

@@ -56,7 +56,8 @@ class Stack:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may run somebody's destructor inside, which uses this cache.
+        self._lock = threading.RLock()
         self.counters.lock = threading.Lock()
         for guard in self.guards:
             guard.after_fork()
@@ -73,8 +74,8 @@ class Stack:
             hash(view)
         except TypeError:
             view = (path, id(codec))  # type: ignore[assignment]  # the members keep the codec alive
-        self._count_retired()
         with self._lock:
+            self._count_retired()
             binding = self._bindings.get(view)
             if binding is not None:
                 return binding
@@ -116,8 +117,8 @@ class Stack:
     def stats(self) -> CacheStats:
         """A snapshot over all views."""
         with self._lock:
+            self._count_retired()
             bindings = list(self._bindings.values())
-        self._count_retired()
         tiers: list[TierStats] = []
         fast_hits = 0  # at the top, where they are the chain's as well
         for depth, guard in enumerate(self.guards):

@@ -9,7 +9,7 @@ from typing import Any
 from apis import both_apis
 
 from tiercache import Entry, TieredCache
-from tiercache._answers import collecting
+from tiercache._answers import Answer, Source, collecting
 from tiercache.testing import DictTier
 
 LIMIT = 20.0
@@ -25,12 +25,12 @@ def chain() -> TieredCache[bytes]:
 @both_apis
 def test_each_key_has_the_tier_that_answered(call: Any) -> None:
     cache = chain()
-    with collecting() as answers:
+    with collecting(cache._stack) as answers:
         call(cache, "mget", ["a", "b", "absent", "a"])
     assert answers == {"a": "upper", "b": "lower"}
     call(cache, "mget", ["b"])
     assert answers == {"a": "upper", "b": "lower"}  # it is over
-    with collecting() as answers:
+    with collecting(cache._stack) as answers:
         call(cache, "mget", ["b"])
     assert answers == {"b": "upper"}  # promoted
 
@@ -45,9 +45,9 @@ def test_what_a_loader_made_is_told_from_what_it_looked_up(call: Any) -> None:
         assert other.get("x") == b"0"
         return dict.fromkeys(keys[:1], b"3")
 
-    with collecting() as answers:
+    with collecting(cache._stack) as answers:
         call(cache, "mget_or_load", ["a", "c", "d"], load)
-    assert answers == {"a": "upper", "c": "loader"}
+    assert answers == {"a": "upper", "c": Source.LOADER}
 
 
 def test_a_flight_that_was_joined_answers_too() -> None:
@@ -59,8 +59,8 @@ def test_a_flight_that_was_joined_answers_too() -> None:
         assert go_on.wait(LIMIT)
         return b"3"
 
-    def join() -> dict[str, str]:
-        with collecting() as answers:
+    def join() -> dict[str, Answer]:
+        with collecting(cache._stack) as answers:
             assert cache.get_or_load("c", load) == b"3"
         return answers
 
@@ -71,5 +71,13 @@ def test_a_flight_that_was_joined_answers_too() -> None:
         while not cache.stats().coalesced:  # until it waits
             pass
         go_on.set()
-        assert leader.result(LIMIT) == {"c": "loader"}
-        assert follower.result(LIMIT) == {"c": "flight"}
+        assert leader.result(LIMIT) == {"c": Source.LOADER}
+        assert follower.result(LIMIT) == {"c": Source.FLIGHT}
+
+
+def test_a_chain_inside_answers_as_one_tier() -> None:
+    inner = chain()
+    outer = TieredCache([DictTier(name="top"), inner], promote="inline")
+    with collecting(outer._stack) as answers:
+        outer.mget(["a", "b", "absent"])
+    assert answers == {"a": "chain", "b": "chain"}

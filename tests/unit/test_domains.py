@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_py
 
-from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache, _domains
+from tiercache import DiskTier, Entry, LoadError, MemoryTier, RedisTier, SQLTier, TieredCache, _domains
 from tiercache._domains import JointEpochs
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
@@ -40,6 +42,19 @@ class Gate(DictTier):
     def mset(self, entries: Any) -> None:
         self._stop("mset")
         super().mset(entries)
+
+
+class Bare:
+    """Can neither clear nor scan."""
+
+    def __init__(self) -> None:
+        inner = DictTier()
+        self.mget, self.mset, self.mdelete, self.close = inner.mget, inner.mset, inner.mdelete, inner.close
+
+
+def until(condition: Any) -> None:
+    while not condition():
+        pass
 
 
 def epochs(cache: TieredCache[Any], path: tuple[str, ...] = ("",)) -> Any:
@@ -115,10 +130,19 @@ def test_two_objects_over_one_place_are_one_tier(tmp_path: Path) -> None:
     assert same(lambda: SQLTier(sqlite), lambda: SQLTier(sqlite))
     assert not same(lambda: SQLTier(sqlite), lambda: SQLTier(sqlite, table="other"))
     assert not same(lambda: SQLTier("sqlite://"), lambda: SQLTier("sqlite://"))
-    assert same(lambda: SQLTier("postgresql://a:one@host/db"), lambda: SQLTier("postgresql://b:two@host/db"))
+    assert same(
+        lambda: SQLTier("postgresql://a:one@host/db"), lambda: SQLTier("postgresql://b:two@host:5432/db")
+    )
+    at = "postgresql:///db?host=/a"
+    assert not same(lambda: SQLTier(at), lambda: SQLTier("postgresql:///db?host=/b"))
     redis = "redis://:secret@host:7/1"
     assert same(lambda: RedisTier(redis), lambda: RedisTier(redis))
     assert not same(lambda: RedisTier(redis), lambda: RedisTier(redis, prefix="other:"))
+    local = "redis://user:secret@localhost"
+    assert same(lambda: RedisTier(local), lambda: RedisTier("redis://localhost:6379/0"))
+    assert same(lambda: RedisTier(local), lambda: RedisTier(redis_py.Redis()))
+    assert same(lambda: RedisTier("unix:///a/b"), lambda: RedisTier(redis_py.Redis(unix_socket_path="/a/b")))
+    assert not same(lambda: RedisTier(local), lambda: RedisTier("redis://localhost/1"))
     tier = DictTier()
     assert same(lambda: tier, lambda: SpyTier(SpyTier(tier)))
     assert not same(DictTier, DictTier)
@@ -213,6 +237,180 @@ def test_two_chains_agree_on_what_a_clear_left_behind() -> None:
     del tier
     gc.collect()
     assert len(_domains._registry.kept) == kept - 1
+
+
+# -- chains inside chains --------------------------------------------------------------------------
+
+
+def test_an_old_load_does_not_come_back_through_chains_inside_chains() -> None:
+    low = DictTier()
+    one = TieredCache([MemoryTier(), TieredCache([low])])
+    two = TieredCache([MemoryTier(), TieredCache([low])])
+    plain = TieredCache([low])
+    for write, left in [
+        (lambda: two.delete("k"), None),
+        (lambda: plain.delete("k"), None),
+        (lambda: plain.set("k", b"new"), b"new"),
+        (plain.clear, None),
+    ]:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def old(_key: str, begun: Any = begun, go_on: Any = go_on) -> bytes:
+            begun.set()
+            assert go_on.wait(LIMIT)
+            return b"old"
+
+        with ThreadPoolExecutor(1) as threads:
+            loading = threads.submit(one.get_or_load, "k", old)
+            assert begun.wait(LIMIT)
+            write()
+            go_on.set()
+            assert loading.result(LIMIT) == b"old"
+        assert plain.get("k") == left
+        assert one.get("k") == left
+        plain.clear()
+        one.clear()
+
+
+@pytest.mark.parametrize("first", ["plain", "outer"])
+def test_a_promotion_out_of_a_chain_inside_is_stopped_too(first: str) -> None:
+    memory, low = MemoryTier(), Gate()
+    if first == "plain":
+        plain = TieredCache([memory, low])
+        outer = TieredCache([memory, TieredCache([low])])
+    else:
+        outer = TieredCache([memory, TieredCache([low])])
+        plain = TieredCache([memory, low])
+    low.mset({"k": Entry(b"old")})
+    low.stops = "mget"
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(outer.get, "k")
+        assert low.reached.wait(LIMIT)
+        low.stops = None
+        plain.delete("k")
+        low.open.set()
+        assert reading.result(LIMIT) == b"old"
+    assert plain.get("k") is None
+
+
+def test_a_tier_that_holds_a_chain_in_secret_does_not_hang() -> None:
+    class Wrapping:
+        def __init__(self, tier: Any) -> None:
+            self.mget, self.mset, self.mdelete, self.close = tier.mget, tier.mset, tier.mdelete, tier.close
+            self.clear = tier.clear
+
+    memory, low = MemoryTier(), DictTier()
+    plain = TieredCache([memory, low])
+    outer = TieredCache([memory, Wrapping(TieredCache([low]).as_tier())])
+
+    def use() -> None:
+        outer.set("k", b"v")
+        assert plain.get("k") == b"v"
+        assert outer.get_or_load("l", lambda _key: b"w") == b"w"
+        outer.delete("k")
+        outer.clear()
+        assert plain.get("l") is None
+        asyncio.run(ause())
+
+    async def ause() -> None:
+        await outer.aset("k", b"v")
+        assert await plain.aget("k") == b"v"
+        await outer.aclear()
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(use).result(LIMIT)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_chain_around_one_of_two_linked_chains_does_not_hang(reverse: bool) -> None:
+    x, y, z = DictTier(), DictTier(), Gate()
+    first, second = TieredCache([x]), TieredCache([y])
+    linked = TieredCache([x, y])
+    outer = TieredCache([y, first, z] if reverse else [x, second, z])
+    z.stops = "mset"
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(outer.set, "k", b"1")
+        assert z.reached.wait(LIMIT)
+        other = threads.submit(linked.set, "k", b"2")
+        z.open.set()
+        one.result(LIMIT)
+        other.result(LIMIT)
+    assert first.get("k") == second.get("k")
+
+
+def test_chains_that_are_forgotten_leave_nothing() -> None:
+    memory = MemoryTier()
+    keep = TieredCache([memory])
+    gc.collect()
+    before = len(_domains._registry.anchors)
+    for _ in range(100):
+        outer = TieredCache([memory, TieredCache([Bare()])])
+        outer.set("k", b"v")
+        outer.clear()
+    del outer
+    gc.collect()
+    assert len(_domains._registry.anchors) == before
+    assert keep.get("k") is None
+
+
+def test_a_loader_that_deletes_its_key_and_asks_for_it_again_is_told() -> None:
+    shared = DictTier()
+    one, other = TieredCache([shared]), TieredCache([shared])
+
+    def load(key: str) -> bytes:
+        other.delete(key)
+        return one.get_or_load(key, load) or b""
+
+    with pytest.raises(LoadError, match="that it is loading"):
+        one.get_or_load("k", load)
+
+
+# -- what would wait for itself goes ahead ----------------------------------------------------------
+
+
+def test_a_blocking_write_does_not_wait_for_a_clear_that_waits_for_its_loop() -> None:
+    tier = Gate()
+    cache = TieredCache([tier])
+
+    async def use() -> None:
+        tier.stops = "mset"
+        first = asyncio.create_task(cache.aset("k", b"1"))
+        await asyncio.to_thread(tier.reached.wait, LIMIT)
+        tier.stops = None
+        clearing = threads.submit(cache.clear)
+        await asyncio.to_thread(until, lambda: cache._core.space.epochs._clearing is not None)
+        tier.open.set()
+        cache.set("other", b"2")  # the first write can only go on after this call
+        await first
+        await asyncio.to_thread(clearing.result, LIMIT)
+
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(asyncio.run, use()).result(LIMIT)
+
+
+def test_two_loops_with_blocking_writes_do_not_wait_for_each_other() -> None:
+    low = Gate()
+    caches = [TieredCache([low]), TieredCache([low])]
+    low.stops = "mset"
+    meeting = threading.Barrier(2)
+
+    async def use(cache: TieredCache[bytes], mine: str, theirs: str) -> None:
+        going = asyncio.create_task(cache.aset(mine, b"1"))
+        await asyncio.to_thread(low.reached.wait, LIMIT)
+        await asyncio.to_thread(until, lambda: mine in cache._core.space.epochs._writing)
+        await asyncio.to_thread(meeting.wait, LIMIT)
+        low.stops = None
+        low.open.set()
+        cache.set(theirs, b"2")
+        await going
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(asyncio.run, use(caches[0], "a", "b"))
+        other = threads.submit(asyncio.run, use(caches[1], "b", "a"))
+        one.result(LIMIT)
+        other.result(LIMIT)
+    assert not caches[0]._core.space.epochs._writing
+    assert not caches[0]._core.space.epochs._uncertain
 
 
 # -- what is kept of a view ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from tiercache._answers import LOADER, collecting
+from tiercache._answers import Answer, Source, collecting
 from tiercache.chain import TieredCache
 
 __all__ = ["Trace", "TraceSummary", "TracedKey", "Tracer"]
@@ -162,7 +162,7 @@ class Tracer:
         """One look-up of ``keys``, which stand for ``texts``. One that raises is not noted."""
         call = Call()
         start = perf_counter()
-        with collecting() as answers:
+        with collecting(self._cache._stack) as answers:  # noqa: SLF001 - no public call tells who answered
             yield call
         seconds = perf_counter() - start
         for trace in self._traces:
@@ -171,4 +171,8 @@ class Tracer:
                 answers.get(key) or (trace.order[0] if value is not None else None)
                 for key, value in zip(keys, call.found, strict=True)
             ]
-            trace.add(keys, texts, ["model" if name == LOADER else name for name in who], seconds)
+            trace.add(keys, texts, list(map(_named, who)), seconds)
+
+
+def _named(who: Answer | None) -> str | None:
+    return {Source.LOADER: "model", Source.FLIGHT: "flight"}[who] if isinstance(who, Source) else who

@@ -124,6 +124,18 @@ class Endpoint:
         self._options = {"protocol": 2} | options  # RESP 3 offers nothing here, and costs a round trip
         self._check()
 
+    @property
+    def place(self) -> str:
+        """The same for every URL and client of one database, as `describe_client` says it."""
+        if self.kind == "unix":
+            return f"unix://{self._options['path']}"
+        if self.kind == "sentinel":
+            return f"redis+sentinel:///{self.service}"
+        hosts = [f"{host}:{port}" for host, port in self.hosts]
+        if self.kind == "cluster":
+            return f"redis+cluster://{','.join(hosts)}"
+        return f"redis://{hosts[0]}/{self._options.get('db', 0)}"
+
     def blocking(self) -> tuple[Any, list[Callable[[], Any]]]:
         """A `redis.ConnectionPool`, or a connected `RedisCluster`; and what closes it."""
         options = self._with_deadlines(Retry(NoBackoff(), self._retries))

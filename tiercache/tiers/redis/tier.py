@@ -119,24 +119,26 @@ class RedisTier(EncodedTier):
                 f"RedisTier: prefix={prefix!r} must be a str that is not empty: it marks our keys"
             )
         seconds = duration(deadline, name="RedisTier: deadline")
-        kind, described, blocking, native = _clients(url, async_client, seconds)
+        kind, described, place, blocking, native = _clients(url, async_client, seconds)
         store: Any = kind(described, blocking, native, prefix=prefix, deadline=seconds, clock=clock)
         super().__init__(
             store, name=name or "redis", ttl=optional_duration(ttl, name="RedisTier: ttl"), clock=clock
         )
-        self.location = ("redis", described, prefix)
+        self.location = ("redis", place, prefix)
 
 
 def _clients(
     url: str | BlockingClient | NativeClient, async_client: NativeClient | None, deadline: float
-) -> tuple[type[_Store], str, BlockingClients | None, NativeClients | None]:
+) -> tuple[type[_Store], str, str, BlockingClients | None, NativeClients | None]:
+    """The kind of store, what to call the server, the place that its other names have in common, and the
+    clients."""
     if isinstance(url, str):
         if async_client is not None:
             raise ConfigError("RedisTier: async_client= goes with a blocking client, not with a URL")
         endpoint = Endpoint(url, deadline)
         blocking = BlockingClients(endpoint.blocking, endpoint.limit)
         native = NativeClients(endpoint.native, endpoint.limit, one_loop=False)
-        return _RedisStore, endpoint.masked, blocking, native
+        return _RedisStore, endpoint.masked, endpoint.place, blocking, native
     given: list[Any] = [url] if async_client is None else [url, async_client]
     for client in given:
         if not isinstance(client, redis.Redis | redis.cluster.RedisCluster | _NATIVE):
@@ -151,14 +153,14 @@ def _clients(
             raise ConfigError(
                 "RedisTier: give the blocking client first and the asyncio client as async_client="
             )
-        return _NativeStore, described, None, _given_native(url)
+        return _NativeStore, described, described, None, _given_native(url)
     if async_client is None:
-        return _BlockingStore, described, _given_blocking(url), None
+        return _BlockingStore, described, described, _given_blocking(url), None
     if not isinstance(async_client, _NATIVE):
         raise ConfigError(
             f"RedisTier: async_client= is a {type(async_client).__name__}, which is no asyncio client"
         )
-    return _RedisStore, described, _given_blocking(url), _given_native(async_client)
+    return _RedisStore, described, described, _given_blocking(url), _given_native(async_client)
 
 
 _NATIVE = redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster

@@ -120,8 +120,11 @@ def _check_table(table: Any) -> None:
 
 def _place(address: URL) -> str | None:
     """What two URLs of one database have in common; ``None`` for one in this process's memory."""
-    if address.get_backend_name() != "sqlite":
-        return f"{address.get_backend_name()}://{address.host}:{address.port}/{address.database}"
+    backend = address.get_backend_name()
+    if backend != "sqlite":
+        host = address.host or address.query.get("host") or "localhost"
+        port = address.port or address.query.get("port") or {"postgresql": 5432}.get(backend, 3306)
+        return f"{backend}://{host}:{port}/{address.database}"
     path = address.database or ""
     return None if path in ("", ":memory:") or path.startswith("file:") else os.path.realpath(path)
 
