@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import pickle
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tiercache.entry import Entry
-from tiercache.errors import CacheClosed, EntryRejected, TierTimeout, TierUnavailable
+from tiercache.errors import CacheClosed, EntryRejected, TierTimeout
 from tiercache.protocols import (
     Purge,
     SupportsClear,
@@ -335,7 +334,7 @@ def test_planted_pickle_is_never_opened(
     row_key = sqlite3.connect(tier.directory / "cache.db")
     ((digest,),) = row_key.execute("SELECT key FROM Cache").fetchall()
     row_key.close()
-    engine = tier.store._engine
+    engine = tier.store._database._engine
     assert engine.get(digest, default="miss") == "miss"  # diskcache's own road is shut as well
     engine.close()
     assert tier.mget(["k"]) == {}
@@ -432,28 +431,6 @@ def test_construction_opens_no_database(tmp_path: Path) -> None:
     tier.close()
 
 
-@pytest.mark.parametrize("damage", [b"garbage" * 1000, b"", b"SQLite format 3\0" + b"\xff" * 5000])
-def test_damaged_database_is_an_error_of_the_calls(tmp_path: Path, damage: bytes) -> None:
-    DiskTier(tmp_path).close()
-    (tmp_path / "cache.db").write_bytes(damage)
-    tier = DiskTier(tmp_path)
-    if damage:
-        with pytest.raises(TierUnavailable, match="the database in") as caught:
-            tier.mget(["k"])
-        with pytest.raises(TierUnavailable):
-            tier.mset(entries(["k"]))
-        assert f"delete {tmp_path} to start afresh" in str(caught.value)
-        tier.close()
-        shutil.rmtree(tmp_path)
-        tier = DiskTier(tmp_path)
-        tier.mset(entries(["k"]))
-        assert tier.mget(["k"]).keys() == {"k"}
-    else:  # SQLite takes an empty file for a new database
-        tier.mset(entries(["k"]))
-        assert tier.mget(["k"]).keys() == {"k"}
-    tier.close()
-
-
 def test_locked_database_times_out_for_writers_only(tmp_path: Path) -> None:
     tier = DiskTier(tmp_path, deadline="50ms")
     tier.mset(entries(["k"]))
@@ -498,8 +475,8 @@ def test_pragmas(tmp_path: Path, durability: str, level: int) -> None:
     }
     tier.mset(entries(["k"]))
     neighbour.mset(entries(["l"]))
-    tier.store._engine.disconnect()
-    with tier.store._engine.lease() as connection:
+    tier.store._database._engine.disconnect()
+    with tier.store._database._engine.lease() as connection:
         assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
     tier.close()
     neighbour.close()

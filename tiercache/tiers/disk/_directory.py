@@ -16,16 +16,31 @@ from typing import Final
 
 from tiercache.errors import ConfigError
 
-__all__ = ["DATABASE", "FORMAT", "MARKER", "PRIVATE_PREFIX", "UnusableDirectory", "prepare"]
+__all__ = [
+    "DAMAGED",
+    "DATABASE",
+    "DOOR",
+    "FORMAT",
+    "LOG",
+    "MARKER",
+    "PRIVATE_PREFIX",
+    "SHARED",
+    "UnusableDirectory",
+    "prepare",
+]
 
 MARKER: Final = "tiercache.json"
 DATABASE: Final = "cache.db"  # the name that diskcache gives it
+#: What SQLite adds to a database's name for its log, and for what processes share about that.
+LOG: Final = "-wal"
+SHARED: Final = "-shm"
+#: Begins the names of databases that were set aside; see `_damage`.
+DAMAGED: Final = f"{DATABASE}.damaged-"
+DOOR: Final = f"{DATABASE}.lock"  # see `_door`
 #: The version of the layout inside the directory; a newer one is refused, not guessed at.
 FORMAT: Final = 1
 #: Begins the names of our short-lived files, which do not make a directory foreign.
 PRIVATE_PREFIX: Final = ".tiercache-"
-
-_OWN_FILES = (MARKER, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
 class UnusableDirectory(ConfigError):
@@ -162,12 +177,17 @@ def _claim(path: Path) -> None:
         raise
 
 
+def _own_files(path: Path) -> list[Path]:
+    """Those that we make, there or not."""
+    names = (MARKER, DATABASE, f"{DATABASE}{LOG}", f"{DATABASE}{SHARED}", DOOR)
+    return [*(path / name for name in names), *path.glob(f"{DAMAGED}*")]
+
+
 def _check_files(path: Path) -> None:
     """A directory that was open to others may hold what they planted: a link under a name of ours would
     have its target opened, and its rights changed."""
-    for name in _OWN_FILES:
+    for item in _own_files(path):
         with suppress(FileNotFoundError):
-            item = path / name
             found = item.lstat()
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"DiskTier: {item} is no plain file, and not ours; remove it")
@@ -175,7 +195,7 @@ def _check_files(path: Path) -> None:
 
 
 def _tighten(path: Path) -> None:
-    for item, allowed in ((path, 0o700), *((path / name, 0o600) for name in _OWN_FILES)):
+    for item, allowed in ((path, 0o700), *((item, 0o600) for item in _own_files(path))):
         with suppress(FileNotFoundError):
             if stat.S_IMODE(item.lstat().st_mode) & ~allowed:
                 item.chmod(allowed)

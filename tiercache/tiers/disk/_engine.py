@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -33,7 +33,9 @@ except ImportError:
 
         raise MissingPackage("diskcache", "disk", "DiskTier") from error
 
-from tiercache.tiers.disk._directory import DATABASE, PRIVATE_PREFIX
+from tiercache.tiers.disk._damage import Damaged, Identity, check_identity, check_layout
+from tiercache.tiers.disk._directory import DATABASE, LOG, PRIVATE_PREFIX, SHARED
+from tiercache.tiers.disk._door import Door
 from tiercache.tiers.disk._gate import GATE
 
 __all__ = ["PAGE_SIZE", "Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
@@ -58,6 +60,10 @@ _SETTINGS: Final[dict[str, Any]] = {
     "sqlite_synchronous": 1,
 }
 
+_READ_SETTINGS: Final = "SELECT key, value FROM Settings"
+_KNOWN: Final = (*diskcache.DEFAULT_SETTINGS, "count", "size", "hits", "misses")
+_READ_KNOWN_SETTINGS: Final = f"{_READ_SETTINGS} WHERE key IN ({str(_KNOWN)[1:-1]})"
+
 _SCHEMA: Final = (
     # Key ranges (list, clear, purge) read this index alone.
     "CREATE INDEX IF NOT EXISTS Tier_tag ON Cache (tag, expire_time)",
@@ -69,6 +75,9 @@ _SCHEMA: Final = (
         " DELETE FROM Tier_use WHERE entry = OLD.rowid; END"
     ),
 )
+
+#: SQLite's messages quote the schema, and one that is no text cannot be raised.
+_NO_TEXT: Final = "its schema is no text"
 
 
 class RefusedRow(OSError):
@@ -111,8 +120,10 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type hi
 class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hints
     """The database ``cache.db`` in ``directory``, which must exist (see `create_database`).
 
-    ``seconds`` bounds every wait for a lock; ``synchronous`` is SQLite's level (1 or 2). Raises
-    `sqlite3.Error`. Thread-safe; call it only inside the gate.
+    It is that file for good: where the name comes to mean another, no new connection is made. ``seconds``
+    bounds every wait for a lock; ``synchronous`` is SQLite's level (1 or 2); ``new`` is one in the making.
+    Raises `sqlite3.Error`, among them those of `check_layout`, and `OSError`. Thread-safe; call it only
+    inside the gate.
     """
 
     def __init__(
@@ -123,10 +134,20 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         synchronous: int = 1,
         read_only: bool = False,
         log_bytes: int = 2**22,
+        new: bool = False,
     ) -> None:
         database = directory / DATABASE
+        self._path = str(database)
+        self._place = directory
+        status = database.stat()
+        #: See `is_current`.
+        self.identity: Identity = (status.st_dev, status.st_ino)
+        self._size = status.st_size
+        if not self._size:
+            raise Damaged("it is empty")
+        self._door = Door(directory)
         mode = "ro" if read_only else "rw"
-        if read_only and not os.access(directory, os.W_OK) and not Path(f"{database}-wal").exists():
+        if read_only and not os.access(directory, os.W_OK) and not Path(f"{database}{LOG}").exists():
             mode += "&immutable=1"  # SQLite cannot make the files it shares with writers, and there are none
         self._uri = f"file:{quote(str(database))}?mode={mode}"
         self._seconds = seconds
@@ -145,20 +166,40 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         )
         self._local = threading.local()
         try:
-            with suppress(sqlite3.OperationalError):  # no such table: a database in the making
-                self._stored = dict(self._sql("SELECT key, value FROM Settings").fetchall())
+            if not new:
+                check_layout(self._con)
+                self._stored = dict(self._sql(_READ_SETTINGS).fetchall())
             self.close()  # diskcache begins with a thread-local of its own
             super().__init__(str(directory), timeout=seconds, disk=RawDisk, **_SETTINGS)
             for statement in _SCHEMA:
                 self._sql(statement)
+        except (ValueError, TypeError) as error:  # of diskcache, which trusts what it finds
+            self.close()
+            raise Damaged(f"its settings cannot be read ({type(error).__name__})") from error
         except BaseException:
             self.close()
             raise
         self._idle.append(self._local.con)
         del self._local.con
         # An engine that is forgotten, or still open when the interpreter ends, leaves nothing open.
-        weakref.finalize(self, _close_all, self._idle)
+        weakref.finalize(self, _close_all, self._idle, self._door, seconds)
         GATE.add(self)
+
+    def is_current(self) -> bool:
+        """Whether the name of the database still means this one.
+
+        Asked before each call, for a microsecond: a process that went on with a database that was set
+        aside, or removed, would serve what others delete. And SQLite maps the file into memory, where
+        touching what was cut off ends the process: idle connections go when it is shorter than it was.
+        """
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - a Path takes twice as long
+        except FileNotFoundError:
+            return False
+        size, self._size = self._size, status.st_size
+        if status.st_size < size:
+            self.disconnect()
+        return status.st_size > 0 and (status.st_dev, status.st_ino) == self.identity
 
     @contextmanager
     def lease(self) -> Iterator[sqlite3.Connection]:
@@ -169,8 +210,11 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
             connection = self._connect()
         try:
             yield connection
+        except UnicodeDecodeError as error:
+            _close(connection, self._door, self._seconds)
+            raise Damaged(_NO_TEXT) from error
         except BaseException:
-            connection.close()
+            _close(connection, self._door, self._seconds)
             raise
         self._idle.append(connection)
         if self._closed:  # meanwhile
@@ -178,7 +222,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
     def disconnect(self) -> None:
         """Close the idle connections; the next call opens its own."""
-        _close_all(self._idle)
+        _close_all(self._idle, self._door, self._seconds)
 
     def shut(self) -> None:
         """Close every connection: idle ones now, the others when their calls end."""
@@ -192,7 +236,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         connection: sqlite3.Connection | None = getattr(self._local, "con", None)
         if connection is not None:
             del self._local.con
-            connection.close()
+            _close(connection, self._door, self._seconds)
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -208,6 +252,10 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
         def run(statement: str, parameters: tuple[Any, ...] = ()) -> Any:
             unchanged = "SELECT NULL WHERE 0"
+            if statement == _READ_SETTINGS:
+                # diskcache makes attributes and arguments of what it finds there. Names that it does not
+                # know are damaged ones, or planted.
+                return execute(_READ_KNOWN_SETTINGS)
             if statement.startswith("INSERT OR REPLACE INTO Settings"):
                 key, value = parameters
                 if self._stored.get(key) == value:
@@ -223,15 +271,22 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         return run
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri, uri=True, timeout=self._seconds, isolation_level=None, check_same_thread=False
-        )
-        try:
-            for pragma in self._pragmas:
-                connection.execute(pragma).close()
-        except BaseException:
-            connection.close()
-            raise
+        with self._door.together(self._seconds):
+            # It stays this one behind the door; and whether it is this one is asked first, for nothing
+            # is there to be opened while another process is about to make a new one.
+            check_identity(self._place, self.identity)
+            connection = sqlite3.connect(
+                self._uri, uri=True, timeout=self._seconds, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.text_factory = _text
+                for pragma in self._pragmas:
+                    connection.execute(pragma).close()
+                # The first read opens the log: behind the door, so that it is this database's.
+                connection.execute("PRAGMA schema_version").close()
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
 
@@ -248,8 +303,8 @@ def keep_freed_memory() -> None:
 def create_database(directory: Path, *, seconds: float) -> None:
     """Make ``cache.db`` in ``directory`` if there is none. Raises `sqlite3.Error` or `OSError`.
 
-    It is made elsewhere and linked into place, so that other processes see a whole one or none: no lock,
-    and nobody waits for a process that stopped in the middle.
+    It is made elsewhere and linked into place, so that other processes see a whole one or none, and nobody
+    waits for a process that stopped in the middle.
     """
     if (directory / DATABASE).exists():
         return
@@ -265,18 +320,34 @@ def create_database(directory: Path, *, seconds: float) -> None:
         finally:
             connection.close()
         database.chmod(0o600)  # SQLite gives the same mode to its -wal and -shm
-        Engine(workshop, seconds=seconds, synchronous=2).shut()
-        with suppress(FileExistsError):
+        Engine(workshop, seconds=seconds, synchronous=2, new=True).shut()
+        with Door(directory).alone(seconds), suppress(FileExistsError):
+            if not (directory / DATABASE).exists():
+                for ending in (LOG, SHARED):  # of a database that was removed: it is not this one's
+                    (directory / f"{DATABASE}{ending}").unlink(missing_ok=True)
             (directory / DATABASE).hardlink_to(database)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _close_all(connections: deque[sqlite3.Connection]) -> None:
+def _text(data: bytes) -> str:
+    """Where a byte of a name is damaged, it is another name and no error."""
+    return data.decode("utf-8", "replace")
+
+
+def _close_all(connections: deque[sqlite3.Connection], door: Door, seconds: float) -> None:
     while True:
         try:
             connection = connections.pop()
         except IndexError:
             return
+        _close(connection, door, seconds)
+
+
+def _close(connection: sqlite3.Connection, door: Door, seconds: float) -> None:
+    """Close ``connection``; must not raise. Where the door is missing or stays shut, without it."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(door.together(seconds))
         with suppress(sqlite3.Error):
             connection.close()

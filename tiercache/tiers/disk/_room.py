@@ -12,6 +12,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._engine import PAGE_SIZE
 
 __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
@@ -123,6 +124,8 @@ def make_room(
             continue
         looked, gone, gone_bytes = _evict(connection, excess, uses)
         if not looked:
+            if any(_held(connection)[:2]):
+                raise Damaged("its totals are wrong")  # or all that comes would be evicted again
             break
         freed.evictions += gone
         removed += gone
@@ -145,7 +148,9 @@ def _evict(
     """Look at the entries used longest ago and remove about ``excess``; rows looked at, removed, and
     their bytes. One that was used since its place in the order was noted gets its new place instead."""
     found = connection.execute(
-        "SELECT c.rowid, c.key, c.access_time, u.used, c.size, coalesce(length(c.tag), 0)"
+        # Cast, because damage may have turned any number into something else, or into nothing.
+        "SELECT c.rowid, c.key, coalesce(CAST(c.access_time AS REAL), 0), coalesce(CAST(u.used AS REAL), 0),"
+        " coalesce(CAST(c.size AS INTEGER), 0), coalesce(length(c.tag), 0)"
         " FROM Cache c LEFT JOIN Tier_use u ON u.entry = c.rowid ORDER BY c.access_time LIMIT ?",
         (_STEP,),
     ).fetchall()
@@ -153,8 +158,8 @@ def _evict(
     used_since: list[tuple[float, int]] = []
     size = weight = 0
     for rowid, key, access_time, used, value_size, key_size in found:
-        last = max(used or 0.0, uses.pop(key, 0.0))
-        if last > (access_time or 0.0):
+        last = max(used, uses.pop(key, 0.0))
+        if last > access_time:
             used_since.append((last, rowid))
             continue
         victims.append(rowid)
@@ -182,9 +187,12 @@ def _weigh(rows: Sequence[Row]) -> Load:
 
 def _held(connection: sqlite3.Connection) -> Load:
     totals = dict(connection.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')"))
+    entries, size = totals.get("count"), totals.get("size")
+    if not isinstance(entries, int) or not isinstance(size, int):
+        raise Damaged("it lacks its totals")
     ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
-    return Load(totals["count"], totals["size"], pages - free)
+    return Load(entries, size, pages - free)
 
 
 def _replaced(connection: sqlite3.Connection, rows: Sequence[Row]) -> Load:

@@ -21,6 +21,7 @@ __all__ = [
     "clear_some",
     "condition",
     "drop_some",
+    "key_of",
     "look_at_some",
     "note_some",
     "ranges",
@@ -146,6 +147,14 @@ def vacuum(connection: sqlite3.Connection) -> bool:
 def tag_of(key: str) -> bytes:
     """``key`` as bytes that sort and begin as it does; any str has them, lone surrogates included."""
     return key.encode("utf-8", "surrogatepass")
+
+
+def key_of(tag: bytes) -> str | None:
+    """The key that `tag_of` made ``tag`` of; ``None`` if it was damaged since."""
+    try:
+        return tag.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def row_key(key: str) -> str:

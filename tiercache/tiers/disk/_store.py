@@ -1,8 +1,8 @@
 """`DiskStore`: a `ByteStore` on the engine's table, one statement or one transaction a batch.
 
-A row's key is the tier's key if that is short ASCII, else a digest of it: ``json_each`` cuts text at a NUL,
-and lone surrogates cannot be bound. The key itself lies in the ``tag`` column as bytes, whose order makes
-every prefix a range.
+A row's key is the tier's key if that is short and text as SQLite has it, else a digest of it: ``json_each``
+cuts text at a NUL, and lone surrogates cannot be bound. The key itself lies in the ``tag`` column as bytes,
+whose order makes every prefix a range.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from tiercache.envelope import written_at
@@ -24,14 +23,11 @@ from tiercache.errors import (
     EntryRejected,
     TierCacheError,
     TierError,
-    TierTimeout,
-    TierUnavailable,
 )
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Clock, Purge
-from tiercache.tiers.disk._directory import DATABASE
-from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
-from tiercache.tiers.disk._gate import GATE
+from tiercache.tiers.disk._damage import Damaged
+from tiercache.tiers.disk._database import Database
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
@@ -43,13 +39,13 @@ from tiercache.tiers.disk._statements import (
     clear_some,
     condition,
     drop_some,
+    key_of,
     look_at_some,
     note_some,
     ranges,
     row_key,
     row_keys,
     tag_of,
-    transact,
     vacuum,
 )
 from tiercache.tiers.disk._upkeep import Upkeep
@@ -88,26 +84,32 @@ class DiskStore:
         self._directory = directory
         self._limits = limits
         self._deadline = deadline
-        self._synchronous = synchronous
         self._read_only = read_only
         self._clock = clock
         self._on_close = on_close
         #: The log is written back to the database when it has grown to this many bytes.
         self._log_bytes = min(2**22, max(2**18, limits.max_bytes // 4))
-        self._engine: Engine | None = None
-        self._closed = False
+        self._database = Database(
+            directory,
+            name=name,
+            deadline=deadline,
+            synchronous=synchronous,
+            read_only=read_only,
+            log_bytes=self._log_bytes,
+            clock=clock,
+        )
         self._forget_uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
-        self._make_locks()
+        self._counting = threading.Lock()
         reset_after_fork(self)
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self._directory)!r})"
 
     def after_fork(self) -> None:
-        """New locks, no thread, and no uses: the parent writes those down."""
-        self._make_locks()
+        """A new lock, no thread, and no uses: the parent writes those down."""
+        self._counting = threading.Lock()
         self._forget_uses()
         self._upkeep.reset()
 
@@ -115,12 +117,6 @@ class DiskStore:
         self._uses: dict[str, float] = {}  # by row key
         self._noted: deque[tuple[float, Sequence[str]]] = deque()  # the same, as they came
         self._noted_rows = 0
-
-    def _make_locks(self) -> None:
-        self._opening = threading.Lock()
-        # SQLite lets writers of one process poll for its lock, up to 100 ms apart; this one is handed on.
-        self._writing = threading.Lock()
-        self._counting = threading.Lock()
 
     # -- the byte store --------------------------------------------------------------------------
 
@@ -144,7 +140,10 @@ class DiskStore:
 
         def fetch(connection: sqlite3.Connection) -> tuple[dict[str, V], list[str]]:
             values = map(_ONLY, connection.execute(statement, (given,)))
-            return take(zip(keys, values, strict=True))
+            try:
+                return take(zip(keys, values, strict=True))
+            except ValueError as error:  # from zip: there are two rows of a key, which its index forbids
+                raise Damaged("it gives other rows than were asked for") from error
 
         hits, corrupt = self._run(fetch)
         if corrupt:
@@ -185,17 +184,14 @@ class DiskStore:
 
     def close(self) -> None:
         """Write down what was noted, bring the log home, and give back every file. Idempotent."""
-        if self._closed:
+        if self._database.closed:
             return
         self._upkeep.close(1.0)
         with suppress(TierError, CacheClosed):  # lost uses cost an eviction its precision, no more
-            if self._engine is not None and not self._read_only:
+            if self._database.opened and not self._read_only:
                 self._write_uses(seconds=0.1)
                 self._run(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close())
-        self._closed = True
-        with self._opening:
-            if self._engine is not None:
-                self._engine.shut()
+        self._database.close()
         if self._on_close is not None:
             self._on_close()
 
@@ -213,12 +209,14 @@ class DiskStore:
                 start = low if cursor is None else max(low, cursor)
                 if start < high and len(tags) < limit:
                     rows = connection.execute(SCAN, (start, high, now, limit - len(tags)))
-                    tags += [tag for (tag,) in rows]
+                    tags += [tag for (tag,) in rows if type(tag) is bytes]  # or damaged
             return tags
 
         tags = self._run(page)
-        following = tags[-1] + b"\0" if len(tags) >= limit else None
-        return [tag.decode("utf-8", "surrogatepass") for tag in tags], following
+        # A damaged index may not be in order: then rather half a listing than one without an end.
+        more = len(tags) >= limit and (cursor is None or tags[-1] >= cursor)
+        following = tags[-1] + b"\0" if more else None
+        return [key for key in map(key_of, tags) if key is not None], following
 
     def clear(self, prefix: str, *, skip: str = "") -> None:
         """See `SupportsClear.clear`. Costs O(range), in bounded transactions."""
@@ -332,84 +330,14 @@ class DiskStore:
             self._upkeep.within(0.02)
 
     def _log_size(self) -> int:
-        try:
-            return (self._directory / f"{DATABASE}-wal").stat().st_size
-        except OSError:
-            return 0
-
-    # -- every call goes through here ------------------------------------------------------------
+        return self._database.log_size()
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What ``work`` returns, given a connection. Raises our errors for SQLite's."""
-        with self._errors():
-            if GATE.broken:
-                raise TierUnavailable(
-                    "this process was forked in the middle of a call of SQLite", tier=self.name
-                )
-            if not GATE.enter(self._deadline):
-                raise TierTimeout("the process is being forked", tier=self.name)
-            try:
-                with self._open().lease() as connection:
-                    return work(connection)
-            finally:
-                GATE.leave()
+        return self._database.run(work)
 
     def _write(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
-        """The same inside a transaction, which waits ``seconds`` at most for other writers."""
-        if self._read_only:
-            raise TierUnavailable(f"{self._directory} was opened with read_only=True", tier=self.name)
-        seconds = self._deadline if seconds is None else seconds
-        end = monotonic() + seconds
-        if not self._writing.acquire(timeout=seconds):
-            raise TierTimeout(f"no turn to write within {seconds:g} s", tier=self.name)
         try:
-            return self._run(lambda connection: transact(connection, work, end, self._deadline))
+            return self._database.write(work, seconds)
         finally:
-            self._writing.release()
             if self._log_size() > self._log_bytes:
                 self._upkeep.within(0)
-
-    def _open(self) -> Engine:
-        engine = self._engine
-        if self._closed:
-            raise CacheClosed(f"tier {self.name!r} is closed")
-        if engine is not None:
-            return engine
-        if not self._opening.acquire(timeout=self._deadline):
-            raise TierTimeout("another thread is still opening the database", tier=self.name)
-        try:
-            if self._closed:
-                raise CacheClosed(f"tier {self.name!r} is closed")
-            if self._engine is None:
-                keep_freed_memory()
-                if not self._read_only:
-                    create_database(self._directory, seconds=self._deadline)
-                self._engine = Engine(
-                    self._directory,
-                    seconds=self._deadline,
-                    synchronous=self._synchronous,
-                    read_only=self._read_only,
-                    log_bytes=self._log_bytes,
-                )
-            return self._engine
-        finally:
-            self._opening.release()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise TierTimeout(
-                    f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self.name
-                ) from error
-            cure = ""
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                cure = f"; while no process uses it, delete {self._directory} to start afresh"
-            raise TierUnavailable(
-                f"the database in {self._directory}: {error}{cure}", tier=self.name
-            ) from error
-        except OSError as error:
-            raise TierUnavailable(f"{self._directory}: {error}", tier=self.name) from error

@@ -34,7 +34,8 @@ class DiskTier(EncodedTier):
     ``max_bytes``
         bytes, or text such as ``"10GiB"``: bounds the database file (below 1 MiB: the values, and the
         file is up to 200 KiB larger). The write-ahead log beside it takes up to a few MiB, and the
-        size of a batch, on top. What is past its time makes way first, then what was used longest ago.
+        size of a batch, on top; so do the last two databases that were damaged, if there were any. What is
+        past its time makes way first, then what was used longest ago.
     ``max_entries``
         how many entries there may be; ``None``: as many as fit.
     ``ttl``
@@ -49,8 +50,10 @@ class DiskTier(EncodedTier):
         ``"temporary"``: where the directory cannot be made or written, or is another user's, warn and
         use a private temporary one, removed at `close`; ``"error"``: raise.
 
-    Construction looks at the directory only: a database that is damaged or locked is an error of the
-    calls (`TierUnavailable`, `TierTimeout`), which a chain takes for misses. Raises `ConfigError` for
+    A database that is damaged is set aside in the directory as ``cache.db.damaged-…``, with a warning on the
+    logger ``tiercache.disk``, and a new one is made; with ``read_only`` it is `TierUnavailable`.
+    Construction looks at the directory only: a database that is locked is an error of the calls
+    (`TierTimeout`), which a chain takes for misses. Raises `ConfigError` for
     wrong arguments and refused directories. Thread-safe; a forked child may go on using it.
     """
 

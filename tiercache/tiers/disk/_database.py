@@ -1,0 +1,241 @@
+"""`Database`: the one in a directory, opened when it is first needed, and anew when another has its name.
+
+Every call of SQLite goes through here: the gate against forks, our errors for SQLite's, and what becomes of
+a database that is damaged (see `_damage`), whichever call meets the damage, and in whichever process.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Final, TypeVar
+
+from tiercache.errors import CacheClosed, ConfigError, TierTimeout, TierUnavailable
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import Clock
+from tiercache.tiers.disk._damage import (
+    Exchanged,
+    Foreign,
+    Identity,
+    identify,
+    is_damage,
+    set_aside,
+)
+from tiercache.tiers.disk._directory import DATABASE, LOG, prepare
+from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
+from tiercache.tiers.disk._gate import GATE
+from tiercache.tiers.disk._statements import transact
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("tiercache.disk")
+
+
+class Database:
+    """The database in ``directory``, which is ours. Nothing is opened before the first call.
+
+    ``deadline`` (seconds) bounds each wait: for a lock, for another thread, for a fork. Calls raise
+    `TierTimeout`, `TierUnavailable`, and `CacheClosed` after `close`. Thread-safe; after a fork the child
+    opens its own connections.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str,
+        deadline: float,
+        synchronous: int,
+        read_only: bool,
+        log_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._directory = directory
+        self._name = name
+        self._deadline = deadline
+        self._synchronous = synchronous
+        self._read_only = read_only
+        self._log_bytes = log_bytes
+        self._clock = clock
+        self._engine: Engine | None = None
+        self.closed = False
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """New locks: another thread of the parent may have held these."""
+        self._opening = threading.Lock()
+        # SQLite lets writers of one process poll for its lock, up to 100 ms apart; this one is handed on.
+        self._writing = threading.Lock()
+
+    @property
+    def opened(self) -> bool:
+        """Whether there was a call, and no close."""
+        return self._engine is not None
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` returns, given a connection. It is called again, on the new one, where the database
+        has to make way; and once more if that one is exchanged by another process meanwhile."""
+        with self._errors():
+            if GATE.broken:
+                raise TierUnavailable(
+                    "this process was forked in the middle of a call of SQLite", tier=self._name
+                )
+            if not GATE.enter(self._deadline):
+                raise TierTimeout("the process is being forked", tier=self._name)
+            try:
+                tries = 3
+                while True:
+                    engine = self._current()
+                    tries -= 1
+                    try:
+                        with engine.lease() as connection:
+                            return work(connection)
+                    except sqlite3.Error as error:
+                        if not tries or not self._gave_up(engine, error):
+                            raise
+            finally:
+                GATE.leave()
+
+    def write(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
+        """The same inside a transaction, which waits ``seconds`` at most for other writers."""
+        if self._read_only:
+            raise TierUnavailable(f"{self._directory} was opened with read_only=True", tier=self._name)
+        seconds = self._deadline if seconds is None else seconds
+        end = monotonic() + seconds
+        if not self._writing.acquire(timeout=seconds):
+            raise TierTimeout(f"no turn to write within {seconds:g} s", tier=self._name)
+        try:
+            return self.run(lambda connection: transact(connection, work, end, self._deadline))
+        finally:
+            self._writing.release()
+
+    def log_size(self) -> int:
+        """Bytes of the write-ahead log."""
+        try:
+            return (self._directory / f"{DATABASE}{LOG}").stat().st_size
+        except OSError:
+            return 0
+
+    def close(self) -> None:
+        """Close every connection: idle ones now, the others when their calls end. Idempotent."""
+        self.closed = True
+        with self._opening:
+            if self._engine is not None:
+                self._engine.shut()
+                self._engine = None
+
+    # -- which database ----------------------------------------------------------------------------
+
+    def _current(self) -> Engine:
+        engine = self._engine
+        if self.closed:
+            raise CacheClosed(f"tier {self._name!r} is closed")
+        if engine is not None and engine.is_current():
+            return engine
+        with self._turn_to_open():
+            if self.closed:
+                raise CacheClosed(f"tier {self._name!r} is closed")
+            if self._engine is engine and engine is not None:
+                self._engine = None
+                engine.shut()
+            if self._engine is None:
+                keep_freed_memory()
+                self._engine = self._open()
+            return self._engine
+
+    @contextmanager
+    def _turn_to_open(self) -> Iterator[None]:
+        if not self._opening.acquire(timeout=self._deadline):
+            raise TierTimeout("another thread is still opening the database", tier=self._name)
+        try:
+            yield
+        finally:
+            self._opening.release()
+
+    def _open(self) -> Engine:
+        """The database in place; a new one where there is none, or none but a damaged one."""
+        end = monotonic() + self._deadline
+        mended = self._read_only
+        while True:
+            if not self._read_only:
+                self._make()
+            try:
+                found = identify(self._directory)
+                return self._engine_of()
+            except (FileNotFoundError, Exchanged):  # another process sets it aside, or has
+                if self._read_only or monotonic() >= end:
+                    raise
+            except sqlite3.Error as error:
+                if mended or not is_damage(error):
+                    raise
+                self._set_aside(found, error)
+                mended = True
+
+    def _make(self) -> None:
+        if not self._directory.exists():  # removed under us, as to empty the cache
+            prepare(self._directory, read_only=False)
+        create_database(self._directory, seconds=self._deadline)
+
+    def _engine_of(self) -> Engine:
+        return Engine(
+            self._directory,
+            seconds=self._deadline,
+            synchronous=self._synchronous,
+            read_only=self._read_only,
+            log_bytes=self._log_bytes,
+        )
+
+    def _gave_up(self, engine: Engine, error: sqlite3.Error) -> bool:
+        """Whether ``error`` is a reason to try again on a database opened anew; then ``engine`` is done."""
+        damaged = is_damage(error) and not self._read_only
+        code = getattr(error, "sqlite_errorcode", None)
+        # SQLITE_ERROR: our statements are right, so a table is missing; opening tells why.
+        if not (damaged or isinstance(error, Exchanged) or code == sqlite3.SQLITE_ERROR):
+            return False
+        with self._turn_to_open():
+            if self._engine is engine:
+                self._engine = None
+                engine.shut()
+        if damaged:
+            self._set_aside(engine.identity, error)
+        return True
+
+    def _set_aside(self, damaged: Identity, error: sqlite3.Error) -> None:
+        now = self._clock.time()
+        name = set_aside(self._directory, damaged, seconds=self._deadline, now=now)
+        if name is not None:
+            _log.warning(
+                "the database in %s is damaged (%s): it was set aside as %s, and a new one takes its place",
+                self._directory, error, name,
+            )  # fmt: skip
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise TierTimeout(
+                    f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self._name
+                ) from error
+            cure = ""
+            if is_damage(error):
+                cure = f"; while no process uses it, delete {self._directory} to start afresh"
+            elif isinstance(error, Foreign):
+                cure = f"; move {self._directory / DATABASE} away, for it is left as it is"
+            raise TierUnavailable(
+                f"the database in {self._directory}: {error}{cure}", tier=self._name
+            ) from error
+        except TimeoutError as error:
+            raise TierTimeout(f"{self._directory}: {error}", tier=self._name) from error
+        except (OSError, ConfigError) as error:
+            raise TierUnavailable(f"{self._directory}: {error}", tier=self._name) from error
