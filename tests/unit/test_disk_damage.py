@@ -79,14 +79,20 @@ def run_sql(directory: Path, *statements: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
+def page_size(directory: Path) -> int:
+    return int.from_bytes((directory / "cache.db").read_bytes()[16:18])
+
+
 def spoil_page_of(directory: Path, name: str) -> None:
     ((page,),) = run_sql(directory, f"SELECT rootpage FROM sqlite_master WHERE name = '{name}'")  # noqa: S608 - constants
     assert isinstance(page, int)
-    overwrite(directory, (page - 1) * 8192, random.Random(1).randbytes(8192))
+    size = page_size(directory)
+    overwrite(directory, (page - 1) * size, random.Random(1).randbytes(size))
 
 
 def half(directory: Path) -> None:
-    truncate(directory, (directory / "cache.db").stat().st_size // 2 // 8192 * 8192)
+    size = page_size(directory)
+    truncate(directory, (directory / "cache.db").stat().st_size // 2 // size * size)
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -374,7 +380,7 @@ def test_of_many_threads_that_meet_the_damage_one_sets_it_aside(
 def exchange(directory: Path) -> None:
     """As another process would that met damage which this one never sees."""
     assert set_aside(directory, identify(directory), seconds=5, now=0.0)
-    create_database(directory, seconds=5)
+    create_database(directory, seconds=5, page_size=8192)
 
 
 def test_who_meets_no_error_notices_too(tier: DiskTier) -> None:

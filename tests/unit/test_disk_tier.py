@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import pickle
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -343,7 +344,7 @@ def test_planted_pickle_is_never_opened(
 
 def test_engine_stores_accepts_and_removes_nothing_but_rows_of_bytes(tmp_path: Path) -> None:
     directory = prepare(tmp_path / "d", read_only=False)
-    create_database(directory, seconds=1)
+    create_database(directory, seconds=1, page_size=8192)
     engine = Engine(directory, seconds=1)
     engine.set("k", b"x" * 100_000)
     assert engine.get("k") == b"x" * 100_000
@@ -467,7 +468,7 @@ def test_pragmas(tmp_path: Path, durability: str, level: int) -> None:
     tier = DiskTier(tmp_path, durability=durability)  # type: ignore[arg-type]  # both are literals
     neighbour = DiskTier(tmp_path, durability="power" if durability == "process" else "process")
     wanted = {
-        "page_size": 8192,
+        "page_size": 32768,
         "auto_vacuum": 2,
         "journal_mode": "wal",
         "synchronous": level,
@@ -480,6 +481,23 @@ def test_pragmas(tmp_path: Path, durability: str, level: int) -> None:
         assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
     tier.close()
     neighbour.close()
+
+
+def test_small_budgets_get_small_pages_and_pages_that_are_there_stay(tmp_path: Path) -> None:
+    small = DiskTier(tmp_path / "small", max_bytes="2MiB")
+    large = DiskTier(tmp_path / "large", max_bytes="256MiB")
+    for tier, size in (small, 8192), (large, 32768):
+        tier.mset(entries(["k"]))
+        assert int.from_bytes((tier.directory / "cache.db").read_bytes()[16:18]) == size
+        tier.close()
+    # A bound is kept in pages of either size.
+    for name in "small", "large":
+        tier = DiskTier(tmp_path / name, max_bytes="2MiB")
+        for number in range(600):
+            tier.mset({f"k{number}": Entry(random.Random(number).randbytes(6144))})
+        assert 150 < len(tier.mget([f"k{number}" for number in range(600)])) < 320
+        tier.close()
+        assert (tier.directory / "cache.db").stat().st_size <= 2**21 + 3 * 32768
 
 
 def test_too_large_is_refused_and_the_rest_kept(tmp_path: Path) -> None:

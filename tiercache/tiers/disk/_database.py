@@ -55,6 +55,7 @@ class Database:
         synchronous: int,
         read_only: bool,
         log_bytes: int,
+        page_size: int,
         clock: Clock,
     ) -> None:
         self._directory = directory
@@ -63,6 +64,7 @@ class Database:
         self._synchronous = synchronous
         self._read_only = read_only
         self._log_bytes = log_bytes
+        self._page_size = page_size
         self._clock = clock
         self._engine: Engine | None = None
         self.closed = False
@@ -182,7 +184,7 @@ class Database:
     def _make(self) -> None:
         if not self._directory.exists():  # removed under us, as to empty the cache
             prepare(self._directory, read_only=False)
-        create_database(self._directory, seconds=self._deadline)
+        create_database(self._directory, seconds=self._deadline, page_size=self._page_size)
 
     def _engine_of(self) -> Engine:
         return Engine(

@@ -38,9 +38,8 @@ from tiercache.tiers.disk._directory import DATABASE, LOG, PRIVATE_PREFIX, SHARE
 from tiercache.tiers.disk._door import Door
 from tiercache.tiers.disk._gate import GATE
 
-__all__ = ["PAGE_SIZE", "Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
+__all__ = ["Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
 
-PAGE_SIZE: Final = 8192
 _BATCH_BYTES: Final = 2**23
 _RAW: Final = 1  # diskcache's mode for "the value column holds the value"
 
@@ -300,8 +299,10 @@ def keep_freed_memory() -> None:
     bytearray(_BATCH_BYTES)
 
 
-def create_database(directory: Path, *, seconds: float) -> None:
-    """Make ``cache.db`` in ``directory`` if there is none. Raises `sqlite3.Error` or `OSError`.
+def create_database(directory: Path, *, seconds: float, page_size: int) -> None:
+    """Make ``cache.db`` in ``directory``, of pages of so many bytes, if there is none.
+
+    Raises `sqlite3.Error` or `OSError`.
 
     It is made elsewhere and linked into place, so that other processes see a whole one or none, and nobody
     waits for a process that stopped in the middle.
@@ -314,7 +315,7 @@ def create_database(directory: Path, *, seconds: float) -> None:
         connection = sqlite3.connect(database, isolation_level=None)
         try:
             # diskcache sets the log mode first, after which these two have no effect.
-            connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            connection.execute(f"PRAGMA page_size = {page_size}")
             connection.execute(f"PRAGMA auto_vacuum = {_SETTINGS['sqlite_auto_vacuum']}")
             connection.execute("PRAGMA journal_mode = wal").close()
         finally:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tiercache.tiers.disk._damage import Damaged
-from tiercache.tiers.disk._engine import PAGE_SIZE
 
 __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
 
@@ -21,7 +20,10 @@ __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
 _FIXED_PAGES: Final = 10
 #: Under this budget the fixed pages, and pages that are half full, would leave no room to speak of.
 _SMALL: Final = 2**20
-_SMALL_EXTRA_PAGES: Final = 24
+_SMALL_EXTRA: Final = 24 * 2**13
+#: From this budget on pages are large: they hold values of a few KB with little waste, and take batches
+#: quickly; but every write of a single entry changes some of them, whatever its size.
+_LARGE: Final = 2**28
 #: Bytes of a row beside its value and key: its columns, and its entries in five indexes.
 _ROW_BYTES: Final = 240
 #: Rows looked at by one step of an eviction, and removed by one step of a sweep.
@@ -41,11 +43,11 @@ class Row(NamedTuple):
 
 
 class Load(NamedTuple):
-    """How much: entries, bytes of values, and pages of the file."""
+    """How much: entries, bytes of values, and bytes of the file."""
 
     entries: int
     bytes: int
-    pages: int
+    file: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,26 @@ class Limits:
     max_entries: int | None
 
     @property
-    def pages(self) -> int:
-        pages = -(-self.max_bytes // PAGE_SIZE)
-        return self.max_bytes // PAGE_SIZE if self.max_bytes >= _SMALL else pages + _SMALL_EXTRA_PAGES
+    def page_size(self) -> int:
+        """Bytes of a page of a database that is made for this budget; one that is there keeps its own."""
+        return 2**15 if self.max_bytes >= _LARGE else 2**13
+
+    @property
+    def file(self) -> int:
+        """Bytes that the file may have."""
+        return self.max_bytes if self.max_bytes >= _SMALL else self.max_bytes + _SMALL_EXTRA
 
     def never_fits(self, row: Row) -> bool:
         """Whether the whole budget is too small for ``row``."""
-        return row.size > self.max_bytes or _weigh([row]).pages > self.pages - _FIXED_PAGES
+        page = self.page_size
+        return row.size > self.max_bytes or _weigh([row], page).file > self.file - _FIXED_PAGES * page
 
     def excess(self, load: Load) -> Load:
         """How much of ``load`` is beyond the bounds; zeros where it is not."""
         return Load(
             0 if self.max_entries is None else max(0, load.entries - self.max_entries),
             max(0, load.bytes - self.max_bytes),
-            max(0, load.pages - self.pages),
+            max(0, load.file - self.file),
         )
 
 
@@ -108,14 +116,15 @@ def make_room(
     size of ``rows``: where a limit was lowered, several writes get there together.
     """
     freed = Freed()
-    incoming = _weigh(rows)
+    ((page,),) = connection.execute("PRAGMA page_size").fetchall()
+    incoming = _weigh(rows, page)
     most = Load(2 * incoming.entries + 1000, 2 * incoming.bytes + 2**23, 0)
     removed, removed_bytes = 0, 0
-    while any(limits.excess(_sum(_held(connection), incoming))):
+    while any(limits.excess(_sum(_held(connection, page), incoming))):
         # What ``rows`` replace makes room too. Asked only when it is tight, and each time, because an
         # eviction may take the replaced row itself.
         old = _replaced(connection, rows)
-        excess = limits.excess(_sum(_held(connection), incoming, old))
+        excess = limits.excess(_sum(_held(connection, page), incoming, old))
         if not any(excess) or (removed > most.entries and removed_bytes > most.bytes):
             break
         swept = sweep(connection, now, _STEP)
@@ -124,7 +133,7 @@ def make_room(
             continue
         looked, gone, gone_bytes = _evict(connection, excess, uses)
         if not looked:
-            if any(_held(connection)[:2]):
+            if any(_held(connection, page)[:2]):
                 raise Damaged("its totals are wrong")  # or all that comes would be evicted again
             break
         freed.evictions += gone
@@ -165,7 +174,7 @@ def _evict(
         victims.append(rowid)
         size += value_size
         weight += value_size + 2 * key_size + _ROW_BYTES
-        if len(victims) >= excess.entries and size >= excess.bytes and weight >= excess.pages * PAGE_SIZE:
+        if len(victims) >= excess.entries and size >= excess.bytes and weight >= excess.file:
             break
     connection.executemany("UPDATE Cache SET access_time = ? WHERE rowid = ?", used_since)
     connection.execute(
@@ -174,25 +183,23 @@ def _evict(
     return len(found), len(victims), size
 
 
-def _weigh(rows: Sequence[Row]) -> Load:
-    small = pages = 0
+def _weigh(rows: Sequence[Row], page: int) -> Load:
+    file = 2 * page
     for row in rows:
         weight = row.size + 2 * len(row.tag) + _ROW_BYTES
-        if weight > PAGE_SIZE // 4:
-            pages += -(-weight // (PAGE_SIZE - 64))
-        else:
-            small += weight
-    return Load(len(rows), sum(row.size for row in rows), pages + -(-small // PAGE_SIZE) + 2)
+        together = (page - 64) // weight  # rows of this kind that a page holds; the rest of it is lost
+        file += page // together if together else -(-weight // (page - 64)) * page
+    return Load(len(rows), sum(row.size for row in rows), file)
 
 
-def _held(connection: sqlite3.Connection) -> Load:
+def _held(connection: sqlite3.Connection, page: int) -> Load:
     totals = dict(connection.execute("SELECT key, value FROM Settings WHERE key IN ('count', 'size')"))
     entries, size = totals.get("count"), totals.get("size")
     if not isinstance(entries, int) or not isinstance(size, int):
         raise Damaged("it lacks its totals")
     ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
-    return Load(entries, size, pages - free)
+    return Load(entries, size, (pages - free) * page)
 
 
 def _replaced(connection: sqlite3.Connection, rows: Sequence[Row]) -> Load:
@@ -201,7 +208,7 @@ def _replaced(connection: sqlite3.Connection, rows: Sequence[Row]) -> Load:
         " ON c.key = j.value AND c.raw = 1",
         (json.dumps([row.key for row in rows]),),
     ).fetchall()
-    return Load(-count, -int(size), -int(size) // PAGE_SIZE)
+    return Load(-count, -int(size), -int(size))
 
 
 def _sum(*loads: Load) -> Load:

@@ -96,6 +96,7 @@ class DiskStore:
             synchronous=synchronous,
             read_only=read_only,
             log_bytes=self._log_bytes,
+            page_size=limits.page_size,
             clock=clock,
         )
         self._forget_uses()
