@@ -19,13 +19,22 @@ folded key. So one comparison, made before a payload is handed to anybody, tells
 and lies under the key it was written for. It guards against accidents and mix-ups, and is not meant
 against somebody who can write to the backend.
 
+With `Secrets` the envelope is signed instead, and that somebody needs one of them to be believed::
+
+    offset  size  field
+         0     4  magic, and version 2
+         4     8  id of the secret
+        12    32  HMAC-SHA256 of: bytes 0 to 11, length of the folded key (8 bytes), the key, bytes 44 on
+        44     …  as above from offset 20 on
+
 The bytes of every released version stay readable: `tests/golden/` holds samples of each.
 """
 
 from __future__ import annotations
 
+import hmac
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf, isnan, nan
 from typing import Any, NamedTuple
 
@@ -37,23 +46,99 @@ except ImportError as error:
     raise MissingPackage("xxhash", "disk", "a tier that stores bytes") from error
 
 from tiercache.entry import Entry, make_entry
+from tiercache.errors import ConfigError
 
-__all__ = ["VERSION", "Opened", "open_envelopes", "seal", "written_at"]
+__all__ = ["SIGNED_VERSION", "VERSION", "Opened", "Secrets", "open_envelopes", "seal", "written_at"]
 
 MAGIC = b"tc\x9e"
 VERSION = 1
+SIGNED_VERSION = 2
 _LEAD = struct.Struct("<4s16s")
 _TIMES = struct.Struct("<ddddQB")
 _TIMES_AT = _LEAD.size
 _SIZE_AT = _TIMES_AT + _TIMES.size - 1
 _NAME_AT = _SIZE_AT + 1
 _BEGINNING = MAGIC + bytes([VERSION])
+_SIGNED_BEGINNING = MAGIC + bytes([SIGNED_VERSION])
+_ID_AT, _SIGNATURE_AT, _SIGNED_TIMES_AT = 4, 12, 44
 _CREATED_AT = struct.Struct("<d")
 _NEVER = inf
+_SHORTEST_SECRET = 16  # bytes
 
 
-def seal(key: str, entry: Entry[bytes]) -> bytes:
-    """The envelope of ``entry``, to be stored under the folded ``key``."""
+class Secrets:
+    """What signs envelopes. The first secret writes, and each of them verifies, so that one can take the
+    place of another while processes still write with the old one. Shows nothing of them."""
+
+    __slots__ = ("_first", "_keys")
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        # Two derived values, so that neither the id nor a signature tells anything of the other.
+        pairs = [
+            (hmac.digest(secret, b"tiercache envelope: id", "sha256")[: _SIGNATURE_AT - _ID_AT],
+             hmac.digest(secret, b"tiercache envelope: signature", "sha256"))
+            for secret in secrets
+        ]  # fmt: skip
+        self._first = pairs[0]
+        self._keys = dict(pairs)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._keys)} secrets>"
+
+    @classmethod
+    def of(cls, given: Any, where: str) -> Secrets | None:
+        """Those that the option ``where`` gives: bytes, text, a sequence of them, or ``None``.
+
+        Raises `ConfigError` for what is no secret, with no word about what it is.
+        """
+        if given is None or isinstance(given, cls):
+            return given
+        several = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray)
+        secrets = [
+            _secret(one, f"{where}[{index}]" if several else where)
+            for index, one in enumerate(given if several else [given])
+        ]
+        if not secrets:
+            raise ConfigError(f"{where}: there is none in it; give at least one, or None to sign nothing")
+        return cls(secrets)
+
+    def sign(self, key: str, rest: bytes) -> bytes:
+        """The beginning of the envelope that ends with ``rest``, header and payload."""
+        name, secret = self._first
+        beginning = _SIGNED_BEGINNING + name
+        return beginning + _signature(secret, beginning, key, rest)
+
+    def verify(self, key: str, data: bytes) -> bool | None:
+        """Whether the envelope is as one of the secrets signed it; ``None`` if another one signed it."""
+        secret = self._keys.get(data[_ID_AT:_SIGNATURE_AT])
+        if secret is None:
+            return None if len(data) >= _SIGNATURE_AT else False
+        signature = _signature(secret, data[:_SIGNATURE_AT], key, data[_SIGNED_TIMES_AT:])
+        return hmac.compare_digest(signature, data[_SIGNATURE_AT:_SIGNED_TIMES_AT])
+
+
+def _secret(given: object, where: str) -> bytes:
+    if isinstance(given, str):
+        # No traceback may quote it, as one with the encoder's own error would.
+        given = given.encode("utf-8", "surrogatepass")
+    if not isinstance(given, bytes):
+        raise ConfigError(f"{where}: {type(given).__name__} is not allowed; give bytes or text")
+    if len(given) < _SHORTEST_SECRET:
+        raise ConfigError(
+            f"{where}: shorter than {_SHORTEST_SECRET} bytes; take a random one, as secrets.token_hex() gives"
+        )
+    return given
+
+
+def _signature(secret: bytes, beginning: bytes, key: str, rest: bytes) -> bytes:
+    name = key.encode("utf-8", "surrogatepass")
+    # The key's length says where it ends: or one could move bytes between key and payload.
+    message = b"".join((beginning, len(name).to_bytes(8, "little"), name, rest))
+    return hmac.digest(secret, message, "sha256")
+
+
+def seal(key: str, entry: Entry[bytes], secrets: Secrets | None = None) -> bytes:
+    """The envelope of ``entry``, to be stored under the folded ``key``; signed, if there are ``secrets``."""
     name = entry.codec.encode()
     if len(name) > 255:
         raise ValueError(f"a codec's name has at most 255 bytes in UTF-8; {entry.codec!r:.40} is longer")
@@ -69,6 +154,9 @@ def seal(key: str, entry: Entry[bytes]) -> bytes:
         )
         + name
     )
+    if secrets is not None:
+        rest = header + entry.value
+        return secrets.sign(key, rest) + rest
     return b"".join((_LEAD.pack(_BEGINNING, _checksum(key, header, entry.value)), header, entry.value))
 
 
@@ -82,12 +170,16 @@ class Opened(NamedTuple):
     expired: int
 
 
-def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float) -> Opened:
+def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets | None = None) -> Opened:
     """The entries in ``blobs``, pairs of a folded key and what was found under it, at ``now`` (Unix seconds).
 
-    ``None`` is nothing found. What is of an unknown format version is left out of all three: leave it
-    alone, for a newer version of this library may have written it.
+    ``None`` is nothing found. With ``secrets`` only what one of them signed is an entry. Left out of all
+    three, to be left alone: what is of an unknown format version, for a newer version of this library may
+    have written it; with ``secrets`` what nobody signed, or with an unknown one, and without what somebody
+    signed, for processes that are set up in another way may go on using it.
     """
+    if secrets is not None:
+        return _open_signed(blobs, now, secrets)
     entries: dict[str, Entry[bytes]] = {}
     corrupt: list[str] = []
     expired = 0
@@ -128,14 +220,42 @@ def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float) -> Opened:
     return Opened(entries, corrupt, expired)
 
 
+def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets) -> Opened:
+    entries: dict[str, Entry[bytes]] = {}
+    corrupt: list[str] = []
+    expired = 0
+    for key, data in blobs:
+        if data is None:
+            continue
+        if type(data) is not bytes or data[:3] != MAGIC or len(data) == len(MAGIC):
+            corrupt.append(key)
+            continue
+        whole = secrets.verify(key, data) if data[:4] == _SIGNED_BEGINNING else None
+        if whole is None:
+            continue
+        if not whole:
+            corrupt.append(key)
+            continue
+        start = _SIGNED_TIMES_AT + _TIMES.size + data[_SIGNED_TIMES_AT + _TIMES.size - 1]
+        header, payload = data[_SIGNED_TIMES_AT:start], data[start:]
+        created_at, expires_at, fresh_until = _times(header)
+        if expires_at is not None and expires_at <= now:
+            expired += 1
+        else:
+            codec = header[_TIMES.size :].decode()
+            entries[key] = make_entry(payload, expires_at, created_at, fresh_until, codec, len(payload))
+    return Opened(entries, corrupt, expired)
+
+
 def written_at(data: bytes) -> float | None:
     """When the value in the envelope ``data`` was written, unchecked; ``None`` where it does not say.
 
     For byte stores that keep the time beside their blobs, to list or drop them by age.
     """
-    if data[:4] != _BEGINNING or len(data) < _NAME_AT:
+    at = {_BEGINNING: _TIMES_AT, _SIGNED_BEGINNING: _SIGNED_TIMES_AT}.get(data[:4])
+    if at is None or len(data) < at + _TIMES.size:
         return None
-    (created_at,) = _CREATED_AT.unpack_from(data, _TIMES_AT)
+    (created_at,) = _CREATED_AT.unpack_from(data, at)
     return None if isnan(created_at) else float(created_at)
 
 

@@ -1,4 +1,4 @@
-"""Writes the samples of the envelope's current version; run by hand, once for each version.
+"""Writes the samples of the envelope's current versions; run by hand, once for each version.
 
 Samples of a released version are never written again: what they prove is that bytes written then can be
 read now. It refuses to replace one.
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tiercache.entry import Entry
-from tiercache.envelope import VERSION, seal
+from tiercache.envelope import SIGNED_VERSION, VERSION, Secrets, seal
 
 HERE = Path(__file__).parent
 
@@ -39,16 +39,22 @@ SAMPLES: dict[str, tuple[str, Entry[bytes]]] = {
 }
 
 
+#: What signs the samples of the signed version; no secret of anybody's.
+SECRET = "the secret of the samples"  # noqa: S105 - public by intent
+
+
 def main() -> None:
-    for name, (key, entry) in SAMPLES.items():
-        path = HERE / f"envelope-v{VERSION}-{name}.bin"
-        if path.exists():
-            print(f"{path.name} is there and stays as it is")  # noqa: T201 - a script that tells what it did
-            continue
-        path.write_bytes(seal(key, entry))
-        fields = {**asdict(entry), "value": entry.value.hex(), "size": len(entry.value)}
-        # ASCII, because a lone surrogate in a key cannot be written as UTF-8.
-        path.with_suffix(".json").write_text(json.dumps({"key": key, "entry": fields}, indent=2) + "\n")
+    for version, secret in ((VERSION, None), (SIGNED_VERSION, SECRET)):
+        for name, (key, entry) in SAMPLES.items():
+            path = HERE / f"envelope-v{version}-{name}.bin"
+            if path.exists():
+                print(f"{path.name} is there and stays as it is")  # noqa: T201 - a script that tells what it did
+                continue
+            path.write_bytes(seal(key, entry, Secrets.of(secret, "secret")))
+            fields = {**asdict(entry), "value": entry.value.hex(), "size": len(entry.value)}
+            told = {"key": key, "entry": fields} | ({} if secret is None else {"secret": secret})
+            # ASCII, because a lone surrogate in a key cannot be written as UTF-8.
+            path.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n")
 
 
 if __name__ == "__main__":

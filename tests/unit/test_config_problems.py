@@ -180,7 +180,7 @@ BAD = [
     (redis(url="redis://${HOST:-${OTHER}}"), f"tiers[0].url: {NOT_A_VARIABLE}"),
     (
         redis(max_entries=5),
-        "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, name",
+        "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, name, secret",
     ),
     (
         redis(url="redis://h?timeout=3"),

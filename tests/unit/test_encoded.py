@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tiercache.entry import Entry
-from tiercache.envelope import VERSION, seal
+from tiercache.envelope import SIGNED_VERSION, seal
 from tiercache.errors import ConfigError
 from tiercache.protocols import (
     AsyncTier,
@@ -25,7 +25,7 @@ from tiercache.tiers.encoded import EncodedTier
 
 
 def _newer(data: bytes) -> bytes:
-    return data[:3] + bytes([VERSION + 1]) + data[4:]
+    return data[:3] + bytes([SIGNED_VERSION + 1]) + data[4:]
 
 
 def test_damage_is_a_miss_counted_and_deleted():

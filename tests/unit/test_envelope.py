@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercache.entry import Entry
-from tiercache.envelope import MAGIC, VERSION, Opened, _checksum, open_envelopes, seal
+from tiercache.envelope import MAGIC, SIGNED_VERSION, VERSION, Opened, _checksum, open_envelopes, seal
 
 ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
 times = st.none() | st.floats(-1e12, 1e12)
@@ -103,7 +103,7 @@ def test_each_of_a_batch_is_judged_alone():
         "surrogate \ud800": seal("surrogate \ud800", ENTRY),
         "short": b"tc",
         "late": seal("late", late),
-        "newer": MAGIC + bytes([VERSION + 1]) + b"anything",
+        "newer": MAGIC + bytes([SIGNED_VERSION + 1]) + b"anything",
         "mixed up": seal("whole", ENTRY),
         "other codec": seal("other codec", Entry(b"{}", codec="other")),
         "early": seal("early", Entry(b"early", expires_at=5.5)),

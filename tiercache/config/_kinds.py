@@ -31,6 +31,7 @@ __all__ = [
     "OptionalCount",
     "OptionalLasting",
     "OptionalName",
+    "OptionalSecrets",
     "OptionalWeight",
     "Place",
     "RedisURL",
@@ -64,10 +65,14 @@ class Kind:
     allowed: str
     read: Callable[[Any], Any]
     names: Callable[[], tuple[str, ...]] = tuple
+    hidden: bool = False  # what was found is told to nobody
 
     def check(self, value: Any) -> Any:
         """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
-        value = expand(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = expand(value)
+        elif isinstance(value, list):
+            value = [expand(one) if isinstance(one, str) else one for one in value]
         try:
             return self.read(value)
         except ValueError:
@@ -146,6 +151,13 @@ def _one_of(value: Any, names: tuple[str, ...]) -> str:
     return value
 
 
+def _secrets(value: Any) -> str | list[str]:
+    for one in _tables(value) if isinstance(value, list) else [value]:
+        if len(_text(one).encode("utf-8", "surrogatepass")) < 16:
+            raise ValueError
+    return value  # type: ignore[no-any-return]  # it is text, or a list of texts, since the line before
+
+
 def choice(*names: str) -> Kind:
     """One of ``names``."""
     return Kind("{names}", lambda value: _one_of(value, names), lambda: names)
@@ -186,6 +198,10 @@ Text: TypeAlias = Annotated[str, Kind("text", _text)]
 Filled: TypeAlias = Annotated[str, _FILLED]
 OptionalName: TypeAlias = Annotated[
     str | None, replace(_FILLED, read=lambda value: None if value is None else _filled(value))
+]
+OptionalSecrets: TypeAlias = Annotated[
+    str | list[str] | None,
+    Kind("text of 16 bytes and more, or a list of such texts", _secrets, hidden=True).optional(),
 ]
 Place: TypeAlias = Annotated[str, Kind('a path, in which "~" and "~user" are home directories', _place)]
 Codec: TypeAlias = Annotated[

@@ -21,6 +21,7 @@ from tiercache.config._kinds import (
     OptionalCount,
     OptionalLasting,
     OptionalName,
+    OptionalSecrets,
     OptionalWeight,
     Place,
     RedisURL,
@@ -76,6 +77,7 @@ class DiskOptions(Options):
     read_only: Flag = False
     on_unusable: Annotated[str, choice("error", "temporary")] = "error"
     name: OptionalName = None
+    secret: OptionalSecrets = None
 
     def arguments(self, folder: Path | None) -> dict[str, Any]:
         return self.given() | {"directory": _from(folder, self.directory)}
@@ -90,6 +92,7 @@ class RedisOptions(Options):
     ttl: OptionalLasting = None
     deadline: Lasting = 0.5
     name: OptionalName = None
+    secret: OptionalSecrets = None
 
 
 class SQLOptions(Options):
@@ -101,6 +104,7 @@ class SQLOptions(Options):
     ttl: OptionalLasting = None
     deadline: Lasting = 2.0
     name: OptionalName = None
+    secret: OptionalSecrets = None
 
     def arguments(self, folder: Path | None) -> dict[str, Any]:
         return self.given() | {"url": self.url if folder is None else _sqlite_from(folder, self.url)}

@@ -70,7 +70,8 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
     reason = error["ctx"]["error"]
     if isinstance(reason, VariableError):
         return str(reason)
-    return f"found {show(error['input'])}; allowed: {reason}"
+    found = "found a value that is not shown" if _kind(field).hidden else f"found {show(error['input'])}"
+    return f"{found}; allowed: {reason}"
 
 
 def check_foreign(

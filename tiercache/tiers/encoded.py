@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from tiercache.entry import Entry
-from tiercache.envelope import open_envelopes, seal
+from tiercache.envelope import Secrets, open_envelopes, seal
 from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import (
@@ -30,6 +30,11 @@ class EncodedTier:
     counted as corrupt and deleted; one of an unknown format version is a miss and stays. An expired
     one is a miss and counted. `mset` raises `TypeError` for a value that is not bytes.
 
+    ``secret`` (bytes or text of 16 bytes and more, or several) signs the envelopes, for a backend to which
+    others can write: what none of them signed is a miss. A forged or altered entry is taken for a damaged
+    one; one that an unknown secret signed, or nobody, is left alone. The first secret signs, all of them
+    verify: to change it, put the new one after the old one everywhere, then before it, then alone.
+
     The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
     Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
     """
@@ -43,12 +48,14 @@ class EncodedTier:
         name: str | None = None,
         ttl: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        secret: bytes | str | Sequence[bytes | str] | Secrets | None = None,
     ) -> None:
         if not isinstance(store, ByteStore | AsyncByteStore):
             raise ConfigError(
                 f"{type(self).__name__}: {type(store).__name__} is no byte store, which has mget, mset, "
                 f"mdelete and close, or amget, amset, amdelete and aclose"
             )
+        self._secrets = Secrets.of(secret, f"{type(self).__name__}.secret")
         self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
         self.ttl = ttl
         self.store: Any = store
@@ -106,7 +113,7 @@ class EncodedTier:
         return counted
 
     def _open(self, blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Entry[bytes]], list[str]]:
-        found, corrupt, expired = open_envelopes(blobs, self._clock.time())
+        found, corrupt, expired = open_envelopes(blobs, self._clock.time(), self._secrets)
         if corrupt or expired:
             with self._lock:
                 self._corrupt += len(corrupt)
@@ -120,7 +127,7 @@ class EncodedTier:
                 raise TypeError(
                     f"{self.name} stores bytes, not {type(entry.value).__name__}; give the cache a codec"
                 )
-            blobs[key] = (seal(key, entry), entry.expires_at)
+            blobs[key] = (seal(key, entry, self._secrets), entry.expires_at)
         return blobs
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiercache.entry import Entry
+from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.disk._directory import UnusableDirectory, prepare
@@ -50,6 +51,9 @@ class DiskTier(EncodedTier):
         ``"temporary"``: where the directory cannot be made or written, or is another user's, warn and
         use a private temporary one, removed at `close`; ``"error"``: raise.
 
+    ``secret``
+        signs the entries, where others can write to the directory: see `EncodedTier`.
+
     A database that is damaged is set aside in the directory as ``cache.db.damaged-…``, with a warning on the
     logger ``tiercache.disk``, and a new one is made; with ``read_only`` it is `TierUnavailable`.
     Construction looks at the directory only: a database that is locked is an error of the calls
@@ -70,6 +74,7 @@ class DiskTier(EncodedTier):
         on_unusable: Literal["error", "temporary"] = "error",
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        secret: bytes | str | Sequence[bytes | str] | None = None,
     ) -> None:
         if max_entries is not None and (
             not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1
@@ -83,6 +88,7 @@ class DiskTier(EncodedTier):
             raise ConfigError(
                 f'DiskTier.on_unusable: {on_unusable!r} is unknown; give "error" or "temporary"'
             )
+        secrets = Secrets.of(secret, "DiskTier.secret")
         limits = Limits(size(max_bytes, name="DiskTier.max_bytes"), max_entries)
         seconds = duration(deadline, name="DiskTier.deadline")
         longest = optional_duration(ttl, name="DiskTier.ttl")
@@ -109,6 +115,7 @@ class DiskTier(EncodedTier):
             name=name,
             ttl=longest,
             clock=clock,
+            secret=secrets,
         )
         self.location = ("disk", os.path.realpath(self.directory))
 

@@ -16,6 +16,7 @@ from math import ceil
 from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from tiercache.envelope import Secrets
 from tiercache.errors import (
     CacheClosed,
     ConfigError,
@@ -97,6 +98,9 @@ class RedisTier(EncodedTier):
         an asyncio client beside a blocking one in ``url``. A blocking client alone serves async
         callers from a worker thread; an asyncio client alone has no blocking methods.
 
+    ``secret``
+        signs the entries, where others can write to the server: see `EncodedTier`.
+
     Thread-safe, fork-safe, for any number of event loops (with a URL). Constructing does no I/O. A call
     raises `TierTimeout` when the deadline is over, `TierUnavailable` when the server cannot be
     reached or refuses, `EntryRejected` for values beyond 512 MiB, `CacheClosed` after `close`. The
@@ -112,18 +116,19 @@ class RedisTier(EncodedTier):
         deadline: Duration = 0.5,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        secret: bytes | str | Sequence[bytes | str] | None = None,
         async_client: NativeClient | None = None,
     ) -> None:
         if not isinstance(prefix, str) or not prefix:
             raise ConfigError(
                 f"RedisTier: prefix={prefix!r} must be a str that is not empty: it marks our keys"
             )
+        secrets = Secrets.of(secret, "RedisTier.secret")
         seconds = duration(deadline, name="RedisTier: deadline")
         kind, described, place, blocking, native = _clients(url, async_client, seconds)
         store: Any = kind(described, blocking, native, prefix=prefix, deadline=seconds, clock=clock)
-        super().__init__(
-            store, name=name or "redis", ttl=optional_duration(ttl, name="RedisTier: ttl"), clock=clock
-        )
+        longest = optional_duration(ttl, name="RedisTier: ttl")
+        super().__init__(store, name=name or "redis", ttl=longest, clock=clock, secret=secrets)
         self.location = ("redis", place, prefix)
 
 

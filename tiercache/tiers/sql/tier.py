@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 try:
@@ -13,6 +14,7 @@ except ImportError as error:
 
     raise MissingPackage("sqlalchemy", "sql", "SQLTier") from error
 
+from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.encoded import EncodedTier
@@ -59,6 +61,8 @@ class SQLTier(EncodedTier):
         server's statements and locks.
     ``name``
         in statistics and errors.
+    ``secret``
+        signs the entries, where others can write to the database: see `EncodedTier`.
 
     Reads and writes raise `TierTimeout` or `TierUnavailable`, and `CacheClosed` after `close`; a chain turns
     the first two into misses. Batches are stored in statements of at most 1,000 rows, and are not atomic.
@@ -79,7 +83,9 @@ class SQLTier(EncodedTier):
         deadline: Duration = 2.0,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        secret: bytes | str | Sequence[bytes | str] | None = None,
     ) -> None:
+        secrets = Secrets.of(secret, "SQLTier.secret")
         seconds = duration(deadline, name="deadline")
         ttl_seconds = optional_duration(ttl, name="ttl")
         bound = optional_size(max_bytes, name="max_bytes")
@@ -106,7 +112,7 @@ class SQLTier(EncodedTier):
             store = AsyncSQLStore(engine, loops, plans, name=name, deadline=seconds)
         else:
             store = SQLStore(engine, plans, name=name, deadline=seconds, owned=owned)
-        super().__init__(store, name=name, ttl=ttl_seconds, clock=clock)
+        super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.location = ("sql", _place(address) or id(engine), table)
 
 
