@@ -16,7 +16,7 @@ from apis import both_apis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiercache import ConfigError, DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache import CacheClosed, ConfigError, DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
 from tiercache.codecs import JSONCodec, VectorCodec
 
 TOML = """
@@ -71,7 +71,7 @@ def options_of(thing):
     """What a tier was made with, as far as it is plain: its own settings, its store's and its plans'."""
     found = {"repr": repr(thing)} if type(thing).__repr__ is not object.__repr__ else {}
     for name, value in vars(thing).items():
-        if name in ("store", "_plans", "_store"):
+        if name in ("store", "_plans", "_store", "_database"):
             found[name] = options_of(value)
         elif not name.endswith("_at") and (  # when it was made is no option
             value is None or isinstance(value, str | int | float | Path | bytes) or is_dataclass(value)
@@ -291,7 +291,9 @@ def test_files_are_closed_when_a_later_tier_fails(tmp_path):
         with pytest.raises(ConfigError, match=r"tiers\[2\]: .* was not made by tiercache"):
             TieredCache.from_config({"tiers": tiers})
     assert [type(tier).__name__ for tier in seen] == ["DiskTier", "SQLTier"]
-    assert all(tier.store._closed for tier in seen)
+    for tier in seen:
+        with pytest.raises(CacheClosed):
+            tier.mget(["k"])
 
 
 def _recorded(initialize, seen):

@@ -61,7 +61,7 @@ def test_vectors_are_hits_under_the_same_digest(digest, old, cache, tmp_path):
 
 
 def test_vectors_take_a_fraction_of_the_room(old, cache, tmp_path):
-    fill(old, 60, length=1536)
+    fill(old, 120, length=1536)
     store = EmbeddingStore(cache, namespace="ada", key_encoder="sha256")
     from_local_files(tmp_path / "old", store, prefix="ada-", progress=False)
     cache.close()

@@ -44,6 +44,11 @@ def changed(found: Any) -> None:
         found.append("changed by a caller")
 
 
+def parts_of(space: Any) -> list[Any]:
+    """The epochs of each of its domains."""
+    return list(getattr(space.epochs, "_parts", [space.epochs]))
+
+
 class CacheModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -313,16 +318,17 @@ class CacheModel(RuleBasedStateMachine):
         for view in self.views:
             space = view._core.space
             assert len(space.flights) == 0
-            assert not space.epochs._writing
-            assert not space.epochs._uncertain
+            for epochs in parts_of(space):
+                assert not epochs._writing
+                assert not epochs._uncertain
 
     def teardown(self) -> None:
         if self.cache is not None:
             self.cache.flush()
             for view in self.views:
-                epochs = view._core.space.epochs
-                assert not epochs._tickets
-                assert not epochs._filling
+                for epochs in parts_of(view._core.space):
+                    assert not epochs._tickets
+                    assert not epochs._filling
             self.cache.close()
         self.loop.close()
         shutil.rmtree(self.folder)

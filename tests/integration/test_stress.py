@@ -204,9 +204,9 @@ def check_afterwards(world: World) -> None:
     for view in world.views:
         space = view._core.space
         assert len(space.flights) == 0
-        epochs = space.epochs
-        assert [epochs._tickets, epochs._writing, epochs._filling, epochs._uncertain] == [{}, {}, {}, {}]
-        assert epochs._clearing is None
+        for epochs in getattr(space.epochs, "_parts", [space.epochs]):
+            assert [epochs._tickets, epochs._writing, epochs._filling, epochs._uncertain] == [{}, {}, {}, {}]
+            assert epochs._clearing is None
     for number, name in world.keys:
         members = world.views[number]._core.members
         reads = [drive(member.read(BLOCKING, [name], counted=False)).objects for member in members]
