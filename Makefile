@@ -19,7 +19,7 @@ help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile
 
 test: .venv-test$(chosen)/.installed ## Run the tests
-	.venv-test$(chosen)/bin/python -m pytest $(ARGS)
+	.venv-test$(chosen)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 demo: .venv-demo$(chosen)/.installed ## Embed real text through memory, disk and SQL, and then not embed it again
 	.venv-demo$(chosen)/bin/tiercache demo $(ARGS)

@@ -110,6 +110,8 @@ class _Pool:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function())
+                except StopIteration as stop:  # asyncio takes it for its own, and the awaiter never wakes
+                    future.set_exception(RuntimeError(f"a tier raised {stop!r}"))
                 except BaseException as error:  # noqa: BLE001 - handed to whoever waits
                     future.set_exception(error)
             del future, function  # the next job may be long in coming

@@ -12,7 +12,7 @@ import pytest
 
 from tiercache import LoadError, TieredCache
 from tiercache._bridge import BLOCKING, NATIVE, _Pool, drive, new_future
-from tiercache.testing import AsyncDictTier, DictTier
+from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Raise
 
 LIMIT = 20.0
 
@@ -152,3 +152,11 @@ def test_an_async_only_tier_serves_blocking_callers_and_several_loops() -> None:
 
 async def _get(cache: TieredCache[bytes]) -> bytes | None:
     return await cache.aget("k")
+
+
+def test_a_tier_that_raises_stop_iteration_is_a_miss_for_async_callers_too() -> None:
+    tier = ChaosTier(DictTier())
+    tier.inject(Raise(StopIteration()))
+    cache = TieredCache([tier])
+    assert asyncio.run(asyncio.wait_for(cache.aget("k"), 20)) is None
+    assert cache.stats().tiers[0].errors == 1
