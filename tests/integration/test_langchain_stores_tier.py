@@ -18,6 +18,8 @@ with warnings.catch_warnings():  # importing the package says that it is depreca
     from langchain_community.storage import RedisStore
     from langchain_community.storage.sql import SQLStore
 
+from names import plain_repr
+
 from tiercache import ConfigError, Entry, MemoryTier, TieredCache
 from tiercache.integrations.langchain import StoreTier, TieredByteStore
 from tiercache.protocols import AsyncTier, Purge, Tier
@@ -275,7 +277,7 @@ class Answering(InMemoryByteStore):
         return self.answer
 
 
-@pytest.mark.parametrize("answer", [None, [], [None, None], ["text"], [7], [b"short"]], ids=repr)
+@pytest.mark.parametrize("answer", [None, [], [None, None], ["text"], [7], [b"short"]], ids=plain_repr)
 def test_an_answer_that_makes_no_sense_is_a_miss(answer):
     store = Answering()
     with TieredCache([StoreTier(store)]) as cache:
@@ -380,7 +382,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads():
 # -- arguments -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{}, None, "store", LocalFileStore, MemoryTier()], ids=repr)
+@pytest.mark.parametrize("wrong", [{}, None, "store", LocalFileStore, MemoryTier()], ids=plain_repr)
 def test_what_is_no_langchain_store_is_refused(wrong):
     with pytest.raises(ConfigError, match="no LangChain store"):
         StoreTier(wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from apis import both_apis
+from names import plain_repr
 
 from tiercache import (
     ConfigError,
@@ -232,7 +233,7 @@ def test_keys_raises_where_no_tier_can_list(call):
 
 
 @both_apis
-@pytest.mark.parametrize("error", [None, RuntimeError("secret"), OSError()], ids=repr)
+@pytest.mark.parametrize("error", [None, RuntimeError("secret"), OSError()], ids=plain_repr)
 def test_keys_raises_when_that_tier_is_ill(call, error):
     ill = ChaosTier(DictTier("ill"))
     with TieredCache([MemoryTier(), ill]) as cache:
@@ -335,7 +336,7 @@ def test_purge_counts_the_copies_of_an_entry_once(call):
         assert call(cache, "purge", older_than=4) == 2
 
 
-@pytest.mark.parametrize("namespace", [None, 7, b"n", ("a",)], ids=repr)
+@pytest.mark.parametrize("namespace", [None, 7, b"n", ("a",)], ids=plain_repr)
 def test_a_namespace_is_text(namespace):
     with pytest.raises(ConfigError, match="namespace"):
         TieredCache([DictTier()], namespace=namespace)

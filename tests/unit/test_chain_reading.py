@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from apis import both_apis
+from names import plain_repr
 
 from tiercache import EncodedTier, Entry, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec, TextCodec
@@ -131,7 +132,9 @@ def test_promotion_in_the_background_does_not_hold_up_the_look_up():
 
 
 @both_apis
-@pytest.mark.parametrize("fault", [Raise(), Raise(RuntimeError("boom")), Raise(TimeoutError())], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [Raise(), Raise(RuntimeError("boom")), Raise(TimeoutError())], ids=plain_repr
+)
 def test_a_read_never_raises_because_a_tier_is_ill(call, fault):
     top, lowest = ChaosTier(DictTier("top")), DictTier("lowest")
     with TieredCache([top, lowest]) as cache:
@@ -181,7 +184,7 @@ class Answers(DictTier):
         {"a": Entry(b"1", expires_at=float("nan"))},
         {"unasked": Entry(b"1")},
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_garbage_from_a_tier_is_a_miss(call, answer):
     lowest = DictTier()
@@ -194,7 +197,7 @@ def test_garbage_from_a_tier_is_a_miss(call, answer):
 
 
 @both_apis
-@pytest.mark.parametrize("answer", [None, 7, {"a": b"no entry"}, {"a": Entry(None)}], ids=repr)
+@pytest.mark.parametrize("answer", [None, 7, {"a": b"no entry"}, {"a": Entry(None)}], ids=plain_repr)
 def test_garbage_is_counted(call, answer):
     with TieredCache([Answers(answer)]) as cache:
         call(cache, "get", "a")

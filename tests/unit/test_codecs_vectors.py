@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from names import plain_repr
 
 from tiercache.codecs import VectorCodec
 from tiercache.errors import CodecError, ConfigError, MissingPackage
@@ -84,7 +85,7 @@ def test_nan_and_infinities_are_numbers_of_their_own(dtype):
         np.array([0.25, 0.5], "f2")[::-1],
         np.ma.array([0.5, 0.25]).data,
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_any_flat_sequence_of_numbers_is_taken(vector):
     assert VectorCodec().decode(VectorCodec().encode(vector)) == [0.5, 0.25]
@@ -130,7 +131,7 @@ def test_whole_numbers_are_taken():
         np.array([1j]),
         np.ma.array([0.5, 0.25], mask=[True, False]),
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_what_is_no_vector_is_refused(dtype, vector):
     with pytest.raises(CodecError, match=r"vector"):

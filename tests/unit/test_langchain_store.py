@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from langchain_core.stores import BaseStore
+from names import plain_repr
 
 from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache, TierError, WriteError
 from tiercache.codecs import JSONCodec
@@ -76,7 +77,7 @@ def test_a_listing_of_an_ill_tier_raises():
 @pytest.mark.parametrize(
     "pairs",
     [[("a", "text")], [("a", None)], [(1, b"v")], [("a",)], ["ab"], 7],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_wrong_values_are_errors_and_not_the_tiers_fault(call, pairs):
     with TieredByteStore(TieredCache([MemoryTier()])) as store:
@@ -153,7 +154,7 @@ def test_a_cache_with_a_codec_is_refused_and_told_what_to_do():
         TieredByteStore(cache.view("bytes")).mset([("a", b"1")])
 
 
-@pytest.mark.parametrize("wrong", [None, MemoryTier(), {}, TieredCache], ids=repr)
+@pytest.mark.parametrize("wrong", [None, MemoryTier(), {}, TieredCache], ids=plain_repr)
 def test_what_is_no_cache_is_refused(wrong):
     with pytest.raises(ConfigError, match="no TieredCache"):
         TieredByteStore(wrong)
