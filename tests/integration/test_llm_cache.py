@@ -19,6 +19,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.tools import tool
+from pydantic import BaseModel
 
 from tiercache import (
     UNSET,
@@ -274,12 +275,19 @@ def test_a_damaged_disk_is_a_miss(tmp_path):
     assert ask() == ("answer 1 to a rather unusual question", 1)
 
 
+class Holder(BaseModel):
+    """Structured output that pydantic cannot write."""
+
+    anything: object
+
+
 @ASKS
-def test_an_answer_that_does_not_fit_is_given_and_not_kept(cache, ask):
+@pytest.mark.parametrize("extra", [{"raw": object()}, {"parsed": Holder(anything=object())}])
+def test_an_answer_that_does_not_fit_is_given_and_not_kept(cache, ask, extra):
     class Odd(CountingModel):
         def _generate(self, messages: Any, stop: Any = None, **kwargs: Any) -> Any:
             result = super()._generate(messages, stop, **kwargs)
-            result.generations[0].message.additional_kwargs["raw"] = object()
+            result.generations[0].message.additional_kwargs.update(extra)
             return result
 
     llm_cache = LLMCache(cache)
@@ -290,7 +298,7 @@ def test_an_answer_that_does_not_fit_is_given_and_not_kept(cache, ask):
     prompt = dumps([HumanMessage("hi")])
     explanation = llm_cache.explain(prompt, model._get_llm_string())
     assert explanation.reason == "refused"
-    assert "object" in str(explanation)
+    assert ("object" if "raw" in extra else "structured output") in str(explanation)
 
 
 def test_a_parameter_with_only_an_address_is_not_cached(cache):

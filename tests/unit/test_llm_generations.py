@@ -7,7 +7,7 @@ import json
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
-from pydantic import BaseModel
+from pydantic import BaseModel, field_serializer
 
 from tiercache.errors import CodecError
 from tiercache.integrations.langchain._generations import AnswerCodec, from_record, to_record
@@ -64,6 +64,18 @@ class Opinion(BaseModel):
     stars: int
 
 
+class Wrapped(BaseModel):
+    anything: object
+
+
+class Shy(BaseModel):
+    stars: int
+
+    @field_serializer("stars")
+    def _of_stars(self, value: int) -> int:
+        raise LookupError(value)
+
+
 REFUSED = [
     [ChatGeneration(message=Odd("hi"))],
     [ChatGeneration(message=ChatMessage("hi", role="assistant"))],
@@ -74,6 +86,8 @@ REFUSED = [
     [chat(response_metadata={1: 2})],
     [chat(response_metadata={"score": float("nan")})],
     [chat(additional_kwargs={"opinion": Opinion(stars=3)})],
+    [chat(additional_kwargs={"parsed": Wrapped(anything=object())})],
+    [chat(additional_kwargs={"parsed": Shy(stars=3)})],
     [Generation(text="hi", generation_info={"raw": b"bytes"})],
     [Generation(text="fine"), None],
     ["hi"],

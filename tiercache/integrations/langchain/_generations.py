@@ -61,7 +61,10 @@ class AnswerCodec:
 def to_record(generations: Sequence[Any]) -> list[dict[str, Any]]:
     """``generations`` as JSON data of their own. Raises `CodecError`, which says why, for what would not
     come back equal: another class, a value that JSON has not, a field of somebody's own."""
-    generations = [_without_models(item) for item in generations]
+    try:
+        generations = [_without_models(item) for item in generations]
+    except Exception as error:  # a model's own serialisers raise what they like; the answer is there already
+        raise CodecError(f"structured output that is no plain data: {type(error).__name__}") from error
     record: list[dict[str, Any]] = _JSON.decode(_JSON.encode([_plain(item) for item in generations]))
     again = from_record(record)
     for stored, given in zip(again, generations, strict=True):
