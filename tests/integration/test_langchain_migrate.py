@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -125,9 +126,9 @@ def test_what_cannot_be_taken_is_skipped_and_told(old, cache, tmp_path):
     fill(old, COUNT)
     fill(old, 3, namespace="ada-2-")  # LangChain's namespaces run together: "ada-" is a prefix of these
     fill(old, 2, namespace="other-")
-    fill(old, 1, namespace="ada-", digest="sha512", length=5)
-    names = [f"ada-{n:064x}" for n in range(6)]
-    broken = [b"", b'[0.5, "text"]', b"[0.5, tr", b'{"a": 1}', b"[]", b"[true, false]"]
+    fill(old, 1, namespace="ada-", digest="sha512")
+    names = [f"ada-{n:064x}" for n in range(7)]
+    broken = [b"", b'[0.5, "text"]', b"[0.5, tr", b'{"a": 1}', b"[]", b"[true, false]", b"[1, 2, 3, 4, 5]"]
     old.mset(list(zip(names, broken, strict=True)))
     folder = tmp_path / "old"
     (folder / "a name with spaces").write_bytes(b"theirs")
@@ -142,6 +143,8 @@ def test_what_cannot_be_taken_is_skipped_and_told(old, cache, tmp_path):
     expected = {
         "no digest after the prefix (any_key=True takes it)": 3,
         "another prefix": 2,
+        'made by blake2b or sha512, the target looks for sha256: give it key_encoder="blake2b" or '
+        'key_encoder="sha512"': 1,
         "ragged: not of 8 numbers, as the others are": 1,
         "corrupt JSON": 2,
         "no vector": 4,
@@ -161,6 +164,33 @@ def test_what_cannot_be_taken_is_skipped_and_told(old, cache, tmp_path):
     again = from_local_files(folder, cached, prefix="ada-", progress=False)
     assert (again.copied, again.already_there) == (0, COUNT)
     assert reasons(again) == expected
+
+
+@pytest.mark.parametrize("kind", [CachedEmbeddings, EmbeddingStore], ids=["embeddings", "store"])
+@pytest.mark.parametrize("wanted", [*DIGESTS, None])
+@pytest.mark.parametrize("digest", DIGESTS)
+def test_digests_that_the_target_never_looks_for_are_no_success(digest, wanted, kind, old, cache, tmp_path):
+    fill(old, 3, digest=digest)
+    options = {"model": Model()} if kind is CachedEmbeddings else {}
+    target = kind(cache=cache, namespace="ada", key_encoder=wanted, **options)
+    report = from_local_files(tmp_path / "old", target, prefix="ada-", progress=False)
+    if digest == wanted:
+        assert (report.copied, report.skipped) == (3, ())
+        return
+    if {digest, wanted} == {"blake2b", "sha512"}:
+        assert report.copied == 3  # of one length: nobody can tell them apart
+        return
+    assert report.copied == 0
+    ((reason, count),) = reasons(report).items()
+    assert count == 3
+    assert re.match(r"made by .*\b" + digest, reason)
+    assert f"looks for {wanted or 'digests of its own'}:" in reason
+    assert f'key_encoder="{digest}"' in reason
+    # Whoever knows better says so; and what a function of one's own looks for is not guessed at.
+    taken = from_local_files(tmp_path / "old", target, prefix="ada-", any_key=True, progress=False)
+    assert taken.copied == 3
+    own = EmbeddingStore(cache, namespace="own", key_encoder=lambda text: text)
+    assert from_local_files(tmp_path / "old", own, prefix="ada-", progress=False).copied == 3
 
 
 def test_keys_of_a_function_of_ones_own(old, cache, tmp_path):

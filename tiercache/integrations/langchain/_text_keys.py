@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from tiercache.errors import ConfigError
 
-__all__ = ["KeyEncoder", "check_texts", "encoder_of", "text_key"]
+__all__ = ["KeyEncoder", "check_texts", "encoder_of", "name_of", "text_key"]
 
 #: A function from text to key, or the name of an algorithm as ``CacheBackedEmbeddings`` has them.
 KeyEncoder: TypeAlias = Callable[[str], str] | Literal["sha1", "blake2b", "sha256", "sha512"]
@@ -57,6 +57,11 @@ def encoder_of(choice: KeyEncoder | None) -> Callable[[str], str]:
         f"key_encoder: {choice!r:.60} is not allowed; give a function from text to key, or one of "
         f"{', '.join(_LANGCHAIN)}"
     )
+
+
+def name_of(encoder: Callable[[str], str]) -> str | None:
+    """The name by which `encoder_of` knows ``encoder``; ``None`` for every other function."""
+    return next((name for name, function in _LANGCHAIN.items() if function is encoder), None)
 
 
 def check_texts(texts: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
@@ -75,6 +75,11 @@ class EmbeddingStore(BaseStore[str, list[float]]):
     def cache(self) -> TieredCache[Any]:
         """The cache that this store was given."""
         return self._cache
+
+    @property
+    def key_encoder(self) -> Callable[[str], str]:
+        """The function that makes the key of a text, also where a name or nothing was given for it."""
+        return self._key
 
     def stats(self) -> CacheStats:
         """A snapshot of the chain's counters, over all its views; ``str()`` of it is a table."""

@@ -155,6 +155,11 @@ class CachedEmbeddings(Embeddings):
         """The cache that this object was given."""
         return self._cache
 
+    @property
+    def key_encoder(self) -> Callable[[str], str]:
+        """The function that makes the key of a text, also where a name or nothing was given for it."""
+        return self._key
+
     def stats(self) -> EmbeddingStats:
         """What was asked for, and what it saved; ``str()`` of it is a table. The tiers' own counters are in
         ``cache.stats()``."""

@@ -14,7 +14,8 @@ Targets for the bytes of a store are
   only changes its store;
 * `CachedEmbeddings` or an `EmbeddingStore`: JSON vectors, packed. What follows ``prefix``, the ``namespace``
   of ``CacheBackedEmbeddings``, is the digest of a text; give the target the ``key_encoder`` by that name
-  (``"sha1"`` was the default), so that it looks texts up under the same digests.
+  (``"sha1"`` was the default), so that it looks texts up under the same digests. Those of another encoder
+  are skipped, and the report names the right one; only blake2b and sha512 look alike.
 
 What is copied lives as long as the target's ``ttl`` says, counted from now; what its lowest tier has no room
 for makes others go, which the report tells. ``progress`` shows a bar on a terminal (with ``rich`` installed),
@@ -60,8 +61,8 @@ def from_local_files(
     ``prefix``
         keys that do not begin with it are skipped; vectors lose it.
     ``any_key``
-        take vectors whatever follows the prefix, and not only a digest of those that
-        ``CacheBackedEmbeddings`` makes: for keys of a function of your own.
+        take vectors whatever follows the prefix, and not only a digest that ``CacheBackedEmbeddings`` makes
+        and the target looks for: for keys of a function of your own.
     ``queries``
         into `CachedEmbeddings`: these are vectors of queries, not of documents.
     ``batch_size``

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.errors import ConfigError, MissingPackage
+from tiercache.integrations.langchain._text_keys import name_of, text_key
 from tiercache.integrations.langchain.embeddings import CachedEmbeddings
 from tiercache.integrations.langchain.migrate._run import Target, Unfit
 from tiercache.integrations.langchain.stores import TieredByteStore
@@ -19,6 +20,9 @@ __all__ = ["VectorTarget", "target_for"]
 #: What `CacheBackedEmbeddings` puts after its namespace: a UUID (sha1), or 64 or 128 digits of a digest.
 _HASH = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{64}|[0-9a-f]{128}")
 
+#: Which of its encoders write a digest of so many characters. Two of them cannot be told apart.
+_MAKERS = {36: ("sha1",), 64: ("sha256",), 128: ("blake2b", "sha512")}
+
 
 @runtime_checkable
 class VectorTarget(Protocol):
@@ -26,6 +30,9 @@ class VectorTarget(Protocol):
 
     @property
     def cache(self) -> TieredCache[Any]: ...
+
+    @property
+    def key_encoder(self) -> Callable[[str], str]: ...
 
     def adopt(self, items: Iterable[tuple[str, Sequence[float]]], /) -> WriteResult: ...
 
@@ -91,6 +98,7 @@ class _Vectors:
         self._error = JSONDecodeError
         self._prefix = prefix
         self._any_key = any_key
+        self._encoder: Callable[[str], str] = target.key_encoder
         self._length: int | None = None
         side = {"queries": True} if queries else {}
         self._held: Callable[[Sequence[str]], set[str]] = partial(target.held, **side)
@@ -102,7 +110,24 @@ class _Vectors:
         # Namespaces are no more than prefixes there: below "ada" lie those of "ada-2" as well.
         if not self._any_key and not _HASH.fullmatch(place):
             raise Unfit("no digest after the prefix (any_key=True takes it)")
+        if not self._any_key:
+            self._check_digest(place)
         return place
+
+    def _check_digest(self, digest: str) -> None:
+        """Raises `Unfit` for a digest that the target never looks for. What a function of somebody's own
+        looks for cannot be known; our own default is one that LangChain never wrote, though it has the
+        length of sha256."""
+        wanted = name_of(self._encoder)
+        if wanted is None and self._encoder is not text_key:
+            return
+        makers = _MAKERS[len(digest)]
+        if wanted not in makers:
+            advice = " or ".join(f'key_encoder="{maker}"' for maker in makers)
+            raise Unfit(
+                f"made by {' or '.join(makers)}, the target looks for {wanted or 'digests of its own'}: "
+                f"give it {advice}"
+            )
 
     def held(self, places: Sequence[str]) -> set[str]:
         return self._held(places)
