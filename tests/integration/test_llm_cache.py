@@ -314,6 +314,22 @@ def test_a_parameter_with_only_an_address_is_not_cached(cache):
     assert "address" in str(explanation)
 
 
+def test_a_local_class_is_not_cached_and_explain_tells(cache):
+    class Opinion(BaseModel):
+        stars: int
+
+    model = CountingModel(cache=LLMCache(cache))
+    for _ in range(2):
+        model.bind(response_format=Opinion).invoke("hi")
+        model.bind(response_format=Holder).invoke("hi")
+    assert len(model.asked) == 3  # a class of the module is cached
+    explanation = model.cache.explain(
+        dumps([HumanMessage("hi")]), model._get_llm_string(response_format=Opinion)
+    )
+    assert explanation.reason == "unkeyable"
+    assert "Opinion" in str(explanation)
+
+
 @pytest.mark.parametrize("verb", ["lookup", "update", "clear", "explain"])
 @both_apis
 def test_a_closed_cache_is_told(verb, call):

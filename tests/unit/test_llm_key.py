@@ -138,7 +138,8 @@ def test_an_object_with_only_an_address_has_no_key():
     address = repr(object())
     assert CallKey("hi", f"[('client', {address})]").unkeyable
     assert CallKey("hi", f"[('f', {[test_an_object_with_only_an_address_has_no_key]!r})]").unkeyable
-    assert CallKey("hi", "[('schema', <class 'app.Answer'>)]").unkeyable is None
+    assert CallKey("hi", "[('mode', <T at 0x7f52a4c0b2e0 mode=<Mode.A: 1>>)]").unkeyable
+    assert CallKey("hi", "[('schema', <class 'str'>)]").unkeyable is None
     assert CallKey(dumps([HumanMessage("x", additional_kwargs={"o": object()})]), LLM).unkeyable
     # Words are words.
     assert CallKey(dumps([HumanMessage(f'"type": "not_implemented" {address}')]), LLM).unkeyable is None

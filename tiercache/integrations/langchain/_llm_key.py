@@ -23,6 +23,7 @@ from operator import itemgetter
 from typing import Any
 
 from tiercache.errors import CodecError
+from tiercache.integrations.langchain._llm_classes import ADDRESS, schemas
 
 __all__ = ["UNSENT", "CallKey", "MessageParts", "Parts"]
 
@@ -36,9 +37,6 @@ _READABLE = 60
 _SECRET = re.compile(
     r"(^|_)(api_?key|key|token|secret|passw(or)?d|credentials?|auth(orization)?|headers?)$", re.IGNORECASE
 )
-# The default repr of an object. Its address says nothing in another process, and soon belongs to another
-# object in this one.
-_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}[^<>]*>")
 _UNSERIALIZED = '"type": "not_implemented"'
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[\[({]|[\])}]|,", re.DOTALL)
 
@@ -83,7 +81,8 @@ class CallKey:
         two digests of 40 digits, of the prompt and of the parameters, so that a listing by the first
         one finds the same prompt with other parameters.
     ``unkeyable``
-        why such a key must not be used, or ``None``: an object without a text of its own is part of it.
+        why such a key must not be used, or ``None``: an object without a text of its own is part of it, or
+        a class that cannot be looked up.
     """
 
     def __init__(self, prompt: str, llm_string: str) -> None:
@@ -91,11 +90,15 @@ class CallKey:
         self._llm_string = llm_string
         self._messages = _messages(prompt)
         self.prompt_digest = self._digest()
-        self.key = f"{self.prompt_digest}-{blake2b(_encoded(llm_string), digest_size=20).hexdigest()}"
-        self.unkeyable: str | None = None
-        if _ADDRESS.search(llm_string):
+        self._schemas, self.unkeyable = schemas(llm_string)
+        parameters = blake2b(_encoded(llm_string), digest_size=20)
+        if self._schemas:  # in front is the text's digest, of a fixed length: nothing runs into another
+            described = json.dumps(sorted(self._schemas.items())).encode()
+            parameters = blake2b(parameters.digest() + described, digest_size=20, person=b"schemas")
+        self.key = f"{self.prompt_digest}-{parameters.hexdigest()}"
+        if ADDRESS.search(llm_string):
             self.unkeyable = "a parameter is an object that has only an address"
-        elif _UNSERIALIZED in prompt and (_ADDRESS.search(prompt) or '"repr": null' in prompt):
+        elif _UNSERIALIZED in prompt and (ADDRESS.search(prompt) or '"repr": null' in prompt):
             self.unkeyable = "a message holds an object that has only an address"
 
     @cached_property
@@ -110,7 +113,8 @@ class CallKey:
             ]
             if rest := self._messages[_MOST_MESSAGES:]:
                 messages.append(MessageParts("later messages", {"all": _mark(rest)}))
-        return Parts(tuple(messages), _parameters(self._llm_string))
+        classes = {f"schema of {path}": _mark(schema) for path, schema in self._schemas.items()}
+        return Parts(tuple(messages), _parameters(self._llm_string) | classes)
 
     def _digest(self) -> str:
         digest = blake2b(digest_size=20)
