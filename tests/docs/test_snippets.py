@@ -16,6 +16,8 @@ def _name(page):
 
 
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+#: Embeds with a real model, which takes its time; the page begins in an empty folder each time.
+REAL_MODEL = "docs/langchain/caching-embeddings.md"
 SHELL = ("console", "sh", "bash", "shell")
 
 
@@ -39,8 +41,10 @@ COMMANDS = list(_commands())
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with run(page):
-        pass
+    # Twice in one place, as readers do: a cache remembers, and what an example claims holds then too.
+    for _ in range(1 if _name(page) == REAL_MODEL else 2):
+        with run(page):
+            pass
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
