@@ -140,6 +140,39 @@ def test_rounded_numbers_are_the_same_when_they_are_new(cache, store):
     assert len(model.batches) == 1
 
 
+@both_apis
+def test_a_model_that_uses_its_lists_again(call, cache):
+    class Reusing(RecordingModel):
+        def __init__(self):
+            super().__init__()
+            self.rows = [[0.0] * 8, [0.0] * 8]
+
+        def embed_documents(self, texts):
+            for row, text in zip(self.rows, texts, strict=True):
+                row[:] = document(text)
+            return self.rows
+
+        def embed_query(self, text):
+            self.rows[0][:] = query(text)
+            return self.rows[0]
+
+    embeddings = cached(Reusing(), cache)
+    pairs = [["a", "b"], ["c", "d"]]
+    for _ in range(2):
+        for texts in pairs:
+            assert call(embeddings, "embed_documents", texts) == [document(text) for text in texts]
+        for text in "ab":
+            assert call(embeddings, "embed_query", text) == query(text)
+
+
+def test_numbers_of_several_types_become_floats(cache):
+    embeddings = cached(RecordingModel(lambda vectors: [[0.5, 1, np.float32(2)] for _ in vectors]), cache)
+    for _ in range(2):
+        (found,) = embeddings.embed_documents(["a"])
+        assert found == [0.5, 1.0, 2.0]
+        assert {type(number) for number in found} == {float}
+
+
 def test_rows_of_numpy_become_lists_of_floats(cache):
     model = RecordingModel(lambda vectors: np.array(vectors, "f4"))
     embeddings = cached(model, cache)

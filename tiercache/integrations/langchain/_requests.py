@@ -11,7 +11,7 @@ from tiercache._log import logger
 from tiercache.chain import TieredCache
 from tiercache.errors import CodecError, LoadError
 from tiercache.integrations.langchain._usage import Usage
-from tiercache.integrations.langchain._vectors import DType, Lists, Vector, pack
+from tiercache.integrations.langchain._vectors import DType, Vector, pack
 
 __all__ = ["Progress", "Request", "Side"]
 
@@ -52,8 +52,8 @@ class Request:
     """``texts`` of one side, each wanted once for each time that it is among them.
 
     `begin`, then ``load`` or ``aload`` as the chain asks for them, then `end`. ``batch_size`` is that of the
-    chain's loads; ``lists``: what will make lists of the vectors, if any are wanted; ``done`` and
-    ``total``: what ``progress`` is told of the call that this request is a part of.
+    chain's loads; ``done`` and ``total``: what ``progress`` is told of the call that this request is a part
+    of.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Request:
         dtype: DType,
         *,
         batch_size: int | None = None,
-        lists: Lists | None = None,
         progress: Progress | None = None,
         done: int = 0,
         total: int | None = None,
@@ -78,7 +77,6 @@ class Request:
         #: The keys, each once, in first-seen order.
         self.unique = self._keys if len(self._text_of) == len(texts) else list(self._text_of)
         self._dtype = dtype
-        self._lists = lists
         self._progress = progress
         self._done = done
         self._total = done + len(self.unique) if total is None else total
@@ -168,12 +166,12 @@ class Request:
         if len(rows) != len(texts):
             raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
         try:
+            # Copies. Rejected: to keep the model's rows as the lists that `Lists` would else make of these,
+            # which is quicker, and wrong for a model that uses its lists again or gives other numbers.
             vectors = pack(rows, self._dtype, finite=True)
         except CodecError as error:
             raise LoadError(f"the model gave what cannot be kept: {error}") from error
         self._check_lengths({vector.length for vector in vectors})
-        if self._lists is not None:
-            self._lists.keep(_unrounded(vectors, rows))
         self.side.usage.embedded(texts)
         self.embedded += texts
         return vectors
@@ -202,16 +200,3 @@ class Request:
             self._progress(done, self._total)
         except Exception as error:  # noqa: BLE001 - a hook never breaks a call
             logger().warning("a progress callback raised %s", type(error).__name__)
-
-
-def _unrounded(vectors: Sequence[Vector], rows: Sequence[Any]) -> list[Vector]:
-    """Let those of ``vectors`` have the row that each was packed from whose numbers are the row's; which they
-    are. Copying the rows as well would double what a new text costs after the model: callers get copies, and
-    a model that changed a list after giving it away would change it for anybody."""
-    kept = []
-    for vector, row in zip(vectors, rows, strict=True):
-        # Not a rounded one's row, nor rows of ints or of numpy's numbers.
-        if vector.kind != b"e" and type(row) is list and type(row[0]) is float:
-            vector.floats = row
-            kept.append(vector)
-    return kept
