@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from doc_snippets import PAGES, ROOT, blocks, run
@@ -41,6 +42,7 @@ COMMANDS = list(_commands())
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # Twice in one place, as readers do: a cache remembers, and what an example claims holds then too.
     for _ in range(1 if _name(page) == REAL_MODEL else 2):
         with run(page):
