@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages.content import create_image_block, create_text_block, create_tool_call
 
 from tiercache.errors import CodecError
 from tiercache.integrations.langchain._llm_key import CallKey, Parts
@@ -35,6 +36,28 @@ def test_what_no_provider_is_sent_is_no_part_of_the_key():
         HumanMessage("more", id="b", response_metadata={"seen": True}),
     ]
     assert key(plain) == key(replayed)
+
+
+def test_random_ids_of_blocks_are_no_part_of_the_key():
+    def asked(**more):
+        blocks = [create_text_block("what is this?"), create_image_block(url="https://example.org/a.png")]
+        return [HumanMessage([*blocks, {"type": "text", "text": "hm", **more}])]
+
+    assert dumps(asked()) != dumps(asked())
+    assert key(asked()) == key(asked())
+    assert key(asked(id="lc_7")) != key(asked(id="lc_8"))  # somebody's own
+    assert key(asked(of={"id": create_text_block("")["id"]})) != key(asked(of={"id": "b"}))
+    # A tool's answer names the call's id.
+    calls = [[AIMessage([dict(create_tool_call("f", {}))])] for _ in range(2)]
+    assert key(calls[0]) != key(calls[1])
+
+
+def test_what_a_tool_keeps_for_the_program_is_no_part_of_the_key():
+    plain = [ToolMessage("1", tool_call_id="c")]
+    for artifact in ({"a": 1}, [2], object()):
+        call = CallKey(dumps([ToolMessage("1", tool_call_id="c", artifact=artifact)]), LLM)
+        assert (call.key, call.unkeyable) == (key(plain), None)
+    assert key([HumanMessage("1", artifact=1)]) != key([HumanMessage("1", artifact=2)])
 
 
 DIFFERENT = [

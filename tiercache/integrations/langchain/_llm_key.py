@@ -4,7 +4,9 @@ LangChain gives a cache two strings. ``prompt`` is a text, or for chat models th
 ``llm_string`` is the text of every parameter. Of each *message object's own* fields those are left out of
 the key that say how an earlier answer came about, and not what was said (`UNSENT`); with them in it the
 second turn of a conversation would not replay, for LangChain itself writes a cost into the answers that it
-takes from a cache. Whatever lies deeper, such as a tool's argument called ``id``, stays in.
+takes from a cache. Left out as well are a tool message's ``artifact``, which is for the program alone, and
+the random ids that LangChain makes up for blocks of content. Whatever else lies deeper, such as a tool's
+argument called ``id``, stays in.
 
 Two prompts never share a key: only JSON that is exactly what ``json.dumps`` would write is taken for
 messages, all else is used as it is, and every field is hashed with its length before it. (The one exception
@@ -37,6 +39,7 @@ _READABLE = 60
 _SECRET = re.compile(
     r"(^|_)(api_?key|key|token|secret|passw(or)?d|credentials?|auth(orization)?|headers?)$", re.IGNORECASE
 )
+_RANDOM_ID = re.compile(r"lc_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNSERIALIZED = '"type": "not_implemented"'
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[\[({]|[\])}]|,", re.DOTALL)
 
@@ -98,7 +101,7 @@ class CallKey:
         self.key = f"{self.prompt_digest}-{parameters.hexdigest()}"
         if ADDRESS.search(llm_string):
             self.unkeyable = "a parameter is an object that has only an address"
-        elif _UNSERIALIZED in prompt and (ADDRESS.search(prompt) or '"repr": null' in prompt):
+        elif _UNSERIALIZED in prompt and _has_address(prompt if self._messages is None else self._messages):
             self.unkeyable = "a message holds an object that has only an address"
 
     @cached_property
@@ -161,9 +164,35 @@ def _message(item: Any) -> tuple[str, list[tuple[str, Any]]]:
         and isinstance(item["kwargs"], dict)
         and {"content", "type"} <= item["kwargs"].keys()
     ):
-        fields = [(name, value) for name, value in item["kwargs"].items() if name not in UNSENT]
+        unsent = UNSENT | {"artifact"} if item["kwargs"]["type"] == "tool" else UNSENT
+        fields = [
+            (name, _without_random_ids(value) if name == "content" else value)
+            for name, value in item["kwargs"].items()
+            if name not in unsent
+        ]
         return json.dumps(item["id"]), sorted(fields, key=itemgetter(0))
     return "", [("all", item)]  # not what LangChain makes today; then all of it counts
+
+
+def _without_random_ids(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        {name: value for name, value in block.items() if name != "id"} if _is_random(block) else block
+        for block in content
+    ]
+
+
+def _is_random(block: Any) -> bool:
+    """Whether the block's id means nothing. That of a call of a tool is what the tool's answer refers to."""
+    if not isinstance(block, dict) or "tool_call" in str(block.get("type")):
+        return False
+    return isinstance(block.get("id"), str) and _RANDOM_ID.fullmatch(block["id"]) is not None
+
+
+def _has_address(prompt: Any) -> bool:
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt)
+    return _UNSERIALIZED in text and bool(ADDRESS.search(text) or '"repr": null' in text)
 
 
 def _role(path: str) -> str:
