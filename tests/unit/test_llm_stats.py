@@ -103,11 +103,32 @@ def test_a_report_as_table_and_as_data():
     table = str(stats)
     assert "3,000" in table
     assert "4 asked, 3 answered (75.0%)" in table
-    assert "saved by the provider's own cache: 0.0000" in table
+    assert "saved by the provider's own cache: 0" in table
     data = json.loads(json.dumps(stats.as_dict()))
     assert data["answered"]["input"] == 3000
     assert data["money_saved"] == pytest.approx(3.06)
     assert "0.0%" in str(LLMStats())
+
+
+def test_a_table_has_no_column_of_zeros_alone():
+    head = str(LLMStats(answered=Tokens(3, 0, 30), paid=Tokens(1, cache_written_1h=5))).splitlines()[0]
+    assert head.split("  ")[-3:] == ["calls", "input", "written 1 h"]
+    assert str(LLMStats()).splitlines()[0].split() == ["calls"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"),
+    [
+        (0, "0"),
+        (1, "0.0000213"),
+        (1_000, "0.0213"),
+        (100_000, "2.13"),
+        (1_000_000_000, "21,300.00"),
+    ],
+)
+def test_small_amounts_of_money_are_told_from_nothing(tokens, shown):
+    stats = LLMStats(paid=Tokens(1, 0, tokens), prices=Prices(0.0213, 0.0))
+    assert str(stats).splitlines()[3].split()[-1] == shown
 
 
 def test_counts_from_many_threads_add_up():

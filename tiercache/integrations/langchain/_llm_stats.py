@@ -18,6 +18,17 @@ from tiercache.forks import reset_after_fork
 
 __all__ = ["LLMCounters", "LLMStats", "Prices", "Tokens", "tokens_of"]
 
+#: The fields of `Tokens` in the table, and how they are called there.
+_COLUMNS = {
+    "calls": "calls",
+    "input": "input",
+    "output": "output",
+    "cache_read": "provider read",
+    "cache_written_5m": "written 5 min",
+    "cache_written_1h": "written 1 h",
+    "cache_written": "written",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:
@@ -75,7 +86,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class LLMStats:
-    """A snapshot. ``str()`` of it is a table, `as_dict` plain data.
+    """A snapshot. ``str()`` of it is a table without the columns that are all zero, `as_dict` plain data.
 
     ``asked`` calls came by, ``answered.calls`` of them were answered from the cache; ``paid`` are those
     whose answers were brought to be stored. ``unstorable``: answers that do not fit the format;
@@ -120,23 +131,21 @@ class LLMStats:
         return {**asdict(self), **money}
 
     def __str__(self) -> str:
-        head = ("", "calls", "input", "output", "provider read", "written 5 min", "written 1 h", "written")
-        rows: list[tuple[str, ...]] = [(*head, "money")]
-        for name, tokens, money in (
-            ("answered from here", self.answered, self.money_saved),
-            ("paid for", self.paid, self.money_paid),
-        ):
-            counts = [tokens.calls, tokens.input, tokens.output, tokens.cache_read]
-            counts += [tokens.cache_written_5m, tokens.cache_written_1h, tokens.cache_written]
-            price = "-" if money is None else f"{money:,.4f}"
-            rows.append((name, *(f"{count:,}" for count in counts), price))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        kept = [self.answered, self.paid]
+        columns: list[tuple[str, ...]] = [("", "answered from here", "paid for")]
+        for name, head in _COLUMNS.items():
+            counts = [getattr(tokens, name) for tokens in kept]
+            if name == "calls" or any(counts):
+                columns.append((head, *(f"{count:,}" for count in counts)))
+        if self.prices is not None:
+            columns.append(("money", *(_money(tokens.cost(self.prices)) for tokens in kept)))
+        widths = [max(map(len, column)) for column in columns]
         lines = [
             "  ".join(
                 cell.rjust(width) if index else cell.ljust(width)
                 for index, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
-            for row in rows
+            for row in zip(*columns, strict=True)
         ]
         lines.insert(1, "-" * len(lines[0]))
         ratio = self.answered.calls / self.asked if self.asked else 0.0
@@ -146,8 +155,15 @@ class LLMStats:
             f"{self.unreadable:,} not readable, {self.unkeyable:,} without a key"
         )
         if self.money_saved_by_provider is not None:
-            lines.append(f"saved by the provider's own cache: {self.money_saved_by_provider:,.4f}")
+            lines.append(f"saved by the provider's own cache: {_money(self.money_saved_by_provider)}")
         return "\n".join(lines)
+
+
+def _money(amount: float) -> str:
+    """Two decimals, and as many more as a small amount needs to show three digits: a call may cost 0.0000213."""
+    if amount == 0:
+        return "0"
+    return f"{amount:,.{max(2, 2 - math.floor(math.log10(abs(amount))))}f}"
 
 
 class LLMCounters:
