@@ -160,7 +160,7 @@ class LLMStats:
 
 
 def _money(amount: float) -> str:
-    """Two decimals, and as many more as a small amount needs to show three digits: a call may cost 0.0000213."""
+    """Two decimals, and as many more as three digits of a small amount need: a call may cost 0.0000213."""
     if amount == 0:
         return "0"
     return f"{amount:,.{max(2, 2 - math.floor(math.log10(abs(amount))))}f}"
