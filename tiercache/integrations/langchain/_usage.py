@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from tiercache._log import logger
+from tiercache.forks import reset_after_fork
 
 __all__ = ["EmbeddingStats", "EmbeddingUsage", "Tokens", "Usage"]
 
@@ -140,12 +141,17 @@ class Tokens:
 
 
 class Usage:
-    """The counters behind an `EmbeddingUsage`. Thread-safe."""
+    """The counters behind an `EmbeddingUsage`. Thread-safe; a forked child keeps them."""
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
-        self._lock = threading.Lock()
         self._total = EmbeddingUsage()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock: another thread may have held the old one."""
+        self._lock = threading.Lock()
 
     def snapshot(self) -> EmbeddingUsage:
         """The counts so far."""

@@ -17,6 +17,7 @@ from math import isfinite
 from typing import Any, Final, Literal, TypeAlias
 
 from tiercache.errors import CodecError, ConfigError, MissingPackage
+from tiercache.forks import reset_after_fork
 
 __all__ = ["CODEC", "DType", "Lists", "Vector", "VectorsCodec", "check_dtype", "matrix", "pack"]
 
@@ -96,9 +97,14 @@ class Lists:
 
     def __init__(self, max_bytes: int | None) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
         self._kept: deque[Vector] = deque()
-        self._bytes = 0
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock, and a new count: another thread may have been about to change it."""
+        self._lock = threading.Lock()
+        self._bytes = sum(vector.length for vector in self._kept) * _FLOAT
 
     @property
     def bytes(self) -> int:

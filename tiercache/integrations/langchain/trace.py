@@ -14,6 +14,7 @@ from typing import Any
 
 from tiercache._answers import Answer, Source, collecting
 from tiercache.chain import TieredCache
+from tiercache.forks import reset_after_fork
 
 __all__ = ["Trace", "TraceSummary", "TracedKey", "Tracer"]
 
@@ -74,9 +75,14 @@ class Trace:
     def __init__(self, order: Sequence[str]) -> None:
         #: The tiers' names, top down.
         self.order = tuple(order)
-        self._lock = threading.Lock()
         self._records: list[TracedKey] = []
         self._calls = 0
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock: another thread may have held the old one."""
+        self._lock = threading.Lock()
 
     @property
     def records(self) -> tuple[TracedKey, ...]:
@@ -138,6 +144,11 @@ class Tracer:
     def __init__(self, cache: TieredCache[Any]) -> None:
         self._cache = cache
         self._traces: tuple[Trace, ...] = ()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock: another thread may have held the old one."""
         self._lock = threading.Lock()
 
     @property
