@@ -12,8 +12,9 @@ from tiercache._view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError, WriteError
+from tiercache.integrations.langchain._homes import home_of
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
-from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, check_dtype, pack
+from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, pack
 from tiercache.integrations.langchain.trace import Trace, Tracer
 from tiercache.stats import CacheStats
 from tiercache.units import Size, optional_size
@@ -30,7 +31,7 @@ class EmbeddingStore(BaseStore[str, list[float]]):
         keeps models apart, and documents from queries: vectors of the two may differ for one text.
     ``dtype``
         ``"float32"``: packed in 4 bytes a number, and a vector that these cannot hold exactly in 8, so
-        that nothing is lost; ``"float64"``; ``"float16"``: rounded, 2 bytes.
+        that nothing is lost; ``"float64"``; ``"float16"``: rounded, 2 bytes, and apart from the others.
     ``key_encoder``
         makes the stored key of a text: a function, or ``"sha1"``, ``"blake2b"``, ``"sha256"`` or
         ``"sha512"`` for the keys that ``CacheBackedEmbeddings`` writes by that name (without the namespace
@@ -60,13 +61,13 @@ class EmbeddingStore(BaseStore[str, list[float]]):
     ) -> None:
         if not isinstance(cache, TieredCache):
             raise ConfigError(f"EmbeddingStore: a {type(cache).__name__} is no TieredCache")
-        self._dtype = check_dtype(dtype)
+        self._dtype = dtype
         self._key = encoder_of(key_encoder)
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         self._cache = cache
         self._namespace = namespace
         self._tracer = Tracer(cache)
-        self._view: TieredCache[Vector] = cache.view(namespace, codec=CODEC, ttl=ttl)
+        self._view: TieredCache[Vector] = home_of(cache, namespace, dtype, ttl).with_codec(CODEC)
 
     def __repr__(self) -> str:
         return f"EmbeddingStore({self._cache!r}, namespace={self._namespace!r})"

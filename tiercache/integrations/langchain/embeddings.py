@@ -17,10 +17,11 @@ from tiercache._view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
+from tiercache.integrations.langchain._homes import home_of
 from tiercache.integrations.langchain._requests import Progress, Request, Side
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._usage import EmbeddingStats, Tokens, Usage
-from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, check_dtype, matrix, pack
+from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, matrix, pack
 from tiercache.integrations.langchain.trace import Trace, Tracer
 from tiercache.units import Size, optional_size
 
@@ -62,7 +63,8 @@ class CachedEmbeddings(Embeddings):
         By default the text's BLAKE2b. Texts that it gives one key share one vector.
     ``dtype``
         ``"float32"``: packed in 4 bytes a number, and a vector that these cannot hold exactly in 8, so
-        that nothing is lost; ``"float64"``; ``"float16"``: rounded to 2 bytes, also when they are new.
+        that nothing is lost; ``"float64"``; ``"float16"``: rounded to 2 bytes, also when they are new, and
+        apart from the others' entries.
     ``price_per_1000_tokens``, ``count_tokens``
         for `stats`: a price in any currency, and a function from text to its tokens, which is called for
         each text of each call and should be quick. Without it a token is taken for four bytes.
@@ -124,16 +126,15 @@ class CachedEmbeddings(Embeddings):
         self._batch_size = batch_size
         self._normalize = normalize
         self._key = encoder_of(key_encoder)
-        self._dtype = check_dtype(dtype)
+        self._dtype = dtype
         self._price = price
         self._progress = progress
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         tokens = Tokens(count_tokens, wanted=price is not None)
         name = _name_of(normalize) if normalize_name is None else normalize_name
-        home = cache.view(namespace)
-
+        home = home_of(cache, namespace, dtype, ttl)
         views: list[TieredCache[Vector]] = [
-            home.view(kind).view(name, codec=CODEC, ttl=ttl) for kind in ("documents", "queries")
+            home.view(kind).view(name, codec=CODEC) for kind in ("documents", "queries")
         ]
         self._documents = Side(views[0], namespace, model, "embed_documents", Usage(tokens), single=False)
         self._queries = Side(views[1], namespace, model, "embed_query", Usage(tokens), single=True)
@@ -248,7 +249,8 @@ class CachedEmbeddings(Embeddings):
         return {key for key, vector in zip(encoded_keys, found, strict=True) if vector is not None}
 
     def clear(self) -> None:
-        """Drop all vectors of this namespace and normalisation from every tier. Raises `WriteError` if a
+        """Drop all vectors of this namespace and normalisation, rounded ones or exact ones as this object has
+        them, from every tier. Raises `WriteError` if a
         tier did not confirm."""
         for side in (self._documents, self._queries):
             side.view.clear()
