@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from hashlib import sha256
 
@@ -12,7 +13,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_models import RecordingModel, document, key_of, query
 
 from tiercache import MemoryTier, TieredCache
-from tiercache.errors import CodecError, MissingPackage
+from tiercache.errors import CodecError, LoadError, MissingPackage
 from tiercache.integrations.langchain import CachedEmbeddings
 from tiercache.testing import DictStore
 from tiercache.tiers.encoded import EncodedTier
@@ -266,7 +267,7 @@ def test_vectors_from_elsewhere_are_hits(model, cache, kind):
     assert result.ok
     assert embeddings.held([*keys.values(), "x"], queries=queries) == set(keys.values())
     assert embeddings.held(list(keys.values()), queries=not queries) == set()
-    assert embeddings.adopt({"key": [0.1, 0.2]}).ok
+    assert embeddings.adopt({"key": [0.1] * 8}).ok
     if queries:
         assert embeddings.embed_query("a") == document("a")
     else:
@@ -279,3 +280,29 @@ def test_what_cannot_be_adopted(model, cache):
     with pytest.raises(CodecError):
         embeddings.adopt([("a", [1.0]), ("b", [None])])
     assert embeddings.held(["a"]) == set()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [math.nan] * 8, [math.inf] * 8, [0.5] * 7],
+    ids=["empty", "NaN", "infinity", "another length"],
+)
+def test_what_is_refused_from_a_model_cannot_be_adopted(wrong, model, cache):
+    embeddings = cached(model, cache)
+    embeddings.embed_documents(["a"])
+    with pytest.raises(CodecError):
+        embeddings.adopt([("b", document("b")), ("c", wrong)])
+    assert embeddings.held(["b", "c"]) == set()
+    with pytest.raises(CodecError):
+        embeddings.adopt({"c": wrong})
+    embeddings.adopt({"b": document("b")})
+    assert embeddings.held(["b", "c"]) == {"b"}
+
+
+def test_adopted_vectors_tell_the_length(model, cache):
+    embeddings = cached(model, cache)
+    embeddings.adopt({"b": [0.5, 0.5]})
+    with pytest.raises(LoadError, match="2, 8 numbers"):
+        embeddings.embed_documents(["a"])
+    with pytest.raises(CodecError, match="1, 2 numbers"):
+        embeddings.adopt({"c": [0.5]})

@@ -47,6 +47,23 @@ class Side:
         """Its native async twin, if the model has one."""
         return getattr(self._model, f"a{self._verb}", None)
 
+    def check(self, vectors: Sequence[Vector]) -> None:
+        """Raise `CodecError` unless ``vectors`` are of one length, which is that of those seen before."""
+        lengths = {vector.length for vector in vectors}
+        if not lengths or lengths == {self.length}:
+            return
+        if 0 in lengths:
+            raise CodecError("a vector without numbers")
+        if len(lengths) == 1 and self.length is None:
+            (self.length,) = lengths
+            return
+        known_too = lengths if self.length is None else lengths | {self.length}
+        several = ", ".join(f"{length:,}" for length in sorted(known_too))
+        raise CodecError(
+            f"vectors of different lengths ({several} numbers) for the namespace {self.namespace!r}: "
+            f"another model, or another size of its vectors, needs a namespace of its own"
+        )
+
 
 class Request:
     """``texts`` of one side, each wanted once for each time that it is among them.
@@ -130,7 +147,7 @@ class Request:
             asked = self.unique if not self._held else [key for key in self.unique if key not in self._held]
             by_key = {**self._held, **dict(zip(asked, vectors, strict=True))}
             vectors = [by_key[key] for key in self._keys]
-        self._check_lengths({vector.length for vector in vectors})
+        self._check(vectors)
         batches = -(-len(self._texts) // (self.batch_size or len(self._texts) or 1))
         self.side.usage.answered(self._texts, self.embedded, max(0, batches - self._calls))
         self._tell(self._end)
@@ -171,26 +188,16 @@ class Request:
             vectors = pack(rows, self._dtype, finite=True)
         except CodecError as error:
             raise LoadError(f"the model gave what cannot be kept: {error}") from error
-        self._check_lengths({vector.length for vector in vectors})
+        self._check(vectors)
         self.side.usage.embedded(texts)
         self.embedded += texts
         return vectors
 
-    def _check_lengths(self, lengths: set[int]) -> None:
-        known = self.side.length
-        if not lengths or lengths == {known}:
-            return
-        if 0 in lengths:
-            raise LoadError("the model gave a vector without numbers")
-        if len(lengths) == 1 and known is None:
-            (self.side.length,) = lengths
-            return
-        known_too = lengths if known is None else lengths | {known}
-        several = ", ".join(f"{length:,}" for length in sorted(known_too))
-        raise LoadError(
-            f"vectors of different lengths ({several} numbers) for the namespace {self.side.namespace!r}: "
-            f"another model, or another size of its vectors, needs a namespace of its own"
-        )
+    def _check(self, vectors: Sequence[Vector]) -> None:
+        try:
+            self.side.check(vectors)
+        except CodecError as error:
+            raise LoadError(str(error)) from error
 
     def _tell(self, done: int) -> None:
         if self._progress is None or done == self._told:

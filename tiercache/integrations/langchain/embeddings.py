@@ -237,11 +237,15 @@ class CachedEmbeddings(Embeddings):
         """Store vectors of documents (or queries) under keys that are encoded already, as another store's
         are: with the ``key_encoder`` that made them their texts are hits.
 
-        Raises `CodecError` for what is no vector, with nothing stored, and `WriteError` if no tier took them.
+        Raises `CodecError` for what would be refused from the model (no vector, an empty one, infinity, NaN,
+        another length than those that this object has seen), with nothing stored, and `WriteError` if no
+        tier took them.
         """
         pairs = list(items.items() if isinstance(items, Mapping) else items)
-        vectors = pack([vector for _, vector in pairs], self._dtype)
-        return self._side(queries).view.mset(zip([key for key, _ in pairs], vectors, strict=True))
+        vectors = pack([vector for _, vector in pairs], self._dtype, finite=True)
+        side = self._side(queries)
+        side.check(vectors)
+        return side.view.mset(zip([key for key, _ in pairs], vectors, strict=True))
 
     def held(self, encoded_keys: Sequence[str], *, queries: bool = False) -> set[str]:
         """Those of ``encoded_keys`` under which there is a document's (or query's) vector. It reads them."""
