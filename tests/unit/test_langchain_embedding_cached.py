@@ -220,9 +220,9 @@ def test_what_is_no_text(call, model, cache):
 
 
 def test_namespaces_are_apart(model, cache):
-    for namespace in ("model", "model2", "", "model/documents"):
+    for namespace in ("model", "model2", "model/documents"):
         cached(model, cache, namespace=namespace).embed_documents(["a"])
-    assert model.batches == [["a"]] * 4
+    assert model.batches == [["a"]] * 3
 
 
 def test_the_key_is_the_blake2b_of_the_text(model, cache, store):

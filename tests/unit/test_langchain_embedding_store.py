@@ -173,7 +173,8 @@ def test_what_it_tells(cache, store):
 
 
 @pytest.mark.parametrize(
-    "options", [{"dtype": "f4"}, {"key_encoder": 1}, {"ttl": -1}, {"max_list_bytes": "much"}]
+    "options",
+    [{"dtype": "f4"}, {"key_encoder": 1}, {"ttl": -1}, {"max_list_bytes": "much"}, {"namespace": ""}],
 )
 def test_wrong_arguments(options, cache):
     with pytest.raises(ConfigError, match=next(iter(options))):

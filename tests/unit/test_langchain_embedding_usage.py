@@ -126,6 +126,7 @@ def test_clearing_leaves_others_alone(model, cache):
         {"ttl": 0},
         {"max_list_bytes": 0},
         {"namespace": None},
+        {"namespace": ""},
     ],
 )
 def test_wrong_arguments(options, model, cache):
@@ -136,6 +137,21 @@ def test_wrong_arguments(options, model, cache):
 def test_what_is_no_cache(model):
     with pytest.raises(ConfigError, match="dict is no TieredCache"):
         CachedEmbeddings(model, {}, namespace="model")
+
+
+def test_an_empty_namespace_is_told_what_it_is_for(model, cache):
+    with pytest.raises(ConfigError, match="names the model"):
+        cached(model, cache, namespace="")
+
+
+def test_a_class_for_a_model(cache):
+    with pytest.raises(ConfigError, match="RecordingModel is a class; give an object, not the class"):
+        CachedEmbeddings(RecordingModel, cache, namespace="model")
+
+
+def test_swapped_arguments(model, cache):
+    with pytest.raises(ConfigError, match="the model comes first, then the cache"):
+        CachedEmbeddings(cache, model, namespace="model")
 
 
 def test_memory_is_bounded_by_packed_bytes(model, tmp_path):

@@ -11,7 +11,7 @@ from langchain_core.stores import BaseStore
 from tiercache._view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
-from tiercache.errors import ConfigError, WriteError
+from tiercache.errors import WriteError
 from tiercache.integrations.langchain._homes import home_of
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._vectors import CODEC, DType, Lists, Vector, pack
@@ -28,7 +28,8 @@ class EmbeddingStore(BaseStore[str, list[float]]):
     ``cache``
         a `TieredCache`, whatever its own codec: the store has a view of its own.
     ``namespace``
-        keeps models apart, and documents from queries: vectors of the two may differ for one text.
+        names the model, and must not be empty. It keeps models apart, and documents from queries: vectors of
+        the two may differ for one text.
     ``dtype``
         ``"float32"``: packed in 4 bytes a number, and a vector that these cannot hold exactly in 8, so
         that nothing is lost; ``"float64"``; ``"float16"``: rounded, 2 bytes, and apart from the others.
@@ -59,15 +60,14 @@ class EmbeddingStore(BaseStore[str, list[float]]):
         ttl: TTL = UNSET,
         max_list_bytes: Size | None = "256MiB",
     ) -> None:
-        if not isinstance(cache, TieredCache):
-            raise ConfigError(f"EmbeddingStore: a {type(cache).__name__} is no TieredCache")
+        home = home_of("EmbeddingStore", cache, namespace, dtype, ttl)
         self._dtype = dtype
         self._key = encoder_of(key_encoder)
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         self._cache = cache
         self._namespace = namespace
         self._tracer = Tracer(cache)
-        self._view: TieredCache[Vector] = home_of(cache, namespace, dtype, ttl).with_codec(CODEC)
+        self._view: TieredCache[Vector] = home.with_codec(CODEC)
 
     def __repr__(self) -> str:
         return f"EmbeddingStore({self._cache!r}, namespace={self._namespace!r})"

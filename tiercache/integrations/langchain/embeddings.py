@@ -17,7 +17,7 @@ from tiercache._view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
-from tiercache.integrations.langchain._homes import home_of
+from tiercache.integrations.langchain._homes import check_model, home_of
 from tiercache.integrations.langchain._requests import Progress, Request, Side
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._usage import EmbeddingStats, Tokens, Usage
@@ -46,8 +46,8 @@ class CachedEmbeddings(Embeddings):
     ``cache``
         a `TieredCache`, whatever its own codec. Byte tiers hold packed vectors, memory holds decoded ones.
     ``namespace``
-        names the model, with whatever changes its vectors (version, dimensions, instruction). Documents
-        and queries are apart inside it.
+        names the model, with whatever changes its vectors (version, dimensions, instruction), and must not
+        be empty. Documents and queries are apart inside it.
     ``cache_queries``
         ``False``: queries go to the model, and are not kept.
     ``batch_size``
@@ -105,8 +105,8 @@ class CachedEmbeddings(Embeddings):
         ttl: TTL = UNSET,
         max_list_bytes: Size | None = "256MiB",
     ) -> None:
-        if not isinstance(cache, TieredCache):
-            raise ConfigError(f"CachedEmbeddings: a {type(cache).__name__} is no TieredCache")
+        check_model("CachedEmbeddings", model)
+        home = home_of("CachedEmbeddings", cache, namespace, dtype, ttl)
         for name, function in (
             ("normalize", normalize),
             ("count_tokens", count_tokens),
@@ -132,7 +132,6 @@ class CachedEmbeddings(Embeddings):
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         tokens = Tokens(count_tokens, wanted=price is not None)
         name = _name_of(normalize) if normalize_name is None else normalize_name
-        home = home_of(cache, namespace, dtype, ttl)
         views: list[TieredCache[Vector]] = [
             home.view(kind).view(name, codec=CODEC) for kind in ("documents", "queries")
         ]
