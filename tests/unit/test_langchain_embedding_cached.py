@@ -131,6 +131,8 @@ def test_numbers_that_float32_cannot_hold(cache, store):
     expected = [[0.1, 1e300, *document("a")]]
     assert cached(model, cache).embed_documents(["a"]) == expected
     assert cached(model, over(store)).embed_documents(["a"]) == expected
+    with pytest.raises(CodecError, match="range of float32"):
+        cached(model, cache).embed_array(["a"])
 
 
 def test_rounded_numbers_are_the_same_when_they_are_new(cache, store):

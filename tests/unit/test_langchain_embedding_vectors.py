@@ -202,6 +202,12 @@ def test_one_matrix_of_other_numbers(dtype):
     found[0, 0] = 1
 
 
+@pytest.mark.parametrize("large", [1e300, -1e39])
+def test_a_matrix_of_numbers_that_are_too_large(large):
+    with pytest.raises(CodecError, match="range of float32"):
+        matrix(pack([[0.5, 1.0], [large, 1.0]], "float32"))
+
+
 def test_a_matrix_needs_numpy(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(MissingPackage, match=r'pip install "tiercache-framework\[vectors\]"'):

@@ -154,7 +154,7 @@ class Lists:
 def matrix(vectors: Sequence[Vector]) -> Any:
     """The numpy matrix (float32, writable) whose rows are ``vectors``, which are of one length.
 
-    Raises `MissingPackage` without numpy.
+    Raises `MissingPackage` without numpy, and `CodecError` for numbers beyond float32's range.
     """
     try:
         numpy: Any = import_module("numpy")
@@ -166,7 +166,12 @@ def matrix(vectors: Sequence[Vector]) -> Any:
         return rows.astype(numpy.float32, copy=False)
     rows = numpy.empty((len(vectors), vectors[0].length if vectors else 0), numpy.float32)
     for index, vector in enumerate(vectors):
-        rows[index] = numpy.frombuffer(vector.data, _NUMPY[vector.kind])
+        with numpy.errstate(over="ignore"):  # seen below
+            rows[index] = numpy.frombuffer(vector.data, _NUMPY[vector.kind])
+    if not numpy.isfinite(rows).all():
+        raise CodecError(
+            "a vector holds numbers beyond the range of float32, the matrix's type; lists hold them"
+        )
     return rows
 
 

@@ -203,7 +203,8 @@ class CachedEmbeddings(Embeddings):
 
     def embed_array(self, texts: Sequence[str]) -> Any:
         """One numpy matrix (float32, writable) with a row for each of ``texts`` as a document, made without
-        lists. Float64 vectors are rounded. Raises `MissingPackage` without numpy."""
+        lists. Float64 vectors are rounded. Raises `MissingPackage` without numpy, and `CodecError` for
+        numbers beyond float32's range, which only lists hold."""
         return matrix(self._load(self._request(texts)))
 
     async def aembed_array(self, texts: Sequence[str]) -> Any:
