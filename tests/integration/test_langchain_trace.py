@@ -55,7 +55,17 @@ def test_the_summary_is_a_table_and_data(store: TieredByteStore) -> None:
     rows = str(summary).splitlines()
     assert rows[0].startswith("2 calls, 3 keys")
     assert [row.split()[:2] for row in rows[2:]] == [["memory", "1"], ["disk", "1"], ["miss", "1"]]
+    assert rows[1].split() == ["answered", "by", "keys", "mean", "of", "call", "/", "keys"]
+    assert {len(row) for row in rows[1:]} == {len(rows[1])}
+    assert str(trace).splitlines()[0].split() == ["call", "answered", "by", "call", "/", "keys", "key"]
     assert [line.split()[1] for line in str(trace).splitlines()[1:]] == ["disk", "miss", "memory"]
+    store.close()
+
+
+def test_one_call_of_one_key_is_told_as_such(store: TieredByteStore) -> None:
+    with store.trace() as trace:
+        store.mget(["on disk"])
+    assert str(trace.summary()).startswith("1 call, 1 key, ")
     store.close()
 
 

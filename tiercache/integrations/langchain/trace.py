@@ -56,11 +56,13 @@ class TraceSummary:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.calls} calls, {self.keys} keys, {self.seconds * 1e3:.3f} ms"]
-        lines += [f"{'answered by':<16}{'keys':>8}{'mean':>14}"]
+        calls, keys = _counted(self.calls, "call"), _counted(self.keys, "key")
+        lines = [f"{calls}, {keys}, {self.seconds * 1e3:.3f} ms"]
+        # A call's time is one for all of its keys: nobody could tell a tier's share of it.
+        lines += [f"{'answered by':<16}{'keys':>8}  {'mean of call / keys':>20}"]
         counts = {**self.hits, **({"miss": self.misses} if self.misses else {})}
         lines += [
-            f"{who:<16}{count:>8}{self.mean_seconds[who] * 1e6:>11.1f} µs" for who, count in counts.items()
+            f"{who:<16}{count:>8}  {self.mean_seconds[who] * 1e6:>17.1f} µs" for who, count in counts.items()
         ]
         return "\n".join(lines)
 
@@ -110,8 +112,8 @@ class Trace:
         )
 
     def __str__(self) -> str:
-        """One line a key."""
-        rows = [f"{'call':>5}  {'answered by':<14}{'time':>13}  key"]
+        """One line a key, with the time of its call divided by the call's keys."""
+        rows = [f"{'call':>5}  {'answered by':<14}{'call / keys':>13}  key"]
         rows += [
             f"{record.call:>5}  {record.answered_by or 'miss':<14}{record.seconds * 1e6:>10.1f} µs  "
             f"{record.key[:20]}{'' if record.text is None else f'  {record.text!r}'}"
@@ -183,6 +185,10 @@ class Tracer:
                 for key, value in zip(keys, call.found, strict=True)
             ]
             trace.add(keys, texts, list(map(_named, who)), seconds)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _named(who: Answer | None) -> str | None:
