@@ -10,6 +10,7 @@ from langchain_models import RecordingModel, document
 from tiercache import DiskTier, MemoryTier, TieredCache
 from tiercache.errors import ConfigError, LoadError
 from tiercache.integrations.langchain import CachedEmbeddings
+from tiercache.integrations.langchain._usage import EmbeddingStats
 from tiercache.testing import DictStore
 from tiercache.tiers.encoded import EncodedTier
 
@@ -72,7 +73,33 @@ def test_statistics_as_a_table(model, cache):
     assert lines[0].split()[:3] == ["texts", "served", "embedded"]
     assert lines[2].split()[:6] == ["documents", "2", "1", "1", "1", "1"]
     assert lines[2].split()[-2:] == ["~1,000", "~1,000"]
-    assert lines[-1] == "at 2 per 1,000 tokens: ~2.0000 spent, ~2.0000 saved"
+    assert lines[-1] == "at 2 per 1,000 tokens: ~2 spent, ~2 saved"
+
+
+def test_small_amounts_are_told(model, cache):
+    embeddings = cached(model, cache, price_per_1000_tokens=2e-05)
+    assert str(embeddings.stats()).endswith("at 0.00002 per 1,000 tokens: 0 spent, 0 saved")
+    embeddings.embed_documents(["a", "b", "éé"])
+    stats = embeddings.stats()
+    assert stats.documents.tokens_spent == 3, "a short text has a token"
+    assert str(stats).endswith("at 0.00002 per 1,000 tokens: ~0.00000006 spent, 0 saved")
+
+
+@pytest.mark.parametrize(
+    ("money", "shown"),
+    [
+        (0, "0"),
+        (0.02, "0.02"),
+        (0.0123456, "0.01235"),
+        (0.1, "0.1"),
+        (12.34567, "12.3457"),
+        (1234567.0, "1,234,567"),
+        (100, "100"),
+        (9.99999e-05, "0.0001"),
+    ],
+)
+def test_amounts_are_rounded_where_it_does_not_matter(money, shown):
+    assert f"at {shown} per" in str(EmbeddingStats(price_per_1000_tokens=money))
 
 
 def test_nothing_is_counted_where_nobody_asks(model, cache):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import floor, log10
 from time import perf_counter
 from typing import Any
 
@@ -108,10 +109,12 @@ class EmbeddingStats:
             for row in rows
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        if self.price_per_1000_tokens is not None:
+        spent, saved = self.money_spent, self.money_saved
+        if self.price_per_1000_tokens is not None and spent is not None and saved is not None:
             lines.append(
-                f"at {self.price_per_1000_tokens:g} per 1,000 tokens: {about}{self.money_spent:.4f} spent, "
-                f"{about}{self.money_saved:.4f} saved"
+                f"at {_amount(self.price_per_1000_tokens)} per 1,000 tokens: "
+                f"{about if spent else ''}{_amount(spent)} spent, "
+                f"{about if saved else ''}{_amount(saved)} saved"
             )
         return "\n".join(lines)
 
@@ -180,6 +183,13 @@ class Usage:
     def _add(self, more: EmbeddingUsage) -> None:
         with self._lock:
             self._total += more
+
+
+def _amount(money: float) -> str:
+    """``money`` to the fourth place, and a small amount to its fourth digit: an embedding costs so little
+    that fixed places would show nothing. Never with an exponent."""
+    places = 3 - floor(log10(money)) if 0 < money < 0.1 else 4
+    return f"{money:,.{places}f}".rstrip("0").rstrip(".")
 
 
 def _estimate(text: str) -> int:
