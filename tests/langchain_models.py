@@ -10,7 +10,12 @@ from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
-__all__ = ["GatedModel", "NativeModel", "RecordingModel", "document", "key_of", "query"]
+from tiercache import MemoryTier, TieredCache
+from tiercache.integrations.langchain import CachedEmbeddings
+from tiercache.testing import DictStore
+from tiercache.tiers.encoded import EncodedTier
+
+__all__ = ["GatedModel", "NativeModel", "RecordingModel", "cached", "document", "key_of", "over", "query"]
 
 
 def document(text: str, length: int = 8) -> list[float]:
@@ -89,3 +94,13 @@ class GatedModel(RecordingModel):
 def key_of(text: str) -> str:
     """The key that a text has by default."""
     return blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def over(store: DictStore) -> TieredCache[Any]:
+    """A chain over ``store`` whose memory is empty."""
+    return TieredCache([MemoryTier(), EncodedTier(store)], promote="inline")
+
+
+def cached(model: Any, cache: TieredCache[Any], **options: Any) -> CachedEmbeddings:
+    """``model`` with ``cache`` before it, in a namespace of its own unless ``options`` name one."""
+    return CachedEmbeddings(model, cache, **{"namespace": "model"} | options)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from apis import both_apis
 from cached_graph import arun, graph, run
+from chains import KINDS, chain_of
 from langgraph.cache.base import BaseCache
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -23,8 +24,6 @@ from tiercache import (
     DiskTier,
     EncodedTier,
     MemoryTier,
-    RedisTier,
-    SQLTier,
     TieredCache,
     WriteError,
 )
@@ -36,22 +35,13 @@ NAMESPACES += [("1:a",), ("ab",), ("a", ""), ("", "a"), ("a/b",), ("é\n\ud83d",
 KEYS = ["", "k", "1:a", "b", "bk", "k\0k"]
 
 
-@pytest.fixture(params=["LangGraph's own", "memory", "disk", "SQLite", "Valkey"])
+@pytest.fixture(params=["LangGraph's own", *KINDS])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseCache[Any]]:
     """LangGraph's cache and ours, which stand the same tests."""
     if request.param == "LangGraph's own":
         yield InMemoryCache()
         return
-    tiers: list[Any] = [MemoryTier()]
-    if request.param == "disk":
-        tiers.append(DiskTier(tmp_path / "disk"))
-    if request.param == "SQLite":
-        tiers.append(SQLTier(f"sqlite:///{tmp_path}/cache.db", deadline=20))
-    if request.param == "Valkey":
-        server = request.getfixturevalue("valkey")
-        server.flush()
-        tiers.append(RedisTier(server.url, deadline=20))
-    with TieredCache(tiers) as chain:
+    with chain_of(request.param, request, tmp_path) as chain:
         yield LangGraphCache(chain)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from apis import both_apis
+from chains import KINDS, chain_of
 from llama_index.core import Document, MockEmbedding
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
@@ -25,8 +26,6 @@ from tiercache import (
     DiskTier,
     EncodedTier,
     MemoryTier,
-    RedisTier,
-    SQLTier,
     TieredCache,
     TierError,
     WriteError,
@@ -38,22 +37,13 @@ COLLECTIONS = ["data", "", "a", "a/b", "1:a", "dat", "é\n"]
 KEYS = ["", "k", "a", "1:a", "ak"]
 
 
-@pytest.fixture(params=["LlamaIndex's own", "memory", "disk", "SQLite", "Valkey"])
+@pytest.fixture(params=["LlamaIndex's own", *KINDS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseKVStore]:
     """LlamaIndex's store and ours, which stand the same tests."""
     if request.param == "LlamaIndex's own":
         yield SimpleKVStore()
         return
-    tiers: list[Any] = [MemoryTier()]
-    if request.param == "disk":
-        tiers.append(DiskTier(tmp_path / "disk"))
-    if request.param == "SQLite":
-        tiers.append(SQLTier(f"sqlite:///{tmp_path}/cache.db", deadline=20))
-    if request.param == "Valkey":
-        server = request.getfixturevalue("valkey")
-        server.flush()
-        tiers.append(RedisTier(server.url, deadline=20))
-    with TieredCache(tiers) as cache:
+    with chain_of(request.param, request, tmp_path) as cache:
         yield TieredKVStore(cache)
 
 

@@ -5,40 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from langchain_models import RecordingModel, document
+from langchain_models import RecordingModel, cached, document
 
 from tiercache import DiskTier, MemoryTier, TieredCache
 from tiercache.errors import ConfigError, LoadError
 from tiercache.integrations.langchain import CachedEmbeddings
 from tiercache.integrations.langchain._usage import EmbeddingStats
-from tiercache.testing import DictStore
-from tiercache.tiers.encoded import EncodedTier
-
-
-@pytest.fixture
-def store():
-    return DictStore()
-
-
-@pytest.fixture
-def cache(store):
-    with over(store) as cache:
-        yield cache
-
-
-def over(store):
-    """A chain whose memory is empty."""
-    return TieredCache([MemoryTier(), EncodedTier(store)], promote="inline")
-
-
-@pytest.fixture
-def model():
-    return RecordingModel()
-
-
-def cached(model, cache, **options):
-    return CachedEmbeddings(model, cache, **{"namespace": "model"} | options)
-
 
 # -- what it says of itself ------------------------------------------------------------------------
 

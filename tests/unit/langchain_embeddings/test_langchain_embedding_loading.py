@@ -8,38 +8,7 @@ import threading
 
 import pytest
 from apis import both_apis, native
-from langchain_models import GatedModel, NativeModel, RecordingModel, document, key_of, query
-
-from tiercache import MemoryTier, TieredCache
-from tiercache.integrations.langchain import CachedEmbeddings
-from tiercache.testing import DictStore
-from tiercache.tiers.encoded import EncodedTier
-
-
-@pytest.fixture
-def store():
-    return DictStore()
-
-
-@pytest.fixture
-def cache(store):
-    with over(store) as cache:
-        yield cache
-
-
-def over(store):
-    """A chain whose memory is empty."""
-    return TieredCache([MemoryTier(), EncodedTier(store)], promote="inline")
-
-
-@pytest.fixture
-def model():
-    return RecordingModel()
-
-
-def cached(model, cache, **options):
-    return CachedEmbeddings(model, cache, **{"namespace": "model"} | options)
-
+from langchain_models import GatedModel, NativeModel, RecordingModel, cached, document, key_of, over, query
 
 # -- batches ---------------------------------------------------------------------------------------
 

@@ -7,40 +7,13 @@ import threading
 
 import pytest
 from apis import both_apis
-from langchain_models import GatedModel, RecordingModel, document, key_of, query
+from langchain_models import GatedModel, RecordingModel, cached, document, key_of, query
 
 from tiercache import MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
 from tiercache.errors import CacheClosed, LoadError
-from tiercache.integrations.langchain import CachedEmbeddings
 from tiercache.testing import ChaosTier, DictStore, DictTier, FakeClock, Raise
 from tiercache.tiers.encoded import EncodedTier
-
-
-@pytest.fixture
-def store():
-    return DictStore()
-
-
-@pytest.fixture
-def cache(store):
-    with over(store) as cache:
-        yield cache
-
-
-def over(store):
-    """A chain whose memory is empty."""
-    return TieredCache([MemoryTier(), EncodedTier(store)], promote="inline")
-
-
-@pytest.fixture
-def model():
-    return RecordingModel()
-
-
-def cached(model, cache, **options):
-    return CachedEmbeddings(model, cache, **{"namespace": "model"} | options)
-
 
 # -- a model that errs -----------------------------------------------------------------------------
 

@@ -10,39 +10,9 @@ import numpy as np
 import pytest
 from apis import both_apis
 from langchain_core.embeddings import Embeddings
-from langchain_models import RecordingModel, document, key_of, query
+from langchain_models import RecordingModel, cached, document, key_of, over, query
 
-from tiercache import MemoryTier, TieredCache
 from tiercache.errors import CodecError, LoadError, MissingPackage
-from tiercache.integrations.langchain import CachedEmbeddings
-from tiercache.testing import DictStore
-from tiercache.tiers.encoded import EncodedTier
-
-
-@pytest.fixture
-def store():
-    return DictStore()
-
-
-@pytest.fixture
-def cache(store):
-    with over(store) as cache:
-        yield cache
-
-
-def over(store):
-    """A chain whose memory is empty."""
-    return TieredCache([MemoryTier(), EncodedTier(store)], promote="inline")
-
-
-@pytest.fixture
-def model():
-    return RecordingModel()
-
-
-def cached(model, cache, **options):
-    return CachedEmbeddings(model, cache, **{"namespace": "model"} | options)
-
 
 # -- what it answers -------------------------------------------------------------------------------
 
