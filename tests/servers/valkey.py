@@ -136,14 +136,21 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Valkey]:
-    """One server, with default settings."""
+def valkey_server() -> Iterator[Valkey]:
+    """One server, with default settings, for all tests of the session."""
     with running() as server:
         yield server
 
 
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """The server, empty: what the test before left behind is no concern of this one."""
+    valkey_server.flush()
+    return valkey_server
+
+
 @pytest.fixture(scope="session")
-def valkey_cluster() -> Iterator[Cluster]:
+def valkey_cluster_servers() -> Iterator[Cluster]:
     """Three primaries that share the slots."""
     with ExitStack() as stack:
         nodes, buses = [], []
@@ -159,6 +166,13 @@ def valkey_cluster() -> Iterator[Cluster]:
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
         until(lambda: all(_is_joined(client) for client in clients), "joining a cluster")
         yield Cluster(nodes)
+
+
+@pytest.fixture
+def valkey_cluster(valkey_cluster_servers: Cluster) -> Cluster:
+    """The cluster, empty."""
+    valkey_cluster_servers.flush()
+    return valkey_cluster_servers
 
 
 def _is_joined(client: redis.Redis) -> bool:
