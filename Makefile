@@ -2,7 +2,7 @@
 # Paths are relative throughout, so that the checkout may lie anywhere, blanks in its name included.
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint bench clean
+.PHONY: help test long demo lint bench clean
 
 # A certain interpreter, which gets environments of its own: make test PYTHON=python3.13
 PYTHON ?=
@@ -20,6 +20,9 @@ help: ## Show this list
 
 test: .venv-test$(chosen)/.installed ## Run the tests
 	.venv-test$(chosen)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+long: .venv-test$(chosen)/.installed ## Run the tests that take minutes: many rounds of crashes and races
+	.venv-test$(chosen)/bin/python -m pytest -m long $(ARGS)
 
 demo: .venv-demo$(chosen)/.installed ## Embed real text through memory, disk and SQL, and then not embed it again
 	.venv-demo$(chosen)/bin/tiercache demo $(ARGS)
