@@ -96,6 +96,13 @@ BAD = [
         'promote: found "Inline"; allowed: "background", "inline"; did you mean "inline"?',
     ),
     ({"tiers": [MEMORY], "promote": None}, 'promote: found null; allowed: "background", "inline"'),
+    # -- failures
+    (
+        redis(breaker_failures=0),
+        'tiers[0].breaker_failures: found 0; allowed: a whole number above zero, or "none"',
+    ),
+    (redis(breaker_pause=0), f"tiers[0].breaker_pause: found 0; allowed: {LASTING}"),
+    (redis(retries=-1), "tiers[0].retries: found -1; allowed: a whole number, zero or more"),
     # -- which tier
     (
         {"tiers": ["memory"]},
@@ -180,7 +187,8 @@ BAD = [
     (redis(url="redis://${HOST:-${OTHER}}"), f"tiers[0].url: {NOT_A_VARIABLE}"),
     (
         redis(max_entries=5),
-        "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, name, secret",
+        "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, "
+        + 'breaker_failures, breaker_pause, retries, name, secret; did you mean "retries"?',
     ),
     (
         redis(url="redis://h?timeout=3"),

@@ -52,7 +52,7 @@ LAYERS = (
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
-FOR_TIERS = {"protocols", "entry", "envelope", "errors", "codecs", "units", "forks"}
+FOR_TIERS = {"protocols", "entry", "envelope", "errors", "codecs", "units", "forks", "policies"}
 #: Who may import the chain: what a user touches.
 ABOVE_THE_CHAIN = {"", "cli", "integrations", "observability", "__main__"}
 

@@ -36,6 +36,7 @@ __all__ = [
     "Place",
     "RedisURL",
     "Refused",
+    "Repeats",
     "Text",
     "Tiers",
     "Weight",
@@ -107,9 +108,9 @@ def _size(value: Any) -> Any:
     return value
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, least: int = 1) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise ValueError
     return number
 
@@ -193,6 +194,9 @@ OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.
 Weight: TypeAlias = Annotated[int | str, _WEIGHT]
 OptionalWeight: TypeAlias = Annotated[int | str | None, _WEIGHT.optional()]
 OptionalCount: TypeAlias = Annotated[int | None, _COUNT.optional()]
+Repeats: TypeAlias = Annotated[
+    int, Kind("a whole number, zero or more", lambda value: _count(value, least=0))
+]
 Flag: TypeAlias = Annotated[bool, Kind("true or false", _flag)]
 Text: TypeAlias = Annotated[str, Kind("text", _text)]
 Filled: TypeAlias = Annotated[str, _FILLED]

@@ -25,6 +25,7 @@ from tiercache.config._kinds import (
     OptionalWeight,
     Place,
     RedisURL,
+    Repeats,
     Text,
     Tiers,
     Weight,
@@ -74,6 +75,9 @@ class DiskOptions(Options):
     ttl: OptionalLasting = None
     durability: Annotated[str, choice("process", "power")] = "process"
     deadline: Lasting = 2.0
+    breaker_failures: OptionalCount = 3
+    breaker_pause: Lasting = 1.0
+    retries: Repeats = 0
     read_only: Flag = False
     on_unusable: Annotated[str, choice("error", "temporary")] = "error"
     name: OptionalName = None
@@ -91,6 +95,9 @@ class RedisOptions(Options):
     prefix: Filled = "tiercache:"
     ttl: OptionalLasting = None
     deadline: Lasting = 0.5
+    breaker_failures: OptionalCount = 3
+    breaker_pause: Lasting = 1.0
+    retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
 
@@ -103,6 +110,9 @@ class SQLOptions(Options):
     max_entries: OptionalCount = None
     ttl: OptionalLasting = None
     deadline: Lasting = 2.0
+    breaker_failures: OptionalCount = 3
+    breaker_pause: Lasting = 1.0
+    retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
 

@@ -11,7 +11,7 @@ from tiercache.protocols import CAPABILITIES
 __all__ = ["WrappedTier"]
 
 _VERBS = ("mget", "mset", "mdelete", "close", *CAPABILITIES)
-_PLAIN = ("size", "counters", "copy", "stores_bytes", "ttl", "domains")
+_PLAIN = ("size", "counters", "copy", "stores_bytes", "ttl", "domains", "failure")
 
 
 class WrappedTier:

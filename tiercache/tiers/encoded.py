@@ -11,6 +11,7 @@ from tiercache.entry import Entry
 from tiercache.envelope import Secrets, open_envelopes, seal
 from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
+from tiercache.policies import Failure
 from tiercache.protocols import (
     CAPABILITIES,
     SYSTEM_CLOCK,
@@ -19,6 +20,7 @@ from tiercache.protocols import (
     ByteStore,
     Clock,
 )
+from tiercache.units import Duration
 
 __all__ = ["EncodedTier"]
 
@@ -37,6 +39,8 @@ class EncodedTier:
 
     The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
     Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
+    ``breaker_failures``, ``breaker_pause`` and ``retries`` say what a chain does when calls fail (`Failure`).
+    For a store that may hang, add a deadline with `guarded`.
     """
 
     stores_bytes = True
@@ -49,6 +53,9 @@ class EncodedTier:
         ttl: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
         secret: bytes | str | Sequence[bytes | str] | Secrets | None = None,
+        breaker_failures: int | None = 3,
+        breaker_pause: Duration = 1.0,
+        retries: int = 0,
     ) -> None:
         if not isinstance(store, ByteStore | AsyncByteStore):
             raise ConfigError(
@@ -61,6 +68,14 @@ class EncodedTier:
         self.store: Any = store
         #: See `SupportsLocation`.
         self.location: Hashable = getattr(store, "location", id(store))
+        #: What a chain does when calls fail.
+        self.failure = Failure.of(
+            type(self).__name__,
+            deadline=None,
+            breaker_failures=breaker_failures,
+            breaker_pause=breaker_pause,
+            retries=retries,
+        )
         self._clock = clock
         self._lock = threading.Lock()
         self._corrupt = 0

@@ -14,6 +14,7 @@ from typing import Literal
 from tiercache.entry import Entry
 from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
+from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.disk._directory import UnusableDirectory, prepare
 from tiercache.tiers.disk._room import Limits
@@ -45,6 +46,8 @@ class DiskTier(EncodedTier):
         ``"process"``: what was accepted survives ``kill -9``; ``"power"``: a power cut too (slower).
     ``deadline``
         seconds that a call waits for other writers; then `TierTimeout`. Reads do not wait for them.
+    ``breaker_failures``, ``breaker_pause``, ``retries``
+        what a chain does when calls fail: see `Failure`.
     ``read_only``
         use a directory that cannot be written, or shall not be: writes raise `TierUnavailable`.
     ``on_unusable``
@@ -70,6 +73,9 @@ class DiskTier(EncodedTier):
         ttl: Duration | None = None,
         durability: Literal["process", "power"] = "process",
         deadline: Duration = 2.0,
+        breaker_failures: int | None = 3,
+        breaker_pause: Duration = 1.0,
+        retries: int = 0,
         read_only: bool = False,
         on_unusable: Literal["error", "temporary"] = "error",
         name: str | None = None,
@@ -91,6 +97,14 @@ class DiskTier(EncodedTier):
         secrets = Secrets.of(secret, "DiskTier.secret")
         limits = Limits(size(max_bytes, name="DiskTier.max_bytes"), max_entries)
         seconds = duration(deadline, name="DiskTier.deadline")
+        failure = Failure.of(
+            "DiskTier",
+            deadline=seconds,
+            breaker_failures=breaker_failures,
+            breaker_pause=breaker_pause,
+            retries=retries,
+            writes_apart=True,  # a foreign writer's lock stops writes and not reads
+        )
         longest = optional_duration(ttl, name="DiskTier.ttl")
         on_close: Callable[[], object] | None = None
         try:
@@ -117,6 +131,7 @@ class DiskTier(EncodedTier):
             clock=clock,
             secret=secrets,
         )
+        self.failure = failure
         self.location = ("disk", os.path.realpath(self.directory))
 
     def __repr__(self) -> str:

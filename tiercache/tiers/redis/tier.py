@@ -35,6 +35,7 @@ import redis.asyncio.cluster
 import redis.cluster
 import redis.sentinel
 
+from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Blob, Clock
 from tiercache.tiers.encoded import EncodedTier
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
@@ -94,6 +95,8 @@ class RedisTier(EncodedTier):
     ``deadline``
         seconds for a whole call, connecting included; `scan` has it for a page, and `clear` for each of
         its steps, because their work grows with the database.
+    ``breaker_failures``, ``breaker_pause``, ``retries``
+        what a chain does when calls fail: see `Failure`.
     ``async_client``
         an asyncio client beside a blocking one in ``url``. A blocking client alone serves async
         callers from a worker thread; an asyncio client alone has no blocking methods.
@@ -114,6 +117,9 @@ class RedisTier(EncodedTier):
         prefix: str = "tiercache:",
         ttl: Duration | None = None,
         deadline: Duration = 0.5,
+        breaker_failures: int | None = 3,
+        breaker_pause: Duration = 1.0,
+        retries: int = 0,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         secret: bytes | str | Sequence[bytes | str] | None = None,
@@ -125,10 +131,18 @@ class RedisTier(EncodedTier):
             )
         secrets = Secrets.of(secret, "RedisTier.secret")
         seconds = duration(deadline, name="RedisTier: deadline")
+        failure = Failure.of(
+            "RedisTier",
+            deadline=seconds,
+            breaker_failures=breaker_failures,
+            breaker_pause=breaker_pause,
+            retries=retries,
+        )
         kind, described, place, blocking, native = _clients(url, async_client, seconds)
         store: Any = kind(described, blocking, native, prefix=prefix, deadline=seconds, clock=clock)
         longest = optional_duration(ttl, name="RedisTier: ttl")
         super().__init__(store, name=name or "redis", ttl=longest, clock=clock, secret=secrets)
+        self.failure = failure
         self.location = ("redis", place, prefix)
 
 

@@ -16,6 +16,7 @@ except ImportError as error:
 
 from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
+from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.encoded import EncodedTier
 from tiercache.tiers.sql._dialects import DIALECTS
@@ -59,6 +60,8 @@ class SQLTier(EncodedTier):
     ``deadline``
         for a whole call. It bounds every wait that the driver lets us bound: connecting, the pool, the
         server's statements and locks.
+    ``breaker_failures``, ``breaker_pause``, ``retries``
+        what a chain does when calls fail: see `Failure`.
     ``name``
         in statistics and errors.
     ``secret``
@@ -81,12 +84,22 @@ class SQLTier(EncodedTier):
         max_entries: int | None = None,
         ttl: Duration | None = None,
         deadline: Duration = 2.0,
+        breaker_failures: int | None = 3,
+        breaker_pause: Duration = 1.0,
+        retries: int = 0,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         secret: bytes | str | Sequence[bytes | str] | None = None,
     ) -> None:
         secrets = Secrets.of(secret, "SQLTier.secret")
         seconds = duration(deadline, name="deadline")
+        failure = Failure.of(
+            "SQLTier",
+            deadline=seconds,
+            breaker_failures=breaker_failures,
+            breaker_pause=breaker_pause,
+            retries=retries,
+        )
         ttl_seconds = optional_duration(ttl, name="ttl")
         bound = optional_size(max_bytes, name="max_bytes")
         entries = _entries(max_entries)
@@ -113,6 +126,7 @@ class SQLTier(EncodedTier):
         else:
             store = SQLStore(engine, plans, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
+        self.failure = failure
         self.location = ("sql", _place(address) or id(engine), table)
 
 
