@@ -31,7 +31,9 @@ TABLE_NAMES = (
     "use letters, digits and underscores (at most 50, no digit first), after a schema and a dot where wanted"
 )
 PATH = 'a path, in which "~" and "~user" are home directories'
-CODECS = '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8"'
+CODECS = (
+    '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8", "zstd-bytes", "zstd-json", "zstd-text"'
+)
 NOT_A_VARIABLE = (
     'holds a "${" that begins no variable; write ${NAME} or ${NAME:-default} '
     '(a default holds no "}" and no other variable), or $${ for the characters themselves'
@@ -187,8 +189,10 @@ BAD = [
     (redis(url="redis://${HOST:-${OTHER}}"), f"tiers[0].url: {NOT_A_VARIABLE}"),
     (
         redis(max_entries=5),
-        "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, "
-        + 'breaker_failures, breaker_pause, retries, name, secret; did you mean "retries"?',
+        (
+            "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, "
+            'breaker_failures, breaker_pause, retries, name, secret; did you mean "retries"?'
+        ),
     ),
     (
         redis(url="redis://h?timeout=3"),
