@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiercache.entry import Entry
-from tiercache.errors import CodecError
+from tiercache.errors import CodecError, ForeignPayload
 from tiercache.protocols import Codec
 
 __all__ = ["Batch", "copied", "decoded", "encoded"]
@@ -97,8 +97,8 @@ def copied(entries: Mapping[str, Entry[Any]], copy: Callable[[Any], Any]) -> dic
 def decoded(
     payloads: Mapping[str, Entry[bytes]], codec: Codec[Any]
 ) -> tuple[dict[str, Entry[Any]], list[str], int]:
-    """The entries that ``codec`` wrote, decoded; the keys of those it cannot read; and how many another
-    codec wrote, which are not ours to judge."""
+    """The entries that ``codec`` wrote, decoded; the keys of those that are damaged; and how many are not
+    ours to judge: of another codec, of a key or format version that this one does not know."""
     objects: dict[str, Entry[Any]] = {}
     corrupt: list[str] = []
     foreign = 0
@@ -109,7 +109,7 @@ def decoded(
             continue
         try:
             value = decode(entry.value)
-        except (MemoryError, RecursionError, SystemError):  # says nothing about the bytes
+        except (ForeignPayload, MemoryError, RecursionError, SystemError):  # says nothing about the bytes
             foreign += 1
             continue
         except Exception:  # noqa: BLE001 - whatever else a codec raises means the same: the bytes are bad

@@ -7,6 +7,7 @@
     │   └── MissingPackage (ImportError) an optional package is not installed
     ├── CacheClosed                      a call on a cache or tier after ``close()``
     ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
+    │   └── ForeignPayload               … bytes that it cannot judge: of an unknown key or format version
     ├── LoadError                        a loader that broke its contract
     ├── WriteError                       no tier took a write, or a tier did not confirm a delete
     └── TierError                        one tier failed
@@ -27,6 +28,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "EntryRejected",
+    "ForeignPayload",
     "LoadError",
     "MissingPackage",
     "TierCacheError",
@@ -69,6 +71,12 @@ class CacheClosed(TierCacheError):
 
 class CodecError(TierCacheError):
     """A codec could not encode a value or decode bytes."""
+
+
+class ForeignPayload(CodecError):
+    """Bytes that a codec cannot judge: of a key or a format version that it does not know, and another
+    process may. A chain takes them for a miss and leaves them where they are; any other `CodecError` at
+    decoding means damage, which it counts and deletes."""
 
 
 class LoadError(TierCacheError):

@@ -37,6 +37,9 @@ _CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "vector-f4": ("tiercache.codecs:VectorCodec", {"dtype": "float32"}),
     "vector-f8": ("tiercache.codecs:VectorCodec", {"dtype": "float64"}),
 }
+#: Those of them that may have this before their name, and are compressed then. Vectors gain nothing by it.
+_COMPRESSED: Final = "zstd-"
+_COMPRESSIBLE: Final = ("bytes", "json", "text")
 
 
 def register_tier(name: str, tier: str | Maker) -> None:
@@ -72,11 +75,14 @@ def tier_maker(name: str) -> Maker:
 
 def codec_names() -> tuple[str, ...]:
     """All that ``codec`` may be."""
-    return tuple(_CODECS)
+    return (*_CODECS, *(_COMPRESSED + name for name in _COMPRESSIBLE))
 
 
 def codec(name: str) -> Any:
     """A codec of that name. Raises `MissingPackage` where its package is absent."""
+    if name.startswith(_COMPRESSED):
+        inner = codec(name.removeprefix(_COMPRESSED))
+        return _load("tiercache.codecs:ZstdCodec", f"the codec {name!r}")(inner)
     where, options = _CODECS[name]
     return _load(where, f"the codec {name!r}")(**options)
 

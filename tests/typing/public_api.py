@@ -18,7 +18,7 @@ from tiercache import (
     TierStats,
     WriteResult,
 )
-from tiercache.codecs import Codec, TextCodec
+from tiercache.codecs import Codec, EncryptedCodec, TextCodec, ZstdCodec
 
 tiers = [MemoryTier(), DiskTier("somewhere"), SQLTier("sqlite://"), RedisTier("redis://localhost")]
 plain = TieredCache([MemoryTier(), DiskTier("somewhere")], ttl="5m", namespace="n")
@@ -37,6 +37,13 @@ class NumberCodec:
 
 codec: Codec[int] = NumberCodec()
 numbers = plain.view("numbers", codec=codec)
+assert_type(ZstdCodec(codec), ZstdCodec[int])
+assert_type(ZstdCodec(level=9, max_bytes="1MiB"), ZstdCodec[bytes])
+assert_type(EncryptedCodec(key=b""), EncryptedCodec[bytes])
+assert_type(EncryptedCodec(ZstdCodec(TextCodec()), key=[b"", ""]), EncryptedCodec[str])
+assert_type(plain.view("secret", codec=EncryptedCodec(codec, key="")), TieredCache[int])
+EncryptedCodec(codec)  # type: ignore[call-overload]  # there is no default key
+EncryptedCodec(codec, key=1)  # type: ignore[call-overload]  # bytes, text, or several of them
 
 assert_type(plain, TieredCache[bytes])
 assert_type(texts, TieredCache[str])

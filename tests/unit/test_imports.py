@@ -18,6 +18,8 @@ BACKENDS = {
     "redis",
     "sqlalchemy",
     "numpy",
+    "cryptography",
+    "backports",
     "langchain",
     "langchain_core",
     "pydantic",
@@ -178,7 +180,7 @@ def _loaded_by(code: str) -> set[str]:
         ("import tiercache.testing", set()),
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
-        ("from tiercache import RedisTier", {"redis", "xxhash"}),
+        ("from tiercache import RedisTier", {"redis", "xxhash", "cryptography"}),  # redis itself looks for it
         ("from tiercache import SQLTier", {"sqlalchemy", "xxhash"}),
     ],
 )

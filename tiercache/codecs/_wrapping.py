@@ -1,0 +1,57 @@
+"""What codecs around another codec have in common: its name in theirs, its copies, and equality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from tiercache.codecs.text import BytesCodec
+from tiercache.errors import ConfigError
+from tiercache.protocols import Codec
+
+__all__ = ["WrappingCodec"]
+
+T = TypeVar("T")
+
+
+class WrappingCodec(Generic[T]):
+    """Around ``inner`` (``None``: bytes); named after it, so that values of one inner codec are never taken
+    for those of another. Nothing in it changes: threads share it."""
+
+    #: The inner codec's, and only there if that has one: or each hit in memory would pay for a call that
+    #: copies nothing. No slot: one would be an attribute of the class, by which `SupportsCopy` goes.
+    copy: Callable[[T], T]
+
+    def __init__(self, inner: Codec[Any] | None, prefix: str) -> None:
+        if isinstance(inner, type) or not (inner is None or isinstance(inner, Codec)):
+            raise ConfigError(
+                f"inner: {inner!r:.60} is no codec; give an object with name, encode and decode, "
+                "for instance JSONCodec(), or None for bytes"
+            )
+        self._inner: Codec[Any] = BytesCodec() if inner is None else inner
+        self._name = f"{prefix}-{self._inner.name}"
+        copy = getattr(self._inner, "copy", None)
+        if copy is not None:
+            self.copy = copy
+
+    @property
+    def name(self) -> str:
+        """The inner codec's name, marked."""
+        return self._name
+
+    @property
+    def inner(self) -> Codec[Any]:
+        """The codec that is wrapped."""
+        return self._inner
+
+    def _identity(self) -> tuple[Any, ...]:
+        """What makes it equal to another of its type."""
+        return (self._inner,)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._identity()))
