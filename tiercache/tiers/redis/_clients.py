@@ -20,6 +20,7 @@ import redis
 from tiercache.errors import TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.tiers.redis._wire import BlockingWire, NativeWire
+from tiercache.watchdog import Call
 
 __all__ = ["BlockingClients", "Maker", "NativeClients"]
 
@@ -33,9 +34,10 @@ _of_the_parent: list[Any] = []
 class BlockingClients:
     """The wire for blocking calls, shared by all threads."""
 
-    def __init__(self, make: Maker, limit: int) -> None:
+    def __init__(self, make: Maker, limit: int, *, ours: bool) -> None:
         self._make = make
         self._limit = limit
+        self._ours = ours
         self._lock = threading.Lock()
         self._wire: BlockingWire | None = None
         self._closers: list[Callable[[], Any]] = []
@@ -49,15 +51,16 @@ class BlockingClients:
             try:
                 if self._wire is None:
                     source, self._closers = self._make()
-                    self._wire = BlockingWire(source, self._limit)
+                    self._wire = BlockingWire(source, self._limit, ours=self._ours)
             finally:
                 self._lock.release()
         return self._wire
 
     @asynccontextmanager
-    async def timer(self, seconds: float) -> AsyncGenerator[None]:  # noqa: ARG002 - the native twin's is used
-        """Every step of a blocking wire gets what is left of its call's time; no timer runs."""
-        yield
+    async def timer(self, seconds: float) -> AsyncGenerator[None]:
+        """Every step of a blocking wire gets what is left of its call's time, which is known by this."""
+        with Call(seconds):
+            yield
 
     def close(self) -> None:
         with self._lock:

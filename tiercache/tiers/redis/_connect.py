@@ -1,7 +1,7 @@
 """Where a Redis server is and how to reach it: URLs, and the clients made from them.
 
 An `Endpoint` is parsed and checked without any I/O; `blocking` and `native` make what a wire of
-`_redis_wire` travels over: a connection pool for one server or a Sentinel's master, a cluster client
+`_wire` travels over: a connection pool for one server or a Sentinel's master, a cluster client
 for a cluster. Nothing connects before the first command, except that a blocking cluster client reads
 its topology while it is made.
 
@@ -28,6 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tiercache.errors import ConfigError
+from tiercache.tiers.redis._bounded import bounded
 
 __all__ = ["MAX_CONNECTIONS", "SCHEMES", "Endpoint", "describe_client", "mask_url"]
 
@@ -142,13 +143,16 @@ class Endpoint:
         if self.kind == "cluster":
             nodes = [_redis.cluster.ClusterNode(*host) for host in self.hosts]
             cluster = _redis.cluster.RedisCluster(startup_nodes=nodes, ssl=self.tls, **options)
-            return cluster, [cluster.close]
+            return cluster, [cluster.close]  # the wire sees to its pools, which come and go
         pool: Any
         if self.kind == "sentinel":
             sentinel = _redis.sentinel.Sentinel(self.hosts, sentinel_kwargs=self._for_sentinels(options))
             pool = _redis.sentinel.SentinelConnectionPool(self.service, sentinel, ssl=self.tls, **options)
+            for each in (pool, *(client.connection_pool for client in sentinel.sentinels)):
+                each.connection_class = bounded(each.connection_class)
             return pool, [pool.disconnect, *(client.close for client in sentinel.sentinels)]
-        pool = redis.ConnectionPool(connection_class=self._connection_class(redis.connection), **options)
+        kind = bounded(self._connection_class(redis.connection))
+        pool = redis.ConnectionPool(connection_class=kind, **options)
         return pool, [pool.disconnect]
 
     def native(self) -> tuple[Any, list[Callable[[], Any]]]:

@@ -25,6 +25,9 @@ import redis
 import redis.asyncio.cluster
 import redis.cluster
 
+from tiercache.tiers.redis._bounded import bounded, watch_socket
+from tiercache.watchdog import Call, Watch
+
 __all__ = [
     "BlockingWire",
     "Command",
@@ -40,7 +43,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: A command and its arguments; the first argument is a key.
+#: A command and its arguments; the first argument is a key, or of an ``EVAL`` the third.
 Command = tuple[bytes, ...]
 
 #: Replies that a lane still owes while more is sent to it: enough to hide the way there and back.
@@ -151,7 +154,7 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     routes: dict[int, tuple[Any, list[int]]] = {}
     if wire.cluster:
         for position, command in enumerate(commands):
-            lane = wire.lane(command[1])
+            lane = wire.lane(command[3] if command[0] == b"EVAL" else command[1])
             routes.setdefault(id(lane), (lane, []))[1].append(position)
     elif commands:
         routes[0] = wire.lane(b""), list(range(len(commands)))
@@ -204,11 +207,23 @@ def _left(until: float) -> float:
     return left
 
 
-class BlockingWire:
-    """Over a `redis.ConnectionPool` or a `redis.RedisCluster`. Thread-safe."""
+class _Lent(NamedTuple):
+    """A blocking connection in the hands of one call, whose end cuts it."""
 
-    def __init__(self, source: Any, limit: int) -> None:
+    connection: Any
+    watch: Watch
+
+
+class BlockingWire:
+    """Over a `redis.ConnectionPool` or a `redis.RedisCluster`. Thread-safe. Every step gets what is left of
+    the running `Call`, and the watchdog sees to those that take longer all the same.
+
+    ``ours``: the source was made from a URL, so that how it connects is for us to say.
+    """
+
+    def __init__(self, source: Any, limit: int, *, ours: bool) -> None:
         self.source = source
+        self._ours = ours
         self.cluster = isinstance(source, redis.cluster.RedisCluster)
         self._turns = threading.BoundedSemaphore(limit)
 
@@ -232,19 +247,25 @@ class BlockingWire:
         return {node.name: self._pool(node) for node in self.source.get_primaries()}
 
     def _pool(self, node: Any) -> Any:
-        return self.source.get_redis_connection(node).connection_pool
+        pool = self.source.get_redis_connection(node).connection_pool
+        if self._ours:
+            pool.connection_class = bounded(pool.connection_class)
+        return pool
 
-    async def acquire(self, lane: Any, until: float) -> Any:
+    async def acquire(self, lane: Any, until: float) -> _Lent:
         _left(until)
-        return lane.get_connection()
+        connection = lane.get_connection()
+        call = Call.current()
+        assert call is not None, "a blocking wire is used within a call"  # noqa: S101 - for the reader
+        return _Lent(connection, watch_socket(call, connection._sock))  # noqa: SLF001 - no public way to it
 
-    async def send(self, connection: Any, payload: bytes, until: float) -> None:
-        _limit(connection, _left(until))
-        connection.send_packed_command([payload], check_health=False)
+    async def send(self, lent: _Lent, payload: bytes, until: float) -> None:
+        _limit(lent.connection, _left(until))
+        lent.connection.send_packed_command([payload], check_health=False)
 
-    async def receive(self, connection: Any, replies: int, until: float) -> list[Any]:
-        _limit(connection, _left(until))
-        read = connection.read_response
+    async def receive(self, lent: _Lent, replies: int, until: float) -> list[Any]:
+        _limit(lent.connection, _left(until))
+        read = lent.connection.read_response
         answer = []
         for _ in range(replies):
             try:
@@ -253,10 +274,13 @@ class BlockingWire:
                 answer.append(error)
         return answer
 
-    async def drop(self, connection: Any) -> None:
-        connection.disconnect()
+    async def drop(self, lent: _Lent) -> None:
+        lent.connection.disconnect()
 
-    async def release(self, lane: Any, connection: Any) -> None:
+    async def release(self, lane: Any, lent: _Lent) -> None:
+        connection = lent.connection
+        if not lent.watch.end():
+            connection.disconnect()  # cut after its last reply; the next call must not find that out
         _limit(connection, connection.socket_timeout)  # a client of somebody else has time-outs of its own
         lane.release(connection)
 

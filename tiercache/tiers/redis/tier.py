@@ -155,7 +155,7 @@ def _clients(
         if async_client is not None:
             raise ConfigError("RedisTier: async_client= goes with a blocking client, not with a URL")
         endpoint = Endpoint(url, deadline)
-        blocking = BlockingClients(endpoint.blocking, endpoint.limit)
+        blocking = BlockingClients(endpoint.blocking, endpoint.limit, ours=True)
         native = NativeClients(endpoint.native, endpoint.limit, one_loop=False)
         return _RedisStore, endpoint.masked, endpoint.place, blocking, native
     given: list[Any] = [url] if async_client is None else [url, async_client]
@@ -187,7 +187,7 @@ _NATIVE = redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster
 
 def _given_blocking(client: Any) -> BlockingClients:
     source = client if isinstance(client, redis.cluster.RedisCluster) else client.connection_pool
-    return BlockingClients(lambda: (source, []), _limit_of(source))
+    return BlockingClients(lambda: (source, []), _limit_of(source), ours=False)
 
 
 def _given_native(client: Any) -> NativeClients:
@@ -245,6 +245,8 @@ class _Store:
                     except (redis.ConnectionError, redis.exceptions.ClusterDownError, Moved) as problem:
                         if self._closed or isinstance(problem, redis.AuthenticationError):
                             raise
+                        if monotonic() >= until:  # it was cut off by its end
+                            raise redis.TimeoutError from None
                         await wire.refresh()
                         return await work(wire, until, True, *args, **kwargs)
                 finally:
