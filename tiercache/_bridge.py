@@ -38,7 +38,7 @@ Verb = Callable[..., Awaitable[Any]]
 
 #: A cancelled caller of these must not be told so before they are over: what they do is ordered
 #: against other writes of the same keys, and a worker thread cannot be interrupted.
-_WRITES = frozenset({"mset", "mdelete", "clear", "purge", "close"})
+_WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"})
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -224,7 +224,7 @@ def _on_new_thread(function: Callable[[], T]) -> Future[T]:
 class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
-    __slots__ = ("clear", "close", "mdelete", "mget", "mset", "purge", "scan")
+    __slots__ = ("acquire", "clear", "close", "mdelete", "mget", "mset", "purge", "release", "scan")
 
     mget: Verb
     mset: Verb
@@ -233,6 +233,8 @@ class Port:
     scan: Verb | None
     clear: Verb | None
     purge: Verb | None
+    acquire: Verb | None
+    release: Verb | None
 
     def __init__(self, tier: object, adapt: Callable[[object, str], Verb | None]) -> None:
         for verb in ("mget", "mset", "mdelete", "close", *CAPABILITIES):
@@ -244,6 +246,8 @@ _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {
     "scan": lambda signature: signature.bind("", skip="", cursor=None, limit=1),
     "clear": lambda signature: signature.bind("", skip=""),
     "purge": lambda signature: signature.bind("", skip="", what=None),
+    "acquire": lambda signature: signature.bind([""], "token", 1.0),
+    "release": lambda signature: signature.bind([""], "token"),
 }
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "SupportsClear",
     "SupportsCopy",
     "SupportsCounters",
+    "SupportsLease",
     "SupportsLocation",
     "SupportsNamespaces",
     "SupportsPurge",
@@ -188,6 +189,27 @@ class SupportsCounters(Protocol):
 
 
 @runtime_checkable
+class SupportsLease(Protocol):
+    """Can keep leases: locks on keys that run out by themselves, seen by all who share the tier.
+
+    They lie apart from the entries: no listing names one, and `clear`, `purge` and `mdelete` leave them
+    alone. A store that is native async has ``aacquire`` and ``arelease`` instead or as well.
+    """
+
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """Take a lease on each of ``keys`` for at most ``seconds``, unless another token has a live one;
+        those that were taken. Never waits for a holder, and each key is decided atomically.
+
+        One that ``token`` has already is taken anew: so it is renewed. Repeating the call is harmless.
+        """
+        ...
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        """Give up the leases of ``token`` on ``keys``. Those of others, or of nobody, stay as they are."""
+        ...
+
+
+@runtime_checkable
 class SupportsBytes(Protocol):
     """Wants `Entry.value` as bytes: the chain encodes before it writes and decodes after it reads."""
 
@@ -195,7 +217,7 @@ class SupportsBytes(Protocol):
 
 
 #: The verbs beyond the four that a tier may have (each with an async twin, or without).
-CAPABILITIES = ("scan", "clear", "purge")
+CAPABILITIES = ("scan", "clear", "purge", "acquire", "release")
 
 
 @runtime_checkable

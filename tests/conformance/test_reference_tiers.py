@@ -14,7 +14,7 @@ from tiercache.testing import (
 )
 from tiercache.tiers.encoded import EncodedTier
 
-EVERYTHING = {"scan": True, "clear": True, "purge": True, "size": True, "counters": True, "clock": True}
+EVERYTHING = dict.fromkeys(("scan", "clear", "purge", "size", "counters", "lease", "clock"), True)
 
 
 class TestDictTier(TierConformance):

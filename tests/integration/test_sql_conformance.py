@@ -13,7 +13,7 @@ from tiercache.testing import Capabilities, TierConformance
 from tiercache.tiers.sql import SQLTier
 
 EVERYTHING: dict[str, Any] = dict.fromkeys(
-    ("scan", "clear", "purge", "counters", "persistent", "clock", "bounded"), True
+    ("scan", "clear", "purge", "counters", "lease", "persistent", "clock", "bounded"), True
 )
 
 

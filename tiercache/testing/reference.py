@@ -24,6 +24,7 @@ class DictTier:
         self.name = name
         self.entries: dict[str, Entry[Any]] = {}
         self._used: dict[str, float] = {}
+        self._leases: dict[str, tuple[str, float]] = {}  # token, and when it runs out (monotonic)
         self._clock = clock
         self._lock = threading.Lock()
         self._expirations = 0
@@ -99,6 +100,27 @@ class DictTier:
     def counters(self) -> Mapping[str, int]:
         """``expirations``."""
         return {"expirations": self._expirations}
+
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """Take leases on ``keys``; those that were taken."""
+        with self._lock:
+            self._check_open()
+            now = self._clock.monotonic()
+            taken = []
+            for key in keys:
+                holder, until = self._leases.get(key, (token, now))
+                if holder == token or until <= now:
+                    self._leases[key] = token, now + seconds
+                    taken.append(key)
+            return taken
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        """Give up leases."""
+        with self._lock:
+            self._check_open()
+            for key in keys:
+                if key in self._leases and self._leases[key][0] == token:
+                    del self._leases[key]
 
     def _range(self, prefix: str, skip: str) -> list[str]:
         return [key for key in self.entries if key.startswith(prefix) and not (skip and key.startswith(skip))]
@@ -206,6 +228,16 @@ class AsyncDictTier:
         """See `DictTier.purge`."""
         await asyncio.sleep(0)
         return self.inner.purge(prefix, skip=skip, what=what)
+
+    async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """See `DictTier.acquire`."""
+        await asyncio.sleep(0)
+        return self.inner.acquire(keys, token, seconds)
+
+    async def arelease(self, keys: Sequence[str], token: str) -> None:
+        """See `DictTier.release`."""
+        await asyncio.sleep(0)
+        self.inner.release(keys, token)
 
 
 class AsyncDictStore:

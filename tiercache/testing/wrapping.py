@@ -30,6 +30,8 @@ class WrappedTier:
     scan: Any
     clear: Any
     purge: Any
+    acquire: Any
+    release: Any
     amget: Any
     amset: Any
     amdelete: Any
@@ -37,6 +39,8 @@ class WrappedTier:
     ascan: Any
     aclear: Any
     apurge: Any
+    aacquire: Any
+    arelease: Any
 
     def __init__(self, tier: Any) -> None:
         self.tier = tier

@@ -19,6 +19,7 @@ from tiercache.testing.conformance.basics import BasicCases
 from tiercache.testing.conformance.capabilities import Capabilities
 from tiercache.testing.conformance.concurrency import ConcurrencyCases
 from tiercache.testing.conformance.keys import KeyCases
+from tiercache.testing.conformance.leases import LeaseCases
 from tiercache.testing.conformance.lifecycle import LifecycleCases
 from tiercache.testing.conformance.ranges import RangeCases
 from tiercache.testing.conformance.times import TimeCases
@@ -27,6 +28,6 @@ __all__ = ["Capabilities", "TierConformance"]
 
 
 class TierConformance(
-    BasicCases, KeyCases, TimeCases, RangeCases, LifecycleCases, ConcurrencyCases, cases=True
+    BasicCases, KeyCases, TimeCases, RangeCases, LeaseCases, LifecycleCases, ConcurrencyCases, cases=True
 ):
     """The suite. A subclass defines ``make_tier`` and says what the tier can do; see `Suite` for the rest."""

@@ -25,6 +25,7 @@ class BasicCases(Suite, cases=True):
             "purge": hasattr(tier, "purge") or hasattr(tier, "apurge"),
             "size": hasattr(tier, "size"),
             "counters": hasattr(tier, "counters"),
+            "lease": hasattr(tier, "acquire") or hasattr(tier, "aacquire"),
         }
         wrong = {name: can for name, can in actual.items() if can != getattr(declared, name)}
         expect(not wrong, "the capabilities declared are those that the tier has", wrong)

@@ -21,6 +21,8 @@ class Capabilities:
         it is a `Tier`, an `AsyncTier`, or both.
     ``scan``, ``clear``, ``purge``, ``size``, ``counters``
         it has these methods (an async tier: those or their async twins).
+    ``lease``
+        it has ``acquire`` and ``release`` (or their async twins).
     ``persistent``
         a tier made after another was closed, over the same folder, sees what that one stored.
     ``clock``
@@ -39,6 +41,7 @@ class Capabilities:
     purge: bool = False
     size: bool = False
     counters: bool = False
+    lease: bool = False
     persistent: bool = False
     clock: bool = False
     idle: bool = False

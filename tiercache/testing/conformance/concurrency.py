@@ -12,7 +12,7 @@ from tiercache.testing.conformance.expect import expect, expect_values
 from tiercache.testing.conformance.suite import Suite
 from tiercache.testing.conformance.views import View
 
-__all__ = ["ConcurrencyCases"]
+__all__ = ["ConcurrencyCases", "in_threads"]
 
 _ROUNDS = 12
 
@@ -36,7 +36,7 @@ class ConcurrencyCases(Suite, cases=True):
                 expect_values(view, rest, "a thread's deletes hold while others write", absent=keys[:2])
             left.update(rest)
 
-        _in_threads(view, work)
+        in_threads(view, work)
         expect_values(view, left, "when all threads are done nothing of what they wrote is lost")
 
     def test_threads_together(self, view: View) -> None:
@@ -51,7 +51,7 @@ class ConcurrencyCases(Suite, cases=True):
                 if turn % 4 == number % 4:
                     view.mdelete(keys[:1])
 
-        _in_threads(view, work)
+        in_threads(view, work)
         expect(
             set(view.mget(keys[1:])) == set(keys[1:]),
             "keys that nobody deleted are there after a storm of writes",
@@ -135,7 +135,7 @@ class ConcurrencyCases(Suite, cases=True):
         expect(found["one"].value == b"async", "blocking calls see what async calls stored", found)
 
 
-def _in_threads(view: View, work: Callable[[int], None], threads: int = 8) -> None:
+def in_threads(view: View, work: Callable[[int], None], threads: int = 8) -> None:
     """Run ``work(0)``, ``work(1)``, … at once; raise the first error of any of them."""
     start = threading.Barrier(threads)
     errors: list[BaseException] = []

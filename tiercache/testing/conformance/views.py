@@ -45,6 +45,13 @@ class View:
         dropped: int = self._call("purge", prefix, skip=skip, what=what)
         return dropped
 
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        taken: list[str] = self._call("acquire", keys, token, seconds)
+        return taken
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        self._call("release", keys, token)
+
     def size(self) -> Size:
         size: Size = self.tier.size()
         return size

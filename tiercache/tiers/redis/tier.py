@@ -4,8 +4,8 @@ Contract: one key under ``prefix`` for each entry, its value the envelope, its n
 envelope's. Only single-key and read commands that may be repeated are sent, never a transaction, so
 that a call can be tried again on a new connection when the pooled one turns out to be dead, and so that
 the least rights suffice: ``-@all +get +mget +set +del +unlink +pttl +hello +auth +ping +client|setinfo
-~<prefix>*``; listing and clearing need ``+scan`` too, a cluster ``+cluster|slots +command +asking``,
-another database than 0 ``+select``.
+~<prefix>*``; listing and clearing need ``+scan`` too, leases ``+eval``, a cluster ``+cluster|slots +command
++asking``, another database than 0 ``+select``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ import redis.sentinel
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Blob, Clock
 from tiercache.tiers.encoded import EncodedTier
+from tiercache.tiers.redis import _lease
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
 from tiercache.tiers.redis._connect import MAX_CONNECTIONS, Endpoint, describe_client
 from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
@@ -392,6 +393,14 @@ class _BlockingStore(_Store):
         """See `SupportsClear`. Lists and drops page by page; each step has the deadline."""
         drive(self._clear(self._blocking, prefix, skip))
 
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """See `SupportsLease`."""
+        return drive(self._call(self._blocking, _lease.acquire, self._prefix, keys, token, seconds))
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        """See `SupportsLease`."""
+        drive(self._call(self._blocking, _lease.release, self._prefix, keys, token))
+
     def close(self) -> None:
         """Close the blocking client; asyncio clients close with `aclose`, or with their loops."""
         self._closed = True
@@ -417,6 +426,12 @@ class _NativeStore(_Store):
 
     async def aclear(self, prefix: str, *, skip: str = "") -> None:
         await self._clear(self._native, prefix, skip)
+
+    async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        return await self._call(self._native, _lease.acquire, self._prefix, keys, token, seconds)
+
+    async def arelease(self, keys: Sequence[str], token: str) -> None:
+        await self._call(self._native, _lease.release, self._prefix, keys, token)
 
     async def aclose(self) -> None:
         self._closed = True

@@ -20,7 +20,7 @@ Its companion, ``<table>_meta``, says which format the table has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
@@ -64,7 +64,7 @@ class Step(NamedTuple):
     """One statement to run; ``many``: once for each of ``parameters``."""
 
     sql: str
-    parameters: Sequence[Any] = ()
+    parameters: Sequence[Any] | Mapping[str, Any] = ()
     many: bool = False
 
 

@@ -27,6 +27,7 @@ from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout,
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
 from tiercache.tiers.sql._engines import LoopEngines, masked, secrets
+from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 
 if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
@@ -50,6 +51,7 @@ class SQLStore:
         self,
         engine: Engine,
         plans: Plans,
+        leases: LeasePlans,
         *,
         name: str,
         deadline: float,
@@ -58,6 +60,7 @@ class SQLStore:
         self.name = name
         self._engine = engine
         self._plans = plans
+        self._leases = leases
         self._deadline = deadline
         #: An engine of ours commits every statement; one that we were given is used as it is, and stays open.
         self._owned = owned
@@ -117,6 +120,17 @@ class SQLStore:
         """See `SupportsPurge`. ``what.idle`` drops nothing: the table does not know an entry's last use."""
         self._check_open()
         return self._run(lambda: self._plans.purge(prefix, skip, what), batches=True)
+
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """See `SupportsLease`."""
+        self._check_open()
+        return self._run(lambda: self._leases.acquire(keys, token, seconds)) if keys else []
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        """See `SupportsLease`."""
+        self._check_open()
+        if keys:
+            self._run(lambda: self._leases.release(keys, token))
 
     def counters(self) -> Mapping[str, int]:
         """See `SupportsCounters`."""
@@ -201,6 +215,7 @@ class SQLStore:
         """What our caller is told: the place, the kind of error, and the server's first line."""
         if self._plans.dialect.lost_table(error):
             self._ready = False  # the next call makes it anew
+            self._leases.forget_table()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         lines = str(cause).strip().splitlines()
         said = f": {lines[0]}" if lines else ""
@@ -215,9 +230,16 @@ class AsyncSQLStore(SQLStore):
     """The same, with asyncio twins over engines of their own, one for each event loop."""
 
     def __init__(
-        self, engine: Engine, loops: LoopEngines, plans: Plans, *, name: str, deadline: float
+        self,
+        engine: Engine,
+        loops: LoopEngines,
+        plans: Plans,
+        leases: LeasePlans,
+        *,
+        name: str,
+        deadline: float,
     ) -> None:
-        super().__init__(engine, plans, name=name, deadline=deadline, owned=True)
+        super().__init__(engine, plans, leases, name=name, deadline=deadline, owned=True)
         self._loops = loops
 
     async def amget(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -262,6 +284,17 @@ class AsyncSQLStore(SQLStore):
         """See `SQLStore.purge`."""
         self._check_open()
         return await self._arun(lambda: self._plans.purge(prefix, skip, what), batches=True)
+
+    async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """See `SQLStore.acquire`."""
+        self._check_open()
+        return await self._arun(lambda: self._leases.acquire(keys, token, seconds)) if keys else []
+
+    async def arelease(self, keys: Sequence[str], token: str) -> None:
+        """See `SQLStore.release`."""
+        self._check_open()
+        if keys:
+            await self._arun(lambda: self._leases.release(keys, token))
 
     def close(self) -> None:
         super().close()

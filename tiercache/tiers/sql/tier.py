@@ -28,13 +28,14 @@ from tiercache.tiers.sql._engines import (
     check_driver,
     parse_url,
 )
+from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import Plans
 from tiercache.tiers.sql._store import AsyncSQLStore, SQLStore
 from tiercache.units import Duration, Size, duration, optional_duration, optional_size
 
 __all__ = ["SQLTier"]
 
-#: Room for "_meta" and the names of indexes within PostgreSQL's 63 bytes.
+#: Room for "_meta", "_lease" and the names of indexes within PostgreSQL's 63 bytes.
 _TABLE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,49}\.)?[A-Za-z_][A-Za-z0-9_]{0,49}", re.ASCII)
 
 
@@ -119,12 +120,13 @@ class SQLTier(EncodedTier):
             engine = blocking_engine(address, deadline=seconds, create=create)
 
         plans = Plans(DIALECTS[dialect](table), clock, create=create, max_bytes=bound, max_entries=entries)
+        leases = LeasePlans(dialect, table, clock, create=create)
         store: SQLStore
         if owned and can_await(dialect):
             loops = LoopEngines(lambda: async_engine(address, deadline=seconds))
-            store = AsyncSQLStore(engine, loops, plans, name=name, deadline=seconds)
+            store = AsyncSQLStore(engine, loops, plans, leases, name=name, deadline=seconds)
         else:
-            store = SQLStore(engine, plans, name=name, deadline=seconds, owned=owned)
+            store = SQLStore(engine, plans, leases, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.failure = failure
         self.location = ("sql", _place(address) or id(engine), table)
