@@ -6,7 +6,7 @@ from tiercache import DiskTier
 from tiercache.testing import Capabilities, TierConformance
 
 EVERYTHING = dict.fromkeys(
-    ("scan", "clear", "purge", "counters", "persistent", "clock", "idle", "bounded"), True
+    ("scan", "clear", "purge", "counters", "lease", "persistent", "clock", "idle", "bounded"), True
 )
 
 

@@ -28,6 +28,7 @@ from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Clock, Purge
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
+from tiercache.tiers.disk._lease import LeaseMethods
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
@@ -60,7 +61,7 @@ _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
 _MOST_USES: Final = 100_000  # noted in memory; beyond, reads are not noted until these are written
 
 
-class DiskStore:
+class DiskStore(LeaseMethods):
     """Bytes under any string keys in ``directory``, which is ours and exists.
 
     The database is opened, and made, at first use. ``deadline`` (seconds) bounds every wait for a lock.
