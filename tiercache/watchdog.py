@@ -94,6 +94,10 @@ class Call:
             raise TimeoutError("the deadline is over")
         return left
 
+    def over(self) -> bool:
+        """Whether nothing is left."""
+        return monotonic() >= self.until
+
     def at_most(self, seconds: float | None) -> float:
         """``seconds``, or what is left where that is less; above zero in any case."""
         left = max(_LEAST, self.until - monotonic())

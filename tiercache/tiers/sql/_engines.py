@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from tiercache.errors import ConfigError, MissingPackage
+from tiercache.tiers.sql._bounded import async_creator, bound_connecting
 
 if TYPE_CHECKING:  # SQLAlchemy's asyncio cannot be imported where greenlet is not installed
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,6 +36,7 @@ __all__ = [
     "can_await",
     "check_driver",
     "masked",
+    "most_connections",
     "parse_url",
     "secrets",
 ]
@@ -48,6 +50,8 @@ _DRIVERS: dict[str, tuple[str, str | None, str, frozenset[str]]] = {
     "mysql": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
     "mariadb": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
 }
+#: Connections of one engine, and how many of them it keeps when nobody needs them.
+_CONNECTIONS, _KEPT = 15, 5
 _ALLOWED = ", ".join(
     f"{dialect}+{driver}://" if driver else f"{dialect}://"
     for dialect, (_, _, _, drivers) in _DRIVERS.items()
@@ -107,7 +111,12 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
     folder or file of a SQLite database cannot be made."""
     dialect = url.get_backend_name()
     driver, _, extra, _ = _DRIVERS[dialect]
-    options: dict[str, Any] = {"pool_timeout": deadline, "pool_use_lifo": True}
+    options: dict[str, Any] = {
+        "pool_timeout": deadline,
+        "pool_use_lifo": True,
+        "pool_size": _KEPT,
+        "max_overflow": _CONNECTIONS - _KEPT,
+    }
     if dialect == "sqlite":
         options["connect_args"] = {"timeout": deadline, "check_same_thread": False}
         options["poolclass"] = QueuePool
@@ -124,7 +133,14 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
         raise MissingPackage(driver, extra, "SQLTier") from error
     if dialect == "sqlite":
         _prepare_sqlite(engine, create=create)
+    else:
+        bound_connecting(engine, deadline)
     return engine
+
+
+def most_connections(url: URL) -> int:
+    """How many connections an engine of `blocking_engine` has at most."""
+    return 1 if url.get_backend_name() == "sqlite" and _in_memory(url) else _CONNECTIONS
 
 
 def can_await(dialect: str) -> bool:
@@ -151,7 +167,7 @@ def async_engine(url: URL, *, deadline: float) -> AsyncEngine:
         pool_reset_on_return=None,
         pool_timeout=deadline,
         pool_use_lifo=True,
-        connect_args=_limits(url, deadline, blocking=False),
+        connect_args=_limits(url, deadline, blocking=False) | async_creator(dialect),
     )
 
 

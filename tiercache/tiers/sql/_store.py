@@ -13,10 +13,10 @@ by the same rules, and differ in ``await`` alone.
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Engine
@@ -26,9 +26,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
-from tiercache.tiers.sql._engines import LoopEngines, masked, secrets
+from tiercache.tiers.sql._bounded import abort, watch_connection
+from tiercache.tiers.sql._engines import LoopEngines, masked, most_connections, secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
+from tiercache.tiers.sql._progress import Progress
+from tiercache.watchdog import Call, Watch
 
 if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,11 +39,6 @@ if TYPE_CHECKING:  # not importable without greenlet, which blocking use does no
 __all__ = ["AsyncSQLStore", "SQLStore"]
 
 T = TypeVar("T")
-
-#: How often a plan may lose a deadlock before its caller hears of it.
-_DEADLOCKS = 5
-#: Set on a pooled connection once it served us.
-_USED = "tiercache"
 
 
 class SQLStore:
@@ -67,6 +65,7 @@ class SQLStore:
         self._ready = False
         self._closed = False
         self._inherited: list[Any] = []
+        self._turns = self._new_turns()
         if owned:  # a store that is forgotten, or still open when the interpreter ends, leaves nothing open
             weakref.finalize(self, engine.dispose)
         reset_after_fork(self)
@@ -136,62 +135,87 @@ class SQLStore:
         """See `SupportsCounters`."""
         return {"evictions": self._plans.evictions, "expirations": self._plans.expirations}
 
+    def _new_turns(self) -> threading.BoundedSemaphore | None:
+        # An engine that we were given has a pool with a time-out of its own.
+        return threading.BoundedSemaphore(most_connections(self._engine.url)) if self._owned else None
+
     def after_fork(self) -> None:
         """See `Forkable`."""
         self._inherited.append(self._engine.pool)  # kept: closing its connections would end the parent's
         self._engine.dispose(close=False)
+        self._turns = self._new_turns()
         self._plans.after_fork()
 
     # -- running a plan --------------------------------------------------------------------------
 
     def _run(self, plan: Callable[[], Plan[T]], *, batches: bool = False) -> T:
-        watch = _Watch(self._deadline, batches=batches)
-        driver_error = self._engine.dialect.loaded_dbapi.Error
-        while True:
-            self._check_open()
-            try:
-                connection = self._engine.raw_connection()
-            except (SQLAlchemyError, driver_error, OSError) as error:
-                raise self._failure(error) from error
-            try:
-                watch.connected(connection.info)
-                result = self._drive(connection, plan, watch)
-            except TierError as error:
-                _clean(connection, broken=False)
-                error.tier = self.name
-                raise
-            except (driver_error, OSError) as error:
-                broken = self._engine.dialect.is_disconnect(error, connection.driver_connection, None)  # type: ignore[arg-type] # any driver error
-                _clean(connection, broken=broken)
-                if not watch.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
-                    raise self._failure(error) from error
-            except BaseException:  # KeyboardInterrupt amid a reply: nobody may read the rest of it
-                connection.invalidate()
-                raise
-            else:
-                return result
-            finally:
-                connection.close()
+        with Call(self._deadline) as call:
+            progress = Progress(self._deadline, batches=batches, call=call)
+            while True:
+                self._check_open()
+                # Our own turnstile, because the pool's would wait for the whole deadline again.
+                if self._turns is not None and not self._turns.acquire(timeout=call.at_most(None)):
+                    raise self._failure(PoolTimeout("all connections are busy"), progress)
+                try:
+                    outcome = self._attempt(call, plan, progress)
+                finally:
+                    if self._turns is not None:
+                        self._turns.release()
+                if outcome is not None:
+                    return outcome[0]
 
-    def _drive(self, connection: Any, plan: Callable[[], Plan[T]], watch: _Watch) -> T:
+    def _attempt(self, call: Call, plan: Callable[[], Plan[T]], progress: Progress) -> tuple[T] | None:
+        """Run ``plan`` once; its result in a tuple, or ``None`` when it is to be begun again."""
+        dialect = self._engine.dialect
+        driver_error = dialect.loaded_dbapi.Error
+        try:
+            connection = self._engine.raw_connection()
+        except (SQLAlchemyError, driver_error, OSError) as error:
+            raise self._failure(error, progress) from error
+        watch: Watch | None = None
+        try:
+            busy = self._deadline if self._owned else None
+            progress.watch = watch = watch_connection(call, connection, dialect.name, busy=busy)
+            progress.connected(connection.info)
+            return (self._drive(connection, plan, progress),)
+        except TierError as error:
+            _clean(connection, broken=False)
+            error.tier = self.name
+            raise
+        except (driver_error, OSError) as error:
+            broken = dialect.is_disconnect(error, connection.driver_connection, None)  # type: ignore[arg-type] # any driver error
+            _clean(connection, broken=broken)
+            if not progress.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
+                raise self._failure(error, progress) from error
+            return None
+        except BaseException:  # KeyboardInterrupt amid a reply: nobody may read the rest of it
+            connection.invalidate()
+            raise
+        finally:
+            cut = watch is not None and not watch.end()
+            if cut and dialect.name != "sqlite" and connection.is_valid:  # SQLite was interrupted, no more
+                connection.invalidate()
+            connection.close()
+
+    def _drive(self, connection: Any, plan: Callable[[], Plan[T]], progress: Progress) -> T:
         driver = connection.driver_connection
         cursor = driver.cursor(binary=True) if self._plans.dialect.binary else driver.cursor()
         try:
             if not self._ready:
-                self._steps(connection, cursor, self._plans.prepare(), watch)
+                self._steps(connection, cursor, self._plans.prepare(), progress)
                 self._ready = True
-            return self._steps(connection, cursor, plan(), watch)
+            return self._steps(connection, cursor, plan(), progress)
         finally:
             cursor.close()
 
-    def _steps(self, connection: Any, cursor: Any, plan: Plan[T], watch: _Watch) -> T:
+    def _steps(self, connection: Any, cursor: Any, plan: Plan[T], progress: Progress) -> T:
         result: Any = None
         try:
             while True:
                 step = plan.send(result)
-                watch.check()
+                progress.check()
                 if step is COMMIT:
-                    watch.batch_done()
+                    progress.batch_done()
                     if self._plans.dialect.begin or not self._owned:
                         connection.commit()
                     continue
@@ -211,18 +235,20 @@ class SQLStore:
     def _rejection(self, keys: Sequence[str]) -> EntryRejected:
         return EntryRejected(keys, f"larger than max_bytes={self._plans.max_bytes:,} bytes", tier=self.name)
 
-    def _failure(self, error: BaseException) -> TierError:
+    def _failure(self, error: BaseException, progress: Progress) -> TierError:
         """What our caller is told: the place, the kind of error, and the server's first line."""
         if self._plans.dialect.lost_table(error):
             self._ready = False  # the next call makes it anew
             self._leases.forget_table()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        late = isinstance(cause, PoolTimeout | TimeoutError) or self._plans.dialect.timed_out(cause)
+        if progress.over() and (not late or not str(cause)):  # what a driver says of being cut off misleads
+            late, cause = True, progress.late()
         lines = str(cause).strip().splitlines()
         said = f": {lines[0]}" if lines else ""
         for secret in secrets(self._engine.url):
             said = said.replace(secret, "***")
         text = f"{masked(self._engine.url)}: {type(cause).__name__}{said}{self._plans.dialect.cure(cause)}"
-        late = isinstance(cause, PoolTimeout | TimeoutError) or self._plans.dialect.timed_out(cause)
         return (TierTimeout if late else TierUnavailable)(text, tier=self.name)
 
 
@@ -305,30 +331,30 @@ class AsyncSQLStore(SQLStore):
         self._loops.after_fork()
 
     async def _arun(self, plan: Callable[[], Plan[T]], *, batches: bool = False) -> T:
-        watch = _Watch(self._deadline, batches=batches)
+        progress = Progress(self._deadline, batches=batches)
         try:
-            async with asyncio.timeout(self._deadline) as watch.scope:
+            async with asyncio.timeout(self._deadline) as progress.scope:
                 while True:
                     self._check_open()
                     connection = await (await self._loops.get()).connect()
                     try:
-                        outcome = await self._attempt(connection, plan, watch)
+                        outcome = await self._aattempt(connection, plan, progress)
                     finally:
                         await connection.close()
                     if outcome is not None:
                         return outcome[0]
         except (SQLAlchemyError, OSError) as error:  # no connection, or no time (TimeoutError is an OSError)
-            raise self._failure(error) from error
+            raise self._failure(error, progress) from error
 
-    async def _attempt(
-        self, connection: AsyncConnection, plan: Callable[[], Plan[T]], watch: _Watch
+    async def _aattempt(
+        self, connection: AsyncConnection, plan: Callable[[], Plan[T]], progress: Progress
     ) -> tuple[T] | None:
         """Run ``plan`` once; its result in a tuple, or ``None`` when it is to be begun again."""
         raw = await connection.get_raw_connection()
-        watch.connected(raw.info)
+        progress.connected(raw.info)
         driver: Any = raw.driver_connection
         try:
-            return (await self._adrive(driver, plan, watch),)
+            return (await self._adrive(driver, plan, progress),)
         except TierError as error:
             error.tier = self.name
             raise
@@ -336,30 +362,33 @@ class AsyncSQLStore(SQLStore):
             broken = connection.dialect.is_disconnect(error, driver, None)
             if broken:
                 await connection.invalidate()
-            if not watch.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
-                raise self._failure(error) from error
+            if not progress.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
+                raise self._failure(error, progress) from error
             return None
         except BaseException:  # cancelled amid a reply: nobody may read the rest of it
             await connection.invalidate()
             raise
 
-    async def _adrive(self, driver: Any, plan: Callable[[], Plan[T]], watch: _Watch) -> T:
+    async def _adrive(self, driver: Any, plan: Callable[[], Plan[T]], progress: Progress) -> T:
         cursor = driver.cursor(binary=True) if self._plans.dialect.binary else driver.cursor()
         try:
             if not self._ready:
-                await self._asteps(cursor, self._plans.prepare(), watch)
+                await self._asteps(cursor, self._plans.prepare(), progress)
                 self._ready = True
-            return await self._asteps(cursor, plan(), watch)
+            return await self._asteps(cursor, plan(), progress)
+        except asyncio.CancelledError:  # by our timer or our caller
+            abort(driver)  # first, for closing a cursor may wait for the rest of an answer
+            raise
         finally:
             await cursor.close()
 
-    async def _asteps(self, cursor: Any, plan: Plan[T], watch: _Watch) -> T:
+    async def _asteps(self, cursor: Any, plan: Plan[T], progress: Progress) -> T:
         result: Any = None
         try:
             while True:
                 step = plan.send(result)
                 if step is COMMIT:  # by itself: the engine is ours
-                    watch.batch_done()
+                    progress.batch_done()
                     continue
                 if step.many:
                     await cursor.executemany(step.sql, step.parameters)
@@ -369,47 +398,6 @@ class AsyncSQLStore(SQLStore):
         except StopIteration as done:
             value: T = done.value
             return value
-
-
-class _Watch:
-    """One call's time and its attempts. ``batches``: each batch of work has the whole deadline."""
-
-    def __init__(self, deadline: float, *, batches: bool) -> None:
-        self.scope: asyncio.Timeout | None = None
-        self._deadline = deadline
-        self._batches = batches
-        self._limit = monotonic() + deadline
-        self._stale = False
-        self._attempts = 0
-        self._deadlocks = 0
-
-    def check(self) -> None:
-        """Raises `TimeoutError` once the time is over: the next statement does not begin."""
-        if monotonic() >= self._limit:
-            raise TimeoutError(f"no answer within {self._deadline:g} s")
-
-    def batch_done(self) -> None:
-        """A transaction has ended."""
-        if self._batches:
-            self._limit = monotonic() + self._deadline
-            if self.scope is not None:
-                self.scope.reschedule(asyncio.get_running_loop().time() + self._deadline)
-
-    def connected(self, info: dict[Any, Any]) -> None:
-        """A connection was checked out, whose notes are ``info``."""
-        self._attempts += 1
-        self._stale = _USED in info
-        info[_USED] = True
-
-    def again(self, *, broken: bool, deadlocked: bool) -> bool:
-        """Whether the plan, which failed, shall be begun again."""
-        self._deadlocks += deadlocked
-        if monotonic() >= self._limit:
-            return False
-        # Every connection of the pool may be stale; a new one that breaks at once says more.
-        return (broken and (self._stale or self._attempts == 1)) or (
-            deadlocked and self._deadlocks <= _DEADLOCKS
-        )
 
 
 def _clean(connection: Any, *, broken: bool) -> None:
