@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 
-__all__ = ["Answer", "Source", "collecting", "note", "unnoted"]
+__all__ = ["Answer", "Source", "collecting", "note", "unnoted", "unnoted_in"]
 
 
 class Source(Enum):
@@ -48,6 +48,11 @@ def unnoted() -> Iterator[None]:
     """For a loader: what it looks up by itself is another matter."""
     with _using(None):
         yield
+
+
+def unnoted_in() -> None:
+    """The same for good in the current context."""
+    _answers.set(None)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tiercache._epochs import Operation, holding
 from tiercache._guard import describe
 from tiercache._member import Member
 from tiercache._stack import Stack
+from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
 from tiercache.errors import CodecError, TierError, TierUnavailable, WriteError
 from tiercache.protocols import Codec, Purge
@@ -67,13 +68,24 @@ class Core:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def lookup(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
+    async def lookup(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        *,
+        counted: bool = True,
+        stale: dict[str, tuple[Entry[Any], str]] | None = None,
+    ) -> Batch:
         """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
-        missing, and hits are promoted. The caller counts the chain's hits and misses."""
+        missing, and hits are promoted. The caller counts the chain's hits and misses.
+
+        A stale entry is a miss: the key is looked for further down. The freshest is put into ``stale``,
+        with the name of its tier.
+        """
         epochs = self.space.epochs
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
-        found = await top.read(runtime, asked, counted=counted)
+        found = self._fresh(top, await top.read(runtime, asked, counted=counted), stale, counted=counted)
         note(self.stack, found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
@@ -86,6 +98,7 @@ class Core:
                 if not missing:
                     break
                 hits = await member.read(runtime, missing, counted=counted)
+                hits = self._fresh(member, hits, stale, counted=counted)
                 below.append(hits)
                 if hits.objects:
                     note(self.stack, hits.objects, member.guard.name)
@@ -95,6 +108,26 @@ class Core:
         finally:
             epochs.close_ticket(ticket)
         return found
+
+    def _fresh(
+        self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool
+    ) -> Batch:
+        """``hits`` of ``member`` without what is stale, which goes into ``stale``."""
+        now = self.stack.clock.time() if hits.objects else 0.0
+        late = {
+            key: entry.fresh_until
+            for key, entry in hits.objects.items()
+            if entry.fresh_until is not None and not entry.fresh_until > now  # so that NaN is stale too
+        }
+        if not late:
+            return hits
+        if counted:
+            member.guard.no_hits(len(late))
+        if stale is not None:
+            for key, fresh_until in late.items():
+                if key not in stale or not fresh_until <= (stale[key][0].fresh_until or 0.0):
+                    stale[key] = hits.objects[key], member.guard.name
+        return hits.only([key for key in hits.objects if key not in late])
 
     async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int) -> None:
         """Copy hits into every tier above the one that had them. ``below[i]`` came from tier i + 1."""
@@ -159,28 +192,36 @@ class Core:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def batch(self, values: Mapping[str, Any], ttl: float | None) -> Batch:
-        """Entries for ``values``, encoded. Raises `TypeError` and `CodecError` before anything is touched.
+    def batch(
+        self, values: Mapping[str, Any], ttl: float | None, staleness: Staleness = NEVER_STALE
+    ) -> Batch:
+        """Entries for ``values`` that live for ``ttl``, encoded. Raises `TypeError` and `CodecError` before
+        anything is touched.
 
         They are encoded also where no tier stores bytes: a value that memory alone would take is refused
         in a test with memory alone, and not first in production; and memory can weigh it.
         """
         now = self.stack.clock.time()
-        expires_at = None if ttl is None else now + ttl
+        expires_at, fresh_until = staleness.times(now, ttl)
+        varies = staleness.varies and ttl is not None
         codec = self.codec
         if codec is None:
             entries: dict[str, Entry[Any]] = {}
             for key, value in values.items():
                 check_bytes(value)
-                entries[key] = Entry(value, expires_at, now, None, "bytes", len(value))
+                if varies:
+                    expires_at, fresh_until = staleness.times(now, ttl)
+                entries[key] = Entry(value, expires_at, now, fresh_until, "bytes", len(value))
             return Batch(entries, None)
         name = codec.name
         objects: dict[str, Entry[Any]] = {}
         payloads: dict[str, Entry[bytes]] = {}
         for key, value in values.items():
-            entry = encoded(Entry(value, expires_at, now), codec)
+            if varies:
+                expires_at, fresh_until = staleness.times(now, ttl)
+            entry = encoded(Entry(value, expires_at, now, fresh_until), codec)
             payloads[key] = entry
-            objects[key] = Entry(value, expires_at, now, None, name, entry.size)
+            objects[key] = Entry(value, expires_at, now, fresh_until, name, entry.size)
         return Batch(objects, codec, payloads)
 
     async def write(self, runtime: Runtime, batch: Batch) -> WriteResult:

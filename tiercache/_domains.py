@@ -151,11 +151,12 @@ class Space:
         _registry.keep(self._anchors[depth], tier)
 
     def detach(self, keys: Collection[str] | None = None) -> None:
-        """Let nobody join the flights of ``keys`` (``None``: any) any more, in any chain of the domains."""
+        """``keys`` (``None``: all) were written: what loads of them in any chain of the domains began, or
+        left behind, is out of date."""
         for shared in self._shared:
             for ref in shared.flights:
                 flights = ref()
-                if flights is not None and len(flights):
+                if flights is not None and flights.affected:
                     flights.detach(keys)
 
 

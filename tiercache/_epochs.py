@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["Epochs", "Operation", "holding"]
+__all__ = ["Epochs", "Operation", "holding", "holding_nothing"]
 
 #: Keys noted for tickets that are still open. Beyond it, all that is noted counts as written: a fill is
 #: suppressed without need (the cache forgets), never let through without right (it would lie).
@@ -90,6 +90,11 @@ class holding:  # noqa: N801 - read as a statement; a generator would take three
     def __exit__(self, *_error: object) -> None:
         with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
             _held.reset(self._token)
+
+
+def holding_nothing() -> None:
+    """Mark the current context as one that works for no operation."""
+    _held.set(())
 
 
 class _Rings:

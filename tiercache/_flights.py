@@ -10,27 +10,31 @@ Waiting can deadlock in three ways, and `Flights.join_or_lead` refuses each:
 * loaders in several threads ask for each other's keys: `LoadError` to the one that closes the ring;
 * a blocking call on an event loop's thread asks for what that loop is loading, or for what waits for
   that: it loads by itself.
+
+Beside the flights stands what loads leave behind, and a write of the key ends: refreshes that were asked
+for, pauses after failures, and keys that are known to have no value.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import Runtime, new_future, running_loop
+from tiercache._keytimes import KeyTimes
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     import asyncio
-
-if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Flight", "Flights", "aboard"]
+    from tiercache._refresh import Refresh
+
+__all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "is_aboard"]
 
 #: The flights that the current thread or task is loading for, outermost first.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
@@ -61,6 +65,16 @@ def aboard(flights: Sequence[Flight]) -> Iterator[None]:
     finally:
         with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
             _aboard.reset(token)
+
+
+def aboard_nothing() -> None:
+    """Mark the current context as part of no loader."""
+    _aboard.set(())
+
+
+def is_aboard(flights: Sequence[Flight]) -> bool:
+    """Whether the current thread or task is loading for one of ``flights``."""
+    return any(flight in flights for flight in _aboard.get())
 
 
 class _Rings:
@@ -104,6 +118,14 @@ class Flights:
     def after_fork(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
+        self._refreshes: dict[str, Refresh] = {}
+        #: Keys whose loader failed: until when it is left alone while there is another value, and how many
+        #: times in a row it failed.
+        self.pauses = KeyTimes()
+        #: Keys that have no value, as the loader of the codec with that name said.
+        self.absent = KeyTimes()
+        #: About how long a load takes, in seconds; zero before the first.
+        self.load_time = 0.0
 
     def __len__(self) -> int:
         """How many keys are being loaded."""
@@ -179,15 +201,44 @@ class Flights:
             else:
                 flight.outcome.set_result(values)
 
-    def detach(self, keys: Iterable[str] | None = None) -> None:
-        """Let nobody join the flights of ``keys`` (all of them for ``None``) any more: they began before
-        a write that has ended."""
+    def ask_refresh(
+        self, keys: Iterable[str], make: Callable[[list[str]], Refresh]
+    ) -> tuple[Refresh | None, dict[str, Refresh]]:
+        """A new refresh of those of ``keys`` that nobody refreshes or loads, if there are any; and the
+        refreshes under way of the others, by key. The new one must be ended."""
         with self._lock:
-            if keys is None:
-                self._flights.clear()
-            elif self._flights:
-                for key in keys:
-                    self._flights.pop(key, None)
+            running = {key: self._refreshes[key] for key in keys if key in self._refreshes}
+            mine = [key for key in keys if key not in running and key not in self._flights]
+            if not mine:
+                return None, running
+            refresh = make(mine)
+            self._refreshes.update(dict.fromkeys(mine, refresh))
+            return refresh, running
+
+    def forget_refresh(self, refresh: Refresh) -> None:
+        """``refresh`` has ended: its keys may be refreshed anew."""
+        with self._lock:
+            for key in refresh.keys:
+                if self._refreshes.get(key) is refresh:
+                    del self._refreshes[key]
+
+    @property
+    def affected(self) -> bool:
+        """Whether a write has anything to tell `detach`."""
+        return bool(self._flights or self._refreshes or len(self.pauses) or len(self.absent))
+
+    def detach(self, keys: Collection[str] | None = None) -> None:
+        """``keys`` (``None``: all) were written. Let nobody join their flights any more, or take their
+        refreshes for new ones: they began before. What was known of the keys is over."""
+        self.pauses.drop(keys)
+        self.absent.drop(keys)
+        with self._lock:
+            for table in (self._flights, self._refreshes):
+                if keys is None:
+                    table.clear()
+                elif table:
+                    for key in keys:
+                        table.pop(key, None)
 
     def _refuse_own(self, key: str) -> None:
         # Its flight is not listed any more when the loader, or somebody else, has written the key since.

@@ -1,10 +1,17 @@
-"""Loading: what is in no tier comes from the user's loader, once however many callers wait for it."""
+"""Loading: what is in no tier comes from the user's loader, once however many callers wait for it.
+
+Or else the callers get a value past its time, and the load runs behind them (`tiercache._spares` says when,
+`tiercache._refresh` where).
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -14,13 +21,31 @@ from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
 from tiercache._epochs import holding
 from tiercache._flights import Flight, aboard
+from tiercache._loaded import Answer
 from tiercache._log import logger
+from tiercache._refresh import Refresh, ended_within
+from tiercache._spares import Spares, due, pause
+from tiercache._staleness import NEVER_STALE, Staleness
+from tiercache.entry import UNSET, Entry
 from tiercache.errors import CodecError, LoadError
 
-__all__ = ["Loading", "many", "single"]
+__all__ = ["Load", "Loading", "many", "single"]
 
-#: Calls a loader for some keys and gives back the values there are.
+#: Calls a loader for some keys and gives back the values there are, some of them `Loaded`.
 LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+
+#: How much the latest load counts in the mean of what loads take.
+_WEIGHT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a loading call asks for, besides its keys."""
+
+    load_many: LoadMany
+    ttl: float | None = None
+    staleness: Staleness = NEVER_STALE
+    batch_size: int | None = None
 
 
 class Loading:
@@ -30,34 +55,32 @@ class Loading:
         self._core = core
 
     async def load(
-        self,
-        runtime: Runtime,
-        keys: Sequence[str],
-        load_many: LoadMany,
-        *,
-        ttl: float | None,
-        batch_size: int | None,
-        asked: Sequence[str] | None = None,
+        self, runtime: Runtime, keys: Sequence[str], load: Load, *, asked: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """The values of ``keys`` (no duplicates), from the tiers or else from ``load_many``. ``asked``:
-        the keys with their duplicates, which the chain counts."""
+        """The values of ``keys`` (no duplicates), from the tiers or else from the loader. ``asked``: the
+        keys with their duplicates, which the chain counts."""
         space = self._core.space
         epochs, flights = space.epochs, space.flights
-        size = batch_size or max(1, len(keys))
+        size = load.batch_size or max(1, len(keys))
+        spares = Spares(self._core, load.staleness, keys, keys if asked is None else asked)
         again = coalesced = False
         values: dict[str, Any] = {}
         missing: Sequence[str] = keys
         while missing:
             ticket = epochs.open_ticket()
             try:
-                found = (await self._core.lookup(runtime, missing, counted=not again)).objects
+                stale: dict[str, tuple[Entry[Any], str]] = {}
+                found = (await self._core.lookup(runtime, missing, counted=not again, stale=stale)).objects
                 values.update((key, entry.value) for key, entry in found.items())
+                served = spares.serve({key: old for key, old in stale.items() if key not in found})
+                values.update(served)
                 if not again:
-                    every = keys if asked is None else asked
-                    hits = len(found) if len(every) == len(keys) else sum(key in found for key in every)
-                    self._core.count(hits, len(every) - hits)
-                missing = [key for key in missing if key not in found]
-                led, joined = flights.join_or_lead(missing, size, runtime)
+                    hits = spares.asked_for(found) + spares.asked_for(served)
+                    self._core.count(hits, len(spares.asked) - hits)
+                missing = self._to_load([key for key in missing if key not in found and key not in served])
+                self._behind(runtime, spares.to_refresh(found), load, ticket, spares.stale)
+                slow = self._behind(runtime, spares.in_reserve(missing), load, ticket, spares.stale)
+                led, joined = flights.join_or_lead([key for key in missing if key not in slow], size, runtime)
                 # Between the look and the flight somebody else's flight may have ended: look again at
                 # what changed in between, or the loader would be paid twice.
                 changed = epochs.changed(ticket, missing)
@@ -70,7 +93,10 @@ class Loading:
             try:
                 with aboard(led):
                     for flight in led:
-                        loaded = await self._fly(runtime, flight, load_many, ttl, changed)
+                        try:
+                            loaded = await self._fly(runtime, flight, load, changed, spares.stale)
+                        except Exception as error:  # noqa: BLE001 - raised again unless there are old values
+                            loaded = spares.instead(flight.keys, error, led=True)
                         # Of mutable values not even the leader gets those that the others copy from.
                         values.update((key, self._core.copied(value)) for key, value in loaded.items())
             finally:
@@ -78,35 +104,139 @@ class Loading:
                     flights.end(flight)  # those not reached because an earlier batch failed
             missing = []
             for flight, wanted in joined.items():
-                outcome = await flights.wait(flight, runtime)
-                if outcome is None:
-                    missing += wanted  # its leader gave up: lead it, or join who does
-                    continue
-                given = [key for key in wanted if key in outcome]
-                values.update((key, self._core.copied(outcome[key])) for key in given)
-                note(self._core.stack, given, Source.FLIGHT)
+                given, left = await self._join(runtime, flight, wanted, spares)
+                values.update(given)
+                missing += left  # its leader gave up: lead it, or join who does
+            for refresh in dict.fromkeys(slow.values()):
+                wanted = [key for key, one in slow.items() if one is refresh]
+                given, left = await self._await(runtime, refresh, wanted, spares)
+                values.update(given)
+                missing += left
             again = True
         return values
 
-    async def _fly(
-        self, runtime: Runtime, flight: Flight, load_many: LoadMany, ttl: float | None, changed: list[str]
-    ) -> dict[str, Any]:
-        """Lead ``flight``: load, store, and tell those who wait."""
+    async def _join(
+        self, runtime: Runtime, flight: Flight, wanted: list[str], spares: Spares
+    ) -> tuple[dict[str, Any], list[str]]:
+        """What somebody else's ``flight`` brings of the keys ``wanted``, and those to look for again."""
+        patience = spares.patience(wanted)
+        if patience is not None and not await ended_within(runtime, flight.outcome, patience):
+            given = spares.out_of_patience(wanted)
+            return given, [key for key in wanted if key not in given]
+        try:
+            outcome = await self._core.space.flights.wait(flight, runtime)
+        except Exception as error:  # noqa: BLE001 - raised again unless there are old values
+            return spares.instead(wanted, error, led=False), []
+        if outcome is None:
+            return {}, wanted
+        given = {key: self._core.copied(outcome[key]) for key in wanted if key in outcome}
+        note(self._core.stack, given, Source.FLIGHT)
+        return given, []
+
+    async def _await(
+        self, runtime: Runtime, refresh: Refresh, wanted: list[str], spares: Spares
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The same of a refresh, for values that this call has others for."""
+        if not await ended_within(runtime, refresh.ended, spares.patience(wanted) or 0.0):
+            given = spares.out_of_patience(wanted)
+            return given, [key for key in wanted if key not in given]
+        outcome = refresh.outcome
+        if outcome.error is not None:
+            return spares.instead(wanted, outcome.error, led=False), []
+        given = {key: self._core.copied(outcome.values[key]) for key in wanted if key in outcome.values}
+        note(self._core.stack, given, Source.LOADER)
+        return given, [key for key in wanted if key not in outcome.keys]
+
+    # -- behind the callers ------------------------------------------------------------------------
+
+    def ahead(self, runtime: Runtime, keys: Sequence[str], load: Load) -> None:
+        """The memory tier's own road had ``keys``: refresh those whose time it is already."""
+        top = self._core.members[0].fast
+        if top is None:
+            return
+        late = due(self._core, load.staleness, ((key, top.fresh_until(key)) for key in keys))
+        if late:
+            epochs = self._core.space.epochs
+            ticket = epochs.open_ticket()
+            try:
+                self._behind(runtime, late, load, ticket, ())
+            finally:
+                epochs.close_ticket(ticket)
+
+    def _behind(
+        self, runtime: Runtime, keys: Sequence[str], load: Load, ticket: int, stale: Collection[str]
+    ) -> dict[str, Refresh]:
+        """Have ``keys`` loaded behind the caller; the refreshes of those for which that goes on, by key."""
+        if not keys:
+            return {}
         space = self._core.space
-        ticket = space.epochs.open_ticket()
+        new, running = space.flights.ask_refresh(
+            keys, lambda mine: Refresh(mine, space.epochs.share_ticket(ticket), self._refreshed)
+        )
+        if new is not None:
+            run = partial(self._refresh, refresh=new, load=load, stale=frozenset(stale))
+            if self._core.stack.refresher.start(runtime, new, run):
+                return running | dict.fromkeys(new.keys, new)
+            new.end()
+        return running
+
+    async def _refresh(
+        self, runtime: Runtime, *, refresh: Refresh, load: Load, stale: Collection[str]
+    ) -> None:
+        """Run ``refresh``: load what nobody has loaded, written, or begun to load since it was asked for."""
+        space, outcome = self._core.space, refresh.outcome
+        try:
+            if refresh.ended.done():
+                return  # its loop had stood still, and it was given up
+            changed = set(space.epochs.changed(refresh.ticket, refresh.keys))
+            keys = [key for key in refresh.keys if key not in changed]
+            size = load.batch_size or max(1, len(keys))
+            refresh.led, _ = space.flights.join_or_lead(keys, size, runtime)
+            with aboard(refresh.led):
+                for flight in refresh.led:
+                    values = await self._fly(runtime, flight, load, (), stale, refresh.ticket)
+                    outcome.keys.update(flight.keys)
+                    outcome.values.update(values)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, or else is told
+            outcome.error = error
+            pause(self._core, [key for key in refresh.keys if key not in outcome.keys], error)
+        finally:
+            refresh.end()
+
+    def _refreshed(self, refresh: Refresh) -> None:
+        self._core.space.flights.forget_refresh(refresh)
+        self._core.space.epochs.close_ticket(refresh.ticket)
+
+    # -- one flight --------------------------------------------------------------------------------
+
+    async def _fly(
+        self,
+        runtime: Runtime,
+        flight: Flight,
+        load: Load,
+        changed: Collection[str],
+        stale: Collection[str],
+        since: Any = None,
+    ) -> dict[str, Any]:
+        """Lead ``flight``: load, store, and tell those who wait. Looks again for those of its keys that
+        ``changed``. Of ``stale`` keys there are old values. ``since``: the ticket of when it was asked for,
+        if that was not just now."""
+        space = self._core.space
+        ticket = space.epochs.open_ticket() if since is None else space.epochs.share_ticket(since)
         values: dict[str, Any] | None = None
         try:
             keys = set(flight.keys)
             wanted = [key for key in changed if key in keys]
             known: dict[str, Any] = {}
+            asked: Sequence[str] = flight.keys
             if wanted:
                 found = (await self._core.lookup(runtime, wanted, counted=False)).objects
                 known = {key: entry.value for key, entry in found.items()}
-            asked = [key for key in flight.keys if key not in known]
-            loaded = await self._call(runtime, load_many, asked) if asked else {}
-            values = known | loaded
-            if loaded:
-                await self._store(runtime, loaded, ttl, ticket)
+                asked = self._to_load([key for key in flight.keys if key not in known])
+            answer = await self._call(runtime, load.load_many, list(asked)) if asked else Answer()
+            values = known | answer.values
+            gone = [key for key in asked if key in stale and key not in values]
+            await self._store(runtime, answer, gone, load, ticket)
         except Exception as error:
             space.flights.end(flight, error=error)
             raise
@@ -116,15 +246,20 @@ class Loading:
             space.epochs.close_ticket(ticket)
         return values
 
-    async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> dict[str, Any]:
-        start = perf_counter()
+    async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> Answer:
+        start, clock = perf_counter(), self._core.stack.clock
+        begun = clock.monotonic()
         try:
             with unnoted():
-                loaded = await load_many(runtime, asked)
-            note(self._core.stack, loaded, Source.LOADER)
+                answer = Answer.of(await load_many(runtime, asked))
+            note(self._core.stack, answer.values, Source.LOADER)
             if self._core.codec is None:
-                for value in loaded.values():
+                for value in answer.values.values():
                     check_bytes(value)
+            flights = self._core.space.flights
+            seconds = clock.monotonic() - begun
+            mean = flights.load_time
+            flights.load_time = mean + (seconds - mean) * _WEIGHT if mean else seconds
         finally:
             failed = sys.exc_info()[0] is not None
             counters = self._core.stack.counters
@@ -133,28 +268,76 @@ class Loading:
                 counters.load_seconds += perf_counter() - start
                 if failed:
                     counters.load_errors += len(asked)
-        return loaded
+        return answer
 
-    async def _store(self, runtime: Runtime, values: dict[str, Any], ttl: float | None, ticket: int) -> None:
-        """Store what a loader made, but for keys written since ``ticket``. Never raises because a tier
-        or a codec failed: the values were paid for."""
-        epochs = self._core.space.epochs
-        fill = epochs.begin_fill(ticket, values, runtime)
+    async def _store(
+        self, runtime: Runtime, answer: Answer, gone: Sequence[str], load: Load, ticket: int
+    ) -> None:
+        """Store what a loader made, but for keys written since ``ticket``, and drop the old values of those
+        that are ``gone``. Never raises because a tier or a codec failed: the values were paid for."""
+        keys = [*answer.values, *{*answer.absent, *gone}]
+        if not keys:
+            return
+        epochs, flights = self._core.space.epochs, self._core.space.flights
+        fill = epochs.begin_fill(ticket, keys, runtime)
         try:
-            self._core.suppressed(len(values) - len(fill.keys))
-            batch = self._storable({key: values[key] for key in fill.keys}, ttl)
-            if batch.objects:
-                with holding(fill):
+            self._core.suppressed(len(keys) - len(fill.keys))
+            flights.pauses.drop(fill.keys)
+            flights.absent.drop(fill.keys)
+            good = set(fill.keys)
+            # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
+            self._remember_absent({key: ttl for key, ttl in answer.absent.items() if key in good}, load.ttl)
+            batch = self._batch(answer, fill.keys, load)
+            gone = [key for key in gone if key in good]
+            with holding(fill):
+                if batch.objects:
                     await self._core.write_all(runtime, batch, fill)
+                if gone:
+                    for member in reversed(self._core.members):
+                        await member.delete(runtime, gone, counted=False)
         finally:
             try:
                 await self._core.undo_superseded(runtime, fill, self._core.members)
             finally:
                 epochs.end_fill(fill, stored=True)
 
-    def _storable(self, values: dict[str, Any], ttl: float | None) -> Batch:
+    def _to_load(self, missing: Sequence[str]) -> Sequence[str]:
+        """``missing`` without the keys that are known to have no value."""
+        absent = self._core.space.flights.absent
+        if not missing or not len(absent):
+            return missing
+        now, name = self._core.stack.clock.monotonic(), self._codec_name
+        notes = ((key, *absent.find(key)) for key in missing)
+        return [key for key, until, mark in notes if not (until > now and mark == name)]
+
+    def _remember_absent(self, absent: Mapping[str, Any], default: float | None) -> None:
+        now = self._core.stack.clock.monotonic() if absent else 0.0
+        for key, ttl in absent.items():
+            seconds = default if ttl is UNSET else ttl
+            until = inf if seconds is None else now + seconds
+            self._core.space.flights.absent.note(key, until, self._codec_name)
+
+    @property
+    def _codec_name(self) -> str:
+        return "bytes" if self._core.codec is None else self._core.codec.name
+
+    def _batch(self, answer: Answer, keys: Iterable[str], load: Load) -> Batch:
+        """The values of ``keys`` as entries, each with its own ttl."""
+        by_ttl: dict[float | None, dict[str, Any]] = {}
+        for key in keys:
+            if key in answer.values:
+                by_ttl.setdefault(answer.ttls.get(key, load.ttl), {})[key] = answer.values[key]
+        batches = [self._storable(values, ttl, load.staleness) for ttl, values in by_ttl.items()]
+        if not batches:
+            return Batch({}, self._core.codec)
+        batch = batches[0]
+        for other in batches[1:]:
+            batch = batch.merged(other)
+        return batch
+
+    def _storable(self, values: dict[str, Any], ttl: float | None, staleness: Staleness) -> Batch:
         try:
-            return self._core.batch(values, ttl)
+            return self._core.batch(values, ttl, staleness)
         except CodecError as error:
             if len(values) == 1:
                 counters = self._core.stack.counters
@@ -170,7 +353,7 @@ class Loading:
                 return Batch({}, self._core.codec)
         batch = Batch({}, self._core.codec, {})
         for key, value in values.items():
-            batch = batch.merged(self._storable({key: value}, ttl))
+            batch = batch.merged(self._storable({key: value}, ttl, staleness))
         return batch
 
 

@@ -57,9 +57,11 @@ class ChainTier:
 
     async def _mget(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[Any]]:
         core = self._open
-        found = (await core.lookup(runtime, keys)).objects
+        stale: dict[str, tuple[Entry[Any], str]] = {}
+        found = (await core.lookup(runtime, keys, stale=stale)).objects
         core.count(len(found), len(keys) - len(found))
-        return found
+        # What is stale may be wanted by whoever loads through the outer chain.
+        return found | {key: entry for key, (entry, _) in stale.items() if key not in found}
 
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
         """Store ``entries`` in every tier of the chain. Raises `WriteError` if none took any."""

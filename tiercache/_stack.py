@@ -16,6 +16,7 @@ from tiercache._domains import Space, join
 from tiercache._guard import Guard
 from tiercache._member import Member
 from tiercache._promoter import Promoter
+from tiercache._refresh import Refresher
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
@@ -45,6 +46,7 @@ class Stack:
         self.guards = tuple(Guard(tier, name, clock) for tier, name in zip(tiers, _names(tiers), strict=True))
         self.counters = CacheCounters()
         self.promoter = Promoter()
+        self.refresher = Refresher()
         self.closed = False
         self._anchors, self.domains = join(tiers)
         # Weak, so that a view for each user of a service costs nothing once it is forgotten.
@@ -145,7 +147,8 @@ class Stack:
             )
 
     async def flush(self, runtime: Runtime) -> None:
-        """Wait until the promoter has nothing left to do."""
+        """Wait until refresher and promoter have nothing left to do, in this order: a refresh may promote."""
+        await self.refresher.flush(runtime)
         await runtime.wait(self.promoter.idle())
 
     async def close(self, runtime: Runtime) -> None:

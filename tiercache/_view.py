@@ -1,4 +1,4 @@
-"""What a cache object holds: a namespace and a codec over a stack, its default ttl, and the fast road."""
+"""What a cache object holds: a namespace and a codec over a stack, defaults for calls, and the fast road."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from tiercache._arguments import check_keys
 from tiercache._core import Core
 from tiercache._load import Loading
+from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.units import Duration, duration
 
@@ -22,11 +23,12 @@ TTL: TypeAlias = "Duration | Literal[Sentinel.UNSET] | None"
 class View(Generic[T]):
     """The ground that the public methods stand on."""
 
-    def _bind(self, core: Core, ttl: float | None) -> None:
+    def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         self._core = core
         self._loading = Loading(core)
         self._stack = core.stack
         self._ttl = ttl
+        self._staleness = staleness
         self._is_view = False
         self._closed = False
         top = core.members[0].fast

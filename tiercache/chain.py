@@ -7,19 +7,19 @@ road of its own, straight to the tier.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core, WriteResult
 from tiercache._nested import ChainTier
 from tiercache._stack import Stack
+from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
 from tiercache._view import TTL, no_hit, no_hits
-from tiercache.entry import MISS, UNSET, Sentinel
+from tiercache.entry import MISS, UNSET
 from tiercache.keys import Namespace
 from tiercache.loading import LoadingMethods
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
@@ -28,14 +28,9 @@ from tiercache.units import Duration, optional_duration
 
 __all__ = ["TieredCache", "WriteResult"]
 
-if TYPE_CHECKING:
-    from tiercache.memoize import Memoized, Memoizer
-
 T = TypeVar("T")
 D = TypeVar("D")
 U = TypeVar("U")
-R = TypeVar("R")
-P = ParamSpec("P")
 
 AnyTier = Tier | AsyncTier
 
@@ -55,6 +50,9 @@ class TieredCache(LoadingMethods[T]):
     ``promote``
         ``"background"``: hits are copied into lower tiers behind the caller; ``"inline"``: before a
         look-up returns. Memory is always filled before it returns.
+    ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``
+        values past their time, and loads ahead of it: see `StalenessOptions`. Loading calls may say
+        otherwise for themselves, and views inherit them.
 
     One object serves threads, tasks and several event loops at once. Reads never raise because a tier
     is ill. After `close` every call raises `CacheClosed`. Wrong arguments raise `ConfigError` (a
@@ -71,6 +69,7 @@ class TieredCache(LoadingMethods[T]):
         codec: None = None,
         promote: Literal["background", "inline"] = "background",
         clock: Clock = SYSTEM_CLOCK,
+        **options: Unpack[StalenessOptions],
     ) -> None: ...
 
     @overload
@@ -83,6 +82,7 @@ class TieredCache(LoadingMethods[T]):
         codec: Codec[T],
         promote: Literal["background", "inline"] = "background",
         clock: Clock = SYSTEM_CLOCK,
+        **options: Unpack[StalenessOptions],
     ) -> None: ...
 
     def __init__(
@@ -93,18 +93,32 @@ class TieredCache(LoadingMethods[T]):
         ttl: Duration | None = None,
         codec: Codec[T] | None = None,
         promote: Literal["background", "inline"] = "background",
+        stale_for: Duration = 0,
+        stale_if_error: Duration | bool = False,
+        refresh_ahead: float = 0,
+        jitter: Duration = 0,
+        load_deadline: Duration | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
         seconds = optional_duration(ttl, name="ttl")
+        staleness = NEVER_STALE.override(
+            {
+                "stale_for": stale_for,
+                "stale_if_error": stale_if_error,
+                "refresh_ahead": refresh_ahead,
+                "jitter": jitter,
+                "load_deadline": load_deadline,
+            }
+        )
         check_codec(codec)
         check_tiers(tiers)
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
         stack = Stack(members, clock=clock, promote=promote)
-        self._bind(Core(stack, path, codec), seconds)
+        self._bind(Core(stack, path, codec), seconds, staleness)
 
-    def _bind(self, core: Core, ttl: float | None) -> None:
-        super()._bind(core, ttl)
+    def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
+        super()._bind(core, ttl, staleness)
         top = core.members[0].fast
         if top is not None and type(self).get is TieredCache.get:
             # The memory tier's own function stands before the method: a hit then is one call, and with a
@@ -223,7 +237,7 @@ class TieredCache(LoadingMethods[T]):
     ) -> WriteResult:
         self._check_open()
         values = check_items(items)
-        batch = self._core.batch(values, self._seconds(ttl))
+        batch = self._core.batch(values, self._seconds(ttl), self._staleness)
         return await self._core.write(runtime, batch)
 
     def mdelete(self, keys: Sequence[str]) -> WriteResult:
@@ -241,44 +255,6 @@ class TieredCache(LoadingMethods[T]):
     async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         self._check_open()
         return await self._core.delete(runtime, check_keys(as_keys(keys)))
-
-    @overload
-    def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
-    @overload
-    def cached(
-        self,
-        *,
-        ttl: TTL = UNSET,
-        key: Callable[..., str] | None = None,
-        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
-        cache_none: bool = False,
-    ) -> Memoizer: ...
-    def cached(  # type: ignore[misc]  # mypy finds the second overload, without a ParamSpec, unmatched
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        ttl: TTL = UNSET,
-        key: Callable[..., str] | None = None,
-        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
-        cache_none: bool = False,
-    ) -> Any:
-        """Decorator that keeps the results of a function or async function; single-flight.
-
-        ``key`` makes a key of the arguments; by default it is the function's name and a digest of
-        them, so closures that one function makes share their keys unless they are given ``key``.
-        ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
-        ``cache_none=True``. The decorated function has ``cache_key(*args)`` and
-        ``cache_delete(*args)`` (to be awaited for an async one).
-        """
-        from tiercache.memoize import memoize  # it needs inspect, and a dozen types that arguments may have
-
-        self._check_open()
-        self._seconds(ttl)  # a bad one is told here, and not at the first call
-        if codec is not UNSET:
-            check_codec(codec)
-        decorate = partial(memoize, self, ttl=ttl, key=key, codec=codec, cache_none=cache_none)
-        return decorate if function is None else decorate(function)
 
     # -- the namespace -----------------------------------------------------------------------------
 
@@ -362,14 +338,14 @@ class TieredCache(LoadingMethods[T]):
     def view(self, namespace: str, *, codec: Codec[Any] | None = None, ttl: TTL = UNSET) -> TieredCache[Any]:
         """Another namespace, nested in this one, and another value type over the same tiers.
 
-        ``codec=None``: values are bytes; ``ttl`` is inherited. It shares budgets, connections and
-        statistics. Closing a view closes that view alone; closing the cache closes its views. A view can be
-        made again at any time, and costs nothing once it is forgotten.
+        ``codec=None``: values are bytes; ``ttl`` and the options of loading are inherited. It shares budgets,
+        connections and statistics. Closing a view closes that view alone; closing the cache closes its
+        views. A view can be made again at any time, and costs nothing once it is forgotten.
         """
         self._check_open()
         check_codec(codec)
         path = Namespace(self._core.path).child(namespace).path
-        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl))
+        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._staleness)
 
     @property
     def codec(self) -> Codec[T] | None:
@@ -380,12 +356,16 @@ class TieredCache(LoadingMethods[T]):
         """A view of this very namespace with another codec, which does not see the other's values."""
         self._check_open()
         check_codec(codec)
-        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl)
+        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl, self._staleness)
+
+    def with_staleness(self, staleness: Staleness) -> TieredCache[T]:
+        """A view of this very namespace with other defaults for its calls: for `memoize`."""
+        return self._sibling(self._core, self._ttl, staleness)
 
     @staticmethod
-    def _sibling(core: Core, ttl: float | None) -> TieredCache[Any]:
+    def _sibling(core: Core, ttl: float | None, staleness: Staleness) -> TieredCache[Any]:
         cache: TieredCache[Any] = object.__new__(TieredCache)
-        cache._bind(core, ttl)
+        cache._bind(core, ttl, staleness)
         cache._is_view = True
         return cache
 

@@ -1,58 +1,95 @@
-"""The loading half of a cache's methods: `get_or_load`, `mget_or_load` and their async twins."""
+"""The loading half of a cache's methods: `get_or_load`, `mget_or_load`, their async twins, and `cached`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
-from tiercache._arguments import as_keys, check_batch_size, check_key, check_keys
+from tiercache._arguments import as_keys, check_batch_size, check_codec, check_key, check_keys
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._load import many, single
+from tiercache._load import Load, many, single
+from tiercache._loaded import Loaded
+from tiercache._staleness import StalenessOptions
 from tiercache._view import TTL, View
-from tiercache.entry import MISS, UNSET
+from tiercache.entry import MISS, UNSET, Sentinel
+from tiercache.protocols import Codec
 
 __all__ = ["LoadingMethods"]
 
+if TYPE_CHECKING:
+    from tiercache.memoize import Memoized, Memoizer
+
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What a loader of one key returns, and a loader of many.
+One: TypeAlias = "T | Loaded[T] | None"
+Many: TypeAlias = "Sequence[T] | Sequence[One[T]] | Mapping[str, T] | Mapping[str, One[T]]"
 
 
 class LoadingMethods(View[T]):
     """Read-through, part of `TieredCache`."""
 
-    def get_or_load(self, key: str, loader: Callable[[str], T | None], *, ttl: TTL = UNSET) -> T | None:
+    def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[str], One[T]],
+        *,
+        ttl: TTL = UNSET,
+        **options: Unpack[StalenessOptions],
+    ) -> T | None:
         """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
 
         However many threads and tasks ask at once, one of them loads and the others get its result.
-        What the loader raises reaches all of them, and nothing is stored; the same with ``None``.
-        Raises `LoadError` if a loader asks for its own key.
+        What the loader raises reaches all of them, and nothing is stored; the same with ``None``. A loader
+        may return `Loaded` to say how long its value lives, or that there is none for a while. Raises
+        `LoadError` if a loader asks for its own key.
+
+        ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter`` and
+        ``load_deadline``, in the place of the cache's own.
         """
         seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
+        staleness = self._staleness.override(options) if options else self._staleness
         value = self._hit(key) if isinstance(key, str) else MISS
-        return drive(self._load(BLOCKING, key, loader, seconds)) if value is MISS else value
+        if value is MISS:
+            return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
+        if staleness.refresh_ahead:
+            self._loading.ahead(BLOCKING, [key], Load(single(loader), seconds, staleness))
+        return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
     async def aget_or_load(
-        self, key: str, loader: Callable[[str], T | Awaitable[T | None] | None], *, ttl: TTL = UNSET
+        self,
+        key: str,
+        loader: Callable[[str], One[T] | Awaitable[One[T]]],
+        *,
+        ttl: TTL = UNSET,
+        **options: Unpack[StalenessOptions],
     ) -> T | None:
         """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
         seconds = self._ttl if ttl is UNSET else self._seconds(ttl)
+        staleness = self._staleness.override(options) if options else self._staleness
         value = self._hit(key) if isinstance(key, str) else MISS
-        return await self._load(NATIVE, key, loader, seconds) if value is MISS else value
+        if value is MISS:
+            return await self._load(NATIVE, key, Load(single(loader), seconds, staleness))
+        if staleness.refresh_ahead:
+            self._loading.ahead(NATIVE, [key], Load(single(loader), seconds, staleness))
+        return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
-    async def _load(
-        self, runtime: Runtime, key: str, loader: Callable[[str], Any], ttl: float | None
-    ) -> T | None:
+    async def _load(self, runtime: Runtime, key: str, load: Load) -> T | None:
         self._check_open()
         check_key(key)
-        values = await self._loading.load(runtime, [key], single(loader), ttl=ttl, batch_size=None)
-        return values.get(key)
+        return (await self._loading.load(runtime, [key], load)).get(key)
 
     def mget_or_load(
         self,
         keys: Sequence[str],
-        load_many: Callable[[list[str]], Sequence[T] | Mapping[str, T]],
+        load_many: Callable[[list[str]], Many[T]],
         *,
         ttl: TTL = UNSET,
         batch_size: int | None = None,
+        **options: Unpack[StalenessOptions],
     ) -> list[T | None]:
         """The values under ``keys``, in their order; those missing come from ``load_many``.
 
@@ -62,42 +99,81 @@ class LoadingMethods(View[T]):
         as `get_or_load`.
         """
         keys = as_keys(keys)
-        seconds = self._seconds(ttl)
         check_batch_size(batch_size)
+        load = Load(many(load_many), self._seconds(ttl), self._staleness.override(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
-            values = drive(self._mload(BLOCKING, keys, load_many, seconds, batch_size))
+            values = drive(self._mload(BLOCKING, keys, load))
+        elif load.staleness.refresh_ahead:
+            self._loading.ahead(BLOCKING, keys, load)
         return values
 
     async def amget_or_load(
         self,
         keys: Sequence[str],
-        load_many: Callable[
-            [list[str]], Sequence[T] | Mapping[str, T] | Awaitable[Sequence[T] | Mapping[str, T]]
-        ],
+        load_many: Callable[[list[str]], Many[T] | Awaitable[Many[T]]],
         *,
         ttl: TTL = UNSET,
         batch_size: int | None = None,
+        **options: Unpack[StalenessOptions],
     ) -> list[T | None]:
         """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
         keys = as_keys(keys)
-        seconds = self._seconds(ttl)
         check_batch_size(batch_size)
+        load = Load(many(load_many), self._seconds(ttl), self._staleness.override(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
-            values = await self._mload(NATIVE, keys, load_many, seconds, batch_size)
+            values = await self._mload(NATIVE, keys, load)
+        elif load.staleness.refresh_ahead:
+            self._loading.ahead(NATIVE, keys, load)
         return values
 
-    async def _mload(
-        self,
-        runtime: Runtime,
-        keys: Sequence[str],
-        load_many: Callable[[list[str]], Any],
-        ttl: float | None,
-        batch_size: int | None,
-    ) -> list[T | None]:
+    async def _mload(self, runtime: Runtime, keys: Sequence[str], load: Load) -> list[T | None]:
         self._check_open()
         unique = check_keys(keys)
-        load = many(load_many)
-        values = await self._loading.load(runtime, unique, load, ttl=ttl, batch_size=batch_size, asked=keys)
+        values = await self._loading.load(runtime, unique, load, asked=keys)
         return self._in_order(keys, unique, values)
+
+    @overload
+    def cached(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
+    @overload
+    def cached(
+        self,
+        *,
+        ttl: TTL = UNSET,
+        key: Callable[..., str] | None = None,
+        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
+        cache_none: bool = False,
+        **options: Unpack[StalenessOptions],
+    ) -> Memoizer: ...
+    def cached(  # type: ignore[misc]  # mypy finds the second overload, without a ParamSpec, unmatched
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        ttl: TTL = UNSET,
+        key: Callable[..., str] | None = None,
+        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
+        cache_none: bool = False,
+        **options: Unpack[StalenessOptions],
+    ) -> Any:
+        """Decorator that keeps the results of a function or async function; single-flight.
+
+        ``key`` makes a key of the arguments; by default it is the function's name and a digest of
+        them, so closures that one function makes share their keys unless they are given ``key``.
+        ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
+        ``cache_none=True``. ``options`` are those of `get_or_load`. The decorated function has
+        ``cache_key(*args)`` and ``cache_delete(*args)`` (to be awaited for an async one).
+        """
+        from tiercache.memoize import memoize  # it needs inspect, and a dozen types that arguments may have
+
+        self._check_open()
+        self._seconds(ttl)  # a bad one is told here, and not at the first call
+        staleness = self._staleness.override(options)
+        if codec is not UNSET:
+            check_codec(codec)
+        this: Any = self  # a `TieredCache`: there is no other subclass
+        decorate = partial(
+            memoize, this, ttl=ttl, key=key, codec=codec, cache_none=cache_none, staleness=staleness
+        )
+        return decorate if function is None else decorate(function)

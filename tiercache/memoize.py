@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
+from tiercache._staleness import Staleness
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel
@@ -55,8 +56,9 @@ def memoize(
     key: Callable[..., str] | None,
     codec: Codec[Any] | Literal[Sentinel.UNSET] | None,
     cache_none: bool,
+    staleness: Staleness,
 ) -> Memoized[P, R]:
-    """``function`` with its results kept in ``cache``; the options are those of `TieredCache.cached`."""
+    """``function`` with its results kept in ``cache``; the options are those of `LoadingMethods.cached`."""
     if not callable(function):
         raise TypeError(f"cached decorates functions, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -67,6 +69,7 @@ def memoize(
     if codec is not UNSET or cache_none:
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
+    kept = kept.with_staleness(staleness)
     make_key = call_key(function) if key is None else key
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))

@@ -244,6 +244,11 @@ class Namespaced(Protocol):
         comes twice, or there are none)."""
         ...
 
+    def fresh_until(self, key: str) -> float | None:
+        """When the value under ``key`` stops being fresh (Unix seconds); ``None``: never, or there is none.
+        Takes no lock, and is a hint."""
+        ...
+
     def hit_count(self) -> int:
         """How many keys the methods above have answered."""
         ...

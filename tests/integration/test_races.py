@@ -19,7 +19,7 @@ from interleavings import running_loop as scheduled_loop
 from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._core import Core
 from tiercache._epochs import Epochs, Operation
-from tiercache._load import Loading, single
+from tiercache._load import Load, Loading, single
 from tiercache.testing import ChaosTier, DictTier, Hang
 
 LIMIT = 20.0  # seconds after which a test has failed
@@ -112,7 +112,7 @@ class Race(Scenario):
             return value
 
         before = set(self.returned)
-        values = await Loading(self.core).load(STEPPING, ["k"], single(loader), ttl=None, batch_size=None)
+        values = await Loading(self.core).load(STEPPING, ["k"], Load(single(loader)))
         assert not (before and values["k"] == OLD), "a load after the write gave the old value"
 
     async def set(self) -> None:

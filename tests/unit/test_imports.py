@@ -49,7 +49,8 @@ LAYERS = (
         "_member",
         "_nested",
     }
-    | {"_promoter", "_refresh", "_stack", "_view", "loading", "memoize"},
+    | {"_keytimes", "_loaded", "_promoter", "_queue", "_refresh", "_spares", "_stack", "_staleness"}
+    | {"_view", "loading", "memoize"},
     {"config", "registry"},  # the chain hands itself to it, to be built
     {"chain"},
 )

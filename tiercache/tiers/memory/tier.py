@@ -239,7 +239,11 @@ class MemoryNamespace:
                     continue
                 slot.used = now
                 # Taken apart under the lock, because a writer changes slots in place.
-                times = slot.expires_at, slot.created_at, slot.fresh_until
+                fresh_until = slot.fresh_until
+                if fresh_until is not None and now >= slot.deadline:
+                    # Also where the wall clock was set back since, which must not make it fresh again.
+                    fresh_until = min(fresh_until, self._clock.time())
+                times = slot.expires_at, slot.created_at, fresh_until
                 found.append((slot, slot.value, *times, slot.codec, slot.weight))
             if found:
                 store.collect()
@@ -328,6 +332,13 @@ class MemoryNamespace:
             store.sweep(now)
             for key in keys:
                 self._remove(key, now)
+
+    def fresh_until(self, key: str) -> float | None:
+        """When the value under ``key`` stops being fresh; see `Namespaced`."""
+        slot = self._space.data.get(key)
+        if slot is None:
+            return None
+        return slot.expires_at if slot.fresh_until is None else slot.fresh_until
 
     def hit_count(self) -> int:
         """How many keys ``hit`` and ``hits`` of this handle have answered."""
