@@ -28,6 +28,7 @@ from tiercache.errors import (
 from tiercache.stats import CacheStats, TierStats
 
 if TYPE_CHECKING:
+    from tiercache.guarded import guarded
     from tiercache.tiers.disk import DiskTier
     from tiercache.tiers.encoded import EncodedTier
     from tiercache.tiers.memory import MemoryTier
@@ -60,6 +61,7 @@ __all__ = [
     "TieredCache",
     "WriteError",
     "WriteResult",
+    "guarded",
 ]
 
 _LAZY = {
@@ -68,6 +70,7 @@ _LAZY = {
     "MemoryTier": "tiercache.tiers.memory",
     "RedisTier": "tiercache.tiers.redis",
     "SQLTier": "tiercache.tiers.sql",
+    "guarded": "tiercache.guarded",
 }
 
 

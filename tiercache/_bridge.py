@@ -6,7 +6,7 @@ asks its runtime to:
 * `BLOCKING` answers without ever suspending, so a blocking call runs a whole coroutine with a single
   ``send(None)`` (`drive`). Async-only tiers run on one loop thread for the whole process.
 * `NATIVE` awaits: native async tiers directly, memory directly too (it never waits), and tiers that
-  only block on a small pool of worker threads.
+  only block on worker threads (`tiercache._lanes`).
 
 A `Port` is one tier as seen from one runtime: its verbs, as awaitable functions.
 """
@@ -17,11 +17,12 @@ import contextvars
 import inspect
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from tiercache._lanes import Lane
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import CAPABILITIES
@@ -31,14 +32,24 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["BLOCKING", "NATIVE", "Port", "Runtime", "drive", "new_future", "running_loop"]
+__all__ = [
+    "BLOCKING",
+    "NATIVE",
+    "WRITES",
+    "Port",
+    "Runtime",
+    "drive",
+    "method_of",
+    "new_future",
+    "running_loop",
+]
 
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[Any]]
 
 #: A cancelled caller of these must not be told so before they are over: what they do is ordered
 #: against other writes of the same keys, and a worker thread cannot be interrupted.
-_WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"})
+WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"})
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -74,63 +85,8 @@ def new_future() -> Future[Any]:
 # -- threads ---------------------------------------------------------------------------------------
 
 
-class _Pool:
-    """At most ``size`` daemon threads, started when needed. Rejected: `ThreadPoolExecutor`, whose threads
-    the interpreter waits for at its exit, for ever if a tier hangs."""
-
-    def __init__(self, size: int, name: str) -> None:
-        self._size = size
-        self._name = name
-        self._lock = threading.Lock()
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        self._threads = 0
-        self._idle = 0  # threads that wait for a job, less the jobs that are on their way to them
-
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Call ``function`` on one of the threads. Raises `RuntimeError` if there can be none."""
-        from concurrent.futures import Future
-
-        future: Future[T] = Future()
-        with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-            elif self._threads < self._size:
-                try:
-                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
-                    self._threads += 1
-                except RuntimeError:
-                    if not self._threads:
-                        raise
-            self._jobs.put((future, function))
-        return future
-
-    def _work(self) -> None:
-        while True:
-            future, function = self._jobs.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except StopIteration as stop:  # asyncio takes it for its own, and the awaiter never wakes
-                    future.set_exception(RuntimeError(f"a tier raised {stop!r}"))
-                except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-                    future.set_exception(error)
-            del future, function  # the next job may be long in coming
-            with self._lock:
-                # A job that is queued already was submitted when nobody was idle: it is ours.
-                if self._jobs.empty():
-                    self._idle += 1
-
-
-class _Workers:
-    """Threads for what would block an event loop, and one loop for what only an event loop can run.
-
-    All are made when first needed. Tier calls have a pool to themselves: they never wait for a flight,
-    so they always end, whatever fills the other threads of the program. (In a pool shared with
-    callers, ``asyncio``'s default one for instance, callers waiting for a flight could take every
-    thread that the flight's leader needs.)
-    """
-
-    POOL_SIZE: Final = 32
+class _LoopThread:
+    """One event loop, made when first needed, for what only an event loop can run."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -138,15 +94,7 @@ class _Workers:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._pool: _Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def pool(self) -> _Pool:
-        """The pool for tier calls."""
-        with self._lock:
-            if self._pool is None:
-                self._pool = _Pool(self.POOL_SIZE, "tiercache-tier")
-            return self._pool
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that drives async-only tiers for blocking callers."""
@@ -160,7 +108,7 @@ class _Workers:
             return self._loop
 
 
-_workers = _Workers()
+_loop_thread = _LoopThread()
 
 
 def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
@@ -169,38 +117,12 @@ def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
     async def call() -> Any:
         return await verb(*args, **options)
 
-    future = asyncio.run_coroutine_threadsafe(call(), _workers.loop())
+    future = asyncio.run_coroutine_threadsafe(call(), _loop_thread.loop())
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
-
-
-async def _on_worker_thread(settle: bool, function: Callable[[], T]) -> T:
-    """Call ``function`` in the pool. If the caller is cancelled and ``settle`` is set, wait for its end."""
-    import asyncio
-
-    # With the caller's context: a tier may hold a chain, which has to know for whom it works.
-    context = contextvars.copy_context()
-    running = asyncio.wrap_future(_workers.pool().submit(lambda: context.run(function)))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        if settle:
-            while not running.done():
-                try:
-                    await asyncio.wait([running])
-                except asyncio.CancelledError:
-                    continue
-        elif not running.cancel():
-            running.add_done_callback(_retrieve)
-        raise
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()  # nobody waits for it any more; asyncio would report it as never retrieved
 
 
 def _on_new_thread(function: Callable[[], T]) -> Future[T]:
@@ -224,7 +146,9 @@ def _on_new_thread(function: Callable[[], T]) -> Future[T]:
 class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
-    __slots__ = ("acquire", "clear", "close", "mdelete", "mget", "mset", "purge", "release", "scan")
+    __slots__ = (
+        "acquire", "clear", "close", "mdelete", "mget", "mset", "purge", "release", "runtime", "scan",
+    )  # fmt: skip
 
     mget: Verb
     mset: Verb
@@ -236,7 +160,8 @@ class Port:
     acquire: Verb | None
     release: Verb | None
 
-    def __init__(self, tier: object, adapt: Callable[[object, str], Verb | None]) -> None:
+    def __init__(self, runtime: Runtime, tier: object, adapt: Callable[[object, str], Verb | None]) -> None:
+        self.runtime = runtime
         for verb in ("mget", "mset", "mdelete", "close", *CAPABILITIES):
             setattr(self, verb, adapt(tier, verb))
 
@@ -251,7 +176,7 @@ _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {
 }
 
 
-def _method(tier: object, verb: str, name: str) -> Any:
+def method_of(tier: object, verb: str, name: str) -> Any:
     """The tier's method ``name``, if it is the ``verb`` of the protocol: a tier of somebody else may well
     have a ``clear()`` for purposes of its own."""
     method = getattr(tier, name, None)
@@ -269,9 +194,9 @@ def _method(tier: object, verb: str, name: str) -> Any:
 
 
 def _blocking_verb(tier: object, verb: str) -> Verb | None:
-    method = _method(tier, verb, verb)
+    method = method_of(tier, verb, verb)
     if method is None:
-        native = _method(tier, verb, f"a{verb}")
+        native = method_of(tier, verb, f"a{verb}")
         if native is None:
             return None
         method = partial(_on_loop_thread, native)
@@ -282,17 +207,17 @@ def _blocking_verb(tier: object, verb: str) -> Verb | None:
     return call
 
 
-def _native_verb(tier: object, verb: str) -> Verb | None:
-    native: Verb | None = _method(tier, verb, f"a{verb}")
-    method = _method(tier, verb, verb)
+def _native_verb(lane: Lane, tier: object, verb: str) -> Verb | None:
+    native: Verb | None = method_of(tier, verb, f"a{verb}")
+    method = method_of(tier, verb, verb)
     if native is not None or method is None:
         return native
     if getattr(tier, "nonblocking", False):
         return _blocking_verb(tier, verb)
-    settle = verb in _WRITES
+    settle, closing = verb in WRITES, verb == "close"
 
     def call(*args: Any, **options: Any) -> Awaitable[Any]:
-        return _on_worker_thread(settle, partial(method, *args, **options))
+        return lane.acall(partial(method, *args, **options), None, settle=settle, closing=closing)
 
     return call
 
@@ -305,8 +230,12 @@ class Runtime(Protocol):
 
     blocking: bool
 
-    def port(self, tier: object) -> Port:
-        """``tier`` as this runtime sees it."""
+    def port(self, tier: object, lane: Lane | None = None) -> Port:
+        """``tier`` as this runtime sees it. What has to run on worker threads does so in ``lane``."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
         ...
 
     async def wait(self, future: Future[T]) -> T:
@@ -321,8 +250,11 @@ class Runtime(Protocol):
 class _Blocking:
     blocking = True
 
-    def port(self, tier: object) -> Port:
-        return Port(tier, _blocking_verb)
+    def port(self, tier: object, lane: Lane | None = None) -> Port:  # noqa: ARG002 - the caller's own thread does
+        return Port(self, tier, _blocking_verb)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this coroutine
 
     async def wait(self, future: Future[T]) -> T:
         return future.result()
@@ -341,8 +273,13 @@ class _Blocking:
 class _Native:
     blocking = False
 
-    def port(self, tier: object) -> Port:
-        return Port(tier, _native_verb)
+    def port(self, tier: object, lane: Lane | None = None) -> Port:
+        return Port(self, tier, partial(_native_verb, lane or Lane(type(tier).__name__)))
+
+    async def sleep(self, seconds: float) -> None:
+        import asyncio
+
+        await asyncio.sleep(seconds)
 
     async def wait(self, future: Future[T]) -> T:
         import asyncio

@@ -1,26 +1,40 @@
 """The guard: all calls of one tier pass through it, so that an ill tier is a miss and is counted.
 
-It also does what no tier can be trusted with: nothing expired, and nothing that is not an entry, gets
-past it.
+One that keeps failing is left alone (`tiercache._breaker`): it is not asked, its reads are misses, its
+writes and deletes fail at once. The guard also does what no tier can be trusted with: nothing expired, and
+nothing that is not an entry, gets past it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
+from tiercache._breaker import Breaker, Permit
 from tiercache._bridge import Port
+from tiercache._lanes import Lane
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.errors import EntryRejected, TierError, TierTimeout
+from tiercache.errors import CacheClosed, CodecError, EntryRejected, TierError, TierTimeout, TierUnavailable
+from tiercache.events import BreakerClosed, BreakerOpened, Emitter, TierFailed, Verbs
+from tiercache.policies import Failure
 from tiercache.protocols import Clock, Size
 from tiercache.stats import TierCounters, TierStats
 
 __all__ = ["Guard", "describe"]
 
+T = TypeVar("T")
+
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
+
+#: What another try would raise again, or has no time for.
+_FINAL = (
+    EntryRejected, TierTimeout, TimeoutError, CacheClosed, CodecError,
+    TypeError, ValueError, LookupError, AttributeError, NotImplementedError,
+)  # fmt: skip
+_FIRST_WAIT = 0.01  # seconds before a second try; doubled for each one after it
 
 
 def describe(error: Exception) -> str:
@@ -31,12 +45,20 @@ def describe(error: Exception) -> str:
 class Guard:
     """The guard of one tier in one root chain. Thread-safe."""
 
-    def __init__(self, tier: Any, name: str, clock: Clock) -> None:
+    def __init__(self, tier: Any, name: str, clock: Clock, events: Emitter | None = None) -> None:
         self.tier = tier
         self.name = name
         self.counters = TierCounters()
+        self.policy = _policy(tier)
+        #: Where the tier's blocking calls run for async callers.
+        self.lane = Lane(name, patience=self.policy.deadline)
+        self._events = events or Emitter(None)
         self._clock = clock
-        self._next_warning = float("-inf")
+        self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
+        if self._reads is not None and self.policy.writes_apart:
+            self._writes = Breaker(self.policy, clock)
+        self._last = ""  # what the tier raised last
+        self._next_warning = self._next_opening = float("-inf")
         self._suppressed_warnings = 0
         self.after_fork()
 
@@ -44,20 +66,38 @@ class Guard:
         """New locks, for a forked child: another thread may have held the old ones."""
         self._log_lock = threading.Lock()
         self.counters.lock = threading.Lock()
+        for breaker in (self._reads, self._writes):
+            if breaker is not None:
+                breaker.after_fork()
 
     async def read(self, port: Port, keys: Sequence[str], *, counted: bool) -> dict[str, Entry[Any]]:
         """The live entries under ``keys``; whatever goes wrong is a miss. A second look of one call is not
         ``counted``, anywhere."""
         counters = self.counters
+        breaker = self._reads
+        permit = self._permit(breaker)
+        if permit is None:
+            if counted:
+                with counters.lock:
+                    counters.misses += len(keys)
+                    counters.skipped += len(keys)
+            return {}
         start = perf_counter()
         found: dict[str, Entry[Any]] = {}
         expired = 0
         garbage: list[str] = []
         try:
-            answer = await port.mget(keys)
+            answer = await (self._tried(port, port.mget, keys) if self.policy.retries else port.mget(keys))
             found, expired, garbage = self._live(answer, keys)
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
+            self._fell(breaker, permit, error)
+        except BaseException:  # cancelled or interrupted
+            self._undecided(breaker, permit)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
         seconds = perf_counter() - start
         if counted:
             with counters.lock:
@@ -76,21 +116,33 @@ class Guard:
     ) -> tuple[int, Exception | None]:
         """Store ``entries``; how many the tier took, and the reason if that is not all."""
         counters = self.counters
+        breaker = self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            return 0, self._skipped(len(entries))
         start = perf_counter()
         taken, rejected = len(entries), 0
         failure: Exception | None = None
         try:
-            await port.mset(entries)
+            await (self._tried(port, port.mset, entries) if self.policy.retries else port.mset(entries))
         except EntryRejected as refusal:
             failure = refusal
             rejected = len(refusal.keys)
             taken -= rejected
+            self._stood(breaker, permit)  # it knows very well what it does
             # What did not fit must not leave an older value behind.
             await self.delete(port, refusal.keys, counted=False)
         except Exception as error:  # noqa: BLE001 - a cache must not take its application down
             self.failed(error, "write")
+            self._fell(breaker, permit, error, value=True)
             failure = error
             taken = 0
+        except BaseException:
+            self._undecided(breaker, permit)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
         seconds = perf_counter() - start
         with counters.lock:
             if promotion:
@@ -105,13 +157,25 @@ class Guard:
     async def delete(self, port: Port, keys: Collection[str], *, counted: bool = True) -> Exception | None:
         """Drop ``keys``; the reason if the tier did not confirm it."""
         counters = self.counters
+        breaker = self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            return self._skipped(len(keys) if counted else 0)
         start = perf_counter()
         failure: Exception | None = None
         try:
-            await port.mdelete(list(keys))
+            names = list(keys)
+            await (self._tried(port, port.mdelete, names) if self.policy.retries else port.mdelete(names))
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
             self.failed(error, "delete")
+            self._fell(breaker, permit, error)
             failure = error
+        except BaseException:
+            self._undecided(breaker, permit)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
         seconds = perf_counter() - start
         with counters.lock:
             if failure is None and counted:
@@ -120,12 +184,128 @@ class Guard:
             counters.write_latency.add(seconds)
         return failure
 
+    async def command(
+        self, verb: Callable[..., Awaitable[T]], *args: Any, reads: bool = False, **options: Any
+    ) -> T:
+        """``await verb(*args, **options)`` past the breaker, for what is neither of the three above. Raises
+        what the tier raises, uncounted, and `TierUnavailable` where the tier is left alone."""
+        breaker = self._reads if reads else self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            raise self._skipped(1)
+        try:
+            result = await verb(*args, **options)
+        except Exception as error:
+            self._fell(breaker, permit, error)
+            raise
+        except BaseException:
+            self._undecided(breaker, permit)
+            raise
+        if breaker is not None and breaker.ailing:
+            self._stood(breaker, permit)
+        return result
+
+    # -- the breaker ---------------------------------------------------------------------------------
+
+    def _permit(self, breaker: Breaker | None) -> Permit | None:
+        """What a call begins with; ``None``: the tier is left alone."""
+        if self.lane.stuck:
+            return None  # what it writes late would overtake what we write now
+        if breaker is None:
+            return 0
+        permit = breaker.permit
+        return breaker.probe() if permit is None else permit
+
+    def _skipped(self, keys: int) -> TierUnavailable:
+        """Count ``keys`` that the tier was not asked about; the error that says why."""
+        if keys:
+            with self.counters.lock:
+                self.counters.skipped += keys
+        error = TierUnavailable(
+            f"{self.name}: circuit open, it failed too often and is left alone for now{self._last}",
+            tier=self.name,
+        )
+        error.skipped = True
+        return error
+
+    def _stood(self, breaker: Breaker | None, permit: Permit) -> None:
+        """The tier did what it was asked."""
+        seconds = None if breaker is None else breaker.succeeded(permit)
+        if seconds is None:
+            return
+        verbs = self._verbs(breaker)
+        logger().info("tier %r is well again: circuit closed (%s) after %.1f s", self.name, verbs, seconds)
+        self._events.emit(BreakerClosed(self.name, verbs, seconds))
+
+    def _fell(
+        self, breaker: Breaker | None, permit: Permit, error: Exception, *, value: bool = False
+    ) -> None:
+        """The tier failed; or, with ``value``, perhaps one of the values did."""
+        if breaker is None:
+            return
+        if value and isinstance(error, CodecError | TypeError):
+            breaker.undecided(permit)
+            return
+        self._last = f" (the last failure: {describe(error)})"
+        pause = breaker.failed(permit)
+        if pause is None:
+            return
+        verbs = self._verbs(breaker)
+        now = self._clock.monotonic()
+        with self._log_lock:
+            told = now < self._next_opening
+            if not told:
+                self._next_opening = now + _LOG_INTERVAL
+        if not told:
+            logger().warning(
+                "tier %r is left alone for %.1f s: circuit open (%s) after %s failures in a row",
+                self.name,
+                pause,
+                verbs,
+                self.policy.breaker_failures,
+            )
+        self._events.emit(BreakerOpened(self.name, verbs, pause))
+
+    @staticmethod
+    def _undecided(breaker: Breaker | None, permit: Permit) -> None:
+        if breaker is not None:
+            breaker.undecided(permit)
+
+    def _verbs(self, breaker: Breaker | None) -> Verbs:
+        if self._reads is self._writes:
+            return "all"
+        return "reads" if breaker is self._reads else "writes"
+
+    async def _tried(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
+        """``await verb(argument)``, again where that failed for a reason that may pass. A further try begins
+        in the first half of the deadline only, since it may take as long as the first."""
+        limit = float("inf") if self.policy.deadline is None else self.policy.deadline / 2
+        start = self._clock.monotonic()
+        for number in range(self.policy.retries):
+            try:
+                return await verb(argument)
+            except _FINAL:
+                raise
+            except Exception:
+                wait = _FIRST_WAIT * 2**number
+                if self._clock.monotonic() - start + wait > limit:
+                    raise
+            await port.runtime.sleep(wait)
+        return await verb(argument)
+
+    # -- counting ------------------------------------------------------------------------------------
+
     def failed(self, error: Exception, action: str, *, counted: bool = True) -> None:
-        """Count a call that raised, and say so in the log: the first at once, then once a minute."""
+        """Count a call that raised, and say so in the log: the first at once, then once a minute. One that
+        was skipped is counted as such already."""
+        if isinstance(error, TierUnavailable) and error.skipped:
+            return
+        timeout = isinstance(error, TierTimeout | TimeoutError)
+        self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
         counters = self.counters
         if counted:
             with counters.lock:
-                if isinstance(error, TierTimeout | TimeoutError):
+                if timeout:
                     counters.timeouts += 1
                 else:
                     counters.errors += 1
@@ -236,3 +416,12 @@ class Guard:
             else:
                 expired += 1
         return found, expired, garbage
+
+
+def _policy(tier: Any) -> Failure:
+    """What to do when ``tier`` fails. Without a word of its own on that: of memory nothing, since it does
+    not; of anybody's tier the usual, with no deadline, which would cost it a thread."""
+    own = getattr(tier, "failure", None)
+    if isinstance(own, Failure):
+        return own
+    return Failure(breaker_failures=None) if getattr(tier, "nonblocking", False) else Failure()

@@ -61,7 +61,7 @@ class Member:
                 self._keeps_objects = True
                 self._copy = getattr(codec, "copy", None)
         self._blocking = BLOCKING.port(bound)
-        self._native = NATIVE.port(bound)
+        self._native = NATIVE.port(bound, guard.lane)
 
     def port(self, runtime: Runtime) -> Port:
         """The tier's verbs for ``runtime``."""
@@ -152,7 +152,9 @@ class Member:
             return [], None
         number, inner = cursor or (0, None)
         start, without = ranges[number]
-        folded, inner = await scan(start, skip=without, cursor=inner, limit=limit)
+        folded, inner = await self.guard.command(
+            scan, start, skip=without, cursor=inner, limit=limit, reads=True
+        )
         if inner is None:
             number += 1
         keys = [namespace.unfold(name) for name in folded]
@@ -166,17 +168,19 @@ class Member:
         namespace = self._namespace()
         for start, without in namespace.ranges(prefix, skip):
             if port.clear is not None and _left_out(without, skip):
-                await port.clear(start, skip=without)
+                await self.guard.command(port.clear, start, skip=without)
                 continue
             if port.scan is None or not self._lists_everything:
                 return False
             cursor: Any = None
             while True:
-                keys, cursor = await port.scan(start, skip=without, cursor=cursor)
+                keys, cursor = await self.guard.command(
+                    port.scan, start, skip=without, cursor=cursor, reads=True
+                )
                 if not _left_out(without, skip):
                     keys = [key for key in keys if not namespace.unfold(key).startswith(skip)]
                 if keys:
-                    await port.mdelete(keys)
+                    await self.guard.command(port.mdelete, keys)
                 if cursor is None:
                     break
         return True
@@ -188,7 +192,7 @@ class Member:
         if purge is not None:
             for start, without in self._namespace().ranges(prefix, skip):
                 if _left_out(without, skip):  # else too little is dropped rather than too much
-                    dropped += await purge(start, skip=without, what=what)
+                    dropped += await self.guard.command(purge, start, skip=without, what=what)
         return dropped
 
     def _capped(self, entries: dict[str, Entry[Any]], cap: float) -> dict[str, Entry[Any]]:

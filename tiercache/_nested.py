@@ -9,6 +9,7 @@ from tiercache._batch import Batch
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
 from tiercache.entry import Entry
+from tiercache.policies import Failure
 from tiercache.protocols import Codec, Purge
 
 __all__ = ["ChainTier"]
@@ -20,6 +21,9 @@ class ChainTier:
     inner one directly is seen outside after the outer memory tier's cap. Thread-safe."""
 
     name = "chain"
+    #: Its tiers have a breaker each. One of its own would open when a single one of them takes no deletes,
+    #: and then close off those that are well.
+    failure = Failure(breaker_failures=None)
 
     def __init__(self, core: Core, *, owned: bool = True) -> None:
         self._core = core

@@ -175,7 +175,7 @@ class Stack:
         failure: Exception | None = None
         for guard in self.guards:
             try:
-                await runtime.port(guard.tier).close()
+                await runtime.port(guard.tier, guard.lane).close()
                 if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
                     await BLOCKING.port(guard.tier).close()  # the connections of its other half
             except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed

@@ -105,6 +105,9 @@ class TierTimeout(TierError):
 class TierUnavailable(TierError):
     """A tier cannot be reached, or cannot be written."""
 
+    #: Whether it was not even asked, because it had failed too often: its circuit was open.
+    skipped = False
+
 
 class EntryRejected(TierError):
     """A tier's `mset` stored what fits and refused `keys`, which exceed its whole budget."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tiercache import LoadError, TieredCache
-from tiercache._bridge import BLOCKING, NATIVE, _Pool, drive, new_future
+from tiercache._bridge import BLOCKING, NATIVE, drive, new_future
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Raise
 
 LIMIT = 20.0
@@ -63,45 +63,6 @@ def test_stop_iteration_of_a_loader_is_told_as_what_it_is() -> None:
         drive(BLOCKING.call(load))
     with pytest.raises(LoadError, match="StopIteration"):
         asyncio.run(NATIVE.call(load))
-
-
-def test_the_pool_is_bounded_and_its_threads_are_daemons() -> None:
-    pool = _Pool(3, "tested")
-    go = threading.Event()
-    came = threading.Semaphore(0)
-
-    def work(number: int) -> tuple[int, str, bool]:
-        came.release()
-        assert go.wait(LIMIT)
-        thread = threading.current_thread()
-        return number, thread.name, thread.daemon
-
-    futures = [pool.submit(lambda number=number: work(number)) for number in range(10)]  # type: ignore[misc]  # a default binds it
-    for _ in range(3):
-        assert came.acquire(timeout=LIMIT)
-    assert not came.acquire(blocking=False)
-    assert futures[9].cancel()
-    go.set()
-    assert [future.result(LIMIT) for future in futures[:9]] == [(n, "tested", True) for n in range(9)]
-    assert pool._threads == 3
-
-
-def test_the_pool_starts_no_thread_while_one_is_idle() -> None:
-    pool = _Pool(3, "tested")
-    for _ in range(20):
-        assert pool.submit(threading.get_ident).result(LIMIT)
-        while not pool._idle:  # until it is ready for the next
-            pass
-    assert pool._threads == 1
-
-
-def test_the_pool_hands_on_whatever_is_raised() -> None:
-    def leave() -> None:
-        raise SystemExit(3)
-
-    pool = _Pool(1, "tested")
-    assert isinstance(pool.submit(leave).exception(LIMIT), SystemExit)
-    assert pool.submit(lambda: 1).result(LIMIT) == 1
 
 
 @pytest.mark.parametrize("verb", ["set", "delete"])

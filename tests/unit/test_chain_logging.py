@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from apis import both_apis
 
-from tiercache import CodecError, EncodedTier, MemoryTier, TieredCache, TierUnavailable, WriteError
+from tiercache import CodecError, EncodedTier, MemoryTier, TieredCache, TierUnavailable, WriteError, guarded
 from tiercache.codecs import JSONCodec
 from tiercache.testing import ChaosTier, DictStore, DictTier, FakeClock, Raise
 
@@ -23,7 +23,7 @@ def ill():
 @both_apis
 def test_the_first_failure_is_a_warning_and_then_one_a_minute(call, ill, caplog):
     clock = FakeClock()
-    with TieredCache([MemoryTier(clock=clock), ill], clock=clock) as cache:
+    with TieredCache([MemoryTier(clock=clock), guarded(ill, breaker_failures=None)], clock=clock) as cache:
         call(cache, "get", "a")
         (first,) = caplog.records
         assert (first.levelno, first.name) == (logging.WARNING, "tiercache")

@@ -30,13 +30,14 @@ BACKENDS = {
 
 #: Each layer may import from those above it in this list, and from itself.
 LAYERS = (
-    {"errors", "entry", "forks", "watchdog"},
+    {"errors", "entry", "forks", "_log", "watchdog"},
     {"protocols", "units", "envelope"},
     {"policies", "keys", "call_keys", "stats", "events", "codecs"},
     {
         "_answers",
         "_arguments",
         "_batch",
+        "_breaker",
         "_bridge",
         "_core",
         "_domains",
@@ -44,13 +45,13 @@ LAYERS = (
         "_flights",
         "_guard",
         "_journal",
+        "_lanes",
         "_load",
-        "_log",
         "_member",
         "_nested",
     }
     | {"_keytimes", "_loaded", "_promoter", "_queue", "_refresh", "_spares", "_stack", "_staleness"}
-    | {"_view", "loading", "memoize"},
+    | {"_view", "guarded", "loading", "memoize"},
     {"config", "registry"},  # the chain hands itself to it, to be built
     {"chain"},
 )
