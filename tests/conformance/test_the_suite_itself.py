@@ -11,12 +11,21 @@ from types import MappingProxyType
 
 import pytest
 
+from tiercache.entry import Entry
 from tiercache.errors import EntryRejected
 from tiercache.testing import AsyncDictTier, Capabilities, DictTier, FakeClock, TierConformance
 from tiercache.testing.conformance.views import View
 
 ALL = Capabilities(
-    values="any", scan=True, clear=True, purge=True, size=True, counters=True, clock=True, idle=True
+    values="any",
+    scan=True,
+    clear=True,
+    purge=True,
+    size=True,
+    counters=True,
+    lease=True,
+    clock=True,
+    idle=True,
 )
 NATIVE = replace(ALL, blocking=False, asynchronous=True)
 
@@ -194,6 +203,84 @@ class WrongSize(DictTier):
         return replace(super().size(), entries=7)
 
 
+class LeaseForEverybody(DictTier):
+    def acquire(self, keys, token, seconds):
+        return list(keys)
+
+
+class AllOrNothing(DictTier):
+    def acquire(self, keys, token, seconds):
+        taken = super().acquire(keys, token, seconds)
+        return taken if len(taken) == len(keys) else []
+
+
+class TakesOnce(DictTier):
+    def acquire(self, keys, token, seconds):
+        return super().acquire([key for key in keys if key not in self._leases], token, seconds)
+
+
+class ReleasesNothing(DictTier):
+    def release(self, keys, token):
+        pass
+
+
+class ReleasesForAnybody(DictTier):
+    def release(self, keys, token):
+        for key in keys:
+            self._leases.pop(key, None)
+
+
+class LeaseForEver(DictTier):
+    def acquire(self, keys, token, seconds):
+        return super().acquire(keys, token, 1e9)
+
+
+class StripsLeases(DictTier):
+    def acquire(self, keys, token, seconds):
+        by_name = {key.strip("\0\n "): key for key in keys}
+        return [by_name[name] for name in super().acquire(list(by_name), token, seconds)]
+
+
+class LimitsLeases(DictTier):
+    def acquire(self, keys, token, seconds):
+        return super().acquire(keys[:1000], token, seconds)
+
+
+class LeasesAreEntries(DictTier):
+    def acquire(self, keys, token, seconds):
+        taken = super().acquire(keys, token, seconds)
+        self.mset({f"lease of {key}": Entry(token) for key in taken})
+        return taken
+
+
+class DeletesLeases(DictTier):
+    def mdelete(self, keys):
+        super().mdelete(keys)
+        for key in keys:
+            self._leases.pop(key, None)
+
+
+class ClearsLeases(DictTier):
+    def clear(self, prefix, *, skip=""):
+        super().clear(prefix, skip=skip)
+        self._leases.clear()
+
+
+class PurgesLeases(DictTier):
+    def purge(self, prefix, *, skip="", what):
+        self._leases.clear()
+        return super().purge(prefix, skip=skip, what=what)
+
+
+class LooksAndThenTakes(DictTier):
+    def acquire(self, keys, token, seconds):
+        free = [key for key in keys if key not in self._leases]
+        time.sleep(0.001)
+        with self._lock:
+            self._leases.update((key, (token, self._clock.monotonic() + seconds)) for key in free)
+        return free
+
+
 class Races(DictTier):
     """Copies its dict, writes to the copy and puts it back, as if nobody else were there."""
 
@@ -234,6 +321,19 @@ BROKEN = {
     CountsNothing: "test_counts_what_expired",
     InventsCounters: "test_counters",
     WrongSize: "test_size",
+    LeaseForEverybody: "test_a_lease_keeps_others_out",
+    AllOrNothing: "test_a_lease_keeps_others_out",
+    TakesOnce: "test_a_lease_is_renewed_by_its_token",
+    ReleasesNothing: "test_release",
+    ReleasesForAnybody: "test_release_leaves_leases_of_others",
+    LeaseForEver: "test_a_lease_runs_out",
+    StripsLeases: "test_a_lease_of_any_key",
+    LimitsLeases: "test_a_lease_of_many_keys",
+    LeasesAreEntries: "test_no_listing_names_a_lease",
+    DeletesLeases: "test_leases_lie_apart_from_entries",
+    ClearsLeases: "test_clear_leaves_leases_alone",
+    PurgesLeases: "test_purge_leaves_leases_alone",
+    LooksAndThenTakes: "test_of_many_threads_one_gets_a_lease",
     Races: "test_threads_apart",
 }
 
@@ -329,7 +429,7 @@ def test_a_broken_async_tier_is_found_out(tier_class, case):
 
 
 def test_every_capability_must_be_declared():
-    for undeclared in ("scan", "clear", "purge", "size", "counters"):
+    for undeclared in ("scan", "clear", "purge", "size", "counters", "lease"):
         with pytest.raises(AssertionError, match=undeclared):
             _run("test_can_do_what_it_declares", DictTier, replace(ALL, **{undeclared: False}))
     with pytest.raises(AssertionError, match="stores_bytes"):
@@ -380,7 +480,7 @@ class TestDeclaredExceptions(TierConformance):
     """A tier with a known weakness: the case runs, and is reported as an expected failure."""
 
     capabilities = replace(
-        Capabilities(values="any", scan=True, clear=True, purge=True), size=True, counters=True
+        Capabilities(values="any", scan=True, clear=True, purge=True), size=True, counters=True, lease=True
     )
     exceptions = MappingProxyType({"test_calls_after_close_raise": "this tier has nothing to close"})
 

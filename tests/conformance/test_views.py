@@ -10,7 +10,15 @@ from tiercache.protocols import CAPABILITIES
 from tiercache.testing import AsyncDictStore, AsyncDictTier, Capabilities, DictTier, TierConformance
 
 DICT = Capabilities(
-    values="any", scan=True, clear=True, purge=True, size=True, counters=True, clock=True, idle=True
+    values="any",
+    scan=True,
+    clear=True,
+    purge=True,
+    size=True,
+    counters=True,
+    lease=True,
+    clock=True,
+    idle=True,
 )
 
 
@@ -66,7 +74,7 @@ class TestAsyncCallersOfABlockingTier(TierConformance):
 
 
 class TestAsyncCallersOfTheMemoryTier(TestAsyncCallersOfABlockingTier):
-    capabilities = replace(DICT, blocking=False, asynchronous=True, idle=False)
+    capabilities = replace(DICT, blocking=False, asynchronous=True, lease=False, idle=False)
 
     def make_tier(self, tmp_path):
         return Native(MemoryTier(clock=self.clock))

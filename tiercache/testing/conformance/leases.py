@@ -65,7 +65,7 @@ class LeaseCases(Suite, cases=True):
 
     def _until_taken(self, view: View, key: str, token: str) -> None:
         """Take the lease on ``key`` once it has run out, by the tier's clock or by its server's."""
-        for _try in range(400):
+        for _try in range(20):
             if view.acquire([key], token, _LONG) == [key]:
                 return
             self.clock.advance(_SHORT / 4)
