@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tiercache.errors import MissingPackage
 from tiercache.testing.chaos import ChaosTier, Corrupt, Fault, Hang, Partial, Raise
 from tiercache.testing.clock import FakeClock
+from tiercache.testing.proxy import BlackHole, Delay, FaultyProxy, HalfOpen, Pass, Refuse, Reset, Truncate
 from tiercache.testing.reference import AsyncDictStore, AsyncDictTier, DictStore, DictTier
 from tiercache.testing.spy import Call, SpyTier
 
@@ -20,19 +21,27 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncDictStore",
     "AsyncDictTier",
+    "BlackHole",
     "Call",
     "Capabilities",
     "ChaosTier",
     "Corrupt",
+    "Delay",
     "DictStore",
     "DictTier",
     "FakeClock",
     "Fault",
+    "FaultyProxy",
+    "HalfOpen",
     "Hang",
     "Partial",
+    "Pass",
     "Raise",
+    "Refuse",
+    "Reset",
     "SpyTier",
     "TierConformance",
+    "Truncate",
 ]
 
 

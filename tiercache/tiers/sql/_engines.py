@@ -151,6 +151,8 @@ def can_await(dialect: str) -> bool:
     try:
         import_module("greenlet")
         import_module(driver)
+        # A fifth of a second, for which the first call's deadline is the wrong place.
+        import_module("sqlalchemy.ext.asyncio")
     except ImportError:
         return False
     return True
