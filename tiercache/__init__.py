@@ -25,6 +25,7 @@ from tiercache.errors import (
     TierUnavailable,
     WriteError,
 )
+from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
 from tiercache.stats import CacheStats, TierStats
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "UNSET",
+    "BreakerClosed",
+    "BreakerOpened",
     "CacheClosed",
     "CacheStats",
     "CodecError",
@@ -47,6 +50,7 @@ __all__ = [
     "EncodedTier",
     "Entry",
     "EntryRejected",
+    "Event",
     "ForeignPayload",
     "LoadError",
     "MemoryTier",
@@ -55,6 +59,7 @@ __all__ = [
     "SQLTier",
     "TierCacheError",
     "TierError",
+    "TierFailed",
     "TierStats",
     "TierTimeout",
     "TierUnavailable",

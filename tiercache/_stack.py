@@ -18,6 +18,7 @@ from tiercache._member import Member
 from tiercache._promoter import Promoter
 from tiercache._refresh import Refresher
 from tiercache.errors import CacheClosed, ConfigError
+from tiercache.events import Emitter
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
@@ -36,14 +37,19 @@ class Binding:
 class Stack:
     """The shared part of a chain and its views. Thread-safe."""
 
-    def __init__(self, tiers: Sequence[Any], *, clock: Clock, promote: str) -> None:
+    def __init__(
+        self, tiers: Sequence[Any], *, clock: Clock, promote: str, events: Emitter | None = None
+    ) -> None:
         if not tiers:
             raise ConfigError("tiers: a cache needs at least one tier")
         if promote not in ("background", "inline"):
             raise ConfigError(f"promote: {promote!r} is unknown; it is 'background' or 'inline'")
         self.clock = clock
         self.promote_inline = promote == "inline"
-        self.guards = tuple(Guard(tier, name, clock) for tier, name in zip(tiers, _names(tiers), strict=True))
+        self.events = events or Emitter(None)
+        self.guards = tuple(
+            Guard(tier, name, clock, self.events) for tier, name in zip(tiers, _names(tiers), strict=True)
+        )
         self.counters = CacheCounters()
         self.promoter = Promoter()
         self.refresher = Refresher()

@@ -20,6 +20,7 @@ from tiercache._stack import Stack
 from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
 from tiercache._view import TTL, no_hit, no_hits
 from tiercache.entry import MISS, UNSET
+from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace
 from tiercache.loading import LoadingMethods
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
@@ -50,6 +51,8 @@ class TieredCache(LoadingMethods[T]):
     ``promote``
         ``"background"``: hits are copied into lower tiers behind the caller; ``"inline"``: before a
         look-up returns. Memory is always filled before it returns.
+    ``on_event``
+        called with what happens to the tiers: see `tiercache.events`.
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``
         values past their time, and loads ahead of it: see `StalenessOptions`. Loading calls may say
         otherwise for themselves, and views inherit them.
@@ -68,6 +71,7 @@ class TieredCache(LoadingMethods[T]):
         ttl: Duration | None = None,
         codec: None = None,
         promote: Literal["background", "inline"] = "background",
+        on_event: Hook | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -81,6 +85,7 @@ class TieredCache(LoadingMethods[T]):
         ttl: Duration | None = None,
         codec: Codec[T],
         promote: Literal["background", "inline"] = "background",
+        on_event: Hook | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -93,6 +98,7 @@ class TieredCache(LoadingMethods[T]):
         ttl: Duration | None = None,
         codec: Codec[T] | None = None,
         promote: Literal["background", "inline"] = "background",
+        on_event: Hook | None = None,
         stale_for: Duration = 0,
         stale_if_error: Duration | bool = False,
         refresh_ahead: float = 0,
@@ -114,7 +120,7 @@ class TieredCache(LoadingMethods[T]):
         check_codec(codec)
         check_tiers(tiers)
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
-        stack = Stack(members, clock=clock, promote=promote)
+        stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
         self._bind(Core(stack, path, codec), seconds, staleness)
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:

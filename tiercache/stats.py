@@ -9,6 +9,8 @@ Counting rules:
 * ``expirations`` counts entries found or swept past their time;
 * bytes that fail the envelope's checks are ``corrupt``; a call that raised is one of ``errors``, one
   that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``;
+* ``skipped`` counts keys that a tier was not asked about because its circuit was open (a clear, a purge or
+  a page of a listing is one): for look-ups these are misses too, and for writes nothing else;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
   no room for, ``unstorable`` loaded values that their codec refused.
 

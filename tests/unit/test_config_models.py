@@ -30,7 +30,7 @@ PAIRS = [
     (TieredCache, ChainOptions),
 ]
 #: What only code can give.
-CODE_ALONE = {"clock", "sizeof", "async_client"}
+CODE_ALONE = {"clock", "sizeof", "async_client", "on_event"}
 
 pairs = pytest.mark.parametrize(("made", "model"), PAIRS, ids=lambda one: one.__name__)
 
