@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from tiercache._lanes import Lane
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import CAPABILITIES
+from tiercache.protocols import CAPABILITIES, SupportsJournal
 
 if TYPE_CHECKING:
     # Imported where they are used: they are two thirds of what importing this package would cost.
@@ -49,7 +49,9 @@ Verb = Callable[..., Awaitable[Any]]
 
 #: A cancelled caller of these must not be told so before they are over: what they do is ordered
 #: against other writes of the same keys, and a worker thread cannot be interrupted.
-WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"})
+WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"}) | {
+    "fill", "record", "settle",
+}  # fmt: skip
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -147,7 +149,8 @@ class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
     __slots__ = (
-        "acquire", "clear", "close", "mdelete", "mget", "mset", "purge", "release", "runtime", "scan",
+        "acquire", "clear", "close", "due", "fill", "glance", "mdelete", "mget", "mset", "owed", "purge",
+        "record", "release", "runtime", "scan", "settle",
     )  # fmt: skip
 
     mget: Verb
@@ -159,12 +162,24 @@ class Port:
     purge: Verb | None
     acquire: Verb | None
     release: Verb | None
+    # Those of a tier that keeps the journal; only it is asked for them.
+    glance: Verb
+    fill: Verb
+    record: Verb
+    settle: Verb
+    due: Verb
+    owed: Verb
 
     def __init__(self, runtime: Runtime, tier: object, adapt: Callable[[object, str], Verb | None]) -> None:
         self.runtime = runtime
         for verb in ("mget", "mset", "mdelete", "close", *CAPABILITIES):
             setattr(self, verb, adapt(tier, verb))
+        if isinstance(tier, SupportsJournal):
+            for verb in _JOURNAL:
+                setattr(self, verb, adapt(tier, verb))
 
+
+_JOURNAL: Final = ("glance", "fill", "record", "settle", "due", "owed")
 
 #: How the chain calls the verbs that a tier need not have.
 _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {

@@ -6,7 +6,7 @@ only through the `Runtime` it is given, so that the same lines serve blocking an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,12 +16,13 @@ from tiercache._batch import Batch, encoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._epochs import Operation, holding
 from tiercache._guard import describe
+from tiercache._journal import Fences
 from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
-from tiercache.errors import CodecError, TierError, TierUnavailable, WriteError
-from tiercache.protocols import Codec, Purge
+from tiercache.errors import CodecError, EntryRejected, TierError, TierUnavailable, WriteError
+from tiercache.protocols import Codec, Debt, Purge
 
 __all__ = ["Core", "WriteResult", "check_bytes"]
 
@@ -83,8 +84,12 @@ class Core:
         with the name of its tier.
         """
         epochs = self.space.epochs
+        looks = self.stack.journal.looks
+        fences: dict[int, Any] = {}
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
+        if 0 in looks and not await self._look(runtime, looks[0], asked, fences):
+            asked = ()
         found = self._fresh(top, await top.read(runtime, asked, counted=counted), stale, counted=counted)
         note(self.stack, found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
@@ -97,6 +102,11 @@ class Core:
                 missing = epochs.certain([key for key in keys if key not in seen])
                 if not missing:
                     break
+                if member.depth in looks and not await self._look(
+                    runtime, looks[member.depth], missing, fences
+                ):
+                    below.append(Batch({}, None))
+                    continue
                 hits = await member.read(runtime, missing, counted=counted)
                 hits = self._fresh(member, hits, stale, counted=counted)
                 below.append(hits)
@@ -104,10 +114,27 @@ class Core:
                     note(self.stack, hits.objects, member.guard.name)
                     found = found.merged(hits) if found.objects else hits
             if any(hits.objects for hits in below):
-                await self._promote(runtime, below, ticket)
+                await self._promote(runtime, below, ticket, fences)
         finally:
             epochs.close_ticket(ticket)
+        if self.stack.journal.owing:
+            self.stack.journal.kick()
         return found
+
+    async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
+        """Tickets of the tiers that several processes share, for values of ``keys`` that are made from now
+        on: see `write_all`."""
+        fences: dict[int, Any] = {}
+        journal = self.stack.journal
+        if journal.keepers:
+            await journal.look(runtime, self.members, journal.keepers, keys, fences)
+        return fences
+
+    async def _look(
+        self, runtime: Runtime, keepers: Sequence[int], keys: Sequence[str], fences: dict[int, Any]
+    ) -> bool:
+        """Whether a tier may be asked for ``keys``, as far as the journal knows; see `Journal.looks`."""
+        return await self.stack.journal.look(runtime, self.members, keepers, keys, fences)
 
     def _fresh(
         self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool
@@ -129,7 +156,7 @@ class Core:
                     stale[key] = hits.objects[key], member.guard.name
         return hits.only([key for key in hits.objects if key not in late])
 
-    async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int) -> None:
+    async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int, fences: Fences) -> None:
         """Copy hits into every tier above the one that had them. ``below[i]`` came from tier i + 1."""
         behind: list[tuple[Member, Batch]] = []
         rising: Batch | None = None
@@ -141,14 +168,14 @@ class Core:
                 continue
             member = self.members[depth]
             if member.nonblocking:
-                await self._fill(runtime, member, rising, ticket)
+                await self._fill(runtime, member, rising, ticket, fences)
             else:
                 behind.append((member, rising))
         if not behind:
             return
         if self.stack.promote_inline:
             for member, batch in behind:
-                await self._fill(runtime, member, batch, ticket)
+                await self._fill(runtime, member, batch, ticket, fences)
             return
         if self._copy is not None:
             behind = [
@@ -157,7 +184,7 @@ class Core:
             ]
         entries = sum(len(batch) for _, batch in behind)
         epochs = self.space.epochs
-        job = partial(self._promote_behind, behind, epochs.share_ticket(ticket))
+        job = partial(self._promote_behind, behind, epochs.share_ticket(ticket), fences)
         if not self.stack.promoter.submit(
             job, entries=entries, size=sum(batch.size() for _, batch in behind)
         ):
@@ -165,14 +192,16 @@ class Core:
             with self.stack.counters.lock:
                 self.stack.counters.promotions_dropped += entries
 
-    def _promote_behind(self, behind: list[tuple[Member, Batch]], ticket: int) -> None:
+    def _promote_behind(self, behind: list[tuple[Member, Batch]], ticket: int, fences: Fences) -> None:
         try:
             for member, batch in behind:
-                drive(self._fill(BLOCKING, member, batch, ticket))
+                drive(self._fill(BLOCKING, member, batch, ticket, fences))
         finally:
             self.space.epochs.close_ticket(ticket)
 
-    async def _fill(self, runtime: Runtime, member: Member, batch: Batch, ticket: int) -> None:
+    async def _fill(
+        self, runtime: Runtime, member: Member, batch: Batch, ticket: int, fences: Fences
+    ) -> None:
         """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
         epochs = self.space.epochs
         fill = epochs.begin_fill(ticket, batch.objects, runtime)
@@ -181,7 +210,9 @@ class Core:
             if fill.keys:
                 try:
                     with holding(fill):
-                        await member.write(runtime, batch.only(fill.keys), promotion=True)
+                        await self._fill_member(
+                            runtime, member, batch.only(fill.keys), fences, promotion=True
+                        )
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
         finally:
@@ -189,6 +220,17 @@ class Core:
                 await self.undo_superseded(runtime, fill, [member])
             finally:
                 epochs.end_fill(fill)
+
+    async def _fill_member(
+        self, runtime: Runtime, member: Member, batch: Batch, fences: Fences, *, promotion: bool
+    ) -> tuple[int, Exception | None]:
+        """Store what was read or loaded after the ``fences`` were opened, where no process wrote since."""
+        if not member.has_fences:
+            return await member.write(runtime, batch, promotion=promotion)
+        ticket = fences.get(member.depth)
+        count, late, failure = await member.fill(runtime, batch, ticket, promotion=promotion)
+        self.suppressed(late)
+        return count, failure
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -253,31 +295,49 @@ class Core:
         return WriteResult(accepted, failed)
 
     async def write_all(
-        self, runtime: Runtime, batch: Batch, operation: Operation
+        self, runtime: Runtime, batch: Batch, operation: Operation, fences: Fences | None = None
     ) -> list[tuple[str, int, Exception | None]]:
         """Write ``batch`` into every tier, lowest first; for each, from the top down, its name, how many
-        entries it took, and the reason if that is not all."""
+        entries it took, and the reason if that is not all.
+
+        With ``fences``, which were opened before the values were made, it overwrites nothing that any process
+        wrote since, and a tier that fails is owed nothing. Without, the entries take the place of what there
+        was: a tier that fails is owed that, and the journal notes it.
+        """
         taken = []
+        debts: list[Debt] = []
+        journal = self.stack.journal
         for member in reversed(self.members):
             overtaken = operation.superseded
             left = batch.only([key for key in batch.objects if key not in overtaken]) if overtaken else batch
-            count, failure = await member.write(runtime, left)
+            if fences is not None:
+                count, failure = await self._fill_member(runtime, member, left, fences, promotion=False)
+            else:
+                with_it = debts if member.depth == journal.depth else ()
+                count, failure = await member.write(runtime, left, debts=with_it)
+                if with_it and failure is None:
+                    await journal.note(runtime, self.members, debts, recorded=True)
+                    debts = []
+                if failure is not None and not isinstance(failure, EntryRejected):
+                    written = {key: entry.created_at for key, entry in left.objects.items()}
+                    debts = [*debts, *member.debts(written, self.stack.clock.time())]
             taken.append((member.guard.name, count + len(batch) - len(left), failure))
+        if debts:
+            await journal.note(runtime, self.members, debts)
+        if journal.owing:
+            journal.kick()
         return taken[::-1]
 
     async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first. Raises `WriteError`, after every tier was asked,
-        if one of them did not confirm it."""
+        if one of them did not confirm it and the journal could not note that either."""
         if not keys:
             return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
         epochs = self.space.epochs
         write = await epochs.begin_write(keys, runtime)
         try:
             with holding(write):
-                failures = [
-                    (member.guard.name, await member.delete(runtime, keys))
-                    for member in reversed(self.members)
-                ]
+                failures, noted = await self._delete_all(runtime, keys)
         except BaseException:  # as in `write`; what is half deleted is better gone
             epochs.give_up(write)
             await self.undo_superseded(runtime, write, self.members)
@@ -285,14 +345,39 @@ class Core:
         finally:
             epochs.end_write(write)
             self.space.detach(keys)
-        return self._confirmed(failures, f"the delete of {len(keys)} keys")
+        return self._confirmed(failures, f"the delete of {len(keys)} keys", noted=noted)
+
+    async def _delete_all(
+        self, runtime: Runtime, keys: Collection[str]
+    ) -> tuple[list[tuple[str, Exception | None]], bool]:
+        """Drop ``keys`` from every tier; for each, from the lowest up, its name and why it did not confirm.
+        And whether what they missed is noted for good."""
+        failures: list[tuple[str, Exception | None]] = []
+        debts: list[Debt] = []
+        journal = self.stack.journal
+        now = self.stack.clock.time()
+        for member in reversed(self.members):
+            with_it = debts if member.depth == journal.depth else ()
+            failure = await member.delete(runtime, keys, debts=with_it)
+            if with_it and failure is None:
+                await journal.note(runtime, self.members, debts, recorded=True)
+                debts = []
+            if failure is not None:
+                debts = [*debts, *member.debts(dict.fromkeys(keys), now)]
+            failures.append((member.guard.name, failure))
+        noted = await journal.note(runtime, self.members, debts)
+        if journal.owing:
+            journal.kick()
+        return failures, noted
 
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
         """Drop this namespace (or a range of it) from every tier, lowest first. Raises `WriteError` like
         `delete`."""
-        epochs, space = self.space.epochs, self.space
+        epochs, space, journal = self.space.epochs, self.space, self.stack.journal
         clear = await epochs.begin_clear(runtime)
         failures: list[tuple[str, Exception | None]] = []
+        debts: list[Debt] = []
+        now = self.stack.clock.time()
         try:
             for depth in range(len(self.members) - 1, -1, -1):
                 member = self.members[depth]
@@ -301,28 +386,32 @@ class Core:
                     with holding(clear):
                         cleared = await member.clear(runtime, prefix, skip)
                     if not cleared:
+                        # For the next process; in this one it is out of reach.
+                        debts += member.wide_debts(prefix, skip, now, settled=True)
                         # Nobody can tell what is in there: leave it all behind, out of reach. The
                         # number only has to differ from those of other lives of this namespace.
                         space.leave_behind(depth, member.guard.tier, int(self.stack.clock.time() * 1e6))
                 except Exception as error:  # noqa: BLE001 - the other tiers are still to be cleared
                     member.guard.failed(error, "clear")
                     failure = error
+                    debts += member.wide_debts(prefix, skip, now)
                 failures.append((member.guard.name, failure))
+            noted = await journal.note(runtime, self.members, debts)
         finally:
             epochs.end_clear(clear)
             space.detach()
-        self._confirmed(failures, "the clear")
+        self._confirmed(failures, "the clear", noted=noted)
 
     @staticmethod
-    def _confirmed(failures: list[tuple[str, Exception | None]], what: str) -> WriteResult:
+    def _confirmed(failures: list[tuple[str, Exception | None]], what: str, *, noted: bool) -> WriteResult:
         failed = tuple(name for name, failure in reversed(failures) if failure is not None)
-        if failed:
+        if failed and not noted:
             first = next(failure for _, failure in failures if failure is not None)
             raise WriteError(
                 f"{what} was not confirmed by {', '.join(failed)} ({describe(first)}), which may still serve "
-                f"the old values; repeat it when the tier is well"
+                f"the old values once this process has ended; repeat it when the tier is well"
             ) from first
-        return WriteResult(tuple(name for name, _ in reversed(failures)), ())
+        return WriteResult(tuple(name for name, failure in reversed(failures) if failure is None), failed)
 
     async def undo_superseded(
         self, runtime: Runtime, operation: Operation, members: Sequence[Member]
@@ -341,7 +430,10 @@ class Core:
             while left:
                 try:
                     with holding(operation):
-                        await left[-1].delete(runtime, keys, counted=False)
+                        failure = await left[-1].delete(runtime, keys, counted=False)
+                    if failure is not None:
+                        debts = left[-1].debts(dict.fromkeys(keys), self.stack.clock.time())
+                        await self.stack.journal.note(runtime, self.members, debts)
                 except asyncio.CancelledError as error:
                     interruption = error  # raised below; each cancellation comes but once
                 else:

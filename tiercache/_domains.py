@@ -26,10 +26,11 @@ from weakref import WeakValueDictionary
 from tiercache._bridge import Runtime
 from tiercache._epochs import Epochs, Operation, holding
 from tiercache._flights import Flights
+from tiercache._ledger import Ledger
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace
 
-__all__ = ["Anchor", "Domain", "Shared", "Space", "join"]
+__all__ = ["Anchor", "Domain", "Shared", "Space", "join", "keep_owing"]
 
 
 class Shared:
@@ -65,12 +66,13 @@ class Domain:
 
 
 class Anchor:
-    """One tier of this process, whoever uses it: its domain, and the namespaces in it that a `clear` could
-    only leave behind (see `Namespace.generation`)."""
+    """One tier of this process, whoever uses it: its domain, the namespaces in it that a `clear` could only
+    leave behind (see `Namespace.generation`), and what it has yet to hear of."""
 
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
         self.moved: dict[tuple[str, ...], Namespace] = {}
+        self.ledger = Ledger()
 
 
 class _Registry:
@@ -98,6 +100,14 @@ class _Registry:
 
 
 _registry = _Registry()
+
+
+def keep_owing(anchors: Sequence[Anchor], tiers: Sequence[Any]) -> None:
+    """Keep those of ``anchors`` whose tiers owe something, for the next chain over them."""
+    with _registry.lock:
+        for anchor, tier in zip(anchors, tiers, strict=True):
+            if anchor.ledger.debts:
+                _registry.keep(anchor, tier)
 
 
 def join(tiers: Sequence[Any]) -> tuple[list[Anchor], tuple[Domain, ...]]:

@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
 from tiercache._breaker import Breaker, Permit
 from tiercache._bridge import Port
 from tiercache._lanes import Lane
+from tiercache._ledger import Ledger
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.errors import CacheClosed, CodecError, EntryRejected, TierError, TierTimeout, TierUnavailable
+from tiercache.errors import (
+    CacheClosed,
+    CodecError,
+    EntryRejected,
+    TierError,
+    TierFull,
+    TierTimeout,
+    TierUnavailable,
+)
 from tiercache.events import BreakerClosed, BreakerOpened, Emitter, TierFailed, Verbs
 from tiercache.policies import Failure
-from tiercache.protocols import Clock, Size
+from tiercache.protocols import Clock, Debt, Size
 from tiercache.stats import TierCounters, TierStats
 
 __all__ = ["Guard", "describe"]
@@ -34,6 +44,7 @@ _FINAL = (
     EntryRejected, TierTimeout, TimeoutError, CacheClosed, CodecError,
     TypeError, ValueError, LookupError, AttributeError, NotImplementedError,
 )  # fmt: skip
+_LATE = 60.0  # seconds in which a command that timed out may still arrive
 _FIRST_WAIT = 0.01  # seconds before a second try; doubled for each one after it
 
 
@@ -52,6 +63,10 @@ class Guard:
         self.policy = _policy(tier)
         #: Where the tier's blocking calls run for async callers.
         self.lane = Lane(name, patience=self.policy.deadline)
+        #: What the tier has yet to hear of; all chains of the process over the tier share one.
+        self.ledger = Ledger()
+        #: Until when a command that timed out may still arrive, on the monotonic clock; 0: none did.
+        self.uncertain = 0.0
         self._events = events or Emitter(None)
         self._clock = clock
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
@@ -112,26 +127,41 @@ class Guard:
         return found
 
     async def write(
-        self, port: Port, entries: Mapping[str, Entry[Any]], *, promotion: bool
-    ) -> tuple[int, Exception | None]:
-        """Store ``entries``; how many the tier took, and the reason if that is not all."""
+        self,
+        port: Port,
+        entries: Mapping[str, Entry[Any]],
+        *,
+        promotion: bool,
+        debts: Sequence[Debt] = (),
+        ticket: Any = None,
+    ) -> tuple[int, int, Exception | None]:
+        """Store ``entries``; how many the tier took, how many came too late, and the reason if those are not
+        all. ``debts`` are noted with them; a ``ticket`` is for `SupportsJournal.fill`."""
         counters = self.counters
         breaker = self._writes
         permit = self._permit(breaker)
         if permit is None:
-            return 0, self._skipped(len(entries))
+            return 0, 0, self._skipped(len(entries))
+        verb = port.mset
+        if ticket is not None:
+            verb = partial(port.fill, ticket=ticket)
+        elif debts:
+            verb = partial(port.mset, debts=debts)
         start = perf_counter()
-        taken, rejected = len(entries), 0
+        taken, rejected, late = len(entries), 0, 0
         failure: Exception | None = None
         try:
-            await (self._tried(port, port.mset, entries) if self.policy.retries else port.mset(entries))
+            refused = await (self._tried(port, verb, entries) if self.policy.retries else verb(entries))
+            if ticket is not None:
+                late = len(refused)
+                taken -= late
         except EntryRejected as refusal:
             failure = refusal
             rejected = len(refusal.keys)
             taken -= rejected
             self._stood(breaker, permit)  # it knows very well what it does
             # What did not fit must not leave an older value behind.
-            await self.delete(port, refusal.keys, counted=False)
+            failure = await self.delete(port, refusal.keys, counted=False) or refusal
         except Exception as error:  # noqa: BLE001 - a cache must not take its application down
             self.failed(error, "write")
             self._fell(breaker, permit, error, value=True)
@@ -152,20 +182,23 @@ class Guard:
             counters.rejected += rejected
             counters.write_seconds += seconds
             counters.write_latency.add(seconds)
-        return taken, failure
+        return taken, late, failure
 
-    async def delete(self, port: Port, keys: Collection[str], *, counted: bool = True) -> Exception | None:
-        """Drop ``keys``; the reason if the tier did not confirm it."""
+    async def delete(
+        self, port: Port, keys: Collection[str], *, counted: bool = True, debts: Sequence[Debt] = ()
+    ) -> Exception | None:
+        """Drop ``keys``; the reason if the tier did not confirm it. ``debts`` are noted with it."""
         counters = self.counters
         breaker = self._writes
         permit = self._permit(breaker)
         if permit is None:
             return self._skipped(len(keys) if counted else 0)
+        verb = partial(port.mdelete, debts=debts) if debts else port.mdelete
         start = perf_counter()
         failure: Exception | None = None
         try:
             names = list(keys)
-            await (self._tried(port, port.mdelete, names) if self.policy.retries else port.mdelete(names))
+            await (self._tried(port, verb, names) if self.policy.retries else verb(names))
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
             self.failed(error, "delete")
             self._fell(breaker, permit, error)
@@ -243,7 +276,8 @@ class Guard:
         """The tier failed; or, with ``value``, perhaps one of the values did."""
         if breaker is None:
             return
-        if value and isinstance(error, CodecError | TypeError):
+        # One that is full still reads and deletes.
+        if value and isinstance(error, CodecError | TypeError | TierFull):
             breaker.undecided(permit)
             return
         self._last = f" (the last failure: {describe(error)})"
@@ -301,6 +335,8 @@ class Guard:
         if isinstance(error, TierUnavailable) and error.skipped:
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
+        if timeout:
+            self.uncertain = self._clock.monotonic() + _LATE
         self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
         counters = self.counters
         if counted:
@@ -324,6 +360,18 @@ class Guard:
             f"; {unsaid} more failures since the last warning" if unsaid else "",
         )
 
+    def is_uncertain(self) -> bool:
+        """Whether a command that timed out may still arrive."""
+        if self.uncertain and self._clock.monotonic() >= self.uncertain:
+            self.uncertain = 0.0
+        return self.uncertain > 0
+
+    def unasked(self, keys: int) -> None:
+        """Count misses of keys that the tier was not asked for, because it owes something about them."""
+        with self.counters.lock:
+            self.counters.misses += keys
+            self.counters.skipped += keys
+
     def corrupt(self, count: int) -> None:
         """Count entries whose bytes made no sense to their codec; they were no hits after all."""
         with self.counters.lock:
@@ -345,9 +393,9 @@ class Guard:
                 counters.read_seconds += hits * seconds / len(samples)
                 counters.read_latency.add(seconds, hits // len(samples))
 
-    def stats(self, fast_hits: int, samples: Sequence[float]) -> TierStats:
+    def stats(self, fast_hits: int, samples: Sequence[float], *, owed: int = 0) -> TierStats:
         """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
-        that some of those hits took."""
+        that some of those hits took; ``owed`` is how many debts it has yet to hear of."""
         own: Any = self._ask("counters", {})
         size = self._ask("size", None)
         counters = self.counters
@@ -370,6 +418,9 @@ class Guard:
                 corrupt=counters.corrupt + own.get("corrupt", 0),
                 rejected=counters.rejected,
                 skipped=counters.skipped,
+                journalled=counters.journalled,
+                settled=counters.settled,
+                owed=owed,
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
                 read_seconds=counters.read_seconds + fast_seconds,

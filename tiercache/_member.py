@@ -6,16 +6,17 @@ store bytes, and a tier's own ttl cap is applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tiercache._batch import Batch, copied, decoded
 from tiercache._bridge import BLOCKING, NATIVE, Port, Runtime
 from tiercache._guard import Guard
+from tiercache._journal import Journal
 from tiercache.entry import Entry
 from tiercache.keys import KeyRange, Namespace
-from tiercache.protocols import Clock, Codec, Namespaced, Purge, SupportsNamespaces
+from tiercache.protocols import Clock, Codec, Debt, Namespaced, Purge, SupportsNamespaces
 
 __all__ = ["Member"]
 
@@ -31,9 +32,15 @@ class Member:
         codec: Codec[Any] | None,
         lowest: bool,
         clock: Clock,
+        depth: int,
+        journal: Journal,
     ) -> None:
         tier = guard.tier
         self.guard = guard
+        self.depth = depth
+        #: Whether the tier tells if a key was written since; see `fill`.
+        self.has_fences = depth in journal.keepers
+        self._journal = journal
         self.codec = codec
         self.stores_bytes = bool(getattr(tier, "stores_bytes", False))
         self.nonblocking = bool(getattr(tier, "nonblocking", False))
@@ -67,6 +74,10 @@ class Member:
         """The tier's verbs for ``runtime``."""
         return self._blocking if runtime.blocking else self._native
 
+    def fold_all(self, keys: Sequence[str]) -> Sequence[str]:
+        """``keys`` as the tier knows them just now."""
+        return self._namespace().fold_all(keys)
+
     # -- the four verbs ----------------------------------------------------------------------------
 
     async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
@@ -74,7 +85,10 @@ class Member:
         port = self.port(runtime)
         namespace = self._namespace()
         folded = namespace.fold_all(keys)
-        found = await self.guard.read(port, folded, counted=counted)
+        if self.guard.ledger.debts:
+            found = await self._read_settled(port, folded, counted=counted)
+        else:
+            found = await self.guard.read(port, folded, counted=counted)
         if found and folded is not keys:
             found = {key: found[name] for key, name in zip(keys, folded, strict=True) if name in found}
         if self.codec is None:
@@ -97,6 +111,31 @@ class Member:
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)
 
+    async def _read_settled(
+        self, port: Port, folded: Sequence[str], *, counted: bool
+    ) -> dict[str, Entry[Any]]:
+        """Read after the tier has heard what it is owed about these keys; those that it cannot be told of are
+        misses, and so is what is older than that."""
+        guard = self.guard
+        asked = folded
+        owed = guard.ledger.unsettled(folded)
+        if owed:
+            names = [debt.key for debt in owed]
+            if await guard.delete(port, names, counted=False) is None:
+                self._journal.settled(self.depth, owed)
+            else:
+                refused = set(names)
+                asked = [name for name in folded if name not in refused]
+                if counted:
+                    guard.unasked(len(folded) - len(asked))
+        found = await guard.read(port, asked, counted=counted) if asked else {}
+        if old := guard.ledger.too_old(found):
+            if counted:
+                guard.no_hits(len(old))
+            found = {name: entry for name, entry in found.items() if name not in old}
+            await guard.delete(port, old, counted=False)
+        return found
+
     def _own(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
         """What this view's codec made, with values of their own. "bytes" is also what an entry says whose
         tier does not keep the name."""
@@ -108,25 +147,68 @@ class Member:
         return ours if self._copy is None else copied(ours, self._copy)
 
     async def write(
-        self, runtime: Runtime, batch: Batch, *, promotion: bool = False
+        self, runtime: Runtime, batch: Batch, *, promotion: bool = False, debts: Sequence[Debt] = ()
     ) -> tuple[int, Exception | None]:
-        """Store ``batch``; how many entries the tier took, and the reason if that is not all."""
+        """Store ``batch``; how many entries the tier took, and the reason if that is not all. ``debts`` are
+        noted with it, where the tier keeps the journal."""
+        folded = self._folded(batch)
+        if not folded:
+            return 0, None
+        port = self.port(runtime)
+        taken, _, failure = await self.guard.write(port, folded, promotion=promotion, debts=debts)
+        if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
+            before = min((entry.created_at or 0.0 for entry in folded.values()), default=0.0)
+            self._journal.heard(self.depth, folded, before)
+        return taken, failure
+
+    async def fill(
+        self, runtime: Runtime, batch: Batch, ticket: Any, *, promotion: bool
+    ) -> tuple[int, int, Exception | None]:
+        """Store ``batch`` but for what any process wrote since the glance that gave ``ticket`` (``None``: it
+        did not answer, and nothing is stored); how many entries the tier took, how many came too late, and
+        the reason if that is not all."""
+        folded = self._folded(batch)
+        if not folded or ticket is None:
+            return 0, 0, None
+        return await self.guard.write(self.port(runtime), folded, promotion=promotion, ticket=ticket)
+
+    def _folded(self, batch: Batch) -> dict[str, Entry[Any]]:
+        """The entries of ``batch`` as the tier takes them."""
         entries = batch.payloads if self.stores_bytes else batch.objects
         if not entries:
-            return 0, None
+            return {}
         if self._cap is not None:
             entries = self._capped(entries, self._cap)
         if self._copy is not None:
             entries = copied(entries, self._copy)
-        folded = dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
-        return await self.guard.write(self.port(runtime), folded, promotion=promotion)
+        return dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
 
     async def delete(
-        self, runtime: Runtime, keys: Collection[str], *, counted: bool = True
+        self, runtime: Runtime, keys: Collection[str], *, counted: bool = True, debts: Sequence[Debt] = ()
     ) -> Exception | None:
-        """Drop ``keys``; the reason if the tier did not confirm it."""
+        """Drop ``keys``; the reason if the tier did not confirm it. ``debts`` are noted with it, where the
+        tier keeps the journal."""
+        now = self._clock.time()
         folded = self._namespace().fold_all(list(keys))
-        return await self.guard.delete(self.port(runtime), folded, counted=counted)
+        failure = await self.guard.delete(self.port(runtime), folded, counted=counted, debts=debts)
+        if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
+            self._journal.heard(self.depth, folded, now)
+        return failure
+
+    def debts(self, keys: Mapping[str, float | None], now: float) -> list[Debt]:
+        """What the tier is owed after it failed to take ``keys``, each with the time when its new value was
+        written (``None``: it was deleted, ``now``)."""
+        name = self._journal.names[self.depth]
+        return [
+            Debt(name, folded, now if written is None else written)
+            for folded, written in zip(self.fold_all(list(keys)), keys.values(), strict=True)
+        ]
+
+    def wide_debts(self, prefix: str, skip: str, now: float, *, settled: bool = False) -> list[Debt]:
+        """What it is owed after it failed to clear a range; ``settled`` if it never can."""
+        name = self._journal.names[self.depth]
+        ranges = self._namespace().ranges(prefix, skip)
+        return [Debt(name, start, now, without, settled) for start, without in ranges]
 
     # -- what only some tiers can ------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tiercache._bridge import BLOCKING, Runtime
-from tiercache._domains import Space, join
+from tiercache._domains import Space, join, keep_owing
 from tiercache._guard import Guard
+from tiercache._journal import Journal
 from tiercache._member import Member
 from tiercache._promoter import Promoter
 from tiercache._refresh import Refresher
@@ -55,6 +56,9 @@ class Stack:
         self.refresher = Refresher()
         self.closed = False
         self._anchors, self.domains = join(tiers)
+        for guard, anchor in zip(self.guards, self._anchors, strict=True):
+            guard.ledger = anchor.ledger
+        self.journal = Journal(self.guards, self.promoter)
         # Weak, so that a view for each user of a service costs nothing once it is forgotten.
         self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
         self._bindings: WeakValueDictionary[Any, Binding] = WeakValueDictionary()
@@ -98,6 +102,8 @@ class Stack:
                     codec=codec,
                     lowest=depth == last,
                     clock=self.clock,
+                    depth=depth,
+                    journal=self.journal,
                 )
                 for depth, guard in enumerate(self.guards)
             )
@@ -133,7 +139,7 @@ class Stack:
             roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
             hits = sum(road.hit_count() for road in roads)
             samples = [seconds for road in roads for seconds in road.hit_samples()]
-            tiers.append(guard.stats(hits, samples))
+            tiers.append(guard.stats(hits, samples, owed=self.journal.owed(depth)))
             if depth == 0:
                 fast_hits = hits
         counters = self.counters
@@ -179,6 +185,7 @@ class Stack:
 
     async def _close_tiers(self, runtime: Runtime) -> Exception | None:
         failure: Exception | None = None
+        keep_owing(self._anchors, [guard.tier for guard in self.guards])
         for guard in self.guards:
             try:
                 await runtime.port(guard.tier, guard.lane).close()

@@ -11,6 +11,8 @@ Counting rules:
   that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``;
 * ``skipped`` counts keys that a tier was not asked about because its circuit was open (a clear, a purge or
   a page of a listing is one): for look-ups these are misses too, and for writes nothing else;
+* ``journalled`` counts keys (and cleared ranges) that a tier missed a delete or overwrite of, ``settled``
+  those that it was told of since, and ``owed`` is how many are left, as far as this process knows;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
   no room for, ``unstorable`` loaded values that their codec refused.
 
@@ -61,6 +63,9 @@ class TierStats:
     corrupt: int = 0
     rejected: int = 0
     skipped: int = 0
+    journalled: int = 0
+    settled: int = 0
+    owed: int = 0
     entries: int | None = None
     bytes: int | None = None
     read_seconds: float = 0.0
@@ -180,6 +185,7 @@ class TierCounters:
         "errors",
         "expirations",
         "hits",
+        "journalled",
         "lock",
         "misses",
         "promotions",
@@ -187,6 +193,7 @@ class TierCounters:
         "read_seconds",
         "rejected",
         "sets",
+        "settled",
         "skipped",
         "timeouts",
         "write_latency",
@@ -197,6 +204,7 @@ class TierCounters:
         self.lock = threading.Lock()
         self.hits = self.misses = self.promotions = self.sets = self.deletes = 0
         self.errors = self.timeouts = self.rejected = self.skipped = self.corrupt = self.expirations = 0
+        self.journalled = self.settled = 0
         self.read_seconds = self.write_seconds = 0.0
         self.read_latency = LatencyHistogram()
         self.write_latency = LatencyHistogram()

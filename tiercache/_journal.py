@@ -1,0 +1,282 @@
+"""The journal: deletes and overwrites that a tier has yet to hear of, so that it never serves what they ended.
+
+When a tier fails while a key is deleted or overwritten, the chain owes it that: a *debt*. It is noted in the
+durable tier of the chain (the first that is `SupportsJournal`), in the transaction of that tier's own delete
+where the failed tier comes first, and in the process's `Ledger` of the tier. Before the tier serves the key
+again the debt is *settled*: the key is deleted there (`Member.read`). Debts are also settled behind the caller,
+as soon as the tier answers again.
+
+A look at the durable tier, its *glance*, comes before the first read of a tier that it journals for, and
+before a load. It gives the debts about the keys at hand, whichever process noted them, and a ticket: a promotion
+or a loaded value is stored into a durable tier only if no process wrote the key since (`SupportsJournal.fill`).
+
+Without a durable tier the ledger alone keeps the debts: bounded, and as long as the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import blake2b
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tiercache._bridge import BLOCKING, Port, Runtime, drive
+from tiercache._guard import Guard
+from tiercache._promoter import Promoter
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import Debt, Glance, SupportsJournal
+
+if TYPE_CHECKING:
+    from tiercache._member import Member
+
+__all__ = ["Fences", "Journal"]
+
+#: By depth: the tickets of the durable tiers that were looked at; ``None`` of one that did not answer.
+Fences = Mapping[int, Any]
+
+_PAGE = 500  # debts settled by one call
+_PAUSE = 0.5  # seconds between two attempts to settle what is owed, behind the caller
+
+
+class Journal:
+    """The journal of one root chain. Thread-safe."""
+
+    def __init__(self, guards: Sequence[Guard], promoter: Promoter) -> None:
+        self._guards = guards
+        self._promoter = promoter
+        self.names = tuple(map(_name, guards))
+        keepers = [depth for depth, guard in enumerate(guards) if isinstance(guard.tier, SupportsJournal)]
+        #: The depth of the tier that keeps the journal; ``None``: the ledgers alone do.
+        self.depth: int | None = keepers[0] if keepers else None
+        self.keepers = tuple(keepers)
+        #: Before the tier at a depth is read, these are to be looked at, if they were not yet.
+        self.looks: dict[int, tuple[int, ...]] = {}
+        for depth, guard in enumerate(guards):
+            if depth not in keepers and not getattr(guard.tier, "nonblocking", False):
+                first = keepers[:1]
+                above = [keeper for keeper in keepers if keeper < depth]
+                if keepers:
+                    self.looks[depth] = tuple(dict.fromkeys(first + above))
+            elif depth in keepers and any(keeper < depth for keeper in keepers):
+                self.looks[depth] = tuple(keeper for keeper in keepers if keeper < depth)
+        #: Whether some tier has yet to hear of something; looked at without the lock.
+        self.owing = False
+        self._owed: dict[str, int] = {}
+        self._next_try = 0.0
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock: another thread of the parent may have held the old one."""
+        self._lock = threading.Lock()
+        self._settling = False
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    async def look(
+        self, runtime: Runtime, members: Sequence[Member], keepers: Iterable[int], keys: Sequence[str],
+        fences: dict[int, Any],
+    ) -> bool:  # fmt: skip
+        """Look at the durable tiers at the depths ``keepers``, for what concerns ``keys``, and add their
+        tickets to ``fences``. False if the journal cannot be read, and may owe something: then no tier that it
+        is kept for may be asked."""
+        known = True
+        for depth in keepers:
+            if depth in fences:
+                continue
+            member = members[depth]
+            glance = await self._glance(runtime, member, self._names_of(members, keys))
+            fences[depth] = None if glance is None else glance.ticket
+            if depth != self.depth:
+                continue
+            if glance is None:
+                known = member.guard.tier.owes_nothing()
+                continue
+            self._note(glance.debts)
+            if glance.owing and not self._owed:
+                await self._count(runtime, member)
+            self.owing = self.owing or glance.owing
+        return known
+
+    @staticmethod
+    async def _glance(runtime: Runtime, member: Member, keys: Sequence[str]) -> Glance | None:
+        guard = member.guard
+        try:
+            return await guard.command(member.port(runtime).glance, keys, reads=True)
+        except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
+            guard.failed(error, "look into its journal")
+            return None
+
+    def _names_of(self, members: Sequence[Member], keys: Sequence[str]) -> Sequence[str]:
+        """``keys`` as the tiers know them, for which the journal is kept."""
+        folded = [members[depth].fold_all(keys) for depth in self.looks]
+        if all(names == folded[0] for names in folded[1:]):
+            return folded[0] if folded else ()
+        return list(dict.fromkeys(name for names in folded for name in names))
+
+    def _note(self, debts: Iterable[Debt]) -> None:
+        for debt in debts:
+            for depth, name in enumerate(self.names):
+                if debt.tier == name or (debt.tier == "*" and depth in self.looks):
+                    self._guards[depth].ledger.add([debt])
+
+    async def _count(self, runtime: Runtime, member: Member) -> None:
+        try:
+            self._owed = dict(await member.port(runtime).owed())
+        except Exception as error:  # noqa: BLE001 - statistics never break a call
+            member.guard.failed(error, "count what its journal holds")
+
+    # -- noting ------------------------------------------------------------------------------------
+
+    async def note(
+        self, runtime: Runtime, members: Sequence[Member], debts: Sequence[Debt], *, recorded: bool = False
+    ) -> bool:
+        """Note ``debts``, which the durable tier may have ``recorded`` already. False if there is such a tier
+        and it could not: then they end with the process."""
+        if not debts:
+            return True
+        self._note(debts)
+        pending = [debt for debt in debts if not debt.settled]
+        self.owing = self.owing or bool(pending)
+        for debt in pending:
+            guard = self._guards[self.names.index(debt.tier)]
+            with guard.counters.lock:
+                guard.counters.journalled += 1
+        if self.depth is None:
+            return True
+        keeper = members[self.depth]
+        if not recorded:
+            if not keeper.guard.tier.journals:
+                return False
+            try:
+                await keeper.guard.command(keeper.port(runtime).record, debts)
+            except Exception as error:  # noqa: BLE001 - the caller is told by the answer
+                keeper.guard.failed(error, "record in its journal")
+                return False
+        for debt in pending:
+            self._owed[debt.tier] = self._owed.get(debt.tier, 0) + 1
+        return True
+
+    def heard(self, depth: int, keys: Iterable[str], before: float) -> None:
+        """The tier at ``depth`` was told about ``keys``: what is older than ``before`` stays fenced off where
+        it owed something, or where a command that timed out a while ago may still arrive."""
+        guard = self._guards[depth]
+        name = self.names[depth]
+        if guard.is_uncertain():
+            guard.ledger.add([Debt(name, key, before, settled=True) for key in keys])
+            owed: list[Debt] = []
+        else:
+            owed = guard.ledger.unsettled(keys)
+        if owed:
+            self.settled(depth, [replace(debt, before=max(debt.before, before)) for debt in owed])
+
+    def settled(self, depth: int, debts: Sequence[Debt]) -> None:
+        """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it
+        does not learn is settled once more."""
+        guard = self._guards[depth]
+        guard.ledger.settled(debts)
+        with guard.counters.lock:
+            guard.counters.settled += len(debts)
+        if self.depth is not None:
+            self._promoter.submit(partial(self._settle_behind, debts), entries=len(debts), size=0)
+
+    def _settle_behind(self, debts: Sequence[Debt]) -> None:
+        assert self.depth is not None  # noqa: S101 - its caller asked
+        guard = self._guards[self.depth]
+        try:
+            drive(guard.command(BLOCKING.port(guard.tier).settle, debts))
+        except Exception as error:  # noqa: BLE001 - what is not noted is settled once more
+            guard.failed(error, "settle in its journal")
+            return
+        for debt in debts:
+            self._owed[debt.tier] = max(0, self._owed.get(debt.tier, 0) - 1)
+
+    # -- settling behind the caller ----------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Have what is owed settled by the promoter, now and then. Call it when `owing`."""
+        with self._lock:
+            now = monotonic()
+            if self._settling or now < self._next_try:
+                return
+            self._next_try = now + _PAUSE
+            self._settling = True
+        if not self._promoter.submit(self._settle_all, entries=0, size=0):
+            self._settling = False
+
+    def _settle_all(self) -> None:
+        try:
+            left = False
+            for depth, guard in enumerate(self._guards):
+                if not getattr(guard.tier, "nonblocking", False):
+                    left = drive(self._settle_tier(depth, guard)) or left
+            self.owing = left
+        finally:
+            self._settling = False
+
+    async def _settle_tier(self, depth: int, guard: Guard) -> bool:
+        """Settle what the tier owes; whether something is left."""
+        port = BLOCKING.port(guard.tier)
+        while debts := await self._due(depth, guard):
+            keys = [debt.key for debt in debts if debt.skip is None]
+            if keys and await guard.delete(port, keys, counted=False) is not None:
+                return True
+            heard = [debt for debt in debts if debt.skip is None]
+            for debt in debts:
+                if debt.skip is not None:
+                    if not await self._clear(guard, port, debt):
+                        return True
+                    heard.append(debt)
+            guard.ledger.settled(heard)
+            with guard.counters.lock:
+                guard.counters.settled += len(heard)
+            if self.depth is not None:
+                self._settle_behind(heard)
+        return False
+
+    @staticmethod
+    async def _clear(guard: Guard, port: Port, debt: Debt) -> bool:
+        """Clear a range as the tier can; false if it cannot just now."""
+        assert debt.skip is not None  # noqa: S101 - its caller asked
+        try:
+            if port.clear is not None:
+                await guard.command(port.clear, debt.key, skip=debt.skip)
+                return True
+            assert port.scan is not None  # noqa: S101 - what can do neither owes no range
+            cursor: Any = None
+            while True:
+                keys, cursor = await guard.command(port.scan, debt.key, skip=debt.skip, cursor=cursor)
+                if keys:
+                    await guard.command(port.mdelete, keys)
+                if cursor is None:
+                    return True
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            guard.failed(error, "clear")
+            return False
+
+    async def _due(self, depth: int, guard: Guard) -> list[Debt]:
+        due = guard.ledger.due(_PAGE)
+        if due or self.depth is None or depth == self.depth:
+            return due
+        keeper = self._guards[self.depth]
+        try:
+            return list(await BLOCKING.port(keeper.tier).due(self.names[depth], _PAGE))
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            keeper.failed(error, "read its journal")
+            return []
+
+    def owed(self, depth: int) -> int:
+        """How many debts the tier at ``depth`` has yet to hear of, as far as this process knows."""
+        return max(self._guards[depth].ledger.owed(), self._owed.get(self.names[depth], 0))
+
+
+def _name(guard: Guard) -> str:
+    """What the journal calls the tier: its name, and which of that name it is, where it says so for good."""
+    place = getattr(guard.tier, "location", None)
+    if isinstance(place, tuple) and all(isinstance(part, str) for part in place):
+        digest = blake2b("\0".join(place).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        return f"{guard.name}@{digest}"
+    return guard.name

@@ -1,0 +1,126 @@
+"""The ledger: what one tier has yet to hear of, and what is too old to come from it, as this process knows.
+
+Every chain of the process over that tier shares it. Where a chain has a durable tier, that one's journal is
+what counts, and the ledger holds what was read from it for the keys at hand; where it has none, or where that
+one failed too, the ledger is all there is.
+
+It is bounded. What overflows becomes one note about all of the tier: nothing that was written before may be
+served any more. A key that is noted costs a dict entry; a tier that owes nothing costs one look at `debts`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from tiercache.entry import Entry
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import Debt
+
+__all__ = ["CLOCKS_APART", "Ledger"]
+
+_MOST_KEYS = 100_000
+#: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an entry
+#: tells whether it is older than a clear that the tier has not heard of.
+CLOCKS_APART = 60.0
+
+
+class Ledger:
+    """The debts of one tier. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Debt] = {}
+        self._wide: dict[tuple[str, str], Debt] = {}
+        #: Whether there are any: looked at by every read, without the lock.
+        self.debts = False
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock: another thread of the parent may have held the old one."""
+        self._lock = threading.Lock()
+
+    def add(self, debts: Iterable[Debt]) -> None:
+        """Note ``debts``; of two about one key the later one stands, and what is settled stays so."""
+        with self._lock:
+            for debt in debts:
+                noted = self._keys if debt.skip is None else self._wide
+                name: Any = debt.key if debt.skip is None else (debt.key, debt.skip)
+                known = noted.get(name)
+                if known is None or known.before < debt.before or (debt.settled and not known.settled):
+                    noted[name] = debt
+            if len(self._keys) > _MOST_KEYS:
+                self._overflow()
+            self.debts = bool(self._keys or self._wide)
+
+    def _overflow(self) -> None:
+        settled = [key for key, debt in self._keys.items() if debt.settled]
+        for key in settled:  # a net under what was done already
+            del self._keys[key]
+        if len(self._keys) > _MOST_KEYS // 2:
+            latest = max(debt.before for debt in self._keys.values())
+            self._keys.clear()
+            self._wide["", ""] = Debt("*", "", latest + CLOCKS_APART, skip="", settled=True)
+
+    def unsettled(self, keys: Iterable[str]) -> list[Debt]:
+        """The debts about single ones of ``keys`` that the tier has yet to hear of."""
+        known = self._keys
+        return [debt for key in keys if (debt := known.get(key)) is not None and not debt.settled]
+
+    def settled(self, debts: Iterable[Debt]) -> None:
+        """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not."""
+        with self._lock:
+            for debt in debts:
+                noted = self._keys if debt.skip is None else self._wide
+                name: Any = debt.key if debt.skip is None else (debt.key, debt.skip)
+                known = noted.get(name)
+                if known is not None and known.before <= debt.before:
+                    noted[name] = Debt(debt.tier, debt.key, debt.before, debt.skip, settled=True)
+
+    def due(self, limit: int) -> list[Debt]:
+        """Some debts that the tier has yet to hear of."""
+        with self._lock:
+            found = [debt for debt in self._wide.values() if not debt.settled]
+            for debt in self._keys.values():
+                if len(found) >= limit:
+                    break
+                if not debt.settled:
+                    found.append(debt)
+        return found
+
+    def owed(self) -> int:
+        """How many debts the tier has yet to hear of."""
+        with self._lock:
+            return sum(not debt.settled for noted in (self._keys, self._wide) for debt in noted.values())
+
+    def too_old(self, found: Mapping[str, Entry[Any]]) -> Collection[str]:
+        """The keys of those entries that are older than what the tier was, or should have been, told.
+
+        An entry that does not say when it was written is too old while that is owed.
+        """
+        known = self._keys
+        wide: Sequence[Debt] = list(self._wide.values()) if self._wide else ()
+        refused: list[str] = []
+        for key, entry in found.items():
+            written = entry.created_at
+            debt = known.get(key)
+            if (debt is not None and _is_older(written, debt)) or (
+                wide and any(_covers(one, key) and _is_older(written, one) for one in wide)
+            ):
+                refused.append(key)
+        return refused
+
+
+def _is_older(written: float | None, debt: Debt) -> bool:
+    everything = debt.skip == "" and debt.key == ""
+    if written is None:
+        return everything or not debt.settled
+    # Of a range that the tier has not dropped yet, the times alone tell what is old, by whose clock ever.
+    margin = CLOCKS_APART if debt.skip is not None and not debt.settled else 0.0
+    return written < debt.before + margin
+
+
+def _covers(debt: Debt, key: str) -> bool:
+    skip = debt.skip
+    return key.startswith(debt.key) and not (skip and key.startswith(skip))

@@ -1,0 +1,137 @@
+"""Fences: whether a key was written since somebody looked, in any process that shares the database.
+
+What is promoted or loaded into this tier was read elsewhere a while ago. It is right only if nobody has
+written, deleted or cleared its key since. So every transaction that changes entries takes the next *serial*,
+rows keep the serial of their last write, and deletes leave their keys behind with theirs. A *ticket* is the
+serial at the time of the look: what has a later one is not to be overwritten.
+
+Where a row goes for another reason than a delete (no room, past its time), its serial goes with it: then the
+*floor* rises to it, and tickets below the floor are good for nothing. Those rows were written long before any
+ticket that is in use, as a rule. The same holds for the oldest deletes, once there are many.
+
+Serials of a new database begin with the time in microseconds, so that a ticket of the one before it, which
+was damaged or removed, lies below.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+__all__ = [
+    "FENCE_TABLES",
+    "next_serial",
+    "note_clear",
+    "note_delete",
+    "raise_floor",
+    "ticket_of",
+    "written_since",
+]
+
+#: One row for each call that deleted something: the row keys as a JSON array, or a range of tags.
+FENCE_TABLES: Final = (
+    (
+        "CREATE TABLE IF NOT EXISTS Tier_deleted"
+        " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, keys TEXT, low BLOB, high BLOB)"
+    ),
+)
+
+_SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
+_FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
+_MOST_DELETES: Final = 10_000  # calls that are remembered
+_MOST_CHARACTERS: Final = 2**18  # of the keys of one call; beyond it the floor rises instead
+
+
+def ticket_of(connection: sqlite3.Connection) -> int:
+    """The serial of the last change; 0 before the first."""
+    return _number(connection, _SERIAL)
+
+
+def next_serial(connection: sqlite3.Connection, now: float) -> int:
+    """The serial of the change that this transaction makes; ``now`` is in Unix seconds."""
+    serial = _number(connection, _SERIAL) + 1
+    if serial > 1:
+        connection.execute("UPDATE Settings SET value = ? WHERE key = 'tier_serial'", (serial,))
+        return serial
+    serial = int(now * 1e6)
+    connection.executemany(
+        "INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)",
+        (("tier_serial", serial), ("tier_floor", serial)),
+    )
+    return serial
+
+
+def raise_floor(connection: sqlite3.Connection, serial: int) -> None:
+    """Let no ticket below ``serial`` be good any more."""
+    connection.execute("UPDATE Settings SET value = ?1 WHERE key = 'tier_floor' AND value < ?1", (serial,))
+
+
+def note_delete(connection: sqlite3.Connection, serial: int, keys: str) -> None:
+    """The row keys in the JSON array ``keys`` were deleted."""
+    if len(keys) > _MOST_CHARACTERS:
+        raise_floor(connection, serial)
+        return
+    added = connection.execute("INSERT INTO Tier_deleted (serial, keys) VALUES (?, ?)", (serial, keys))
+    _forget_some(connection, added.lastrowid or 0)
+
+
+def note_clear(connection: sqlite3.Connection, serial: int, low: bytes, high: bytes) -> None:
+    """The tags from ``low`` to ``high`` were deleted."""
+    added = connection.execute(
+        "INSERT INTO Tier_deleted (serial, low, high) VALUES (?, ?, ?)", (serial, low, high)
+    )
+    _forget_some(connection, added.lastrowid or 0)
+
+
+def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes]]) -> set[str]:
+    """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``."""
+    tags = dict(rows)
+    if _number(connection, _FLOOR) > ticket:
+        return set(tags)
+    found = {
+        key
+        for (key,) in connection.execute(
+            "SELECT c.key FROM json_each(?) j CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
+            " WHERE c.access_count > ?",
+            (json.dumps(list(tags)), ticket),
+        )
+    }
+    for keys, low, high in _deletes_since(connection, ticket):
+        if keys is not None:
+            found.update(key for key in json.loads(keys) if key in tags)
+        else:
+            found.update(key for key, tag in tags.items() if low <= tag < high)
+    return found
+
+
+def _deletes_since(connection: sqlite3.Connection, ticket: int) -> Sequence[tuple[str | None, bytes, bytes]]:
+    # The newest are the last rows, and few: a look-up takes milliseconds, a load seconds.
+    newest = connection.execute("SELECT max(id) FROM Tier_deleted").fetchone()[0] or 0
+    step = 64
+    while True:
+        rows = connection.execute(
+            "SELECT serial, keys, low, high FROM Tier_deleted WHERE id > ? ORDER BY id", (newest - step,)
+        ).fetchall()
+        if len(rows) < step or rows[0][0] <= ticket:
+            return [row[1:] for row in rows if row[0] > ticket]
+        step *= 4
+
+
+def _forget_some(connection: sqlite3.Connection, newest: int) -> None:
+    if newest % 1024:
+        return
+    oldest = newest - _MOST_DELETES
+    ((serial,),) = connection.execute(
+        "SELECT coalesce(max(serial), 0) FROM Tier_deleted WHERE id <= ?", (oldest,)
+    ).fetchall()
+    if serial:
+        raise_floor(connection, serial)
+        connection.execute("DELETE FROM Tier_deleted WHERE id <= ?", (oldest,))
+
+
+def _number(connection: sqlite3.Connection, statement: str) -> int:
+    row = connection.execute(statement).fetchone()
+    # Damage may have made anything of it: then it begins anew, above every ticket.
+    return row[0] if row is not None and isinstance(row[0], int) else 0

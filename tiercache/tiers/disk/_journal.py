@@ -1,0 +1,203 @@
+"""The journal's table: what the other tiers of a chain have yet to hear of.
+
+It lies in the database of the disk tier, so that a delete here and the note that another tier missed it
+are one transaction. Settled notes stay for a day, because a command that timed out may still arrive and
+bring an older value. Beside the database lies a marker while there are notes that are not settled: when it
+is there and the notes are not, the database was lost with them, and nothing that other tiers held until then
+may be served.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tiercache.protocols import Debt
+from tiercache.tiers.disk._directory import PENDING
+from tiercache.tiers.disk._statements import key_of, row_key, row_keys, tag_of
+
+__all__ = [
+    "JOURNAL_TABLES",
+    "Looked",
+    "Marker",
+    "all_of",
+    "due",
+    "is_lost",
+    "look",
+    "owed",
+    "record",
+    "settle",
+]
+
+#: ``skip`` is ``NULL`` for a single key; else ``tag`` begins a range, without what begins with ``skip``.
+JOURNAL_TABLES: Final = (
+    (
+        "CREATE TABLE IF NOT EXISTS Tier_journal (id INTEGER PRIMARY KEY, tier TEXT NOT NULL,"
+        " key TEXT NOT NULL, tag BLOB NOT NULL, skip BLOB, before REAL NOT NULL, settled REAL)"
+    ),
+    "CREATE UNIQUE INDEX IF NOT EXISTS Tier_journal_key ON Tier_journal (key, tier, coalesce(skip, x'ff'))",
+    "CREATE INDEX IF NOT EXISTS Tier_journal_due ON Tier_journal (tier) WHERE settled IS NULL",
+    "CREATE INDEX IF NOT EXISTS Tier_journal_wide ON Tier_journal (tier) WHERE skip IS NOT NULL",
+)
+
+#: Notes that are kept. When more are not settled, they make way for one that says: all of this tier.
+MOST_NOTES: Final = 250_000
+_DAY: Final = 86_400.0
+_NEVER_FORGOTTEN: Final = 1e18  # when what concerns all of a tier was settled: it is not to be deleted there
+#: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an
+#: entry tells whether it is older than what was lost.
+CLOCKS_APART: Final = 60.0
+
+_RECORD: Final = (
+    "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (key, tier, coalesce(skip, x'ff')) DO UPDATE"
+    " SET before = max(before, excluded.before), settled = excluded.settled"
+)
+_COLUMNS: Final = "tier, tag, skip, before, settled"
+
+
+class Looked(NamedTuple):
+    """What concerns some keys, and whether there is anything that is not settled at all."""
+
+    debts: list[Debt]
+    owing: bool
+
+
+class Marker:
+    """The file beside the database that says that it holds notes which are not settled."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = str(directory / PENDING)
+
+    def exists(self) -> bool:
+        """Whether it is there; where nothing can be seen, nothing is known to be owed."""
+        try:
+            os.stat(self._path)  # noqa: PTH116 - a Path takes twice as long
+        except OSError:
+            return False
+        return True
+
+    def put(self) -> None:
+        """Raises `OSError` where it cannot be made."""
+        if self.exists():
+            return
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        folder = os.open(Path(self._path).parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def take_away(self) -> None:
+        """As far as that is possible; one that stays costs a cold start at worst."""
+        with suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108 - as above
+
+
+def all_of(tier: str, now: float) -> Debt:
+    """The debt that stands for whatever ``tier`` may hold at ``now``; ``"*"``: each tier. Nothing is deleted
+    there on its account, for others may have stored newer entries; it only tells which are too old."""
+    return Debt(tier, "", now + CLOCKS_APART, skip="", settled=True)
+
+
+def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
+    """The notes about ``keys``, and about ranges that may hold them."""
+    ((some, owing),) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM Tier_journal),"
+        " EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL)"
+    ).fetchall()
+    if not some:
+        return Looked([], False)
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM Tier_journal WHERE skip IS NOT NULL"  # noqa: S608 - constants
+    ).fetchall()
+    if keys:
+        rows += connection.execute(
+            f"SELECT {_COLUMNS} FROM json_each(?) n CROSS JOIN Tier_journal t ON t.key = n.value"  # noqa: S608 - constants
+            " WHERE t.skip IS NULL",
+            (row_keys(keys)[1],),
+        ).fetchall()
+    return Looked(_debts(rows), bool(owing))
+
+
+def record(connection: sqlite3.Connection, debts: Sequence[Debt], marker: Marker, now: float) -> None:
+    """Note ``debts``, the latest of each. Inside a transaction; raises `OSError` for the marker."""
+    marker.put()
+    connection.executemany(_RECORD, map(_row, debts))
+    connection.execute("DELETE FROM Tier_journal WHERE settled < ?", (now - _DAY,))
+    if _too_many(connection):
+        connection.execute("DELETE FROM Tier_journal WHERE settled IS NOT NULL AND skip IS NULL")
+    if _too_many(connection):
+        tiers = [tier for (tier,) in connection.execute("SELECT DISTINCT tier FROM Tier_journal")]
+        connection.execute("DELETE FROM Tier_journal WHERE skip IS NULL")
+        everything = [all_of(tier, now) for tier in tiers]
+        connection.executemany(_RECORD, map(_row, everything))
+
+
+def settle(connection: sqlite3.Connection, debts: Iterable[Debt], marker: Marker, now: float) -> None:
+    """Note that the tiers have heard of ``debts``; of one that was noted anew meanwhile they have not."""
+    connection.executemany(
+        "UPDATE Tier_journal SET settled = ? WHERE key = ? AND tier = ?"
+        " AND coalesce(skip, x'ff') = coalesce(?, x'ff') AND before <= ?",
+        [(now, row_key(debt.key), debt.tier, _skip(debt), debt.before) for debt in debts],
+    )
+    ((needed,),) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL OR settled = ?)", (_NEVER_FORGOTTEN,)
+    ).fetchall()
+    if not needed:
+        marker.take_away()  # in the transaction, since nobody adds a note meanwhile
+
+
+def due(connection: sqlite3.Connection, tier: str, limit: int) -> list[Debt]:
+    """The oldest notes about ``tier`` that are not settled."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM Tier_journal WHERE tier = ? AND settled IS NULL LIMIT ?",  # noqa: S608 - constants
+        (tier, limit),
+    ).fetchall()
+    return _debts(rows)
+
+
+def owed(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many notes of each tier are not settled."""
+    return dict(
+        connection.execute(
+            "SELECT tier, count(*) FROM Tier_journal WHERE settled IS NULL GROUP BY tier"
+        ).fetchall()
+    )
+
+
+def is_lost(connection: sqlite3.Connection, marker: Marker) -> bool:
+    """Whether notes that were not settled went with their database. Inside a transaction, since the marker
+    is made before the first note is written."""
+    ((some,),) = connection.execute("SELECT EXISTS (SELECT 1 FROM Tier_journal)").fetchall()
+    return not some and marker.exists()
+
+
+def _too_many(connection: sqlite3.Connection) -> bool:
+    (span,) = connection.execute("SELECT max(id) - min(id) FROM Tier_journal").fetchone()
+    if span is None or span < MOST_NOTES:  # counting them takes a look at each
+        return False
+    return int(connection.execute("SELECT count(*) FROM Tier_journal").fetchone()[0]) > MOST_NOTES
+
+
+def _row(debt: Debt) -> tuple[Any, ...]:
+    settled = _NEVER_FORGOTTEN if debt.settled else None
+    return debt.tier, row_key(debt.key), tag_of(debt.key), _skip(debt), debt.before, settled
+
+
+def _skip(debt: Debt) -> bytes | None:
+    return None if debt.skip is None else tag_of(debt.skip)
+
+
+def _debts(rows: Iterable[Sequence[Any]]) -> list[Debt]:
+    debts = []
+    for tier, tag, skip, before, settled in rows:
+        key = key_of(tag)
+        without = None if skip is None else key_of(skip)
+        if key is not None and (skip is None or without is not None):  # or damaged
+            debts.append(Debt(tier, key, before, without, settled is not None))
+    return debts
