@@ -78,6 +78,10 @@ class Member:
         """``keys`` as the tier knows them just now."""
         return self._namespace().fold_all(keys)
 
+    def fold_all(self, keys: Sequence[str]) -> Sequence[str]:
+        """``keys`` as the tier knows them just now."""
+        return self._namespace().fold_all(keys)
+
     # -- the four verbs ----------------------------------------------------------------------------
 
     async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:

@@ -8,6 +8,7 @@ from typing import Any
 from tiercache._batch import Batch
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
+from tiercache._leases import leasing
 from tiercache.entry import Entry
 from tiercache.policies import Failure
 from tiercache.protocols import Codec, Purge
@@ -39,6 +40,10 @@ class ChainTier:
         self.lists_everything = all(member.can_clear(BLOCKING) for member in core.members)
         if self.lists_everything:
             self.clear, self.aclear = self._clear, self._aclear
+        self._leasing = leasing(core.members)
+        if self._leasing is not None:
+            self.acquire, self.aacquire = self._acquire, self._aacquire
+            self.release, self.arelease = self._release, self._arelease
 
     def with_codec(self, codec: Codec[Any]) -> ChainTier:
         """The same with the outer chain's codec, unless the inner one has its own."""
@@ -117,6 +122,31 @@ class ChainTier:
     async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """`purge` for async code."""
         return await self._open.purge(NATIVE, what, prefix, skip)
+
+    def _acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """Take leases in the tier that keeps this chain's; see `SupportsLease`."""
+        return drive(self._ask_leases(BLOCKING, "acquire", keys, token, seconds))
+
+    async def _aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """`_acquire` for async code."""
+        return await self._ask_leases(NATIVE, "acquire", keys, token, seconds)
+
+    def _release(self, keys: Sequence[str], token: str) -> None:
+        """Give up leases; see `SupportsLease`."""
+        drive(self._ask_leases(BLOCKING, "release", keys, token))
+
+    async def _arelease(self, keys: Sequence[str], token: str) -> None:
+        """`_release` for async code."""
+        await self._ask_leases(NATIVE, "release", keys, token)
+
+    async def _ask_leases(self, runtime: Runtime, verb: str, keys: Sequence[str], *args: Any) -> list[str]:
+        self._core.stack.check_open()
+        member = self._leasing
+        assert member is not None  # noqa: S101 - the verbs are there only then
+        names = list(member.fold_all(keys))
+        answer = await member.guard.command(getattr(member.port(runtime), verb), names, *args)
+        found = set(answer or ())
+        return [key for key, name in zip(keys, names, strict=True) if name in found]
 
     def close(self) -> None:
         """Close the inner chain; if it is only a view, flush it. Idempotent."""

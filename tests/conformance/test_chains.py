@@ -9,7 +9,9 @@ from types import MappingProxyType
 from tiercache import DiskTier, EncodedTier, MemoryTier, SQLTier, TieredCache
 from tiercache.testing import AsyncDictTier, Capabilities, DictStore, DictTier, TierConformance
 
-CHAIN = Capabilities(values="any", asynchronous=True, scan=True, clear=True, purge=True, clock=True)
+CHAIN = Capabilities(
+    values="any", asynchronous=True, scan=True, clear=True, purge=True, lease=True, clock=True
+)
 
 
 class Tagged:
@@ -91,7 +93,7 @@ class TestAChainInAChain(TierConformance):
 class TestATinyMemoryAboveBytes(TierConformance):
     """Nearly every read is answered below, and promoted into room that another read wants."""
 
-    capabilities = replace(CHAIN, scan=False, clear=False, purge=False)
+    capabilities = replace(CHAIN, scan=False, clear=False, purge=False, lease=False)
     exceptions = MappingProxyType(
         {"test_can_do_what_it_declares": "what the memory can list, clear and purge is not all there is"}
     )

@@ -46,6 +46,7 @@ LAYERS = (
         "_guard",
         "_journal",
         "_lanes",
+        "_leases",
         "_load",
         "_member",
         "_nested",
