@@ -31,7 +31,7 @@ def threats() -> list[str]:
     return [row for table in tables for row in table.splitlines()]
 
 
-@pytest.mark.parametrize(("file", "test"), PROOFS, ids="::".join)
+@pytest.mark.parametrize(("file", "test"), PROOFS, ids=["::".join(proof) for proof in PROOFS])
 def test_a_proof_exists(file, test):
     assert test in proofs_in(file)
 
