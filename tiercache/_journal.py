@@ -160,18 +160,16 @@ class Journal:
             self._owed[debt.tier] = self._owed.get(debt.tier, 0) + 1
         return True
 
-    def heard(self, depth: int, keys: Iterable[str], before: float) -> None:
-        """The tier at ``depth`` was told about ``keys``: what is older than ``before`` stays fenced off where
-        it owed something, or where a command that timed out a while ago may still arrive."""
+    def heard(self, depth: int, keys: Mapping[str, float]) -> None:
+        """The tier at ``depth`` was told about ``keys``: what is older than the time beside each stays fenced
+        off where the tier was owed something, or where a command that timed out may still arrive."""
         guard = self._guards[depth]
-        name = self.names[depth]
+        owed = guard.ledger.unsettled(keys)
         if guard.is_uncertain():
-            guard.ledger.add([Debt(name, key, before, settled=True) for key in keys])
-            owed: list[Debt] = []
-        else:
-            owed = guard.ledger.unsettled(keys)
+            name = self.names[depth]
+            guard.ledger.add([Debt(name, key, before, settled=True) for key, before in keys.items()])
         if owed:
-            self.settled(depth, [replace(debt, before=max(debt.before, before)) for debt in owed])
+            self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
 
     def settled(self, depth: int, debts: Sequence[Debt]) -> None:
         """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it

@@ -21,6 +21,7 @@ from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
 from tiercache._epochs import holding
 from tiercache._flights import Flight, aboard
+from tiercache._journal import Fences
 from tiercache._loaded import Answer
 from tiercache._log import logger
 from tiercache._refresh import Refresh, ended_within
@@ -233,10 +234,11 @@ class Loading:
                 found = (await self._core.lookup(runtime, wanted, counted=False)).objects
                 known = {key: entry.value for key, entry in found.items()}
                 asked = self._to_load([key for key in flight.keys if key not in known])
+            fences = await self._core.fences(runtime, asked) if asked else {}
             answer = await self._call(runtime, load.load_many, list(asked)) if asked else Answer()
             values = known | answer.values
             gone = [key for key in asked if key in stale and key not in values]
-            await self._store(runtime, answer, gone, load, ticket)
+            await self._store(runtime, answer, gone, load, ticket, fences)
         except Exception as error:
             space.flights.end(flight, error=error)
             raise
@@ -271,10 +273,17 @@ class Loading:
         return answer
 
     async def _store(
-        self, runtime: Runtime, answer: Answer, gone: Sequence[str], load: Load, ticket: int
+        self,
+        runtime: Runtime,
+        answer: Answer,
+        gone: Sequence[str],
+        load: Load,
+        ticket: int,
+        fences: Fences,
     ) -> None:
-        """Store what a loader made, but for keys written since ``ticket``, and drop the old values of those
-        that are ``gone``. Never raises because a tier or a codec failed: the values were paid for."""
+        """Store what a loader made, but for keys written since ``ticket`` in this process and since the
+        ``fences`` were opened in others, and drop the old values of those that are ``gone``. Never raises
+        because a tier or a codec failed: the values were paid for."""
         keys = [*answer.values, *{*answer.absent, *gone}]
         if not keys:
             return
@@ -291,7 +300,7 @@ class Loading:
             gone = [key for key in gone if key in good]
             with holding(fill):
                 if batch.objects:
-                    await self._core.write_all(runtime, batch, fill)
+                    await self._core.write_all(runtime, batch, fill, fences)
                 if gone:
                     for member in reversed(self._core.members):
                         await member.delete(runtime, gone, counted=False)

@@ -78,10 +78,6 @@ class Member:
         """``keys`` as the tier knows them just now."""
         return self._namespace().fold_all(keys)
 
-    def fold_all(self, keys: Sequence[str]) -> Sequence[str]:
-        """``keys`` as the tier knows them just now."""
-        return self._namespace().fold_all(keys)
-
     # -- the four verbs ----------------------------------------------------------------------------
 
     async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
@@ -161,8 +157,7 @@ class Member:
         port = self.port(runtime)
         taken, _, failure = await self.guard.write(port, folded, promotion=promotion, debts=debts)
         if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
-            before = min((entry.created_at or 0.0 for entry in folded.values()), default=0.0)
-            self._journal.heard(self.depth, folded, before)
+            self._journal.heard(self.depth, {key: entry.created_at or 0.0 for key, entry in folded.items()})
         return taken, failure
 
     async def fill(
@@ -196,7 +191,7 @@ class Member:
         folded = self._namespace().fold_all(list(keys))
         failure = await self.guard.delete(self.port(runtime), folded, counted=counted, debts=debts)
         if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
-            self._journal.heard(self.depth, folded, now)
+            self._journal.heard(self.depth, dict.fromkeys(folded, now))
         return failure
 
     def debts(self, keys: Mapping[str, float | None], now: float) -> list[Debt]:

@@ -141,8 +141,8 @@ def record(connection: sqlite3.Connection, debts: Sequence[Debt], marker: Marker
 def settle(connection: sqlite3.Connection, debts: Iterable[Debt], marker: Marker, now: float) -> None:
     """Note that the tiers have heard of ``debts``; of one that was noted anew meanwhile they have not."""
     connection.executemany(
-        "UPDATE Tier_journal SET settled = ? WHERE key = ? AND tier = ?"
-        " AND coalesce(skip, x'ff') = coalesce(?, x'ff') AND before <= ?",
+        "UPDATE Tier_journal SET settled = ?1, before = ?5 WHERE key = ?2 AND tier = ?3"
+        " AND coalesce(skip, x'ff') = coalesce(?4, x'ff') AND before <= ?5",
         [(now, row_key(debt.key), debt.tier, _skip(debt), debt.before) for debt in debts],
     )
     ((needed,),) = connection.execute(
