@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tiercache._loaded import Loaded
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET, Entry
 from tiercache.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "Event",
     "ForeignPayload",
     "LoadError",
+    "Loaded",
     "MemoryTier",
     "MissingPackage",
     "RedisTier",

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, log
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from tiercache.errors import ConfigError
 from tiercache.units import Duration, duration, optional_duration
 
-__all__ = ["NEVER_STALE", "Staleness", "StalenessOptions", "chance"]
+__all__ = ["NEVER_STALE", "READERS", "Staleness", "StalenessOptions", "chance"]
 
 #: How long ``stale_if_error=True`` is.
 _A_DAY = 86_400.0
@@ -39,6 +39,9 @@ class StalenessOptions(TypedDict, total=False):
     ``load_deadline``
         when the loader takes longer, the caller gets the old value that ``stale_if_error`` allows, and the
         load is finished behind it. Without such a value the caller waits. ``None``: everybody waits.
+    ``lock``
+        ``"process"``: of all threads and tasks one loads a key. ``"shared"``: of all processes too that share
+        the lowest tier which keeps leases (disk, Redis, SQL).
     """
 
     stale_for: Duration
@@ -46,6 +49,7 @@ class StalenessOptions(TypedDict, total=False):
     refresh_ahead: float
     jitter: Duration
     load_deadline: Duration | None
+    lock: Literal["process", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Staleness:
     jitter: float = 0.0
     jitter_share: float = 0.0
     load_deadline: float | None = None
+    shared: bool = False
     keep: float = 0.0
 
     def override(self, options: Mapping[str, Any]) -> Staleness:
@@ -68,9 +73,9 @@ class Staleness:
             return self
         given: dict[str, Any] = {}
         for name, value in options.items():
-            read = _READERS.get(name)
+            read = READERS.get(name)
             if read is None:
-                raise TypeError(f"there is no option {name!r} here; there are {', '.join(_READERS)}")
+                raise TypeError(f"there is no option {name!r} here; there are {', '.join(READERS)}")
             given.update(read(value))
         made = replace(self, **given)
         return replace(made, keep=max(self.keep, made.stale_for, made.stale_if_error))
@@ -133,10 +138,18 @@ def _jitter(value: Any) -> dict[str, Any]:
     return {"jitter": 0.0, "jitter_share": float(share[1]) / 100}
 
 
-_READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+def _lock(value: Any) -> dict[str, Any]:
+    if value not in ("process", "shared"):
+        raise ConfigError(f"lock: {value!r} is unknown; it is 'process' or 'shared'")
+    return {"shared": value == "shared"}
+
+
+#: What reads each option: the fields of `Staleness` that it sets. Raises `ConfigError`.
+READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "stale_for": lambda value: {"stale_for": duration(value, name="stale_for", zero=True)},
     "stale_if_error": _if_error,
     "refresh_ahead": _beta,
     "jitter": _jitter,
     "load_deadline": lambda value: {"load_deadline": optional_duration(value, name="load_deadline")},
+    "lock": _lock,
 }

@@ -20,7 +20,9 @@ SQL = (
     "a database URL that begins with sqlite://, postgresql://, mysql://, mariadb:// "
     "(with a driver, for instance, postgresql+psycopg://)"
 )
-CHAIN_KEYS = "tiers, namespace, ttl, codec, promote"
+CHAIN_KEYS = (
+    "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, load_deadline"
+)
 DRIVERS = (
     "sqlite://, sqlite+aiosqlite://, sqlite+pysqlite://, postgresql://, postgresql+psycopg://, "
     "postgresql+psycopg_async://, mysql://, mysql+asyncmy://, mysql+pymysql://, mariadb://, "

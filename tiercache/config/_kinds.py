@@ -10,12 +10,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from tiercache._staleness import READERS
 from tiercache.config._problems import nearest
 from tiercache.config._variables import expand
 from tiercache.registry import codec_names
@@ -24,8 +26,12 @@ from tiercache.units import duration, size
 __all__ = [
     "SQLURL",
     "Codec",
+    "Eagerness",
     "Filled",
     "Flag",
+    "Grace",
+    "GraceOnError",
+    "Jitter",
     "Kind",
     "Lasting",
     "OptionalCount",
@@ -101,6 +107,19 @@ class Kind:
 def _duration(value: Any) -> Any:
     duration(value, name="")
     return value
+
+
+def _staleness(name: str, value: Any) -> Any:
+    READERS[name](value)
+    return value
+
+
+def _on_error(value: Any) -> Any:
+    return _staleness("stale_if_error", value == "true" if value in ("true", "false") else value)
+
+
+def _number(value: Any) -> Any:
+    return _staleness("refresh_ahead", float(value) if isinstance(value, str) else value)
 
 
 def _size(value: Any) -> Any:
@@ -189,6 +208,22 @@ _WEIGHT = Kind('at least one byte: a whole number, or text such as "64KiB", "256
 _COUNT = Kind("a whole number above zero", _count)
 _FILLED = Kind("text that is not empty", _filled)
 
+Grace: TypeAlias = Annotated[
+    float | str | timedelta,
+    Kind('zero (off) or more seconds: a number, or text such as "5m"', partial(_staleness, "stale_for")),
+]
+GraceOnError: TypeAlias = Annotated[
+    bool | float | str | timedelta,
+    Kind('true (a day), false, or more than zero seconds: a number, or text such as "5m"', _on_error),
+]
+Jitter: TypeAlias = Annotated[
+    float | str | timedelta,
+    Kind(
+        'zero (off) or more seconds: a number, or text such as "30s"; or a share of the ttl such as "10%"',
+        partial(_staleness, "jitter"),
+    ),
+]
+Eagerness: TypeAlias = Annotated[float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number)]
 Lasting: TypeAlias = Annotated[float | str | timedelta, _LASTING]
 OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.optional()]
 Weight: TypeAlias = Annotated[int | str, _WEIGHT]

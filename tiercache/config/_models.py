@@ -15,8 +15,12 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from tiercache.config._kinds import (
     SQLURL,
     Codec,
+    Eagerness,
     Filled,
     Flag,
+    Grace,
+    GraceOnError,
+    Jitter,
     Lasting,
     OptionalCount,
     OptionalLasting,
@@ -129,6 +133,11 @@ class ChainOptions(Options):
     ttl: OptionalLasting = None
     codec: Codec = None
     promote: Annotated[str, choice("background", "inline")] = "background"
+    stale_for: Grace = 0
+    stale_if_error: GraceOnError = False
+    refresh_ahead: Eagerness = 0
+    jitter: Jitter = 0
+    load_deadline: OptionalLasting = None
 
 
 #: By the names of the registry. A tier that somebody else registered has no model: its constructor tells.
