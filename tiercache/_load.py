@@ -22,13 +22,14 @@ from tiercache._core import Core, check_bytes
 from tiercache._epochs import holding
 from tiercache._flights import Flight, aboard
 from tiercache._journal import Fences
+from tiercache._leases import Sharing, leasing
 from tiercache._loaded import Answer
 from tiercache._log import logger
 from tiercache._refresh import Refresh, ended_within
 from tiercache._spares import Spares, due, pause
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import UNSET, Entry
-from tiercache.errors import CodecError, LoadError
+from tiercache.errors import CodecError, ConfigError, LoadError
 
 __all__ = ["Load", "Loading", "many", "single"]
 
@@ -54,6 +55,16 @@ class Loading:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        member = leasing(core.members)
+        self._sharing = None if member is None else Sharing(member)
+
+    def check(self, options: Staleness) -> None:
+        """Raise `ConfigError` if this chain cannot do what ``options`` say."""
+        if options.shared and self._sharing is None:
+            raise ConfigError(
+                "lock: 'shared' takes a tier that keeps leases for several processes (disk, Redis, SQL), and "
+                "this chain has none; leave it at 'process'"
+            )
 
     async def load(
         self, runtime: Runtime, keys: Sequence[str], load: Load, *, asked: Sequence[str] | None = None
@@ -231,14 +242,33 @@ class Loading:
             known: dict[str, Any] = {}
             asked: Sequence[str] = flight.keys
             if wanted:
-                found = (await self._core.lookup(runtime, wanted, counted=False)).objects
-                known = {key: entry.value for key, entry in found.items()}
+                known = await self._look(runtime, wanted)
                 asked = self._to_load([key for key in flight.keys if key not in known])
-            fences = await self._core.fences(runtime, asked) if asked else {}
-            answer = await self._call(runtime, load.load_many, list(asked)) if asked else Answer()
-            values = known | answer.values
-            gone = [key for key in asked if key in stale and key not in values]
-            await self._store(runtime, answer, gone, load, ticket, fences)
+            left = set(asked)
+
+            async def look(part: list[str]) -> dict[str, Any]:
+                found = await self._look(runtime, part)
+                known.update(found)
+                left.difference_update(found)
+                return found
+
+            async def make(part: list[str]) -> dict[str, Any]:
+                nonlocal values
+                fences = await self._core.fences(runtime, part)
+                answer = await self._call(runtime, load.load_many, part)
+                known.update(answer.values)
+                left.difference_update(part)
+                if not left:
+                    values = known  # complete, also if storing the last of them is interrupted
+                gone = [key for key in part if key in stale and key not in answer.values]
+                await self._store(runtime, answer, gone, load, ticket, fences)
+                return answer.values
+
+            if asked and load.staleness.shared and self._sharing is not None:
+                await self._sharing.load(runtime, asked, look, make)
+            elif asked:
+                await make(list(asked))
+            values = known
         except Exception as error:
             space.flights.end(flight, error=error)
             raise
@@ -247,6 +277,11 @@ class Loading:
             space.flights.end(flight, values)
             space.epochs.close_ticket(ticket)
         return values
+
+    async def _look(self, runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        """The values of ``keys`` that are there: a second look, counted nowhere."""
+        found = (await self._core.lookup(runtime, keys, counted=False)).objects
+        return {key: entry.value for key, entry in found.items()}
 
     async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> Answer:
         start, clock = perf_counter(), self._core.stack.clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from tiercache._arguments import check_keys
@@ -29,6 +29,7 @@ class View(Generic[T]):
         self._stack = core.stack
         self._ttl = ttl
         self._staleness = staleness
+        self._loading.check(staleness)
         self._is_view = False
         self._closed = False
         top = core.members[0].fast
@@ -42,6 +43,12 @@ class View(Generic[T]):
         if ttl is UNSET:
             return self._ttl
         return None if ttl is None else duration(ttl, name="ttl")
+
+    def _options(self, given: Mapping[str, Any]) -> Staleness:
+        """This view's defaults, with the options that a call was ``given`` in their place."""
+        staleness = self._staleness.override(given)
+        self._loading.check(staleness)
+        return staleness
 
     def _all_hit(self, keys: Sequence[str]) -> list[Any] | None:
         try:

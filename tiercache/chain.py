@@ -53,9 +53,9 @@ class TieredCache(LoadingMethods[T]):
         look-up returns. Memory is always filled before it returns.
     ``on_event``
         called with what happens to the tiers: see `tiercache.events`.
-    ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``
-        values past their time, and loads ahead of it: see `StalenessOptions`. Loading calls may say
-        otherwise for themselves, and views inherit them.
+    ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
+        values past their time, loads ahead of it, and which callers one load serves: see
+        `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
 
     One object serves threads, tasks and several event loops at once. Reads never raise because a tier
     is ill. After `close` every call raises `CacheClosed`. Wrong arguments raise `ConfigError` (a
@@ -104,6 +104,7 @@ class TieredCache(LoadingMethods[T]):
         refresh_ahead: float = 0,
         jitter: Duration = 0,
         load_deadline: Duration | None = None,
+        lock: Literal["process", "shared"] = "process",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
@@ -115,6 +116,7 @@ class TieredCache(LoadingMethods[T]):
                 "refresh_ahead": refresh_ahead,
                 "jitter": jitter,
                 "load_deadline": load_deadline,
+                "lock": lock,
             }
         )
         check_codec(codec)

@@ -47,11 +47,11 @@ class LoadingMethods(View[T]):
         may return `Loaded` to say how long its value lives, or that there is none for a while. Raises
         `LoadError` if a loader asks for its own key.
 
-        ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter`` and
-        ``load_deadline``, in the place of the cache's own.
+        ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
+        ``load_deadline`` and ``lock``, in the place of the cache's own.
         """
         seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
-        staleness = self._staleness.override(options) if options else self._staleness
+        staleness = self._options(options) if options else self._staleness
         value = self._hit(key) if isinstance(key, str) else MISS
         if value is MISS:
             return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
@@ -69,7 +69,7 @@ class LoadingMethods(View[T]):
     ) -> T | None:
         """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
         seconds = self._ttl if ttl is UNSET else self._seconds(ttl)
-        staleness = self._staleness.override(options) if options else self._staleness
+        staleness = self._options(options) if options else self._staleness
         value = self._hit(key) if isinstance(key, str) else MISS
         if value is MISS:
             return await self._load(NATIVE, key, Load(single(loader), seconds, staleness))
@@ -100,7 +100,7 @@ class LoadingMethods(View[T]):
         """
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many), self._seconds(ttl), self._staleness.override(options), batch_size)
+        load = Load(many(load_many), self._seconds(ttl), self._options(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
             values = drive(self._mload(BLOCKING, keys, load))
@@ -120,7 +120,7 @@ class LoadingMethods(View[T]):
         """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many), self._seconds(ttl), self._staleness.override(options), batch_size)
+        load = Load(many(load_many), self._seconds(ttl), self._options(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
             values = await self._mload(NATIVE, keys, load)
@@ -169,7 +169,7 @@ class LoadingMethods(View[T]):
 
         self._check_open()
         self._seconds(ttl)  # a bad one is told here, and not at the first call
-        staleness = self._staleness.override(options)
+        staleness = self._options(options)
         if codec is not UNSET:
             check_codec(codec)
         this: Any = self  # a `TieredCache`: there is no other subclass
