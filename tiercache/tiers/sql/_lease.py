@@ -219,7 +219,9 @@ class _MySQL(_Statements):
     """MySQL and MariaDB."""
 
     quote = "`"
-    now = "UNIX_TIMESTAMP(NOW(6))"
+    # Not NOW, which is when the statement began: it may have waited since then for who took the lease, and
+    # would find it taken in the future.
+    now = "UNIX_TIMESTAMP(SYSDATE(6))"
 
     def __init__(self, table: str, clock: Clock) -> None:
         super().__init__(table, clock)
