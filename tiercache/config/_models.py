@@ -138,6 +138,7 @@ class ChainOptions(Options):
     refresh_ahead: Eagerness = 0
     jitter: Jitter = 0
     load_deadline: OptionalLasting = None
+    lock: Annotated[str, choice("process", "shared")] = "process"
 
 
 #: By the names of the registry. A tier that somebody else registered has no model: its constructor tells.
