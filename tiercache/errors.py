@@ -13,6 +13,7 @@
     └── TierError                        one tier failed
         ├── TierTimeout                  … ran out of its deadline
         ├── TierUnavailable              … cannot be reached
+        │   └── TierFull                 … has no room on its disk; it still reads and deletes
         └── EntryRejected                … refused entries that do not fit; it kept the others
 
 Reads never raise a `TierError`: a tier that is ill is a miss at that tier, counted in its statistics.
@@ -33,6 +34,7 @@ __all__ = [
     "MissingPackage",
     "TierCacheError",
     "TierError",
+    "TierFull",
     "TierTimeout",
     "TierUnavailable",
     "WriteError",
@@ -107,6 +109,10 @@ class TierUnavailable(TierError):
 
     #: Whether it was not even asked, because it had failed too often: its circuit was open.
     skipped = False
+
+
+class TierFull(TierUnavailable):
+    """A tier's disk has no room for what it was to store. What it holds can be read and deleted."""
 
 
 class EntryRejected(TierError):

@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -405,7 +406,7 @@ def test_who_meets_no_error_notices_too(tier: DiskTier) -> None:
 
 def test_a_connection_to_the_old_one_takes_no_log_of_the_new_one_when_it_closes(tier: DiskTier) -> None:
     old = tier.store._database._engine
-    with old.lease() as connection:
+    with old.lease(monotonic() + 5) as connection:
         exchange(tier.directory)
         tier.mset({"k": Entry(b"new")})
         assert connection.execute("SELECT count(*) FROM Cache").fetchone() == (len(KEYS),)
@@ -423,7 +424,7 @@ def test_no_new_connection_is_taken_for_one_to_the_old_database(tier: DiskTier) 
     old = tier.store._database._engine
     old.disconnect()
     exchange(tier.directory)
-    with pytest.raises(Exchanged), old.lease():
+    with pytest.raises(Exchanged), old.lease(monotonic() + 5):
         pass
     assert tier.mget(KEYS) == {}
 

@@ -9,6 +9,7 @@ import pickle
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -477,7 +478,7 @@ def test_pragmas(tmp_path: Path, durability: str, level: int) -> None:
     tier.mset(entries(["k"]))
     neighbour.mset(entries(["l"]))
     tier.store._database._engine.disconnect()
-    with tier.store._database._engine.lease() as connection:
+    with tier.store._database._engine.lease(time.monotonic() + 5) as connection:
         assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
     tier.close()
     neighbour.close()

@@ -27,6 +27,7 @@ def test_everything_is_one_tree():
         (errors.MissingPackage, errors.ConfigError),
         (errors.TierTimeout, errors.TierError),
         (errors.TierUnavailable, errors.TierError),
+        (errors.TierFull, errors.TierUnavailable),
         (errors.EntryRejected, errors.TierError),
     ],
 )

@@ -7,6 +7,7 @@ a database that is damaged (see `_damage`), whichever call meets the damage, and
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
 
-from tiercache.errors import CacheClosed, ConfigError, TierTimeout, TierUnavailable
+from tiercache.errors import CacheClosed, ConfigError, TierFull, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Clock
+from tiercache.tiers.disk._ballast import Ballast, is_full, shrink_log
 from tiercache.tiers.disk._damage import (
     Exchanged,
     Foreign,
@@ -30,6 +32,7 @@ from tiercache.tiers.disk._directory import DATABASE, LOG, prepare
 from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
 from tiercache.tiers.disk._gate import GATE
 from tiercache.tiers.disk._statements import transact
+from tiercache.tiers.disk._watchdog import Bounded, rest
 
 __all__ = ["Database"]
 
@@ -37,13 +40,18 @@ T = TypeVar("T")
 
 _log: Final = logging.getLogger("tiercache.disk")
 
+#: Errors after which the database is opened anew. Our statements are right, so a table is missing, and
+#: opening tells why; or what could be written when it was opened no longer can, or can again.
+_OPEN_ANEW: Final = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
 
 class Database:
     """The database in ``directory``, which is ours. Nothing is opened before the first call.
 
-    ``deadline`` (seconds) bounds each wait: for a lock, for another thread, for a fork. Calls raise
-    `TierTimeout`, `TierUnavailable`, and `CacheClosed` after `close`. Thread-safe; after a fork the child
-    opens its own connections.
+    ``deadline`` (seconds) bounds a call as a whole: what waits for a lock, another thread or a fork gets what
+    is left of it, and a statement that overruns is interrupted. Calls raise `TierTimeout`, `TierUnavailable`
+    (`TierFull` if the disk is full), and `CacheClosed` after `close`. Where the directory has become one that
+    cannot be written, reads go on. Thread-safe; after a fork the child opens its own connections.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Database:
         self._log_bytes = log_bytes
         self._page_size = page_size
         self._clock = clock
+        self._ballast = Ballast(directory, page_size, log_bytes)
         self._engine: Engine | None = None
         self.closed = False
         self.after_fork()
@@ -82,42 +91,92 @@ class Database:
         """Whether there was a call, and no close."""
         return self._engine is not None
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What ``work`` returns, given a connection. It is called again, on the new one, where the database
-        has to make way; and once more if that one is exchanged by another process meanwhile."""
+    def run(self, work: Callable[[Bounded], T], end: float | None = None) -> T:
+        """What ``work`` returns, given a connection, until ``end`` (a time of `time.monotonic`; else a whole
+        deadline from now). It is called again, on the new one, where the database has to make way; and once
+        more if that one is exchanged by another process meanwhile."""
+        end = monotonic() + self._deadline if end is None else end
         with self._errors():
             if GATE.broken:
                 raise TierUnavailable(
                     "this process was forked in the middle of a call of SQLite", tier=self._name
                 )
-            if not GATE.enter(self._deadline):
+            if not GATE.enter(rest(end)):
                 raise TierTimeout("the process is being forked", tier=self._name)
             try:
                 tries = 3
                 while True:
-                    engine = self._current()
+                    engine = self._current(end)
                     tries -= 1
                     try:
-                        with engine.lease() as connection:
+                        with engine.lease(end) as connection:
                             return work(connection)
                     except sqlite3.Error as error:
-                        if not tries or not self._gave_up(engine, error):
+                        if not tries or not self._gave_up(engine, error, end):
                             raise
             finally:
                 GATE.leave()
 
-    def write(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
-        """The same inside a transaction, which waits ``seconds`` at most for other writers."""
+    def write(
+        self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None, *, adds: int = 0
+    ) -> T:
+        """The same inside a transaction, within ``seconds``. On a full disk one that ``adds`` so many bytes
+        of entries fails, and others get the ballast."""
         if self._read_only:
             raise TierUnavailable(f"{self._directory} was opened with read_only=True", tier=self._name)
+        self._check_writable()
         seconds = self._deadline if seconds is None else seconds
         end = monotonic() + seconds
         if not self._writing.acquire(timeout=seconds):
             raise TierTimeout(f"no turn to write within {seconds:g} s", tier=self._name)
         try:
-            return self.run(lambda connection: transact(connection, work, end, self._deadline))
+            if adds:
+                self._ballast.keep()
+                return self.run(lambda connection: self._add(connection, work, adds, end), end)
+            try:
+                return self.run(lambda connection: transact(connection, work), end)
+            except TierFull:
+                return self._write_with_ballast(work, end)
         finally:
             self._writing.release()
+
+    def _check_writable(self) -> None:
+        # Open files could be written on, and others not: rather all of a tier, or nothing.
+        if not os.access(self._directory, os.W_OK) and self._directory.exists():
+            raise TierUnavailable(f"{self._directory} cannot be written, for the time being", tier=self._name)
+
+    def _add(self, connection: Bounded, work: Callable[[sqlite3.Connection], T], size: int, end: float) -> T:
+        def check(connection: sqlite3.Connection) -> T:
+            if not self._ballast.is_whole():
+                raise full
+            return work(connection)
+
+        full = TierFull(f"the disk of {self._directory} is full", tier=self._name)
+        if self._ballast.has_room(size, self.log_size(), ample=True):
+            return transact(connection, check)
+        # What lies in the log has no place of its own in the database yet, and could not be brought home once
+        # the disk is full; nor could deletes that come after it.
+        self._shrink_log(connection, end)
+        if not self._ballast.has_room(size, self.log_size()):
+            raise full
+        result = transact(connection, check)
+        self._shrink_log(connection, end)
+        return result
+
+    def _write_with_ballast(self, work: Callable[[sqlite3.Connection], T], end: float) -> T:
+        def squeeze(connection: Bounded) -> T:
+            transact(connection, lambda _: give_up())  # while nobody adds anything, who would take it
+            self._shrink_log(connection, end)
+            result = transact(connection, work)
+            self._shrink_log(connection, end)
+            return result
+
+        with self._errors(), self._ballast.lent(rest(end)) as give_up:
+            return self.run(squeeze, end)
+
+    def _shrink_log(self, connection: Bounded, end: float) -> None:
+        shrink_log(connection, end)
+        connection.bound(end, self._deadline)
 
     def log_size(self) -> int:
         """Bytes of the write-ahead log."""
@@ -136,13 +195,13 @@ class Database:
 
     # -- which database ----------------------------------------------------------------------------
 
-    def _current(self) -> Engine:
+    def _current(self, end: float) -> Engine:
         engine = self._engine
         if self.closed:
             raise CacheClosed(f"tier {self._name!r} is closed")
         if engine is not None and engine.is_current():
             return engine
-        with self._turn_to_open():
+        with self._turn_to_open(end):
             if self.closed:
                 raise CacheClosed(f"tier {self._name!r} is closed")
             if self._engine is engine and engine is not None:
@@ -150,69 +209,83 @@ class Database:
                 engine.shut()
             if self._engine is None:
                 keep_freed_memory()
-                self._engine = self._open()
+                self._engine = self._open_somehow(end)
             return self._engine
 
     @contextmanager
-    def _turn_to_open(self) -> Iterator[None]:
-        if not self._opening.acquire(timeout=self._deadline):
+    def _turn_to_open(self, end: float) -> Iterator[None]:
+        if not self._opening.acquire(timeout=rest(end)):
             raise TierTimeout("another thread is still opening the database", tier=self._name)
         try:
             yield
         finally:
             self._opening.release()
 
-    def _open(self) -> Engine:
+    def _open_somehow(self, end: float) -> Engine:
+        """It takes some room to open a database: on a full disk, that of the ballast."""
+        try:
+            engine = self._open(end)
+        except (sqlite3.Error, OSError) as error:
+            if self._read_only or not is_full(error):
+                raise
+            # Not all of the time: who has the ballast may be waiting for this turn.
+            with self._ballast.lent(rest(end) / 2) as give_up:
+                give_up()
+                return self._open(end)
+        if not (self._read_only or engine.limited):
+            self._ballast.keep()
+        return engine
+
+    def _open(self, end: float) -> Engine:
         """The database in place; a new one where there is none, or none but a damaged one."""
-        end = monotonic() + self._deadline
         mended = self._read_only
         while True:
             if not self._read_only:
-                self._make()
+                self._make(end)
             try:
                 found = identify(self._directory)
-                return self._engine_of()
+                return self._engine_of(end)
             except (FileNotFoundError, Exchanged):  # another process sets it aside, or has
                 if self._read_only or monotonic() >= end:
                     raise
             except sqlite3.Error as error:
                 if mended or not is_damage(error):
                     raise
-                self._set_aside(found, error)
+                self._set_aside(found, error, end)
                 mended = True
 
-    def _make(self) -> None:
+    def _make(self, end: float) -> None:
         if not self._directory.exists():  # removed under us, as to empty the cache
             prepare(self._directory, read_only=False)
-        create_database(self._directory, seconds=self._deadline, page_size=self._page_size)
+        create_database(self._directory, seconds=rest(end), page_size=self._page_size)
 
-    def _engine_of(self) -> Engine:
+    def _engine_of(self, end: float) -> Engine:
         return Engine(
             self._directory,
             seconds=self._deadline,
+            end=end,
             synchronous=self._synchronous,
             read_only=self._read_only,
             log_bytes=self._log_bytes,
         )
 
-    def _gave_up(self, engine: Engine, error: sqlite3.Error) -> bool:
+    def _gave_up(self, engine: Engine, error: sqlite3.Error, end: float) -> bool:
         """Whether ``error`` is a reason to try again on a database opened anew; then ``engine`` is done."""
         damaged = is_damage(error) and not self._read_only
-        code = getattr(error, "sqlite_errorcode", None)
-        # SQLITE_ERROR: our statements are right, so a table is missing; opening tells why.
-        if not (damaged or isinstance(error, Exchanged) or code == sqlite3.SQLITE_ERROR):
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if not (damaged or isinstance(error, Exchanged) or code in _OPEN_ANEW):
             return False
-        with self._turn_to_open():
+        with self._turn_to_open(end):
             if self._engine is engine:
                 self._engine = None
                 engine.shut()
         if damaged:
-            self._set_aside(engine.identity, error)
+            self._set_aside(engine.identity, error, end)
         return True
 
-    def _set_aside(self, damaged: Identity, error: sqlite3.Error) -> None:
+    def _set_aside(self, damaged: Identity, error: sqlite3.Error, end: float) -> None:
         now = self._clock.time()
-        name = set_aside(self._directory, damaged, seconds=self._deadline, now=now)
+        name = set_aside(self._directory, damaged, seconds=rest(end), now=now)
         if name is not None:
             _log.warning(
                 "the database in %s is damaged (%s): it was set aside as %s, and a new one takes its place",
@@ -229,6 +302,15 @@ class Database:
                 raise TierTimeout(
                     f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self._name
                 ) from error
+            if code == sqlite3.SQLITE_INTERRUPT:
+                raise TierTimeout(
+                    f"the database in {self._directory} took longer than {self._deadline:g} s",
+                    tier=self._name,
+                ) from error
+            if is_full(error):
+                raise TierFull(
+                    f"the disk of {self._directory} is full, or cannot be written ({error})", tier=self._name
+                ) from error
             cure = ""
             if is_damage(error):
                 cure = f"; while no process uses it, delete {self._directory} to start afresh"
@@ -240,4 +322,5 @@ class Database:
         except TimeoutError as error:
             raise TierTimeout(f"{self._directory}: {error}", tier=self._name) from error
         except (OSError, ConfigError) as error:
-            raise TierUnavailable(f"{self._directory}: {error}", tier=self._name) from error
+            kind = TierFull if is_full(error) else TierUnavailable
+            raise kind(f"{self._directory}: {error}", tier=self._name) from error

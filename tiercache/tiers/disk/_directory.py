@@ -6,6 +6,7 @@ directory is claimed, one with other people's files in it is refused.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -17,12 +18,14 @@ from typing import Final
 from tiercache.errors import ConfigError
 
 __all__ = [
+    "BALLAST",
     "DAMAGED",
     "DATABASE",
     "DOOR",
     "FORMAT",
     "LOG",
     "MARKER",
+    "PENDING",
     "PRIVATE_PREFIX",
     "SHARED",
     "UnusableDirectory",
@@ -37,6 +40,8 @@ SHARED: Final = "-shm"
 #: Begins the names of databases that were set aside; see `_damage`.
 DAMAGED: Final = f"{DATABASE}.damaged-"
 DOOR: Final = f"{DATABASE}.lock"  # see `_door`
+BALLAST: Final = f"{DATABASE}.ballast"  # see `_ballast`
+PENDING: Final = f"{DATABASE}.journal"  # there while the journal owes something; see `_journal`
 #: The version of the layout inside the directory; a newer one is refused, not guessed at.
 FORMAT: Final = 1
 #: Begins the names of our short-lived files, which do not make a directory foreign.
@@ -179,7 +184,7 @@ def _claim(path: Path) -> None:
 
 def _own_files(path: Path) -> list[Path]:
     """Those that we make, there or not."""
-    names = (MARKER, DATABASE, f"{DATABASE}{LOG}", f"{DATABASE}{SHARED}", DOOR)
+    names = (MARKER, DATABASE, f"{DATABASE}{LOG}", f"{DATABASE}{SHARED}", DOOR, BALLAST, PENDING)
     return [*(path / name for name in names), *path.glob(f"{DAMAGED}*")]
 
 
@@ -203,6 +208,11 @@ def _tighten(path: Path) -> None:
 
 def _try_to_write(path: Path) -> None:
     # os.access says yes to root on a read-only file system; only writing tells.
-    handle, temporary = tempfile.mkstemp(prefix=PRIVATE_PREFIX, dir=path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=PRIVATE_PREFIX, dir=path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # full, and ours to write: see `_ballast`
+            return
+        raise
     os.close(handle)
     Path(temporary).unlink(missing_ok=True)

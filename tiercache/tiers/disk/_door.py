@@ -18,7 +18,7 @@ from typing import Final
 
 from tiercache.tiers.disk._directory import DOOR
 
-__all__ = ["Door"]
+__all__ = ["Door", "wait_for_lock"]
 
 _PAUSE: Final = 0.002  # seconds between two tries; the door is held for milliseconds
 
@@ -52,7 +52,8 @@ class Door:
             yield
             return
         try:
-            _lock(handle, kind, monotonic() + seconds)
+            message = "another process is still exchanging the database"
+            wait_for_lock(handle, kind, monotonic() + seconds, message)
             yield
         finally:
             os.close(handle)  # unlocks
@@ -71,13 +72,14 @@ class Door:
             return None
 
 
-def _lock(handle: int, kind: int, end: float) -> None:
+def wait_for_lock(handle: int, kind: int, end: float, message: str) -> None:
+    """Lock the file ``handle``. Raises `TimeoutError` with ``message`` if others have it until ``end``."""
     while True:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if monotonic() >= end:
-                raise TimeoutError("another process is still exchanging the database") from None
+                raise TimeoutError(message) from None
             sleep(_PAUSE)
         else:
             return

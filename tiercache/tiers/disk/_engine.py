@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -36,11 +37,16 @@ except ImportError:
 from tiercache.tiers.disk._damage import Damaged, Identity, check_identity, check_layout
 from tiercache.tiers.disk._directory import DATABASE, LOG, PRIVATE_PREFIX, SHARED
 from tiercache.tiers.disk._door import Door
+from tiercache.tiers.disk._fences import FENCE_TABLES
 from tiercache.tiers.disk._gate import GATE
+from tiercache.tiers.disk._journal import JOURNAL_TABLES
+from tiercache.tiers.disk._watchdog import Bounded, rest
 
 __all__ = ["Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
 
 _BATCH_BYTES: Final = 2**23
+#: A closing connection waits so long for the door, beyond its call's deadline; see `_door`.
+_CLOSING_SECONDS: Final = 0.5
 _RAW: Final = 1  # diskcache's mode for "the value column holds the value"
 
 #: The same for every opener, so that opening an existing database writes nothing. What a tier may choose
@@ -73,6 +79,8 @@ _SCHEMA: Final = (
         "CREATE TRIGGER IF NOT EXISTS Tier_use_delete AFTER DELETE ON Cache FOR EACH ROW BEGIN"
         " DELETE FROM Tier_use WHERE entry = OLD.rowid; END"
     ),
+    *FENCE_TABLES,
+    *JOURNAL_TABLES,
 )
 
 #: SQLite's messages quote the schema, and one that is no text cannot be raised.
@@ -120,9 +128,10 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
     """The database ``cache.db`` in ``directory``, which must exist (see `create_database`).
 
     It is that file for good: where the name comes to mean another, no new connection is made. ``seconds``
-    bounds every wait for a lock; ``synchronous`` is SQLite's level (1 or 2); ``new`` is one in the making.
-    Raises `sqlite3.Error`, among them those of `check_layout`, and `OSError`. Thread-safe; call it only
-    inside the gate.
+    is what a whole call has, and ``end`` until when this one must be open (as `time.monotonic` has it; else
+    a whole call from now); ``synchronous`` is SQLite's level (1 or 2); ``new`` is one in the making. Where
+    the directory cannot be written it is only read. Raises `sqlite3.Error`, among them those of
+    `check_layout`, and `OSError`. Thread-safe; call it only inside the gate.
     """
 
     def __init__(
@@ -130,11 +139,14 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         directory: Path,
         *,
         seconds: float,
+        end: float | None = None,
         synchronous: int = 1,
         read_only: bool = False,
         log_bytes: int = 2**22,
         new: bool = False,
     ) -> None:
+        self._seconds = seconds
+        self._end = monotonic() + seconds if end is None else end
         database = directory / DATABASE
         self._path = str(database)
         self._place = directory
@@ -145,12 +157,19 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         if not self._size:
             raise Damaged("it is empty")
         self._door = Door(directory)
+        self._log = f"{database}{LOG}"
+        self._writable = os.access(directory, os.W_OK)
+        #: Whether it is opened for reading because there is no way to write, for the time being.
+        self.limited = not (read_only or self._writable)
+        read_only = read_only or self.limited
         mode = "ro" if read_only else "rw"
-        if read_only and not os.access(directory, os.W_OK) and not Path(f"{database}{LOG}").exists():
+        #: The time of its last change, where it is taken for a file that does not change.
+        self._frozen: int | None = None
+        if read_only and not self._writable and not os.path.exists(self._log):  # noqa: PTH110 - as in is_current
             mode += "&immutable=1"  # SQLite cannot make the files it shares with writers, and there are none
+            self._frozen = status.st_mtime_ns
         self._uri = f"file:{quote(str(database))}?mode={mode}"
-        self._seconds = seconds
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[Bounded] = deque()
         self._closed = False
         self._stored: dict[str, Any] = {}
         self._pragmas = (
@@ -181,11 +200,11 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         self._idle.append(self._local.con)
         del self._local.con
         # An engine that is forgotten, or still open when the interpreter ends, leaves nothing open.
-        weakref.finalize(self, _close_all, self._idle, self._door, seconds)
+        weakref.finalize(self, _close_all, self._idle, self._door)
         GATE.add(self)
 
     def is_current(self) -> bool:
-        """Whether the name of the database still means this one.
+        """Whether the name of the database still means this one, and it may be used as it was opened.
 
         Asked before each call, for a microsecond: a process that went on with a database that was set
         aside, or removed, would serve what others delete. And SQLite maps the file into memory, where
@@ -198,22 +217,34 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         size, self._size = self._size, status.st_size
         if status.st_size < size:
             self.disconnect()
-        return status.st_size > 0 and (status.st_dev, status.st_ino) == self.identity
+        if status.st_size == 0 or (status.st_dev, status.st_ino) != self.identity:
+            return False
+        return not (self.limited or self._frozen) or self._is_as_it_was(status)
+
+    def _is_as_it_was(self, status: os.stat_result) -> bool:
+        """Where it was opened in a directory that could not be written: whether it is so still."""
+        if self.limited and os.access(self._place, os.W_OK):
+            return False
+        if self._frozen is None:
+            return True
+        return status.st_mtime_ns == self._frozen and not os.path.exists(self._log)  # noqa: PTH110 - as above
 
     @contextmanager
-    def lease(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one call. One whose call raised is closed: its state is anybody's guess."""
+    def lease(self, end: float) -> Iterator[Bounded]:
+        """A connection for one call, until ``end``. One whose call raised is closed: its state is anybody's
+        guess."""
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._connect()
+            connection = self._connect(end)
         try:
+            connection.bound(end, self._seconds)
             yield connection
         except UnicodeDecodeError as error:
-            _close(connection, self._door, self._seconds)
+            _close(connection, self._door)
             raise Damaged(_NO_TEXT) from error
         except BaseException:
-            _close(connection, self._door, self._seconds)
+            _close(connection, self._door)
             raise
         self._idle.append(connection)
         if self._closed:  # meanwhile
@@ -221,7 +252,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
     def disconnect(self) -> None:
         """Close the idle connections; the next call opens its own."""
-        _close_all(self._idle, self._door, self._seconds)
+        _close_all(self._idle, self._door)
 
     def shut(self) -> None:
         """Close every connection: idle ones now, the others when their calls end."""
@@ -232,16 +263,16 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
     def close(self) -> None:
         """Close the connection that diskcache's own methods opened for this thread."""
-        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
+        connection: Bounded | None = getattr(self._local, "con", None)
         if connection is not None:
             del self._local.con
-            _close(connection, self._door, self._seconds)
+            _close(connection, self._door)
 
     @property
-    def _con(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
+    def _con(self) -> Bounded:
+        connection: Bounded | None = getattr(self._local, "con", None)
         if connection is None:
-            connection = self._local.con = self._connect()
+            connection = self._local.con = self._connect(self._end)
         return connection
 
     @property
@@ -269,15 +300,16 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
         return run
 
-    def _connect(self) -> sqlite3.Connection:
-        with self._door.together(self._seconds):
+    def _connect(self, end: float) -> Bounded:
+        with self._door.together(rest(end)):
             # It stays this one behind the door; and whether it is this one is asked first, for nothing
             # is there to be opened while another process is about to make a new one.
             check_identity(self._place, self.identity)
             connection = sqlite3.connect(
-                self._uri, uri=True, timeout=self._seconds, isolation_level=None, check_same_thread=False
+                self._uri, factory=Bounded, uri=True, isolation_level=None, check_same_thread=False
             )
             try:
+                connection.bound(end, self._seconds)
                 connection.text_factory = _text
                 for pragma in self._pragmas:
                     connection.execute(pragma).close()
@@ -336,19 +368,19 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _close_all(connections: deque[sqlite3.Connection], door: Door, seconds: float) -> None:
+def _close_all(connections: deque[Bounded], door: Door) -> None:
     while True:
         try:
             connection = connections.pop()
         except IndexError:
             return
-        _close(connection, door, seconds)
+        _close(connection, door)
 
 
-def _close(connection: sqlite3.Connection, door: Door, seconds: float) -> None:
+def _close(connection: Bounded, door: Door) -> None:
     """Close ``connection``; must not raise. Where the door is missing or stays shut, without it."""
     with ExitStack() as stack:
         with suppress(OSError):
-            stack.enter_context(door.together(seconds))
+            stack.enter_context(door.together(_CLOSING_SECONDS))
         with suppress(sqlite3.Error):
             connection.close()

@@ -10,14 +10,15 @@ import json
 import sqlite3
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tiercache.tiers.disk._damage import Damaged
+from tiercache.tiers.disk._fences import raise_floor
 
 __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
 
 #: Pages of a database without entries: what no eviction gives back.
-_FIXED_PAGES: Final = 10
+_FIXED_PAGES: Final = 15
 #: Under this budget the fixed pages, and pages that are half full, would leave no room to speak of.
 _SMALL: Final = 2**20
 _SMALL_EXTRA: Final = 24 * 2**13
@@ -144,11 +145,22 @@ def make_room(
 
 def sweep(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Remove at most ``limit`` entries that are past their time; how many there were."""
-    return connection.execute(
-        "DELETE FROM Cache WHERE rowid IN"
-        " (SELECT rowid FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?)",
+    found = connection.execute(
+        "SELECT rowid, access_count FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?",
         (now, limit),
-    ).rowcount
+    ).fetchall()
+    if found:
+        _drop(connection, found)
+    return len(found)
+
+
+def _drop(connection: sqlite3.Connection, found: Sequence[tuple[int, Any]]) -> None:
+    """Remove rows, given their ids and the serials of their last writes."""
+    raise_floor(connection, max((serial for _, serial in found if isinstance(serial, int)), default=0))
+    connection.execute(
+        "DELETE FROM Cache WHERE rowid IN (SELECT value FROM json_each(?))",
+        (json.dumps([rowid for rowid, _ in found]),),
+    )
 
 
 def _evict(
@@ -158,28 +170,28 @@ def _evict(
     their bytes. One that was used since its place in the order was noted gets its new place instead."""
     found = connection.execute(
         # Cast, because damage may have turned any number into something else, or into nothing.
-        "SELECT c.rowid, c.key, coalesce(CAST(c.access_time AS REAL), 0), coalesce(CAST(u.used AS REAL), 0),"
+        "SELECT c.rowid, c.access_count, c.key,"
+        " coalesce(CAST(c.access_time AS REAL), 0), coalesce(CAST(u.used AS REAL), 0),"
         " coalesce(CAST(c.size AS INTEGER), 0), coalesce(length(c.tag), 0)"
         " FROM Cache c LEFT JOIN Tier_use u ON u.entry = c.rowid ORDER BY c.access_time LIMIT ?",
         (_STEP,),
     ).fetchall()
-    victims: list[int] = []
+    victims: list[tuple[int, Any]] = []
     used_since: list[tuple[float, int]] = []
     size = weight = 0
-    for rowid, key, access_time, used, value_size, key_size in found:
+    for rowid, serial, key, access_time, used, value_size, key_size in found:
         last = max(used, uses.pop(key, 0.0))
         if last > access_time:
             used_since.append((last, rowid))
             continue
-        victims.append(rowid)
+        victims.append((rowid, serial))
         size += value_size
         weight += value_size + 2 * key_size + _ROW_BYTES
         if len(victims) >= excess.entries and size >= excess.bytes and weight >= excess.file:
             break
     connection.executemany("UPDATE Cache SET access_time = ? WHERE rowid = ?", used_since)
-    connection.execute(
-        "DELETE FROM Cache WHERE rowid IN (SELECT value FROM json_each(?))", (json.dumps(victims),)
-    )
+    if victims:
+        _drop(connection, victims)
     return len(found), len(victims), size
 
 

@@ -6,15 +6,16 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from tiercache.protocols import Purge
+from tiercache.tiers.disk._fences import raise_floor
 
 __all__ = [
     "DELETE",
     "GET_MANY",
     "GET_ONE",
+    "HELD",
     "PUT",
     "SCAN",
     "STEP",
@@ -54,13 +55,16 @@ GET_MANY: Final = (
     f"SELECT {_OWN_VALUE} FROM json_each(?) j"  # noqa: S608 - constants
     " LEFT JOIN Cache c ON c.key = j.value AND c.raw = 1"
 )
+#: ``access_count``, which diskcache would use for statistics, is the serial of the write; see `_fences`.
 PUT: Final = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"
-    " filename, value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, NULL, ?)"
+    " filename, value) VALUES (?1, 1, ?2, ?3, ?4, ?8, ?5, ?6, 1, NULL, ?7)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time,"
-    " expire_time = excluded.expire_time, access_time = excluded.access_time, access_count = 0,"
+    " expire_time = excluded.expire_time, access_time = excluded.access_time, access_count = ?8,"
     " tag = excluded.tag, size = excluded.size, mode = 1, filename = NULL, value = excluded.value"
 )
+#: Which of the row keys in an array hold something.
+HELD: Final = "SELECT c.key FROM json_each(?) j CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
 DELETE: Final = "DELETE FROM Cache WHERE raw = 1 AND key IN (SELECT value FROM json_each(?))"
 SCAN: Final = (
     "SELECT tag FROM Cache WHERE tag >= ? AND tag < ? AND (expire_time IS NULL OR expire_time > ?)"
@@ -76,24 +80,16 @@ _NOTE_USE: Final = (
 _LAST_USE: Final = "max(access_time, coalesce((SELECT used FROM Tier_use WHERE entry = Cache.rowid), 0))"
 
 
-def transact(
-    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], end: float, deadline: float
-) -> T:
+def transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
     """``work`` between BEGIN IMMEDIATE and COMMIT. An error rolls back, as the connection is closed."""
-    rest = max(0.0, end - monotonic())
-    waited = rest < 0.95 * deadline
-    if waited:
-        connection.execute(f"PRAGMA busy_timeout = {int(rest * 1000)}").close()
     connection.execute("BEGIN IMMEDIATE")
     result = work(connection)
     connection.execute("COMMIT")
-    if waited:
-        connection.execute(f"PRAGMA busy_timeout = {int(deadline * 1000)}").close()
     return result
 
 
-def clear_some(connection: sqlite3.Connection, low: bytes, high: bytes) -> int:
-    return connection.execute(_CLEAR, (low, high, STEP)).rowcount
+def clear_some(connection: sqlite3.Connection, low: bytes, high: bytes, limit: int) -> int:
+    return connection.execute(_CLEAR, (low, high, limit)).rowcount
 
 
 def note_some(connection: sqlite3.Connection, batch: Sequence[tuple[str, float]]) -> None:
@@ -130,6 +126,9 @@ def drop_some(connection: sqlite3.Connection, doomed: str, values: Mapping[str, 
         f"SELECT count(*) FROM Cache WHERE {among} AND expire_time <= :now",  # noqa: S608 - constants
         values,
     ).fetchall()
+    ((latest,),) = connection.execute(f"SELECT max(access_count) FROM Cache WHERE {among}", values).fetchall()  # noqa: S608 - constants
+    if isinstance(latest, int):
+        raise_floor(connection, latest)
     return expired, connection.execute(f"DELETE FROM Cache WHERE {among}", values).rowcount  # noqa: S608 - constants
 
 

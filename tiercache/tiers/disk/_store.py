@@ -7,6 +7,7 @@ whose order makes every prefix a range.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from tiercache.envelope import written_at
@@ -23,17 +25,22 @@ from tiercache.errors import (
     EntryRejected,
     TierCacheError,
     TierError,
+    TierFull,
 )
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import Blob, Clock, Purge
+from tiercache.protocols import Blob, Clock, Debt, Glance, Purge
+from tiercache.tiers.disk import _journal
+from tiercache.tiers.disk._ballast import in_pieces
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
+from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, ticket_of, written_since
 from tiercache.tiers.disk._lease import LeaseMethods
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
     GET_MANY,
     GET_ONE,
+    HELD,
     PUT,
     SCAN,
     STEP,
@@ -50,6 +57,7 @@ from tiercache.tiers.disk._statements import (
     vacuum,
 )
 from tiercache.tiers.disk._upkeep import Upkeep
+from tiercache.tiers.disk._watchdog import rest
 
 __all__ = ["DiskStore"]
 
@@ -100,6 +108,7 @@ class DiskStore(LeaseMethods):
             page_size=limits.page_size,
             clock=clock,
         )
+        self._marker = _journal.Marker(directory)
         self._forget_uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
@@ -147,17 +156,53 @@ class DiskStore(LeaseMethods):
             except ValueError as error:  # from zip: there are two rows of a key, which its index forbids
                 raise Damaged("it gives other rows than were asked for") from error
 
-        hits, corrupt = self._run(fetch)
+        end = monotonic() + self._deadline
+        hits, corrupt = self._database.run(fetch, end)
         if corrupt:
             with suppress(TierCacheError):  # a read never fails because the repair did
-                self.mdelete(corrupt)
+                self._delete(corrupt, debts=(), end=end)
         if hits:
             used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
             self._note_uses(used)
         return hits
 
-    def mset(self, blobs: Mapping[str, Blob]) -> None:
-        """See `ByteStore.mset`. All that fit are stored in one transaction, or none."""
+    def mset(self, blobs: Mapping[str, Blob], *, debts: Sequence[Debt] = ()) -> None:
+        """See `ByteStore.mset`. All that fit are stored in one transaction, or none; ``debts`` with them."""
+        rows, rejected, now = self._rows(blobs)
+
+        def put(connection: sqlite3.Connection) -> None:
+            if debts:
+                _journal.record(connection, debts, self._marker, now)
+            self._put(connection, rows, now)
+
+        if rows or debts:
+            end = monotonic() + self._deadline
+            try:
+                self._write(put, adds=_size_of(rows))
+            except TierFull:
+                self._drop_old(blobs, end)
+                raise
+        self._refuse(rejected)
+
+    def fill(self, blobs: Mapping[str, Blob], ticket: int) -> list[str]:
+        """See `SupportsJournal.fill`."""
+        rows, rejected, now = self._rows(blobs)
+        late: set[str] = set()
+
+        def put(connection: sqlite3.Connection) -> None:
+            late.clear()  # it may be called twice
+            late.update(written_since(connection, ticket, [(row.key, row.tag) for row in rows]))
+            good = [row for row in rows if row.key not in late] if late else rows
+            if good:
+                self._put(connection, good, now)
+
+        if rows:
+            self._write(put, adds=_size_of(rows))
+        self._refuse(rejected)
+        return [key for key in blobs if row_key(key) in late] if late else []
+
+    def _rows(self, blobs: Mapping[str, Blob]) -> tuple[list[Row], list[str], float]:
+        """The rows of ``blobs``, the keys of those that never fit, and now."""
         now = self._clock.time()
         rows: list[Row] = []
         rejected: list[str] = []
@@ -170,19 +215,40 @@ class DiskStore(LeaseMethods):
                 rejected.append(key)
             else:
                 rows.append(row)
-        if rows:
-            self._write(lambda connection: self._put(connection, rows, now))
+        return rows, rejected, now
+
+    def _drop_old(self, keys: Iterable[str], end: float) -> None:
+        """Drop what ``keys`` held until now, where there is no room for what they should hold: it would be
+        served on. Most hold nothing, and to find that out takes no room."""
+        named = {row_key(key): key for key in keys}
+        asked = json.dumps(list(named))
+        with suppress(TierError):  # the write fails anyhow, and says so
+            held = self._database.run(lambda connection: connection.execute(HELD, (asked,)).fetchall(), end)
+            if held:
+                in_pieces(partial(self._delete, debts=(), end=end), [named[row] for (row,) in held])
+
+    def _refuse(self, rejected: list[str]) -> None:
         if rejected:
             raise EntryRejected(
                 rejected, f"larger than the whole tier (max_bytes={self._limits.max_bytes})", tier=self.name
             )
 
-    def mdelete(self, keys: Sequence[str]) -> None:
-        """Drop ``keys``; absent ones are no error."""
-        if not keys:
-            return
+    def mdelete(self, keys: Sequence[str], *, debts: Sequence[Debt] = ()) -> None:
+        """Drop ``keys``; absent ones are no error. ``debts`` are noted in the same transaction."""
+        if keys:
+            in_pieces(partial(self._delete, debts=debts, end=monotonic() + self._deadline), keys)
+
+    def _delete(self, keys: Sequence[str], *, debts: Sequence[Debt], end: float) -> None:
         _, asked = row_keys(keys)
-        self._write(lambda connection: connection.execute(DELETE, (asked,)))
+        now = self._clock.time()
+
+        def drop(connection: sqlite3.Connection) -> None:
+            if debts:
+                _journal.record(connection, debts, self._marker, now)
+            note_delete(connection, next_serial(connection, now), asked)
+            connection.execute(DELETE, (asked,))
+
+        self._write(drop, rest(end))
 
     def close(self) -> None:
         """Write down what was noted, bring the log home, and give back every file. Idempotent."""
@@ -222,10 +288,22 @@ class DiskStore(LeaseMethods):
 
     def clear(self, prefix: str, *, skip: str = "") -> None:
         """See `SupportsClear.clear`. Costs O(range), in bounded transactions."""
+        now = self._clock.time()
+
+        def step(connection: sqlite3.Connection, low: bytes, high: bytes, limit: int) -> int:
+            note_clear(connection, next_serial(connection, now), low, high)
+            return clear_some(connection, low, high, limit)
+
         for low, high in ranges(prefix, skip):
-            step = partial(clear_some, low=low, high=high)
-            while self._write(step) == STEP:
-                pass
+            at_once = STEP
+            while True:
+                try:
+                    if self._write(partial(step, low=low, high=high, limit=at_once)) < at_once:
+                        break
+                except TierFull:
+                    if at_once == 1:
+                        raise
+                    at_once //= 10
         self._upkeep.within(0)
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
@@ -250,15 +328,72 @@ class DiskStore(LeaseMethods):
         with self._counting:
             return dict(self._counts)
 
+    # -- the journal -----------------------------------------------------------------------------
+
+    @property
+    def journals(self) -> bool:
+        """See `SupportsJournal`."""
+        return not self._read_only
+
+    def glance(self, keys: Sequence[str]) -> Glance:
+        """See `SupportsJournal.glance`."""
+
+        def look(connection: sqlite3.Connection) -> tuple[int, _journal.Looked]:
+            # The ticket first: what is written between the two is then later than it.
+            return ticket_of(connection), _journal.look(connection, keys)
+
+        ticket, (debts, owing) = self._run(look)
+        if not owing and self._marker.exists():
+            debts = [*debts, *self._lost()]
+        return Glance(ticket, debts, owing)
+
+    def _lost(self) -> list[Debt]:
+        """The debt of every tier, if the journal was lost; noted, where that is possible."""
+        now = self._clock.time()
+        everything = _journal.all_of("*", now)
+        if self._read_only:
+            return [everything]
+
+        def check(connection: sqlite3.Connection) -> bool:
+            lost = _journal.is_lost(connection, self._marker)
+            if lost:
+                _journal.record(connection, [everything], self._marker, now)
+            return lost
+
+        return [everything] if self._write(check) else []
+
+    def record(self, debts: Sequence[Debt]) -> None:
+        """See `SupportsJournal.record`."""
+        now = self._clock.time()
+        self._write(lambda connection: _journal.record(connection, debts, self._marker, now))
+
+    def settle(self, debts: Sequence[Debt]) -> None:
+        """See `SupportsJournal.settle`."""
+        now = self._clock.time()
+        self._write(lambda connection: _journal.settle(connection, debts, self._marker, now))
+
+    def due(self, tier: str, limit: int) -> list[Debt]:
+        """See `SupportsJournal.due`."""
+        return self._run(lambda connection: _journal.due(connection, tier, limit))
+
+    def owed(self) -> Mapping[str, int]:
+        """See `SupportsJournal.owed`."""
+        return self._run(_journal.owed)
+
+    def owes_nothing(self) -> bool:
+        """See `SupportsJournal.owes_nothing`."""
+        return not self._marker.exists()
+
     # -- pieces of the above ---------------------------------------------------------------------
 
     def _put(self, connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> None:
+        serial = next_serial(connection, now)
         freed = Freed(expirations=sweep(connection, now, len(rows) + 100))
         for chunk in chunks(rows, self._limits):
             more = make_room(connection, self._limits, chunk, now, self._sort_uses())
             freed.evictions += more.evictions
             freed.expirations += more.expirations
-            connection.executemany(PUT, chunk)
+            connection.executemany(PUT, [(*row, serial) for row in chunk])
         self._count(evictions=freed.evictions, expirations=freed.expirations)
 
     def _purge_page(
@@ -337,9 +472,16 @@ class DiskStore(LeaseMethods):
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._database.run(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None) -> T:
+    def _write(
+        self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None, *, adds: int = 0
+    ) -> T:
         try:
-            return self._database.write(work, seconds)
+            return self._database.write(work, seconds, adds=adds)
         finally:
             if self._log_size() > self._log_bytes:
                 self._upkeep.within(0)
+
+
+def _size_of(rows: Sequence[Row]) -> int:
+    """Bytes of ``rows``; never 0."""
+    return 1 + sum(row.size + len(row.tag) for row in rows)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from tiercache.entry import Entry
 from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
 from tiercache.policies import Failure
-from tiercache.protocols import SYSTEM_CLOCK, Clock
+from tiercache.protocols import SYSTEM_CLOCK, Clock, Debt
 from tiercache.tiers.disk._directory import UnusableDirectory, prepare
 from tiercache.tiers.disk._room import Limits
 from tiercache.tiers.disk._store import DiskStore
@@ -133,9 +133,22 @@ class DiskTier(EncodedTier):
         )
         self.failure = failure
         self.location = ("disk", os.path.realpath(self.directory))
+        #: See `SupportsJournal`. Where nothing may be written, nothing can be noted either.
+        self.journals = self.store.journals
+        self.glance, self.record = self.store.glance, self.store.record
+        self.settle, self.due, self.owed = self.store.settle, self.store.due, self.store.owed
+        self.owes_nothing = self.store.owes_nothing
 
     def __repr__(self) -> str:
         return f"DiskTier({str(self.directory)!r})"
+
+    def _mset(self, entries: Mapping[str, Entry[bytes]], *, debts: Sequence[Debt] = ()) -> None:
+        self.store.mset(self._seal(entries), debts=debts)
+
+    def fill(self, entries: Mapping[str, Entry[bytes]], ticket: int) -> list[str]:
+        """See `SupportsJournal.fill`."""
+        refused: list[str] = self.store.fill(self._seal(entries), ticket)
+        return refused
 
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         # Entries are opened one by one as they leave the database, not a batch later: see DiskStore.read.

@@ -1,0 +1,37 @@
+"""Places for tests of disks that fail: file systems that are mounted for one test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["mounted", "run"]
+
+
+def run(*command: object) -> str | None:
+    """Run ``command``; what it said if it failed, else ``None``."""
+    if shutil.which(str(command[0])) is None:
+        return f"there is no {command[0]}"
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stderr.strip() or str(done.returncode)
+
+
+@contextmanager
+def mounted(place: Path, kind: str, options: str, source: object = "none") -> Iterator[Path]:
+    """Have a file system at ``place``. The test is skipped, and says so, where this user may not mount."""
+    place.mkdir(exist_ok=True)
+    refused = (
+        "only root may mount" if os.geteuid() else run("mount", "-t", kind, "-o", options, source, place)
+    )
+    if refused is not None:
+        pytest.skip(f"nothing can be mounted here: {refused}")
+    try:
+        yield place
+    finally:
+        run("umount", "-l", place)
