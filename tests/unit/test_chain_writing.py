@@ -7,6 +7,7 @@ from apis import both_apis
 
 from tiercache import (
     CodecError,
+    DiskTier,
     EncodedTier,
     EntryRejected,
     MemoryTier,
@@ -195,15 +196,29 @@ def test_a_delete_reaches_every_tier_once_a_key(call):
 
 @both_apis
 @pytest.mark.parametrize("verb", ["delete", "mdelete"])
-def test_a_delete_that_is_not_confirmed_raises_after_every_tier_was_asked(call, verb):
+def test_a_delete_that_cannot_be_noted_raises_after_every_tier_was_asked(call, verb, tmp_path):
+    DiskTier(tmp_path / "cache").close()
+    top, lowest = MemoryTier(), DictTier("lowest")
+    with TieredCache([top, DiskTier(tmp_path / "cache", read_only=True, name="disk"), lowest]) as cache:
+        cache.set("a", b"1")
+        with pytest.raises(WriteError, match="disk") as raised:
+            call(cache, verb, "a" if verb == "delete" else ["a"])
+        assert isinstance(raised.value.__cause__, TierUnavailable)
+        assert lowest.entries == {}
+        assert cache.stats().tiers[0].entries == 0
+        assert [tier.deletes for tier in cache.stats().tiers] == [1, 0, 1]
+
+
+@both_apis
+@pytest.mark.parametrize("verb", ["delete", "mdelete"])
+def test_a_delete_that_a_tier_missed_is_noted_after_every_tier_was_asked(call, verb):
     top, ill, lowest = MemoryTier(), ChaosTier(DictTier("ill")), DictTier("lowest")
     with TieredCache([top, ill, lowest]) as cache:
         cache.set("a", b"1")
-        cause = TierUnavailable("away")
-        ill.inject(Raise(cause), on="mdelete")
-        with pytest.raises(WriteError, match="ill") as raised:
-            call(cache, verb, "a" if verb == "delete" else ["a"])
-        assert raised.value.__cause__ is cause
+        ill.inject(Raise(TierUnavailable("away")), on="mdelete")
+        result = call(cache, verb, "a" if verb == "delete" else ["a"])
+        assert (result.accepted, result.failed) == (("memory", "lowest"), ("ill",))
+        assert cache.get("a") is None
         assert lowest.entries == {}
         assert cache.stats().tiers[0].entries == 0
         assert [tier.deletes for tier in cache.stats().tiers] == [1, 0, 1]
