@@ -47,11 +47,22 @@ LAYERS = (
         "_journal",
         "_lanes",
         "_leases",
+        "_ledger",
         "_load",
         "_member",
         "_nested",
     }
-    | {"_keytimes", "_loaded", "_promoter", "_queue", "_refresh", "_spares", "_stack", "_staleness"}
+    | {
+        "_keytimes",
+        "_loaded",
+        "_promoter",
+        "_queue",
+        "_reading",
+        "_refresh",
+        "_spares",
+        "_stack",
+        "_staleness",
+    }
     | {"_view", "guarded", "loading", "memoize"},
     {"config", "registry"},  # the chain hands itself to it, to be built
     {"chain"},
