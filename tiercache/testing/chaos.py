@@ -71,6 +71,8 @@ class ChaosTier(WrappedTier):
 
     def __init__(self, tier: Any, *, rng: random.Random | None = None) -> None:
         super().__init__(tier)
+        # The verb of leases has the name of a method of ours, which would be hidden by it.
+        self._release_lease: Any = vars(self).pop("release", None)
         self._rng = rng or random.Random(0)  # noqa: S311 - faults to repeat, not secrets
         self._lock = threading.Lock()
         self._plans: list[_Plan] = []
@@ -113,8 +115,12 @@ class ChaosTier(WrappedTier):
             self._plans.clear()
         self.release()
 
-    def release(self) -> None:
-        """Let the calls that hang now go on; later ones still hang."""
+    def release(self, *lease: Any) -> None:
+        """Let the calls that hang now go on; later ones still hang. With arguments it is the tier's verb: see
+        `SupportsLease`."""
+        if lease:
+            self._release_lease(*lease)
+            return
         with self._lock:
             gates, self._gates = self._gates, []
         for gate in gates:
