@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from tiercache.errors import CacheClosed, ConfigError, TierFull, TierTimeout, TierUnavailable
@@ -38,6 +38,7 @@ __all__ = ["Database"]
 
 T = TypeVar("T")
 
+_PAUSE: Final = 0.01  # seconds between two tries to delete on a full disk
 _log: Final = logging.getLogger("tiercache.disk")
 
 #: Errors after which the database is opened anew. Our statements are right, so a table is missing, and
@@ -171,8 +172,16 @@ class Database:
             self._shrink_log(connection, end)
             return result
 
+        # Others read the log now and then, which keeps it from making way; but a smaller piece may have room.
+        patience = monotonic() + rest(end) / 4
         with self._errors(), self._ballast.lent(rest(end)) as give_up:
-            return self.run(squeeze, end)
+            while True:
+                try:
+                    return self.run(squeeze, end)
+                except TierFull:
+                    if monotonic() >= patience:
+                        raise
+                    sleep(_PAUSE)
 
     def _shrink_log(self, connection: Bounded, end: float) -> None:
         shrink_log(connection, end)
