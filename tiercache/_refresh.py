@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,9 @@ class Refresher:
                 running.refresh.end()
                 if running.loop.is_closed():
                     self._tasks.discard(running)
+                    if running.task is not None:
+                        with suppress(Exception):  # whatever the loader does on its way out
+                            running.task.get_coro().close()  # what it holds is free now, and not some day
 
     async def flush(self, runtime: Runtime) -> None:
         """Wait for all refreshes; but not for one that waits for this, or whose loop this call holds up."""
