@@ -1,17 +1,33 @@
-"""Places for tests of disks that fail: file systems that are mounted for one test."""
+"""Places for tests of disks that fail: file systems that are mounted for one test, and patience with them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
+from typing import TypeVar
 
 import pytest
 
-__all__ = ["mounted", "run"]
+__all__ = ["mounted", "run", "sooner_or_later"]
+
+T = TypeVar("T")
+
+
+def sooner_or_later(call: Callable[[], T], error: type[Exception]) -> T:
+    """What ``call`` returns when it no longer raises ``error``, within half a minute."""
+    end = monotonic() + 30
+    while True:
+        try:
+            return call()
+        except error:
+            if monotonic() >= end:
+                raise
+            sleep(0.01)
 
 
 def run(*command: object) -> str | None:

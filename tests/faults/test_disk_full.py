@@ -13,10 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
-from places import mounted
+from places import mounted, sooner_or_later
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
 
@@ -84,19 +83,6 @@ def fill(tier: DiskTier, name: str = "key") -> list[str]:
     pytest.fail("it never became full")
 
 
-def set_sooner_or_later(tier: DiskTier, keys: list[str]) -> None:
-    """Free pages are given back to the disk behind the caller."""
-    end = monotonic() + 30
-    while True:
-        try:
-            tier.mset({key: Entry(value(key)) for key in keys})
-        except TierFull:
-            assert monotonic() < end
-            sleep(0.01)
-        else:
-            return
-
-
 def test_reads_and_deletes_go_on_and_room_is_found_again(disk: Disk) -> None:
     tier = tier_on(disk)
     tier.mset({"first": Entry(b"x")})
@@ -123,7 +109,8 @@ def test_a_clear_works(disk: Disk) -> None:
     tier.clear("")
     assert tier.scan("") == ([], None)
     assert tier.mget(taken) == {}
-    set_sooner_or_later(tier, taken[:10])  # in the room that this made
+    again = {key: Entry(value(key)) for key in taken[:10]}  # in the room that this made, behind the caller
+    sooner_or_later(lambda: tier.mset(again), TierFull)
     assert tier.mget(taken).keys() == {*taken[:10]}
     tier.close()
 
