@@ -135,7 +135,7 @@ class Journal:
         self, runtime: Runtime, members: Sequence[Member], debts: Sequence[Debt], *, recorded: bool = False
     ) -> bool:
         """Note ``debts``, which the durable tier may have ``recorded`` already. False if there is such a tier
-        and it could not: then they end with the process."""
+        and it could not, or failed itself: then some of them end with the process."""
         if not debts:
             return True
         self._note(debts)
@@ -148,17 +148,20 @@ class Journal:
         if self.depth is None:
             return True
         keeper = members[self.depth]
-        if not recorded:
+        # What it could not do itself, it need not note: another process reads it without asking for notes.
+        others = [debt for debt in debts if debt.tier != self.names[self.depth]]
+        if others and not recorded:
             if not keeper.guard.tier.journals:
                 return False
             try:
-                await keeper.guard.command(keeper.port(runtime).record, debts)
+                await keeper.guard.command(keeper.port(runtime).record, others)
             except Exception as error:  # noqa: BLE001 - the caller is told by the answer
                 keeper.guard.failed(error, "record in its journal")
                 return False
-        for debt in pending:
-            self._owed[debt.tier] = self._owed.get(debt.tier, 0) + 1
-        return True
+        for debt in others:
+            if not debt.settled:
+                self._owed[debt.tier] = self._owed.get(debt.tier, 0) + 1
+        return len(others) == len(debts)
 
     def heard(self, depth: int, keys: Mapping[str, float]) -> None:
         """The tier at ``depth`` was told about ``keys``: what is older than the time beside each stays fenced
