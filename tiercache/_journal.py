@@ -1,14 +1,15 @@
-"""The journal: deletes and overwrites that a tier has yet to hear of, so that it never serves what they ended.
+"""The journal: deletes and overwrites that a tier has yet to hear of, so that it never serves the old value.
 
 When a tier fails while a key is deleted or overwritten, the chain owes it that: a *debt*. It is noted in the
 durable tier of the chain (the first that is `SupportsJournal`), in the transaction of that tier's own delete
 where the failed tier comes first, and in the process's `Ledger` of the tier. Before the tier serves the key
-again the debt is *settled*: the key is deleted there (`Member.read`). Debts are also settled behind the caller,
-as soon as the tier answers again.
+again the debt is *settled*: the key is deleted there (`Member.read`). Debts are also settled behind the
+caller, as soon as the tier answers again.
 
 A look at the durable tier, its *glance*, comes before the first read of a tier that it journals for, and
-before a load. It gives the debts about the keys at hand, whichever process noted them, and a ticket: a promotion
-or a loaded value is stored into a durable tier only if no process wrote the key since (`SupportsJournal.fill`).
+before a load. It gives the debts about the keys at hand, whichever process noted them, and a ticket: a
+promotion or a loaded value is stored into a durable tier only if no process wrote the key since
+(`SupportsJournal.fill`).
 
 Without a durable tier the ledger alone keeps the debts: bounded, and as long as the process.
 """
@@ -81,8 +82,8 @@ class Journal:
         fences: dict[int, Any],
     ) -> bool:  # fmt: skip
         """Look at the durable tiers at the depths ``keepers``, for what concerns ``keys``, and add their
-        tickets to ``fences``. False if the journal cannot be read, and may owe something: then no tier that it
-        is kept for may be asked."""
+        tickets to ``fences``. False if the journal cannot be read, and may owe something: then no tier that
+        it is kept for may be asked."""
         known = True
         for depth in keepers:
             if depth in fences:
