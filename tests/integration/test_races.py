@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._core import Core
 from tiercache._epochs import Epochs, Operation
 from tiercache._load import Load, Loading, single
+from tiercache._refresh import Refresh
+from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.testing import ChaosTier, DictTier, Hang
 
 LIMIT = 20.0  # seconds after which a test has failed
@@ -43,6 +46,19 @@ class _PromoteAsTask:
             job()
 
         self.scenario.tasks.append(Task(run()))
+        return True
+
+
+class _RefreshAsTask:
+    """The same for the refresher."""
+
+    def __init__(self, scenario: Race) -> None:
+        self.scenario = scenario
+
+    def start(self, runtime: Any, refresh: Refresh, run: Callable[[Any], Coroutine[Any, Any, None]]) -> bool:
+        assert refresh.keys
+        self.scenario.refreshes += 1
+        self.scenario.tasks.append(Task(run(runtime)))
         return True
 
 
@@ -84,6 +100,8 @@ class Race(Scenario):
         if held is not None:
             for tier in self.tiers if everywhere else self.tiers[-1:]:
                 tier.entries["k"] = Entry(held)
+        self.refreshes = 0
+        self.cache._stack.refresher = _RefreshAsTask(self)  # type: ignore[assignment]  # a stand-in
         self.source = OLD
         self.allowed: set[bytes | None] = {None, OLD}
         self.always: set[bytes | None] = set()
@@ -104,7 +122,7 @@ class Race(Scenario):
     async def get(self) -> None:
         await self.core.lookup(STEPPING, ["k"])
 
-    async def load(self) -> None:
+    async def load(self, staleness: Staleness = NEVER_STALE) -> None:
         async def loader(_key: str) -> bytes:
             await Pause()
             value = self.source
@@ -112,8 +130,12 @@ class Race(Scenario):
             return value
 
         before = set(self.returned)
-        values = await Loading(self.core).load(STEPPING, ["k"], Load(single(loader)))
+        values = await Loading(self.core).load(STEPPING, ["k"], Load(single(loader), None, staleness))
         assert not (before and values["k"] == OLD), "a load after the write gave the old value"
+
+    async def refresh(self) -> None:
+        """A load that is given the old value, while a refresh is loading it anew; see `stale`."""
+        await self.load(Staleness(stale_for=inf))
 
     async def set(self) -> None:
         self.source = NEW
@@ -198,6 +220,14 @@ def assert_at_rest(core: Core) -> None:
     assert len(core.space.flights) == 0
 
 
+def stale(*works: str, **options: Any) -> Race:
+    """A race about a value that is past its time, and still held, everywhere."""
+    race = Race(*works, everywhere=True, **options)
+    for tier in race.tiers:
+        tier.entries["k"] = Entry(OLD, fresh_until=0.0)
+    return race
+
+
 WRITES = ["set", "delete", "clear"]
 
 
@@ -239,6 +269,39 @@ def test_two_writes_and_a_promotion_leave_all_tiers_alike(writes: tuple[str, str
         return race
 
     assert explore(make, interruptions=2) > 200
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_refresh_against_a_write(write: str) -> None:
+    started: list[Race] = []
+
+    def make() -> Race:
+        started.append(stale("refresh", write))
+        return started[-1]
+
+    assert explore(make, interruptions=3) > 150
+    assert sum(race.refreshes for race in started) > 100
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("other", ["refresh", "load", "get"])
+def test_a_refresh_a_write_and_another_caller(write: str, other: str) -> None:
+    assert explore(lambda: stale("refresh", write, other), interruptions=1) > 40
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("writer", ["tiers", "below", "linked"])
+def test_a_refresh_against_a_write_of_another_chain(write: str, writer: str) -> None:
+    assert explore(lambda: stale("refresh", write, writer=writer), interruptions=2) > 40
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_without_tickets_a_refresh_brings_the_old_value_back(
+    write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Epochs, "begin_fill", _always_allowed)
+    with pytest.raises(AssertionError, match=r"came back|do not agree"):
+        explore(lambda: stale("refresh", write), interruptions=2)
 
 
 # -- the write goes through another chain ----------------------------------------------------------

@@ -113,9 +113,9 @@ def test_a_value_that_the_cache_does_not_take_is_refused_inside_too(call: Any) -
 
 def test_what_is_wrong_with_it_is_told_when_it_is_made() -> None:
     for bad in (0, -1, float("nan"), "soon", True):
-        with pytest.raises(ConfigError, match="^ttl: "):
+        with pytest.raises(ConfigError, match=r"^ttl: "):
             Loaded(b"v", ttl=bad)
-        with pytest.raises(ConfigError, match="^ttl: "):
+        with pytest.raises(ConfigError, match=r"^ttl: "):
             Loaded.absent(ttl=bad)
     with pytest.raises(TypeError, match="absent"):
         Loaded(None)

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -300,7 +301,7 @@ def test_a_loader_that_recovers_is_noticed_at_once_and_one_that_does_not_is_left
         if len(world.loads) > before:
             asked.append(round(world.clock.monotonic() - 5000 - 40, 1))
         world.clock.advance(0.1)
-    pauses = [later - sooner for sooner, later in zip(asked, asked[1:], strict=False)]
+    pauses = [later - sooner for sooner, later in pairwise(asked)]
     assert pauses == pytest.approx([0.1, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30], abs=0.11)
     stats = world.cache.stats()
     assert stats.stale_served == 2001
