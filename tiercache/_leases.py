@@ -4,8 +4,8 @@ Contract of `Sharing.load`: each key is looked for again once its lease is had, 
 stored meanwhile is taken instead of loaded. Leases are taken without waiting, and given up before the call
 waits for those of others: so two that want the same keys in different orders do not wait for each other. Nor
 do loaders that ask for each other's keys, for more than `LEASE_SECONDS`: a call that is part of a loader
-whose leases are held has no more patience, and then loads by itself. A blocking call on the thread of an event
-loop has none, for what it would wait for may be a task of that loop.
+whose leases are held has no more patience than that, and then loads by itself. A blocking call on the thread
+of an event loop has none, for what it would wait for may be a task of that loop.
 
 A lease ends by itself after `LEASE_SECONDS`: so long a process that was killed delays the others. One whose
 load takes longer is renewed meanwhile, for at most `_LONGEST_HOLD`, by one thread a process. Where the tier
@@ -121,11 +121,10 @@ class Sharing:
         return [key for key, name in zip(lease.keys, names, strict=True) if name in answer]
 
     async def _end(self, runtime: Runtime, lease: Lease) -> None:
-        if not lease.names:
-            return
         try:
             _keeper.remove(lease)
-            await self.give_up(runtime, lease)
+            if lease.names:
+                await self.give_up(runtime, lease)
         except BaseException:  # cancelled or interrupted
             _keeper.release(lease)
             raise

@@ -10,6 +10,7 @@ import redis
 import redis.asyncio
 from servers.valkey import running
 
+from tiercache import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import CacheClosed, EntryRejected, TierUnavailable
 from tiercache.tiers.redis import RedisTier
@@ -248,6 +249,21 @@ def test_a_cluster_spreads_the_keys(cluster):
     tier.mdelete(["key 2", "absent"])
     assert len(everything(tier)) == 600 - 111 - 1
     tier.close()
+
+
+def test_least_rights_for_leases(guarded):
+    with redis.Redis.from_url(f"redis://default:master@127.0.0.1:{guarded.port}") as admin:
+        tier = RedisTier(f"redis://app:secret@127.0.0.1:{guarded.port}", prefix="tc:app:", deadline=10)
+        with pytest.raises(TierUnavailable, match=r"the user lacks the right \+eval"):
+            tier.acquire(["key"], "token", 60.0)
+        with TieredCache([tier], lock="shared") as cache:
+            assert cache.get_or_load("key", lambda key: b"1") == b"1"  # without the lock
+            assert cache.get("key") == b"1"
+            admin.execute_command("ACL", "SETUSER", "app", "+eval")
+            assert tier.acquire(["key"], "token", 60.0) == ["key"]
+            assert tier.acquire(["key"], "another", 60.0) == []
+            tier.release(["key"], "token")
+            assert tier.acquire(["key"], "another", 60.0) == ["key"]
 
 
 def test_least_rights_suffice_on_a_cluster(cluster):
