@@ -111,9 +111,10 @@ def test_what_began_before_it_opened_tells_nothing(report: str) -> None:
     assert getattr(one, report)(early) is None
     assert refused(one)
     clock.advance(1)
-    permit(one)
+    probe = permit(one)
     assert getattr(one, report)(early) is None
     assert refused(one), "the probe is still out"
+    assert one.succeeded(probe) is not None, "and it alone decides"
 
 
 def test_a_probe_that_told_nothing_leaves_its_place_to_the_next() -> None:

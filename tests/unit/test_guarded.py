@@ -243,6 +243,14 @@ def test_closing_is_never_refused_and_has_a_deadline_too() -> None:
     tier.close()
 
 
+def test_closing_does_not_wait_for_a_lane_that_is_full() -> None:
+    lane, gate = Lane("full", width=1), threading.Event()
+    with pytest.raises(TierTimeout):
+        lane.call(lambda: gate.wait(LIMIT), SOON)
+    assert lane.call(lambda: "closed", LIMIT, closing=True) == "closed"
+    gate.set()
+
+
 def test_a_forked_child_knows_of_no_call_that_its_parent_left_behind() -> None:
     inner = Gated("mget")
     tier = guarded(inner, deadline=AMPLE)
