@@ -40,7 +40,7 @@ LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
 _WEIGHT = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
     """What a loading call asks for, besides its keys."""
 
@@ -91,6 +91,8 @@ class Loading:
                     self._core.count(hits, len(spares.asked) - hits)
                 missing = self._to_load([key for key in missing if key not in found and key not in served])
                 self._behind(runtime, spares.to_refresh(found), load, ticket, spares.stale)
+                if not missing:
+                    break
                 slow = self._behind(runtime, spares.in_reserve(missing), load, ticket, spares.stale)
                 led, joined = flights.join_or_lead([key for key in missing if key not in slow], size, runtime)
                 # Between the look and the flight somebody else's flight may have ended: look again at

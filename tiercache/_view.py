@@ -29,6 +29,7 @@ class View(Generic[T]):
         self._stack = core.stack
         self._ttl = ttl
         self._staleness = staleness
+        self._eager = staleness.refresh_ahead > 0  # then even a hit may start a load
         self._loading.check(staleness)
         self._is_view = False
         self._closed = False

@@ -50,9 +50,11 @@ class LoadingMethods(View[T]):
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
         ``load_deadline`` and ``lock``, in the place of the cache's own.
         """
-        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
+        value = self._hit(key)
+        if value is not MISS and ttl is UNSET and not options and not self._eager:
+            return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
+        seconds = self._seconds(ttl)  # a bad one is told on a hit as well
         staleness = self._options(options) if options else self._staleness
-        value = self._hit(key) if isinstance(key, str) else MISS
         if value is MISS:
             return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
         if staleness.refresh_ahead:
@@ -68,9 +70,11 @@ class LoadingMethods(View[T]):
         **options: Unpack[StalenessOptions],
     ) -> T | None:
         """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
-        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)
+        value = self._hit(key)
+        if value is not MISS and ttl is UNSET and not options and not self._eager:
+            return value  # type: ignore[no-any-return]  # as above
+        seconds = self._seconds(ttl)
         staleness = self._options(options) if options else self._staleness
-        value = self._hit(key) if isinstance(key, str) else MISS
         if value is MISS:
             return await self._load(NATIVE, key, Load(single(loader), seconds, staleness))
         if staleness.refresh_ahead:
