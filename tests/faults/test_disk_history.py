@@ -88,7 +88,7 @@ def check(history: list[Operation], *, processes: int) -> None:
 
 
 def test_every_read_returns_what_some_write_could_have_left(tmp_path: Path) -> None:
-    check(record(tmp_path / "d", processes=4, threads=4, seconds=3), processes=4)
+    check(record(tmp_path / "d", processes=4, threads=4, seconds=2), processes=4)
 
 
 @pytest.mark.long
