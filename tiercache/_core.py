@@ -14,7 +14,7 @@ from tiercache._batch import Batch, encoded
 from tiercache._bridge import Runtime
 from tiercache._epochs import Operation, holding
 from tiercache._guard import describe
-from tiercache._journal import Fences
+from tiercache._journal import Fences, Missed
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
@@ -114,27 +114,21 @@ class Core(Reader):
         was: a tier that fails is owed that, and the journal notes it.
         """
         taken = []
-        debts: list[Debt] = []
-        journal = self.stack.journal
+        missed = Missed(self.stack.journal, runtime, self.members)
         for member in reversed(self.members):
             overtaken = operation.superseded
             left = batch.only([key for key in batch.objects if key not in overtaken]) if overtaken else batch
             if fences is not None:
                 count, failure = await self._fill_member(runtime, member, left, fences, promotion=False)
             else:
-                with_it = debts if member.depth == journal.depth else ()
-                count, failure = await member.write(runtime, left, debts=with_it)
-                if with_it and failure is None:
-                    await journal.note(runtime, self.members, debts, recorded=True)
-                    debts = []
-                if failure is not None and not isinstance(failure, EntryRejected):
+                count, failure = await member.write(runtime, left, debts=missed.along(member))
+                if failure is None:
+                    await missed.confirmed(member)
+                elif not isinstance(failure, EntryRejected):
                     written = {key: entry.created_at for key, entry in left.objects.items()}
-                    debts = [*debts, *member.debts(written, self.stack.clock.time())]
+                    missed.missed(member, member.debts(written, self.stack.clock.time()))
             taken.append((member.guard.name, count + len(batch) - len(left), failure))
-        if debts:
-            await journal.note(runtime, self.members, debts)
-        if journal.owing:
-            journal.kick()
+        await missed.end()
         return taken[::-1]
 
     async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
@@ -162,22 +156,16 @@ class Core(Reader):
         """Drop ``keys`` from every tier; for each, from the lowest up, its name and why it did not confirm.
         And whether what they missed is noted for good."""
         failures: list[tuple[str, Exception | None]] = []
-        debts: list[Debt] = []
-        journal = self.stack.journal
+        missed = Missed(self.stack.journal, runtime, self.members)
         now = self.stack.clock.time()
         for member in reversed(self.members):
-            with_it = debts if member.depth == journal.depth else ()
-            failure = await member.delete(runtime, keys, debts=with_it)
-            if with_it and failure is None:
-                await journal.note(runtime, self.members, debts, recorded=True)
-                debts = []
-            if failure is not None:
-                debts = [*debts, *member.debts(dict.fromkeys(keys), now)]
+            failure = await member.delete(runtime, keys, debts=missed.along(member))
+            if failure is None:
+                await missed.confirmed(member)
+            else:
+                missed.missed(member, member.debts(dict.fromkeys(keys), now))
             failures.append((member.guard.name, failure))
-        noted = await journal.note(runtime, self.members, debts)
-        if journal.owing:
-            journal.kick()
-        return failures, noted
+        return failures, await missed.end()
 
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
         """Drop this namespace (or a range of it) from every tier, lowest first. Raises `WriteError` like

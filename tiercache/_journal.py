@@ -33,7 +33,7 @@ from tiercache.protocols import Debt, Glance, SupportsJournal
 if TYPE_CHECKING:
     from tiercache._member import Member
 
-__all__ = ["Fences", "Journal"]
+__all__ = ["Fences", "Journal", "Missed"]
 
 #: By depth: the tickets of the durable tiers that were looked at; ``None`` of one that did not answer.
 Fences = Mapping[int, Any]
@@ -133,17 +133,25 @@ class Journal:
     # -- noting ------------------------------------------------------------------------------------
 
     async def note(
-        self, runtime: Runtime, members: Sequence[Member], debts: Sequence[Debt], *, recorded: bool = False
+        self,
+        runtime: Runtime,
+        members: Sequence[Member],
+        debts: Sequence[Debt],
+        *,
+        recorded: bool | None = None,
     ) -> bool:
-        """Note ``debts``, which the durable tier may have ``recorded`` already. False if there is such a tier
-        and it could not, or failed itself: then some of them end with the process."""
+        """Note ``debts``. False if there is a durable tier and it could not, or failed itself: then some of
+        them end with the process. ``recorded``: it has done so already, or has just failed to."""
         if not debts:
             return True
-        self._note(debts)
-        pending = [debt for debt in debts if not debt.settled]
-        self.owing = self.owing or bool(pending)
-        for debt in pending:
+        new: dict[str, int] = {}
+        for debt in debts:
             guard = self._guards[self.names.index(debt.tier)]
+            if debt.settled:
+                guard.ledger.add([debt])
+                continue
+            self.owing = True
+            new[debt.tier] = new.get(debt.tier, 0) + guard.ledger.owe([debt])
             with guard.counters.lock:
                 guard.counters.journalled += 1
         if self.depth is None:
@@ -152,7 +160,7 @@ class Journal:
         # What it could not do itself, it need not note: another process reads it without asking for notes.
         others = [debt for debt in debts if debt.tier != self.names[self.depth]]
         if others and not recorded:
-            if not keeper.guard.tier.journals:
+            if recorded is False or not keeper.guard.tier.journals:
                 return False
             try:
                 await keeper.guard.command(keeper.port(runtime).record, others)
@@ -160,18 +168,18 @@ class Journal:
                 keeper.guard.failed(error, "record in its journal")
                 return False
         for debt in others:
-            if not debt.settled:
-                self._owed[debt.tier] = self._owed.get(debt.tier, 0) + 1
+            self._owed[debt.tier] = self._owed.get(debt.tier, 0) + new.pop(debt.tier, 0)
         return len(others) == len(debts)
 
     def heard(self, depth: int, keys: Mapping[str, float]) -> None:
         """The tier at ``depth`` was told about ``keys``: what is older than the time beside each stays fenced
-        off where the tier was owed something, or where a command that timed out may still arrive."""
+        off where the tier was ever owed something, or where a command that timed out may still arrive."""
         guard = self._guards[depth]
         owed = guard.ledger.unsettled(keys)
-        if guard.is_uncertain():
+        fenced = keys if guard.is_uncertain() else guard.ledger.noted(keys)
+        if fenced:
             name = self.names[depth]
-            guard.ledger.add([Debt(name, key, before, settled=True) for key, before in keys.items()])
+            guard.ledger.add([Debt(name, key, keys[key], settled=True) for key in fenced])
         if owed:
             self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
 
@@ -185,16 +193,18 @@ class Journal:
         if self.depth is not None:
             self._promoter.submit(partial(self._settle_behind, debts), entries=len(debts), size=0)
 
-    def _settle_behind(self, debts: Sequence[Debt]) -> None:
+    def _settle_behind(self, debts: Sequence[Debt]) -> bool:
+        """Note in the durable tier that ``debts`` are settled; whether it could."""
         assert self.depth is not None  # noqa: S101 - its caller asked
         guard = self._guards[self.depth]
         try:
             drive(guard.command(BLOCKING.port(guard.tier).settle, debts))
         except Exception as error:  # noqa: BLE001 - what is not noted is settled once more
             guard.failed(error, "settle in its journal")
-            return
+            return False
         for debt in debts:
             self._owed[debt.tier] = max(0, self._owed.get(debt.tier, 0) - 1)
+        return True
 
     # -- settling behind the caller ----------------------------------------------------------------
 
@@ -235,8 +245,8 @@ class Journal:
             guard.ledger.settled(heard)
             with guard.counters.lock:
                 guard.counters.settled += len(heard)
-            if self.depth is not None:
-                self._settle_behind(heard)
+            if self.depth is not None and not self._settle_behind(heard):
+                return True  # or they would be due once more, at once
         return False
 
     @staticmethod
@@ -264,6 +274,8 @@ class Journal:
         if due or self.depth is None or depth == self.depth:
             return due
         keeper = self._guards[self.depth]
+        if not keeper.tier.journals:  # it cannot note that they are settled: they would be due for ever
+            return due
         try:
             return list(await BLOCKING.port(keeper.tier).due(self.names[depth], _PAGE))
         except Exception as error:  # noqa: BLE001 - it is tried again
@@ -275,10 +287,48 @@ class Journal:
         return max(self._guards[depth].ledger.owed(), self._owed.get(self.names[depth], 0))
 
 
+class Missed:
+    """What the tiers miss of one write or delete, while it goes through them, lowest first."""
+
+    __slots__ = ("_debts", "_journal", "_members", "_recorded", "_runtime")
+
+    def __init__(self, journal: Journal, runtime: Runtime, members: Sequence[Member]) -> None:
+        self._journal = journal
+        self._runtime = runtime
+        self._members = members
+        self._debts: list[Debt] = []
+        self._recorded: bool | None = None
+
+    def along(self, member: Member) -> Sequence[Debt]:
+        """What ``member`` is to note in the same transaction: what those below it missed."""
+        return self._debts if member.depth == self._journal.depth else ()
+
+    async def confirmed(self, member: Member) -> None:
+        """It did its part, and noted what it was given along."""
+        if member.depth == self._journal.depth and self._debts:
+            await self._journal.note(self._runtime, self._members, self._debts, recorded=True)
+            self._debts = []
+
+    def missed(self, member: Member, debts: Sequence[Debt]) -> None:
+        """It failed, and is owed ``debts``."""
+        if member.depth == self._journal.depth:
+            self._recorded = False
+        self._debts = [*self._debts, *debts]
+
+    async def end(self) -> bool:
+        """Note what is left. False if some of it ends with the process, though there is a durable tier."""
+        journal = self._journal
+        noted = await journal.note(self._runtime, self._members, self._debts, recorded=self._recorded)
+        if journal.owing:
+            journal.kick()
+        return noted
+
+
 def _name(guard: Guard) -> str:
-    """What the journal calls the tier: its name, and which of that name it is, where it says so for good."""
+    """What the journal calls the tier: after its place, where it has one that any process calls the same, so
+    that chains know it by whatever name; else after its name."""
     place = getattr(guard.tier, "location", None)
-    if isinstance(place, tuple) and all(isinstance(part, str) for part in place):
+    if isinstance(place, tuple) and place and all(isinstance(part, str) for part in place):
         digest = blake2b("\0".join(place).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        return f"{guard.name}@{digest}"
+        return f"{place[0]}@{digest}"
     return guard.name
