@@ -104,18 +104,7 @@ class Loading:
                 coalesced = True
                 with self._core.stack.counters.lock:
                     self._core.stack.counters.coalesced += 1
-            try:
-                with aboard(led):
-                    for flight in led:
-                        try:
-                            loaded = await self._fly(runtime, flight, load, changed, spares.stale)
-                        except Exception as error:  # noqa: BLE001 - raised again unless there are old values
-                            loaded = spares.instead(flight.keys, error, led=True)
-                        # Of mutable values not even the leader gets those that the others copy from.
-                        values.update((key, self._core.copied(value)) for key, value in loaded.items())
-            finally:
-                for flight in led:
-                    flights.end(flight)  # those not reached because an earlier batch failed
+            values.update(await self._lead(runtime, led, load, changed, spares))
             missing = []
             for flight, wanted in joined.items():
                 given, left = await self._join(runtime, flight, wanted, spares)
@@ -127,6 +116,25 @@ class Loading:
                 values.update(given)
                 missing += left
             again = True
+        return values
+
+    async def _lead(
+        self, runtime: Runtime, led: Sequence[Flight], load: Load, changed: Collection[str], spares: Spares
+    ) -> dict[str, Any]:
+        """Lead the flights ``led``, one after the other; what they bring, or else what is served instead."""
+        values: dict[str, Any] = {}
+        try:
+            with aboard(led):
+                for flight in led:
+                    try:
+                        loaded = await self._fly(runtime, flight, load, changed, spares.stale)
+                    except Exception as error:  # noqa: BLE001 - raised again unless there are old values
+                        loaded = spares.instead(flight.keys, error, led=True)
+                    # Of mutable values not even the leader gets those that the others copy from.
+                    values.update((key, self._core.copied(value)) for key, value in loaded.items())
+        finally:
+            for flight in led:
+                self._core.space.flights.end(flight)  # those not reached because an earlier batch failed
         return values
 
     async def _join(

@@ -41,14 +41,14 @@ class WorkQueue:
 
     def after_fork(self) -> None:
         self._changed = threading.Condition()
-        self._jobs: deque[tuple[Callable[[], None], int, int]] = deque()
+        self._jobs: deque[tuple[Callable[[], object], int, int]] = deque()
         self._entries = self._bytes = 0
         self._unfinished = 0
         self._threads: set[threading.Thread] = set()
         self._resting = 0  # of them, those that wait for a job
         self._idle: list[Future[Any]] = []
 
-    def submit(self, job: Callable[[], None], *, entries: int, size: int = 0) -> bool:
+    def submit(self, job: Callable[[], object], *, entries: int, size: int = 0) -> bool:
         """Queue ``job``, which is about that many entries of that many bytes; false when there is no room."""
         with self._changed:
             full = self._entries + entries > self._max_entries or self._bytes + size > self._max_bytes

@@ -4,6 +4,10 @@ Counting rules:
 
 * a key looked up counts once at each tier that was asked for it: ``hits + misses == keys asked``;
 * for the chain, ``hits + misses == keys looked up`` (a duplicate within one call counts each time);
+* a stale entry is a miss at the tier that holds it. Where a loading call serves it at once (``stale_for``, or
+  while a loader that fails is left alone), the chain counts a hit, where it serves it after a load was tried
+  in vain or takes too long, a miss; ``stale_served`` counts both, and a duplicate each time;
+* ``loads`` and ``load_errors`` count what runs behind the callers as well;
 * ``promotions`` counts entries copied *into* a tier, and is no ``set``;
 * ``sets``, ``deletes`` and ``loads`` count keys;
 * ``expirations`` counts entries found or swept past their time;
@@ -132,7 +136,8 @@ class CacheStats:
         lines.append(
             f"{self.hits:,} hits and {self.misses:,} misses ({self.hit_ratio:.1%}); "
             f"{self.loads:,} loads in {self.load_seconds:.2f} s, {self.load_errors:,} failed, "
-            f"{self.coalesced:,} coalesced, {self.unstorable:,} not storable; "
+            f"{self.coalesced:,} coalesced, {self.stale_served:,} served stale, "
+            f"{self.unstorable:,} not storable; "
             f"{self.suppressed_writes:,} writes suppressed"
         )
         return "\n".join(lines)
