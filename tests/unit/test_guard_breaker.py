@@ -298,6 +298,21 @@ def test_an_interrupted_probe_gives_its_place_to_the_next(verb):
     assert guard.counters.skipped == 0
 
 
+def test_a_probe_whose_entry_is_refused_closes_the_circuit_and_drops_the_older_entry():
+    clock, inner = FakeClock(), DictTier()
+    tier = ChaosTier(inner)
+    guard, port = Guard(tier, "low", clock), BLOCKING.port(tier)
+    inner.mset({"a": Entry(b"older")})
+    tier.inject(Raise(), on="mset", times=3)
+    tier.inject(Raise(EntryRejected(["a"], "too large")), on="mset")
+    for _ in range(3):
+        drive(guard.write(port, {"a": Entry(b"")}, promotion=False))
+    clock.advance(1)
+    drive(guard.write(port, {"a": Entry(b"large")}, promotion=False))
+    assert drive(guard.read(port, ["a"], counted=True)) == {}
+    assert (guard.counters.rejected, guard.counters.skipped) == (1, 0)
+
+
 # -- retries ---------------------------------------------------------------------------------------
 
 
