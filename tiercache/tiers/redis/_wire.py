@@ -79,6 +79,10 @@ class Wire(Protocol):
     async def refresh(self) -> None:
         """Learn a cluster's topology anew."""
 
+    def doubt(self) -> None:
+        """A call ran out of time: in a cluster a node may have been replaced that hangs and does not say so.
+        The next call that enters learns the topology anew."""
+
     def lane(self, key: bytes) -> Any: ...
 
     def lanes(self) -> dict[str, Any]:
@@ -224,12 +228,19 @@ class BlockingWire:
     def __init__(self, source: Any, limit: int, *, ours: bool) -> None:
         self.source = source
         self._ours = ours
+        self._doubted = False
         self.cluster = isinstance(source, redis.cluster.RedisCluster)
         self._turns = threading.BoundedSemaphore(limit)
 
     async def enter(self, until: float) -> None:
         if not self._turns.acquire(timeout=_left(until)):
             raise redis.TimeoutError("all connections are busy")
+        if self._doubted:
+            try:
+                await self.refresh()
+            except BaseException:
+                self._turns.release()
+                raise
 
     def leave(self) -> None:
         self._turns.release()
@@ -237,6 +248,10 @@ class BlockingWire:
     async def refresh(self) -> None:
         if self.cluster:
             self.source.nodes_manager.initialize()
+        self._doubted = False
+
+    def doubt(self) -> None:
+        self._doubted = self.cluster
 
     def lane(self, key: bytes) -> Any:
         return self._pool(self.source.get_node_from_key(key)) if self.cluster else self.source
@@ -308,15 +323,16 @@ class NativeWire:
     def __init__(self, source: Any, limit: int) -> None:
         self.source = source
         self.cluster = isinstance(source, redis.asyncio.cluster.RedisCluster)
+        self._doubted = False
         self._turns = asyncio.Semaphore(limit)
 
     async def enter(self, _until: float) -> None:
         await self._turns.acquire()
         # Not the client's own `initialize`: that also asks one node for its commands, and gives up
         # when that node hangs. Only redirections need it, and make up for it.
-        if self.cluster and not self.source.nodes_manager.slots_cache:
+        if self._doubted or (self.cluster and not self.source.nodes_manager.slots_cache):
             try:
-                await self.source.nodes_manager.initialize()
+                await self.refresh()
             except BaseException:
                 self._turns.release()
                 raise
@@ -327,6 +343,10 @@ class NativeWire:
     async def refresh(self) -> None:
         if self.cluster:
             await self.source.nodes_manager.initialize()
+        self._doubted = False
+
+    def doubt(self) -> None:
+        self._doubted = self.cluster
 
     def lane(self, key: bytes) -> Any:
         return self.source.get_node_from_key(key) if self.cluster else self.source

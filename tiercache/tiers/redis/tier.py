@@ -236,9 +236,10 @@ class _Store:
         if self._closed:
             raise CacheClosed("this RedisTier is closed")
         until = monotonic() + self._deadline
+        wire: Wire | None = None
         try:
             async with clients.timer(self._deadline):
-                wire: Wire = await clients.wire(until)
+                wire = await clients.wire(until)
                 await wire.enter(until)
                 try:
                     try:
@@ -253,6 +254,8 @@ class _Store:
                 finally:
                     wire.leave()
         except (redis.TimeoutError, TimeoutError):
+            if wire is not None:
+                wire.doubt()
             raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s") from None
         except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
             raise TierUnavailable(f"{self._described}: {self._reason(error)}") from None
