@@ -149,23 +149,43 @@ def valkey(valkey_server: Valkey) -> Valkey:
     return valkey_server
 
 
-@pytest.fixture(scope="session")
-def valkey_cluster_servers() -> Iterator[Cluster]:
-    """Three primaries that share the slots."""
+@contextmanager
+def running_cluster(*options: str, replicas: int = 0) -> Iterator[Cluster]:
+    """Three primaries that share the slots, and after them so many replicas of the first one."""
     with ExitStack() as stack:
         nodes, buses = [], []
-        for _ in range(3):
+        for _ in range(3 + replicas):
             buses.append(free_port())
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
-            nodes.append(stack.enter_context(running(*options)))
+            each = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]), *options)
+            nodes.append(stack.enter_context(running(*each)))
         clients = [stack.enter_context(node.client()) for node in nodes]
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            if number < 3:
+                first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
         until(lambda: all(_is_joined(client) for client in clients), "joining a cluster")
+        primary = clients[0].execute_command("CLUSTER MYID").decode()
+        for client in clients[3:]:
+            until(lambda: _follows(client, primary), "finding the primary")  # noqa: B023 - called at once
+            until(lambda: client.info("replication")["master_link_status"] == "up", "replicating")  # noqa: B023 - the same
         yield Cluster(nodes)
+
+
+def _follows(client: redis.Redis, primary: str) -> bool:
+    try:
+        client.execute_command("CLUSTER REPLICATE", primary)
+    except redis.ResponseError:  # it has not heard of that node yet
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster_servers() -> Iterator[Cluster]:
+    """Three primaries that share the slots."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -181,14 +201,24 @@ def _is_joined(client: redis.Redis) -> bool:
     return len(shards) == 3 and info["cluster_state"] == "ok"
 
 
-@pytest.fixture(scope="session")
-def valkey_sentinel() -> Iterator[Sentinel]:
-    """A master, its replica and one Sentinel that watches them as ``mymaster``."""
+@contextmanager
+def running_sentinel(*settings: str) -> Iterator[Sentinel]:
+    """A master, its replica and one Sentinel that watches them as ``mymaster``; ``settings`` of that, such
+    as ``"down-after-milliseconds 300"``."""
     with ExitStack() as stack:
         master = stack.enter_context(running("--repl-diskless-sync-delay", "0"))
         replica = stack.enter_context(running("--replicaof", f"127.0.0.1 {master.port}"))
         config = f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+        for name, value in (setting.split() for setting in settings):
+            config += f"sentinel {name} mymaster {value}\n"
         watcher = stack.enter_context(running("--sentinel", config=config))
         client = stack.enter_context(watcher.client())
         until(lambda: len(client.sentinel_slaves("mymaster")) == 1, "finding the replica")
         yield Sentinel(master, replica, watcher)
+
+
+@pytest.fixture(scope="session")
+def valkey_sentinel() -> Iterator[Sentinel]:
+    """A master, its replica and one Sentinel."""
+    with running_sentinel() as sentinel:
+        yield sentinel

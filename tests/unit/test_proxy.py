@@ -172,6 +172,21 @@ def test_drips(proxy: FaultyProxy) -> None:
         assert read(client, 5) == b"<abc>"
 
 
+def test_held_bytes_arrive_late_also_when_their_client_is_gone(proxy: FaultyProxy, echo: Echo) -> None:
+    with connect(proxy) as old:
+        assert ask(old, b"abc") == b"<abc>"
+        assert echo.heard.acquire(timeout=30)
+        proxy.hold()
+        old.sendall(b"late")
+        assert proxy.bitten.wait(30)
+    with connect(proxy) as new:
+        assert ask(new, b"x") == b"<x>"  # it is not held
+        assert echo.heard.acquire(timeout=30)
+        assert not echo.heard.acquire(blocking=False)
+        proxy.let_go()
+        assert echo.heard.acquire(timeout=30)
+
+
 def test_stands_before_a_unix_socket_too(tmp_path: Path) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         path = str(tmp_path / "s")

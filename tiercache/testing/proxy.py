@@ -142,6 +142,20 @@ class FaultyProxy:
                 self._listen()
             self._changed.notify_all()
 
+    def hold(self) -> None:
+        """Have nothing move on the connections that exist now, whatever the mode, until `let_go`. What a
+        client sends meanwhile reaches the server then, also when that client is long gone: a late write."""
+        with self._changed:
+            for link in self._links:
+                link.held = True
+
+    def let_go(self) -> None:
+        """Let the held connections go on."""
+        with self._changed:
+            for link in self._links:
+                link.held = False
+            self._changed.notify_all()
+
     def reset_all(self) -> None:
         """Reset the connections that exist now, whatever the mode."""
         with self._changed:
@@ -217,6 +231,7 @@ class _Link:
     def __init__(self, proxy: FaultyProxy, client: socket.socket) -> None:
         self.counted = 0  # bytes of answers since the mode was set
         self.lossy = False
+        self.held = False
         self._proxy = proxy
         self._client = client
         self._server: socket.socket | None = None
@@ -297,6 +312,10 @@ class _Link:
         with proxy.lock:
             while not self._ended:
                 mode = proxy.mode
+                if self.held:
+                    proxy.bite()
+                    proxy.wait(lambda: self._ended or not self.held)
+                    continue
                 if isinstance(mode, HalfOpen) and (self.counted >= mode.after):
                     proxy.bite()
                     proxy.wait(partial(self._moved_on, mode))
