@@ -191,7 +191,10 @@ class Journal:
         with guard.counters.lock:
             guard.counters.settled += len(debts)
         if self.depth is not None:
-            self._promoter.submit(partial(self._settle_behind, debts), entries=len(debts), size=0)
+            self._promoter.submit(partial(self._told, debts), entries=len(debts), size=0)
+
+    def _told(self, debts: Sequence[Debt]) -> None:
+        self._settle_behind(debts)
 
     def _settle_behind(self, debts: Sequence[Debt]) -> bool:
         """Note in the durable tier that ``debts`` are settled; whether it could."""

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tiercache.entry import Entry
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Debt
 
-__all__ = ["CLOCKS_APART", "Ledger"]
+__all__ = ["CLOCKS_APART", "JUST_LATER", "Ledger"]
 
 _MOST_KEYS = 100_000
 #: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an entry
 #: tells whether it is older than a clear that the tier has not heard of.
 CLOCKS_APART = 60.0
+#: Seconds by which a debt is later than the one that was noted before it, whatever the clock says.
+JUST_LATER = 1e-6
 
 
 class Ledger:
@@ -42,17 +45,45 @@ class Ledger:
         self._lock = threading.Lock()
 
     def add(self, debts: Iterable[Debt]) -> None:
-        """Note ``debts``; of two about one key the later one stands, and what is settled stays so."""
+        """Note ``debts`` that somebody told of, perhaps a while ago; of two about one key the later one
+        stands, and what is settled stays so."""
         with self._lock:
             for debt in debts:
-                noted = self._keys if debt.skip is None else self._wide
-                name: Any = debt.key if debt.skip is None else (debt.key, debt.skip)
+                noted, name = self._place(debt)
                 known = noted.get(name)
-                if known is None or known.before < debt.before or (debt.settled and not known.settled):
+                if (
+                    known is None
+                    or known.before < debt.before
+                    or (debt.settled and known.before == debt.before)
+                ):
                     noted[name] = debt
-            if len(self._keys) > _MOST_KEYS:
-                self._overflow()
-            self.debts = bool(self._keys or self._wide)
+            self._tidy()
+
+    def owe(self, debts: Iterable[Debt]) -> int:
+        """Note what the tier missed just now; how many of ``debts`` it did not owe until now. They stand
+        whatever was settled before: a clock that went back makes them no older than that."""
+        more = 0
+        with self._lock:
+            for debt in debts:
+                noted, name = self._place(debt)
+                known = noted.get(name)
+                more += known is None or known.settled
+                if known is None or _is_later(debt, known):
+                    noted[name] = debt
+                else:
+                    noted[name] = replace(debt, before=known.before + JUST_LATER)
+            self._tidy()
+        return more
+
+    def _place(self, debt: Debt) -> tuple[dict[Any, Debt], Any]:
+        if debt.skip is None:
+            return self._keys, debt.key
+        return self._wide, (debt.key, debt.skip)
+
+    def _tidy(self) -> None:
+        if len(self._keys) > _MOST_KEYS:
+            self._overflow()
+        self.debts = bool(self._keys or self._wide)
 
     def _overflow(self) -> None:
         settled = [key for key, debt in self._keys.items() if debt.settled]
@@ -68,12 +99,16 @@ class Ledger:
         known = self._keys
         return [debt for key in keys if (debt := known.get(key)) is not None and not debt.settled]
 
+    def noted(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` about which the tier was ever owed something."""
+        known = self._keys
+        return [key for key in keys if key in known]
+
     def settled(self, debts: Iterable[Debt]) -> None:
         """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not."""
         with self._lock:
             for debt in debts:
-                noted = self._keys if debt.skip is None else self._wide
-                name: Any = debt.key if debt.skip is None else (debt.key, debt.skip)
+                noted, name = self._place(debt)
                 known = noted.get(name)
                 if known is not None and known.before <= debt.before:
                     noted[name] = Debt(debt.tier, debt.key, debt.before, debt.skip, settled=True)
@@ -110,6 +145,10 @@ class Ledger:
             ):
                 refused.append(key)
         return refused
+
+
+def _is_later(debt: Debt, known: Debt) -> bool:
+    return debt.before > known.before or (debt.before == known.before and not known.settled)
 
 
 def _is_older(written: float | None, debt: Debt) -> bool:

@@ -10,7 +10,7 @@ Where a row goes for another reason than a delete (no room, past its time), its 
 ticket that is in use, as a rule. The same holds for the oldest deletes, once there are many.
 
 Serials of a new database begin with the time in microseconds, so that a ticket of the one before it, which
-was damaged or removed, lies below.
+was damaged or removed, lies below. While it has none, that ticket is later than anything it knows.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def note_clear(connection: sqlite3.Connection, serial: int, low: bytes, high: by
 def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes]]) -> set[str]:
     """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``."""
     tags = dict(rows)
-    if _number(connection, _FLOOR) > ticket:
+    if not _number(connection, _FLOOR) <= ticket <= _number(connection, _SERIAL):
         return set(tags)
     found = {
         key

@@ -24,13 +24,14 @@ __all__ = [
     "JOURNAL_TABLES",
     "Looked",
     "Marker",
+    "Recording",
     "all_of",
     "due",
     "is_lost",
     "look",
     "owed",
-    "record",
     "settle",
+    "unmark",
 ]
 
 #: ``skip`` is ``NULL`` for a single key; else ``tag`` begins a range, without what begins with ``skip``.
@@ -55,16 +56,19 @@ CLOCKS_APART: Final = 60.0
 _RECORD: Final = (
     "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (key, tier, coalesce(skip, x'ff')) DO UPDATE"
-    " SET before = max(before, excluded.before), settled = excluded.settled"
+    # What is missed anew is just later than what was settled, also when the clock went back.
+    " SET before = CASE WHEN excluded.before > before OR (excluded.before = before AND settled IS NULL)"
+    " THEN excluded.before ELSE before + 1e-6 END, settled = excluded.settled"
 )
 _COLUMNS: Final = "tier, tag, skip, before, settled"
 
 
 class Looked(NamedTuple):
-    """What concerns some keys, and whether there is anything that is not settled at all."""
+    """What concerns some keys, and whether there is anything at all, settled or not."""
 
     debts: list[Debt]
     owing: bool
+    some: bool  #: whether there are notes of any kind
 
 
 class Marker:
@@ -81,16 +85,17 @@ class Marker:
             return False
         return True
 
-    def put(self) -> None:
-        """Raises `OSError` where it cannot be made."""
+    def put(self) -> bool:
+        """Whether it was not there. Raises `OSError` where it cannot be made."""
         if self.exists():
-            return
+            return False
         os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         folder = os.open(Path(self._path).parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return True
 
     def take_away(self) -> None:
         """As far as that is possible; one that stays costs a cold start at worst."""
@@ -111,7 +116,7 @@ def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
         " EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL)"
     ).fetchall()
     if not some:
-        return Looked([], False)
+        return Looked([], False, False)
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM Tier_journal WHERE skip IS NOT NULL"  # noqa: S608 - constants
     ).fetchall()
@@ -121,21 +126,45 @@ def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
             " WHERE t.skip IS NULL",
             (row_keys(keys)[1],),
         ).fetchall()
-    return Looked(_debts(rows), bool(owing))
+    return Looked(_debts(rows), bool(owing), True)
 
 
-def record(connection: sqlite3.Connection, debts: Sequence[Debt], marker: Marker, now: float) -> None:
-    """Note ``debts``, the latest of each. Inside a transaction; raises `OSError` for the marker."""
-    marker.put()
-    connection.executemany(_RECORD, map(_row, debts))
-    connection.execute("DELETE FROM Tier_journal WHERE settled < ?", (now - _DAY,))
-    if _too_many(connection):
-        connection.execute("DELETE FROM Tier_journal WHERE settled IS NOT NULL AND skip IS NULL")
-    if _too_many(connection):
-        tiers = [tier for (tier,) in connection.execute("SELECT DISTINCT tier FROM Tier_journal")]
+class Recording:
+    """Notes ``debts``, the latest of each, in a transaction that may be tried more than once."""
+
+    def __init__(self, debts: Sequence[Debt], marker: Marker, now: float) -> None:
+        self._debts = debts
+        self._marker = marker
+        self._now = now
+        #: Whether the marker is there on account of these debts alone.
+        self.marked = False
+
+    def __call__(self, connection: sqlite3.Connection) -> bool:
+        """Whether older notes were lost, which is noted then. Inside a transaction; raises `OSError` for the
+        marker."""
+        # Before there are notes again: their absence is the only trace of what was lost.
+        lost = not self.marked and is_lost(connection, self._marker)
+        self.marked = self._marker.put() or self.marked
+        debts = [all_of("*", self._now), *self._debts] if lost else self._debts
+        connection.executemany(_RECORD, map(_row, debts))
+        connection.execute("DELETE FROM Tier_journal WHERE settled < ?", (self._now - _DAY,))
+        if _too_many(connection):
+            connection.execute("DELETE FROM Tier_journal WHERE settled IS NOT NULL AND skip IS NULL")
+        if _too_many(connection):
+            self._overflow(connection)
+        return lost
+
+    def _overflow(self, connection: sqlite3.Connection) -> None:
+        latest = connection.execute("SELECT tier, max(before) FROM Tier_journal GROUP BY tier").fetchall()
         connection.execute("DELETE FROM Tier_journal WHERE skip IS NULL")
-        everything = [all_of(tier, now) for tier in tiers]
+        everything = [all_of(tier, max(before, self._now)) for tier, before in latest]
         connection.executemany(_RECORD, map(_row, everything))
+
+
+def unmark(connection: sqlite3.Connection, marker: Marker) -> None:
+    """Take away the marker that a `Recording` made in vain. Inside a transaction."""
+    if is_lost(connection, marker):
+        marker.take_away()
 
 
 def settle(connection: sqlite3.Connection, debts: Iterable[Debt], marker: Marker, now: float) -> None:

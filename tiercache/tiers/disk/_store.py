@@ -11,8 +11,8 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -172,13 +172,14 @@ class DiskStore(LeaseMethods):
 
         def put(connection: sqlite3.Connection) -> None:
             if debts:
-                _journal.record(connection, debts, self._marker, now)
+                record(connection)
             self._put(connection, rows, now)
 
         if rows or debts:
             end = monotonic() + self._deadline
             try:
-                self._write(put, adds=_size_of(rows))
+                with self._recording(debts, now) as record:
+                    self._write(put, adds=_size_of(rows))
             except TierFull:
                 self._drop_old(blobs, end)
                 raise
@@ -244,11 +245,12 @@ class DiskStore(LeaseMethods):
 
         def drop(connection: sqlite3.Connection) -> None:
             if debts:
-                _journal.record(connection, debts, self._marker, now)
+                record(connection)
             note_delete(connection, next_serial(connection, now), asked)
             connection.execute(DELETE, (asked,))
 
-        self._write(drop, rest(end))
+        with self._recording(debts, now) as record:
+            self._write(drop, rest(end))
 
     def close(self) -> None:
         """Write down what was noted, bring the log home, and give back every file. Idempotent."""
@@ -342,8 +344,8 @@ class DiskStore(LeaseMethods):
             # The ticket first: what is written between the two is then later than it.
             return ticket_of(connection), _journal.look(connection, keys)
 
-        ticket, (debts, owing) = self._run(look)
-        if not owing and self._marker.exists():
+        ticket, (debts, owing, some) = self._run(look)
+        if not some and self._marker.exists():
             debts = [*debts, *self._lost()]
         return Glance(ticket, debts, owing)
 
@@ -355,17 +357,29 @@ class DiskStore(LeaseMethods):
             return [everything]
 
         def check(connection: sqlite3.Connection) -> bool:
-            lost = _journal.is_lost(connection, self._marker)
-            if lost:
-                _journal.record(connection, [everything], self._marker, now)
-            return lost
+            # Else somebody was just noting something, and has by now.
+            return _journal.is_lost(connection, self._marker) and note(connection)
 
+        note = _journal.Recording((), self._marker, now)
         return [everything] if self._write(check) else []
 
     def record(self, debts: Sequence[Debt]) -> None:
         """See `SupportsJournal.record`."""
-        now = self._clock.time()
-        self._write(lambda connection: _journal.record(connection, debts, self._marker, now))
+        with self._recording(debts, self._clock.time()) as record:
+            self._write(record)
+
+    @contextmanager
+    def _recording(self, debts: Sequence[Debt], now: float) -> Iterator[_journal.Recording]:
+        """What notes ``debts`` in a transaction. If that fails, no marker stays behind, which would say that
+        they were lost."""
+        record = _journal.Recording(debts, self._marker, now)
+        try:
+            yield record
+        except TierError:
+            if record.marked:
+                with suppress(TierCacheError):
+                    self._write(partial(_journal.unmark, marker=self._marker))
+            raise
 
     def settle(self, debts: Sequence[Debt]) -> None:
         """See `SupportsJournal.settle`."""
