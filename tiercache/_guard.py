@@ -18,9 +18,9 @@ from tiercache._bridge import Port
 from tiercache._lanes import Lane
 from tiercache._ledger import Ledger
 from tiercache._log import logger
+from tiercache._retries import tried
 from tiercache.entry import Entry
 from tiercache.errors import (
-    CacheClosed,
     CodecError,
     EntryRejected,
     TierError,
@@ -39,13 +39,7 @@ T = TypeVar("T")
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
 
-#: What another try would raise again, or has no time for.
-_FINAL = (
-    EntryRejected, TierTimeout, TimeoutError, CacheClosed, CodecError,
-    TypeError, ValueError, LookupError, AttributeError, NotImplementedError,
-)  # fmt: skip
 _LATE = 60.0  # seconds in which a command that timed out may still arrive
-_FIRST_WAIT = 0.01  # seconds before a second try; doubled for each one after it
 
 
 def describe(error: Exception) -> str:
@@ -102,7 +96,11 @@ class Guard:
         expired = 0
         garbage: list[str] = []
         try:
-            answer = await (self._tried(port, port.mget, keys) if self.policy.retries else port.mget(keys))
+            answer = await (
+                tried(self.policy, self._clock, port, port.mget, keys)
+                if self.policy.retries
+                else port.mget(keys)
+            )
             found, expired, garbage = self._live(answer, keys)
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
@@ -151,7 +149,9 @@ class Guard:
         taken, rejected, late = len(entries), 0, 0
         failure: Exception | None = None
         try:
-            refused = await (self._tried(port, verb, entries) if self.policy.retries else verb(entries))
+            refused = await (
+                tried(self.policy, self._clock, port, verb, entries) if self.policy.retries else verb(entries)
+            )
             if ticket is not None:
                 late = len(refused)
                 taken -= late
@@ -198,7 +198,7 @@ class Guard:
         failure: Exception | None = None
         try:
             names = list(keys)
-            await (self._tried(port, verb, names) if self.policy.retries else verb(names))
+            await (tried(self.policy, self._clock, port, verb, names) if self.policy.retries else verb(names))
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
             self.failed(error, "delete")
             self._fell(breaker, permit, error)
@@ -309,23 +309,6 @@ class Guard:
         if self._reads is self._writes:
             return "all"
         return "reads" if breaker is self._reads else "writes"
-
-    async def _tried(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
-        """``await verb(argument)``, again where that failed for a reason that may pass. A further try begins
-        in the first half of the deadline only, since it may take as long as the first."""
-        limit = float("inf") if self.policy.deadline is None else self.policy.deadline / 2
-        start = self._clock.monotonic()
-        for number in range(self.policy.retries):
-            try:
-                return await verb(argument)
-            except _FINAL:
-                raise
-            except Exception:
-                wait = _FIRST_WAIT * 2**number
-                if self._clock.monotonic() - start + wait > limit:
-                    raise
-            await port.runtime.sleep(wait)
-        return await verb(argument)
 
     # -- counting ------------------------------------------------------------------------------------
 

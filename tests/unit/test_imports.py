@@ -55,6 +55,7 @@ LAYERS = (
     | {
         "_keytimes",
         "_loaded",
+        "_pickling",
         "_promoter",
         "_queue",
         "_reading",
