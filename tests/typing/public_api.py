@@ -11,6 +11,7 @@ from typing import Any, assert_type
 from tiercache import (
     CacheStats,
     DiskTier,
+    Loaded,
     MemoryTier,
     RedisTier,
     SQLTier,
@@ -33,6 +34,14 @@ class NumberCodec:
 
     def decode(self, data: bytes) -> int:
         return 0
+
+
+def load_or_not(key: str) -> Loaded[int] | None:
+    return Loaded.absent(ttl=5) if key else None
+
+
+def load_mixed(keys: list[str]) -> list[int | Loaded[int] | None]:
+    return [1, Loaded(2), Loaded.absent(), None]
 
 
 codec: Codec[int] = NumberCodec()
@@ -61,6 +70,14 @@ assert_type(texts.mdelete(["a"]), WriteResult)
 assert_type(numbers.get_or_load("a", lambda key: 1), int | None)
 assert_type(numbers.mget_or_load(["a"], lambda keys: [1]), list[int | None])
 assert_type(numbers.mget_or_load(["a"], lambda keys: {"a": 1}), list[int | None])
+assert_type(numbers.get_or_load("a", lambda key: Loaded(1, ttl="1m")), int | None)
+assert_type(numbers.get_or_load("a", load_or_not, stale_for="5m", load_deadline=None), int | None)
+assert_type(numbers.mget_or_load(["a"], load_mixed, jitter="10%", refresh_ahead=1), list[int | None])
+assert_type(numbers.mget_or_load(["a"], lambda keys: {"a": Loaded(1)}), list[int | None])
+assert_type(TieredCache([MemoryTier()], stale_if_error=True), TieredCache[bytes])
+numbers.get_or_load("a", lambda key: Loaded("1"))  # type: ignore[arg-type]  # a str is no int
+numbers.get_or_load("a", lambda key: 1, stale_fro=5)  # type: ignore[call-arg]  # misspelt
+TieredCache([MemoryTier()], stale_for=b"")  # type: ignore[call-overload]  # no duration
 assert_type(plain.keys(), Iterator[str])
 assert_type(plain.akeys(), AsyncIterator[str])
 assert_type(plain.purge(idle="1h"), int)
@@ -81,6 +98,7 @@ async def main() -> None:
     assert_type(await numbers.aset("a", 1), WriteResult)
     assert_type(await numbers.aget_or_load("a", load_one), int | None)
     assert_type(await numbers.aget_or_load("a", lambda key: 1), int | None)
+    assert_type(await numbers.aget_or_load("a", load_or_not, stale_if_error=True), int | None)
     assert_type(await later(1), bool)
 
 
