@@ -13,8 +13,8 @@ from typing import Any
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import Runtime
 from tiercache._epochs import Operation, holding
-from tiercache._guard import describe
 from tiercache._journal import Fences, Missed
+from tiercache._log import describe
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry

@@ -17,7 +17,7 @@ from tiercache._breaker import Breaker, Permit
 from tiercache._bridge import Port
 from tiercache._lanes import Lane
 from tiercache._ledger import Ledger
-from tiercache._log import logger
+from tiercache._log import describe, logger
 from tiercache._retries import tried
 from tiercache.entry import Entry
 from tiercache.errors import (
@@ -33,18 +33,13 @@ from tiercache.policies import Failure
 from tiercache.protocols import Clock, Debt, Size
 from tiercache.stats import TierCounters, TierStats
 
-__all__ = ["Guard", "describe"]
+__all__ = ["Guard"]
 
 T = TypeVar("T")
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
 
 _LATE = 60.0  # seconds in which a command that timed out may still arrive
-
-
-def describe(error: Exception) -> str:
-    """``error`` for people. Only our own errors promise to hold no key, value or password."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__
 
 
 class Guard:
@@ -54,7 +49,7 @@ class Guard:
         self.tier = tier
         self.name = name
         self.counters = TierCounters()
-        self.policy = _policy(tier)
+        self.policy = Failure.of_tier(tier)
         #: Where the tier's blocking calls run for async callers.
         self.lane = Lane(name, patience=self.policy.deadline)
         #: What the tier has yet to hear of; all chains of the process over the tier share one.
@@ -198,7 +193,7 @@ class Guard:
         failure: Exception | None = None
         try:
             names = list(keys)
-            await (tried(self.policy, self._clock, port, verb, names) if self.policy.retries else verb(names))
+            await self._asked(port, verb, names)
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
             self.failed(error, "delete")
             self._fell(breaker, permit, error)
@@ -237,6 +232,12 @@ class Guard:
         if breaker is not None and breaker.ailing:
             self._stood(breaker, permit)
         return result
+
+    def _asked(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
+        """What ``verb(argument)`` is to be awaited for, with the tries that the tier's policy allows."""
+        if self.policy.retries:
+            return tried(self.policy, self._clock, port, verb, argument)
+        return verb(argument)
 
     # -- the breaker ---------------------------------------------------------------------------------
 
@@ -450,12 +451,3 @@ class Guard:
             else:
                 expired += 1
         return found, expired, garbage
-
-
-def _policy(tier: Any) -> Failure:
-    """What to do when ``tier`` fails. Without a word of its own on that: of memory nothing, since it does
-    not; of anybody's tier the usual, with no deadline, which would cost it a thread."""
-    own = getattr(tier, "failure", None)
-    if isinstance(own, Failure):
-        return own
-    return Failure(breaker_failures=None) if getattr(tier, "nonblocking", False) else Failure()

@@ -1,13 +1,16 @@
-"""The logger, made when there is something to say: importing logging takes as long as all of our own code."""
+"""What is said in the log. The logger is made when there is something to say: importing logging takes as long
+as all of our own code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiercache.errors import TierError
+
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["logger"]
+__all__ = ["describe", "logger"]
 
 
 def logger() -> logging.Logger:
@@ -15,3 +18,8 @@ def logger() -> logging.Logger:
     import logging
 
     return logging.getLogger("tiercache")
+
+
+def describe(error: Exception) -> str:
+    """``error`` for people. Only our own errors promise to hold no key, value or password."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__

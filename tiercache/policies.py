@@ -63,6 +63,15 @@ class Failure:
             writes_apart=writes_apart,
         )
 
+    @classmethod
+    def of_tier(cls, tier: Any) -> Failure:
+        """What ``tier`` says of itself. Without a word on that: of memory nothing, since it does not fail; of
+        anybody's tier the usual, with no deadline, which would cost it a thread."""
+        own = getattr(tier, "failure", None)
+        if isinstance(own, Failure):
+            return own
+        return cls(breaker_failures=None) if getattr(tier, "nonblocking", False) else cls()
+
 
 def _check_count(value: Any, least: int, name: str, otherwise: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -60,6 +60,7 @@ LAYERS = (
         "_queue",
         "_reading",
         "_refresh",
+        "_retries",
         "_spares",
         "_stack",
         "_staleness",
