@@ -10,7 +10,7 @@ Where a row goes for another reason than a delete (no room, past its time), its 
 ticket that is in use, as a rule. The same holds for the oldest deletes, once there are many.
 
 Serials of a new database begin with the time in microseconds, so that a ticket of the one before it, which
-was damaged or removed, lies below. While it has none, that ticket is later than anything it knows.
+was damaged or removed, lies below; or above them all, if the clock was set back, which is no better.
 """
 
 from __future__ import annotations
