@@ -10,6 +10,7 @@ from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
 from tiercache._leases import leasing
 from tiercache.entry import Entry
+from tiercache.forks import not_pickled
 from tiercache.policies import Failure
 from tiercache.protocols import Codec, Purge
 
@@ -44,6 +45,8 @@ class ChainTier:
         if self._leasing is not None:
             self.acquire, self.aacquire = self._acquire, self._aacquire
             self.release, self.arelease = self._release, self._arelease
+
+    __reduce__ = not_pickled
 
     def with_codec(self, codec: Codec[Any]) -> ChainTier:
         """The same with the outer chain's codec, unless the inner one has its own."""

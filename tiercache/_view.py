@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from tiercache._arguments import check_keys
 from tiercache._core import Core
@@ -11,6 +11,9 @@ from tiercache._load import Loading
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.units import Duration, duration
+
+if TYPE_CHECKING:
+    from tiercache._pickling import Origin
 
 __all__ = ["TTL", "View", "no_hit", "no_hits"]
 
@@ -22,6 +25,11 @@ TTL: TypeAlias = "Duration | Literal[Sentinel.UNSET] | None"
 
 class View(Generic[T]):
     """The ground that the public methods stand on."""
+
+    #: The cache object that a view was made from; ``None`` in that one. It lives as long as its views do.
+    _root: View[Any] | None = None
+    #: The configuration that the chain was built from, if it was.
+    _origin: Origin | None = None
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         self._core = core
@@ -36,6 +44,21 @@ class View(Generic[T]):
         top = core.members[0].fast
         self._hit: Callable[[str], Any] = no_hit if top is None else top.hit
         self._hits: Callable[[Sequence[str]], list[Any] | None] = no_hits if top is None else top.hits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from tiercache._pickling import ViewOf, reduced  # few need it, and it brings datetime and more
+
+        self._check_open()
+        if self._root is None:
+            return reduced(self._origin, None)
+        core = self._core
+        return reduced(self._origin, ViewOf(core.path, core.codec, self._ttl, self._staleness))
+
+    def __copy__(self) -> Self:
+        return self  # a handle of tiers: others on the same ones would hear nothing of what this one writes
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self
 
     def _check_open(self) -> None:
         self._stack.check_open(view_closed=self._closed)

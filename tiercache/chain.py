@@ -142,14 +142,18 @@ class TieredCache(LoadingMethods[T]):
         Its options are the parameters of the constructors, ``[[tiers]]`` a list of tables with a ``type``
         (``memory``, ``disk``, ``redis``, ``sql``, ``chain``, or a registered name). ``${VAR}`` and
         ``${VAR:-default}`` stand for environment variables (``$${`` for the characters themselves),
-        ``"none"`` for ``None``; relative paths in a file begin at its folder.
+        ``"none"`` for ``None``; relative paths in a file begin at its folder. The cache can be pickled: it is
+        built again where it is unpickled.
 
         Raises one `ConfigError` that names all that is wrong, and nothing stays open then; `MissingPackage`
         where reading the file needs a package.
         """
+        from tiercache._pickling import Origin
         from tiercache.config import build  # it needs pydantic
 
-        return build(source, cls)
+        cache: TieredCache[Any] = build(source, cls)
+        cache._origin = Origin.of(source, cache)
+        return cache
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
@@ -370,11 +374,11 @@ class TieredCache(LoadingMethods[T]):
         """A view of this very namespace with other defaults for its calls: for `memoize`."""
         return self._sibling(self._core, self._ttl, staleness)
 
-    @staticmethod
-    def _sibling(core: Core, ttl: float | None, staleness: Staleness) -> TieredCache[Any]:
+    def _sibling(self, core: Core, ttl: float | None, staleness: Staleness) -> TieredCache[Any]:
         cache: TieredCache[Any] = object.__new__(TieredCache)
         cache._bind(core, ttl, staleness)
         cache._is_view = True
+        cache._root, cache._origin = self._root or self, self._origin
         return cache
 
     def as_tier(self) -> ChainTier:

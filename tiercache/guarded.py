@@ -10,6 +10,7 @@ from typing import Any
 from tiercache._bridge import WRITES, method_of
 from tiercache._lanes import Lane
 from tiercache.errors import ConfigError
+from tiercache.forks import not_pickled
 from tiercache.policies import Failure
 from tiercache.protocols import CAPABILITIES, AsyncTier, Tier
 from tiercache.units import Duration
@@ -116,6 +117,8 @@ class GuardedTier:
             self.nonblocking = tier.nonblocking
         if hasattr(tier, "with_codec"):
             self.with_codec = lambda codec: GuardedTier(tier.with_codec(codec), failure, lane, name)
+
+    __reduce__ = not_pickled
 
     def __repr__(self) -> str:
         return f"guarded({self.tier!r}, deadline={self.failure.deadline!r})"

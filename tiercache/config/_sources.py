@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tiercache._pickling import Carried
 from tiercache.errors import ConfigError, MissingPackage
 
 __all__ = ["Source", "read"]
@@ -20,7 +21,8 @@ __all__ = ["Source", "read"]
 @dataclass(frozen=True, slots=True)
 class Source:
     """``content``, what errors call its source (``where``), and the folder that relative paths begin at:
-    the file's own. A mapping has none; its paths are as anywhere in a program."""
+    the file's own. A mapping has none, and its paths are as anywhere in a program; but one that was carried
+    here from another process has the folder that was current there."""
 
     where: str
     content: Mapping[Any, Any]
@@ -42,7 +44,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Source:
     """
     if isinstance(source, Mapping):
         content: Any = source
-        where, folder = "the configuration", None
+        where, folder = "the configuration", source.folder if isinstance(source, Carried) else None
     else:
         path = _path(source)
         where, folder = str(path), Path(os.path.abspath(path)).parent  # noqa: PTH100 - as the folder is written, links and all

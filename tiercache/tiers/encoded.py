@@ -10,7 +10,7 @@ from typing import Any
 from tiercache.entry import Entry
 from tiercache.envelope import Secrets, open_envelopes, seal
 from tiercache.errors import ConfigError
-from tiercache.forks import reset_after_fork
+from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.policies import Failure
 from tiercache.protocols import (
     CAPABILITIES,
@@ -96,6 +96,8 @@ class EncodedTier:
     def after_fork(self) -> None:
         """A new lock: another thread of the parent may have held this one."""
         self._lock = threading.Lock()
+
+    __reduce__ = not_pickled
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r})"

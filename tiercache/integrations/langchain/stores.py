@@ -81,6 +81,9 @@ class TieredByteStore(ByteStore):
         """The store over the chain that ``source`` describes; see `TieredCache.from_config`."""
         return cls(TieredCache.from_config(source))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._cache,)  # pickled as its cache can be; a trace that is on is not
+
     def __repr__(self) -> str:
         return f"TieredByteStore({self._cache!r})"
 

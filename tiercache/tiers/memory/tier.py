@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from tiercache.entry import MISS, UNSET, Entry, Sentinel
 from tiercache.errors import ConfigError, EntryRejected
-from tiercache.forks import reset_after_fork
+from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Codec, Purge, Size, SupportsCopy
 from tiercache.tiers.memory._reads import Reads, fast_road
 from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space
@@ -85,6 +85,8 @@ class MemoryTier:
         self._store = SlotStore(policy=policy, max_entries=max_entries, max_bytes=self.max_bytes)
         self._own = self._handle(self._store.default_space, None, lowest=True)
         reset_after_fork(self)
+
+    __reduce__ = not_pickled
 
     def __repr__(self) -> str:
         return (
