@@ -230,6 +230,17 @@ def test_a_refresh_that_is_queued_when_the_key_is_written_never_runs(
     assert cache.get("k4") == (b"set" if write == "set" else None)
 
 
+def test_a_later_batch_of_a_refresh_counts_from_when_it_was_asked_for(cache: TieredCache[bytes]) -> None:
+    gate = Gate()
+    assert cache.mget_or_load(["k0", "k1"], lambda keys: [gate(keys[0])], batch_size=1) == [OLD, OLD]
+    gate.wait()
+    cache.delete("k1")
+    gate.go.set()
+    cache.flush()
+    assert cache.mget(["k0", "k1"]) == [NEW, None]
+    assert cache.stats().suppressed_writes == 1
+
+
 def test_a_write_through_another_chain_counts_too(cache: TieredCache[bytes], clock: FakeClock) -> None:
     low = cache._core.members[1].guard.tier
     other = TieredCache([low], clock=clock)
@@ -394,6 +405,7 @@ def test_a_loader_behind_may_ask_for_what_its_callers_loader_is_loading(cache: T
             return cache.get_or_load("outer", lambda _key: b"x") or b""
 
         assert cache.get_or_load("k0", inner) == OLD
+        until(lambda: cache.stats().coalesced == 1 or cache.stats().load_errors == 1)
         return b"out"
 
     assert cache.get_or_load("outer", outer) == b"out"
