@@ -2,7 +2,7 @@
 # Paths are relative throughout, so that the checkout may lie anywhere, blanks in its name included.
 
 .DEFAULT_GOAL := help
-.PHONY: help test long demo lint bench clean
+.PHONY: help test long faults demo lint bench clean
 
 # A certain interpreter, which gets environments of its own: make test PYTHON=python3.13
 PYTHON ?=
@@ -23,6 +23,9 @@ test: .venv-test$(chosen)/.installed ## Run the tests
 
 long: .venv-test$(chosen)/.installed ## Run the tests that take minutes: many rounds of crashes and races
 	.venv-test$(chosen)/bin/python -m pytest -m long $(ARGS)
+
+faults: .venv-test$(chosen)/.installed ## Break disks, servers and processes for real, and write down what it cost
+	.venv-test$(chosen)/bin/python -m pytest tests/faults -m 'long or not long' -p no:randomly --faults-table docs/explanation/faults.md $(ARGS)
 
 demo: .venv-demo$(chosen)/.installed ## Embed real text through memory, disk and SQL, and then not embed it again
 	.venv-demo$(chosen)/bin/tiercache demo $(ARGS)

@@ -1,3 +1,3 @@
 """Plug-ins that bring real servers; each starts with the first test that asks for it."""
 
-pytest_plugins = ["servers.databases", "servers.postgres", "servers.valkey"]
+pytest_plugins = ["faults_table", "servers.databases", "servers.postgres", "servers.valkey"]
