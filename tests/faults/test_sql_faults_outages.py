@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from faults.scenarios_network import (
     KEYS,
-    Reader,
     backends,
     postgres_backend,
     postgres_stopped,
@@ -21,6 +20,9 @@ from faults.scenarios_network import (
 )
 
 from tiercache import Entry, MemoryTier, SQLTier, TieredCache, TierTimeout
+from tiercache.tiers.sql._bounded import watch_connection
+from tiercache.tiers.sql._dialects import Step
+from tiercache.watchdog import Call
 
 both = pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
 #: The figure aimed at is 0.4 s; without a deadline of ours it is 15 s and more.
@@ -165,8 +167,6 @@ def test_a_statement_of_sqlite_is_interrupted(tmp_path: Path) -> None:
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
     def plan() -> object:
-        from tiercache.tiers.sql._dialects import Step
-
         yield Step(endless)
 
     with pytest.raises(TierTimeout, match=r"no answer within 0\.25 s"):
@@ -175,15 +175,30 @@ def test_a_statement_of_sqlite_is_interrupted(tmp_path: Path) -> None:
     tier.close()
 
 
-def test_a_lock_in_sqlite_gets_what_is_left_of_the_deadline(tmp_path: Path) -> None:
+def test_a_lock_in_sqlite_is_a_counted_time_out(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
-    with TieredCache([MemoryTier(), SQLTier(f"sqlite:///{path}", deadline=0.25)]) as cache:
-        assert cache.set("key", b"old").ok
+    with TieredCache([MemoryTier(), SQLTier(f"sqlite:///{path}", deadline=1)]) as cache:
+        assert cache.set("before", b"v").ok
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            assert cache.set("key", b"new").failed == ("sql",)
+            assert cache.set("meanwhile", b"v").failed == ("sql",)
             assert cache.stats().tiers[1].timeouts == 1
             other.execute("ROLLBACK")
-        assert cache.set("key", b"newer").ok
-    with Reader(TieredCache([SQLTier(f"sqlite:///{path}")]), awaited=False) as reader:
-        assert reader.cache.get("key") == b"newer"
+        assert cache.set("after", b"v").ok
+    with TieredCache([SQLTier(f"sqlite:///{path}")]) as cache:
+        assert cache.mget(["before", "after"]) == [b"v", b"v"]
+
+
+def test_a_lock_in_sqlite_gets_what_is_left_of_the_deadline(tmp_path: Path) -> None:
+    """Waiting for a connection took most of it."""
+    tier = SQLTier(f"sqlite:///{tmp_path}/cache.db", deadline=60)
+    tier.mset({"key": Entry(b"v")})
+    with Call(1) as call, closing(tier.store._engine.raw_connection()) as connection:
+        watch_connection(call, connection, "sqlite", busy=60).end()
+        [[milliseconds]] = connection.driver_connection.execute("PRAGMA busy_timeout").fetchall()
+        assert 0 < milliseconds <= 1000
+    tier.mget(["key"])
+    with closing(tier.store._engine.raw_connection()) as connection:
+        [[milliseconds]] = connection.driver_connection.execute("PRAGMA busy_timeout").fetchall()
+        assert 59_000 < milliseconds <= 60_000  # the same connection has all of it again
+    tier.close()

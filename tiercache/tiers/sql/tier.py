@@ -59,8 +59,9 @@ class SQLTier(EncodedTier):
     ``ttl``
         the longest that an entry is held here; ``None``: as long as it lives.
     ``deadline``
-        for a whole call. It bounds every wait that the driver lets us bound: connecting, the pool, the
-        server's statements and locks.
+        for a whole call: waiting for a connection, making one, statements and locks. What the driver waits
+        for beyond it is cut off, and its connection dropped. The pool of an engine that was given has its own
+        time-out.
     ``breaker_failures``, ``breaker_pause``, ``retries``
         what a chain does when calls fail: see `Failure`.
     ``name``
