@@ -381,7 +381,7 @@ def test_of_many_threads_that_meet_the_damage_one_sets_it_aside(
 def exchange(directory: Path) -> None:
     """As another process would that met damage which this one never sees."""
     assert set_aside(directory, identify(directory), seconds=5, now=0.0)
-    create_database(directory, seconds=5, page_size=8192)
+    create_database(directory, seconds=5, page_size=8192, now=1e9)
 
 
 def test_who_meets_no_error_notices_too(tier: DiskTier) -> None:

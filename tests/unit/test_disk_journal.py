@@ -346,6 +346,13 @@ def test_a_fill_stores_what_nobody_wrote_since(tier):
     assert (held(tier, "k"), held(tier, "other")) == (b"new", b"new")
 
 
+def test_a_ticket_from_before_the_first_write_is_good_for_the_other_keys(tier, open_tier):
+    early = ticket(tier)
+    open_tier().mset({"first": NEW})
+    assert list(tier.fill({"first": OLD, "k": NEW}, early)) == ["first"]
+    assert (held(tier, "first"), held(tier, "k")) == (b"new", b"new")
+
+
 @pytest.mark.parametrize("write", ["mset", "mdelete", "clear", "fill"])
 @pytest.mark.parametrize("key", ODD)
 def test_a_fill_comes_too_late_for_what_another_process_wrote(tier, open_tier, write, key):

@@ -345,7 +345,7 @@ def test_planted_pickle_is_never_opened(
 
 def test_engine_stores_accepts_and_removes_nothing_but_rows_of_bytes(tmp_path: Path) -> None:
     directory = prepare(tmp_path / "d", read_only=False)
-    create_database(directory, seconds=1, page_size=8192)
+    create_database(directory, seconds=1, page_size=8192, now=1e9)
     engine = Engine(directory, seconds=1)
     engine.set("k", b"x" * 100_000)
     assert engine.get("k") == b"x" * 100_000

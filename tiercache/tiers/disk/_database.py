@@ -266,7 +266,7 @@ class Database:
     def _make(self, end: float) -> None:
         if not self._directory.exists():  # removed under us, as to empty the cache
             prepare(self._directory, read_only=False)
-        create_database(self._directory, seconds=rest(end), page_size=self._page_size)
+        create_database(self._directory, seconds=rest(end), page_size=self._page_size, now=self._clock.time())
 
     def _engine_of(self, end: float) -> Engine:
         return Engine(

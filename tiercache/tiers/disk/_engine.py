@@ -37,7 +37,7 @@ except ImportError:
 from tiercache.tiers.disk._damage import Damaged, Identity, check_identity, check_layout
 from tiercache.tiers.disk._directory import DATABASE, LOG, PRIVATE_PREFIX, SHARED
 from tiercache.tiers.disk._door import Door
-from tiercache.tiers.disk._fences import FENCE_TABLES
+from tiercache.tiers.disk._fences import FENCE_TABLES, next_serial
 from tiercache.tiers.disk._gate import GATE
 from tiercache.tiers.disk._journal import JOURNAL_TABLES
 from tiercache.tiers.disk._watchdog import Bounded, rest
@@ -331,8 +331,10 @@ def keep_freed_memory() -> None:
     bytearray(_BATCH_BYTES)
 
 
-def create_database(directory: Path, *, seconds: float, page_size: int) -> None:
+def create_database(directory: Path, *, seconds: float, page_size: int, now: float) -> None:
     """Make ``cache.db`` in ``directory``, of pages of so many bytes, if there is none.
+
+    ``now`` (Unix seconds) is where its serials begin, see `_fences`.
 
     Raises `sqlite3.Error` or `OSError`.
 
@@ -353,7 +355,13 @@ def create_database(directory: Path, *, seconds: float, page_size: int) -> None:
         finally:
             connection.close()
         database.chmod(0o600)  # SQLite gives the same mode to its -wal and -shm
-        Engine(workshop, seconds=seconds, synchronous=2, new=True).shut()
+        engine = Engine(workshop, seconds=seconds, synchronous=2, new=True)
+        try:
+            with engine.lease(monotonic() + seconds) as connection:
+                # Not at the first write: whoever looked before that would then hold a ticket of no worth.
+                next_serial(connection, now)
+        finally:
+            engine.shut()
         with Door(directory).alone(seconds), suppress(FileExistsError):
             if not (directory / DATABASE).exists():
                 for ending in (LOG, SHARED):  # of a database that was removed: it is not this one's
