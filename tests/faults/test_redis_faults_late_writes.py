@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from faults.late_writes import arrived, given_up, on_its_way
+from faults.scenarios_network import patiently
 from servers.valkey import running
 
 from tiercache.entry import Entry
@@ -21,8 +22,8 @@ def test_a_stopped_server_carries_out_what_timed_out(awaited: bool) -> None:
     with running() as server, asyncio.Runner() as runner:
         tier = RedisTier(server.url, deadline=HASTY)
         entries = {"key": Entry(b"late")}
-        tier.mset({"key": Entry(b"early")})
-        runner.run(tier.amget(["key"]))
+        patiently(lambda: tier.mset({"key": Entry(b"early")}))
+        patiently(lambda: runner.run(tier.amget(["key"])))
 
         def write() -> None:
             if awaited:
@@ -44,7 +45,7 @@ def test_a_write_on_its_way_comes_after_the_delete_that_settled_it() -> None:
         tier = RedisTier(f"redis://127.0.0.1:{proxy.port}", deadline=HASTY)
         patient = RedisTier(server.url, deadline=PATIENT)
         patient.mset({"key": Entry(b"early")})
-        assert tier.mget(["key"])["key"].value == b"early"
+        assert patiently(lambda: tier.mget(["key"]))["key"].value == b"early"
         with on_its_way(proxy, lambda: tier.mset({"key": Entry(b"late")})):
             patient.mdelete(["key"])
             assert patient.mget(["key"]) == {}
