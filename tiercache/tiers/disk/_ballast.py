@@ -33,6 +33,7 @@ _PART: Final = 8  # of the disk: no more than one such part
 _MOMENT: Final = 0.25  # seconds
 _LEAST: Final = 1 / 8  # of the whole that is worth having, where there is no room for more
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED: Final = {errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 #: The last two are what SQLite makes of a quota, and of no room for what processes share about the log.
 _NO_ROOM: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 
@@ -91,7 +92,7 @@ class Ballast:
 
     def keep(self) -> None:
         """Fill it if it is short, there is room, and nobody is using it. Never waits or raises."""
-        if self.is_whole():
+        if self._held() >= self._size:
             return
         # A small disk is not for ballast above all.
         self._size = max(self._change, min(self._size, _room(self._directory)[1] // _PART))
@@ -146,9 +147,11 @@ class Ballast:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             handle = os.open(self._path, flags, 0o600)
-        except OSError:  # no room for its name even, or a directory that cannot be written
+        except OSError as error:  # no room for its name even, or something else has it
+            self._impossible = error.errno in _REFUSED
             yield None
             return
+        self._impossible = False
         try:
             wait_for_lock(handle, fcntl.LOCK_EX, monotonic() + seconds, "another process still deletes")
             yield handle

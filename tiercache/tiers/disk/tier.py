@@ -36,8 +36,9 @@ class DiskTier(EncodedTier):
     ``max_bytes``
         bytes, or text such as ``"10GiB"``: bounds the database file (below 1 MiB: the values, and the
         file is up to 200 KiB larger). The write-ahead log beside it takes up to a few MiB, and the
-        size of a batch, on top; so do the last two databases that were damaged, if there were any. What is
-        past its time makes way first, then what was used longest ago.
+        size of a batch, on top; so does the ballast, 0.75 to 6 MiB (at most an eighth of the disk), and so do
+        the last two databases that were damaged, if there were any. What is past its time makes way first,
+        then what was used longest ago.
     ``max_entries``
         how many entries there may be; ``None``: as many as fit.
     ``ttl``
@@ -45,7 +46,8 @@ class DiskTier(EncodedTier):
     ``durability``
         ``"process"``: what was accepted survives ``kill -9``; ``"power"``: a power cut too (slower).
     ``deadline``
-        seconds that a call waits for other writers; then `TierTimeout`. Reads do not wait for them.
+        seconds for a call as a whole; then `TierTimeout`. Writers wait for each other, reads do not wait
+        for them. `clear` and `purge` have it for each step of up to 1,000 entries.
     ``breaker_failures``, ``breaker_pause``, ``retries``
         what a chain does when calls fail: see `Failure`.
     ``read_only``
@@ -56,6 +58,10 @@ class DiskTier(EncodedTier):
 
     ``secret``
         signs the entries, where others can write to the directory: see `EncodedTier`.
+
+    On a full disk reads and deletes go on, in the room of a ballast kept for that; sets raise `TierFull`
+    until there is room again. A directory that turns read-only while it is in use is read on, and writes
+    raise `TierUnavailable`; one that is removed is made anew.
 
     A database that is damaged is set aside in the directory as ``cache.db.damaged-…``, with a warning on the
     logger ``tiercache.disk``, and a new one is made; with ``read_only`` it is `TierUnavailable`.
