@@ -176,12 +176,18 @@ class Journal:
         off where the tier was ever owed something, or where a command that timed out may still arrive."""
         guard = self._guards[depth]
         owed = guard.ledger.unsettled(keys)
-        fenced = keys if guard.is_uncertain() else guard.ledger.noted(keys)
-        if fenced:
-            name = self.names[depth]
-            guard.ledger.add([Debt(name, key, keys[key], settled=True) for key in fenced])
+        known = guard.ledger.noted(keys)
+        fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in known}
+        if guard.is_uncertain():
+            guard.ledger.add([Debt(self.names[depth], key, keys[key], settled=True) for key in keys])
+        else:
+            guard.ledger.add(fences.values())
         if owed:
             self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
+        for debt in owed:
+            fences.pop(debt.key, None)
+        if fences and self.depth is not None:
+            self._promoter.submit(partial(self._told, list(fences.values())), entries=len(fences), size=0)
 
     def settled(self, depth: int, debts: Sequence[Debt]) -> None:
         """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it
@@ -206,7 +212,8 @@ class Journal:
             guard.failed(error, "settle in its journal")
             return False
         for debt in debts:
-            self._owed[debt.tier] = max(0, self._owed.get(debt.tier, 0) - 1)
+            if not debt.settled:
+                self._owed[debt.tier] = max(0, self._owed.get(debt.tier, 0) - 1)
         return True
 
     # -- settling behind the caller ----------------------------------------------------------------

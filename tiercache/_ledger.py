@@ -129,13 +129,19 @@ class Ledger:
         with self._lock:
             return sum(not debt.settled for noted in (self._keys, self._wide) for debt in noted.values())
 
-    def too_old(self, found: Mapping[str, Entry[Any]]) -> Collection[str]:
+    def ranges(self) -> Sequence[Debt]:
+        """The debts about ranges, as they are now."""
+        with self._lock:
+            return list(self._wide.values())
+
+    def too_old(self, found: Mapping[str, Entry[Any]], ranges: Sequence[Debt]) -> Collection[str]:
         """The keys of those entries that are older than what the tier was, or should have been, told.
 
-        An entry that does not say when it was written is too old while that is owed.
+        An entry that does not say when it was written is too old while that is owed. ``ranges`` are those of
+        before the entries were read: somebody may have told the tier since, and its answer comes from before.
         """
         known = self._keys
-        wide: Sequence[Debt] = list(self._wide.values()) if self._wide else ()
+        wide = [*ranges, *self.ranges()] if self._wide else ()
         refused: list[str] = []
         for key, entry in found.items():
             written = entry.created_at

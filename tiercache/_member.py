@@ -128,8 +128,9 @@ class Member:
                 asked = [name for name in folded if name not in refused]
                 if counted:
                     guard.unasked(len(folded) - len(asked))
+        ranges = guard.ledger.ranges()
         found = await guard.read(port, asked, counted=counted) if asked else {}
-        if old := guard.ledger.too_old(found):
+        if old := guard.ledger.too_old(found, ranges):
             if counted:
                 guard.no_hits(len(old))
             found = {name: entry for name, entry in found.items() if name not in old}

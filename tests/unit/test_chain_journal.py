@@ -193,9 +193,12 @@ def test_a_command_that_timed_out_and_arrives_late_stays_fenced_off(world, clock
     assert here.cache.get("k") is None, "settled"
     clock.advance(100)
     here.cache.delete("k")
-    here.held["k"] = Entry(OLD, created_at=written)
-    assert here.cache.get("k") is None
-    assert "k" not in here.held
+    for _ in range(2):
+        here.held["k"] = Entry(OLD, created_at=written)
+        assert here.cache.get("k") is None
+        assert "k" not in here.held
+        here.restart()
+    assert here.owed() == (0, 0, 0)
 
 
 def test_so_does_what_a_load_stored_too_late(world, clock):

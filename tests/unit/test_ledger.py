@@ -21,7 +21,7 @@ def entry(written: float | None) -> Entry[bytes]:
 
 
 def refused(ledger: Ledger, written: float | None, key: str = "k") -> bool:
-    return key in ledger.too_old({key: entry(written)})
+    return key in ledger.too_old({key: entry(written)}, ())
 
 
 @pytest.fixture
@@ -162,3 +162,13 @@ def test_a_random_history_never_settles_what_was_owed_last():
                 case 3:
                     ledger.settled([debt(before=1.0)])
             assert ledger.unsettled(["k"]) or not missed, "the tier has not heard of it"
+
+
+@pytest.mark.parametrize("written", [None, 100.0, 130.0])
+def test_what_was_read_before_a_range_was_settled_is_judged_by_what_was_owed_then(ledger, written):
+    ledger.owe([debt("a/", skip="")])
+    then = ledger.ranges()
+    found = {"a/k": entry(written), "b/k": entry(written)}
+    ledger.settled(ledger.due(1))
+    assert list(ledger.too_old(found, then)) == ["a/k"]
+    assert list(ledger.too_old(found, ledger.ranges())) == []
