@@ -26,7 +26,7 @@ def test_single_server_by_url():
     options = pool.connection_kwargs
     assert (options["host"], options["port"], options["db"]) == ("cache.example", 7000, 3)
     assert (options["username"], options["password"], options["client_name"]) == ("me", "p@ss", "app")
-    assert pool.connection_class is redis.Connection
+    assert issubclass(pool.connection_class, redis.Connection)
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_defaults_of_a_single_server(url, address):
 
 
 def test_tls_and_socket_classes():
-    assert endpoint("rediss://h").blocking()[0].connection_class is redis.SSLConnection
-    assert endpoint("rediss://h").native()[0].connection_class is redis.asyncio.SSLConnection
+    assert issubclass(endpoint("rediss://h").blocking()[0].connection_class, redis.SSLConnection)
+    assert issubclass(endpoint("rediss://h").native()[0].connection_class, redis.asyncio.SSLConnection)
     unix = endpoint("unix://me:pw@/run/redis.sock?db=2").native()[0]
-    assert unix.connection_class is redis.asyncio.UnixDomainSocketConnection
+    assert issubclass(unix.connection_class, redis.asyncio.UnixDomainSocketConnection)
     assert unix.connection_kwargs["path"] == "/run/redis.sock"
     assert unix.connection_kwargs["db"] == 2
 

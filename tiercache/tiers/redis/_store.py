@@ -1,0 +1,330 @@
+"""The byte stores of a Redis tier: every operation written once, for blocking and for async callers.
+
+Only single-key and read commands that may be repeated are sent, never a transaction, so that a call can be
+tried again on a new connection when the pooled one turns out to be dead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import ceil
+from time import monotonic
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+from tiercache.errors import (
+    CacheClosed,
+    EntryRejected,
+    MissingPackage,
+    TierTimeout,
+    TierUnavailable,
+)
+
+try:
+    import redis
+except ImportError as error:
+    raise MissingPackage("redis", "redis", "RedisTier") from error
+
+import redis.asyncio.cluster
+import redis.cluster
+import redis.sentinel
+
+from tiercache.protocols import Blob, Clock
+from tiercache.tiers.redis import _lease
+from tiercache.tiers.redis._clients import BlockingClients, NativeClients
+from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
+
+__all__ = ["BlockingStore", "NativeStore", "RedisStore", "Store"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Clients: TypeAlias = BlockingClients | NativeClients
+
+#: Keys a ``MGET`` or ``UNLINK``: several such commands one after another beat a single large one, because
+#: the server writes the next reply while we read this one.
+_CHUNK = 100
+#: Redis' own limit for a string.
+_MAX_VALUE = 512 * 1024 * 1024
+#: Milliseconds; an expiry beyond it would overflow the server's clock.
+_MAX_PX = 10**15
+#: Keys that a server looks at for one SCAN, at least: a page of few keys is no reason for many round trips.
+_SCAN_COUNT = 100
+#: How many keys `clear` asks for, and drops, at a time.
+_CLEAR_PAGE = 1000
+
+_REASONS: Sequence[tuple[type[Exception], str]] = (
+    (redis.AuthenticationError, "it refused the user or password"),
+    (redis.exceptions.OutOfMemoryError, "it is out of memory (maxmemory reached, nothing to evict)"),
+    (redis.ReadOnlyError, "it is a replica, and takes no writes"),
+    (redis.BusyLoadingError, "it is still loading its data"),
+    (redis.exceptions.MaxConnectionsError, "the client's connection pool is exhausted"),
+    (redis.sentinel.MasterNotFoundError, "no Sentinel that answers knows a healthy master of that name"),
+    (redis.exceptions.SlotNotCoveredError, "the cluster does not cover all slots"),
+    (redis.exceptions.ClusterDownError, "the cluster is down"),
+    (redis.InvalidResponse, "it answered something else than Redis does"),
+    (redis.exceptions.RedisClusterException, "no node of the cluster answers"),
+)
+
+_GLOB = re.compile(rb"([*?\[\]\\^])")
+
+
+class Store:
+    """What all three stores share: every operation, written once for blocking and for async callers."""
+
+    def __init__(
+        self,
+        described: str,
+        blocking: BlockingClients | None,
+        native: NativeClients | None,
+        *,
+        prefix: str,
+        deadline: float,
+        clock: Clock,
+    ) -> None:
+        self._described = described
+        self._blocking: Any = blocking
+        self._native: Any = native
+        self._prefix_text = prefix
+        self._prefix = prefix.encode("utf-8", "surrogatepass")
+        self._deadline = deadline
+        self._clock = clock
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"{self._described}, prefix={self._prefix_text!r}"
+
+    async def _call(
+        self,
+        clients: Clients,
+        work: Callable[Concatenate[Wire, float, bool, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """``work`` within the deadline; twice, where a connection or the topology was stale."""
+        if self._closed:
+            raise CacheClosed("this RedisTier is closed")
+        until = monotonic() + self._deadline
+        wire: Wire | None = None
+        try:
+            async with clients.timer(self._deadline):
+                wire = await clients.wire(until)
+                await wire.enter(until)
+                try:
+                    try:
+                        return await work(wire, until, False, *args, **kwargs)
+                    except (redis.ConnectionError, redis.exceptions.ClusterDownError, Moved) as problem:
+                        if self._closed or isinstance(problem, redis.AuthenticationError):
+                            raise
+                        if monotonic() >= until:  # it was cut off by its end
+                            raise redis.TimeoutError from None
+                        await wire.refresh()
+                        return await work(wire, until, True, *args, **kwargs)
+                finally:
+                    wire.leave()
+        except (redis.TimeoutError, TimeoutError):
+            if wire is not None:
+                wire.doubt()
+            raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s") from None
+        except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+            raise TierUnavailable(f"{self._described}: {self._reason(error)}") from None
+
+    def _reason(self, error: Exception) -> str:
+        """Why a server said no, in words that hold no key, value or password (its own may)."""
+        for kind, reason in _REASONS:
+            if isinstance(error, kind):
+                return reason
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            right = re.search(r"'([\w|]+)' command", str(error))
+            return f"the user lacks the right {f'+{right[1]}' if right else f'~{self._prefix_text}*'}"
+        if isinstance(error, redis.ResponseError):
+            code = re.match(r"[A-Z]{4,}\b", str(error))
+            return f"it answered an error, {code[0] if code else type(error).__name__}"
+        return str(error) if isinstance(error, redis.ConnectionError) else type(error).__name__
+
+    def _fold(self, key: str) -> bytes:
+        return self._prefix + key.encode("utf-8", "surrogatepass")
+
+    # -- the operations --
+
+    async def _mget(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> dict[str, bytes]:
+        folded = [self._fold(key) for key in keys]
+        if wire.cluster or len(keys) == 1:  # a MGET of a cluster must keep to one slot
+            commands: list[Command] = [(b"GET", key) for key in folded]
+            values = await perform(wire, commands, until, last=last)
+        else:
+            commands = [(b"MGET", *chunk) for chunk in _chunks(folded)]
+            answers = await perform(wire, commands, until, last=last)
+            _raise_errors(answers)
+            values = [value for answer in answers if isinstance(answer, list) for value in answer]
+        if len(values) != len(keys):
+            raise redis.InvalidResponse
+        # Something else than a string under our key is no value of ours; MGET says so with a nil.
+        _raise_errors(value for value in values if not _is_wrong_type(value))
+        return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
+
+    async def _mset(self, wire: Wire, until: float, last: bool, blobs: Mapping[str, Blob]) -> None:
+        now = self._clock.time()
+        commands: list[Command] = []
+        too_large = []
+        for key, (data, expires_at) in blobs.items():
+            if len(data) > _MAX_VALUE:
+                too_large.append(key)
+            elif expires_at is None:
+                commands.append((b"SET", self._fold(key), data))
+            elif expires_at <= now:
+                commands.append((b"UNLINK", self._fold(key)))  # over before it got here; the old one is too
+            else:
+                # Not PXAT, which would be exact but is the server's clock and newer than the rest.
+                px = ceil(min((expires_at - now) * 1000, _MAX_PX))
+                commands.append((b"SET", self._fold(key), data, b"PX", b"%d" % px))
+        _raise_errors(await perform(wire, commands, until, last=last))
+        if too_large:
+            raise EntryRejected(too_large, "Redis holds at most 512 MiB under a key")
+
+    async def _mdelete(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> None:
+        folded = [self._fold(key) for key in keys]
+        chunks = [[key] for key in folded] if wire.cluster else _chunks(folded)
+        _raise_errors(await perform(wire, [(b"UNLINK", *chunk) for chunk in chunks], until, last=last))
+
+    async def _scan(
+        self,
+        wire: Wire,
+        until: float,
+        last: bool,  # noqa: ARG002 - listing has no second way
+        prefix: str,
+        skip: str,
+        cursor: tuple[str, int] | None,
+        limit: int,
+    ) -> tuple[list[str], tuple[str, int] | None]:
+        """A page of one server; the cursor is a server's name and its own cursor."""
+        lanes = wire.lanes()
+        names = sorted(lanes)
+        name, position = cursor or (names[0], 0)
+        if name not in lanes:  # it left the cluster: go on with the one that would have come next
+            name, position = next((other for other in names if other > name), ""), 0
+            if name not in lanes:
+                return [], None
+        pattern = _GLOB.sub(rb"\\\1", self._fold(prefix)) + b"*"
+        count = b"%d" % max(limit, _SCAN_COUNT)
+        found: list[bytes] = []
+        enough = (monotonic() + until) / 2
+        while True:  # where other people's keys are many, most answers are empty
+            command = (b"SCAN", b"%d" % position, b"MATCH", pattern, b"COUNT", count)
+            [[answer]] = await exchange(wire, [Request(lanes[name], b"".join(pack(command)), 1)], until)
+            _raise_errors([answer])
+            if not isinstance(answer, list) or len(answer) != 2:
+                raise redis.InvalidResponse
+            position = int(answer[0])
+            found += answer[1]
+            if not position or len(found) >= limit or monotonic() > enough:
+                break
+        following = name if position else next((other for other in names if other > name), None)
+        return self._unfold(found, prefix, skip), None if following is None else (following, position)
+
+    def _unfold(self, found: Iterable[bytes], prefix: str, skip: str) -> list[str]:
+        keys = dict[str, None]()  # SCAN may show a key twice
+        for folded in found:
+            try:
+                key = folded[len(self._prefix) :].decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError:
+                continue  # somebody else's, under our prefix
+            if key.startswith(prefix) and not (skip and key.startswith(skip)):
+                keys[key] = None
+        return list(keys)
+
+    async def _clear(self, clients: Clients, prefix: str, skip: str) -> None:
+        cursor = None
+        while True:
+            keys, cursor = await self._call(clients, self._scan, prefix, skip, cursor, _CLEAR_PAGE)
+            if keys:
+                await self._call(clients, self._mdelete, keys)
+            if cursor is None:
+                return
+
+
+class BlockingStore(Store):
+    """The operations for blocking callers."""
+
+    def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return drive(self._call(self._blocking, self._mget, keys))
+
+    def mset(self, blobs: Mapping[str, Blob]) -> None:
+        drive(self._call(self._blocking, self._mset, blobs))
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        drive(self._call(self._blocking, self._mdelete, keys))
+
+    def scan(
+        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        """See `SupportsScan`. A key may be listed twice; a page may be empty."""
+        return drive(self._call(self._blocking, self._scan, prefix, skip, cursor, limit))
+
+    def clear(self, prefix: str, *, skip: str = "") -> None:
+        """See `SupportsClear`. Lists and drops page by page; each step has the deadline."""
+        drive(self._clear(self._blocking, prefix, skip))
+
+    def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        """See `SupportsLease`."""
+        return drive(self._call(self._blocking, _lease.acquire, self._prefix, keys, token, seconds))
+
+    def release(self, keys: Sequence[str], token: str) -> None:
+        """See `SupportsLease`."""
+        drive(self._call(self._blocking, _lease.release, self._prefix, keys, token))
+
+    def close(self) -> None:
+        """Close the blocking client; asyncio clients close with `aclose`, or with their loops."""
+        self._closed = True
+        self._blocking.close()
+
+
+class NativeStore(Store):
+    """The same for async callers."""
+
+    async def amget(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return await self._call(self._native, self._mget, keys)
+
+    async def amset(self, blobs: Mapping[str, Blob]) -> None:
+        await self._call(self._native, self._mset, blobs)
+
+    async def amdelete(self, keys: Sequence[str]) -> None:
+        await self._call(self._native, self._mdelete, keys)
+
+    async def ascan(
+        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
+    ) -> tuple[list[str], Any]:
+        return await self._call(self._native, self._scan, prefix, skip, cursor, limit)
+
+    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+        await self._clear(self._native, prefix, skip)
+
+    async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
+        return await self._call(self._native, _lease.acquire, self._prefix, keys, token, seconds)
+
+    async def arelease(self, keys: Sequence[str], token: str) -> None:
+        await self._call(self._native, _lease.release, self._prefix, keys, token)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._blocking is not None:
+            self._blocking.close()
+        await self._native.aclose()
+
+
+class RedisStore(BlockingStore, NativeStore):
+    """Both."""
+
+
+def _chunks(keys: list[bytes]) -> list[list[bytes]]:
+    return [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
+
+
+def _is_wrong_type(reply: Any) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
+def _raise_errors(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
