@@ -1,4 +1,4 @@
-"""A model of what a chain may serve while a server below it, or its disk fails now and then, and processes end.
+"""A model of what a chain may serve while a server below it, or its disk, fails at times, and processes end.
 
 A value that was overwritten or deleted never comes back: to the process that did it; and to no other, unless
 the call raised, or named the durable tier among those that failed.

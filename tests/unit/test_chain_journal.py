@@ -439,6 +439,26 @@ def test_over_a_disk_that_may_only_be_read_a_delete_raises(call, world):
     assert call(here.cache, "mget", ["k", "l"]) == [None, OLD]
 
 
+@both_apis
+@pytest.mark.parametrize("owing", [True, False])
+@pytest.mark.parametrize("layout", DURABLE)
+def test_while_the_journal_cannot_be_read_a_tier_is_asked_only_if_nothing_is_owed(
+    call, world, layout, owing, monkeypatch
+):
+    here = world(layout)
+    here.cache.mset({"k": OLD, "warm": OLD})
+    here.tier.down = owing
+    here.cache.delete("k")
+    here.restart()
+    here.tier.down = False
+    monkeypatch.setattr(here.disk.store, "_run", fails)
+    monkeypatch.setattr(here.disk.store._database, "run", fails)
+    assert call(here.cache, "mget", ["k", "warm"]) == [None, None if owing else OLD]
+    monkeypatch.undo()
+    forget(here.cache, "k", "warm")
+    assert call(here.cache, "mget", ["k", "warm"]) == [None, OLD]
+
+
 # -- bounds and losses -----------------------------------------------------------------------------
 
 
