@@ -182,6 +182,9 @@ class Core(Reader):
                 try:
                     with holding(clear):
                         cleared = await member.clear(runtime, prefix, skip)
+                    if cleared and (member.guard.ledger.debts or member.guard.uncertain):
+                        fences = member.wide_debts(prefix, skip, now, settled=True)
+                        journal.cleared(member.depth, fences)
                     if not cleared:
                         # For the next process; in this one it is out of reach.
                         debts += member.wide_debts(prefix, skip, now, settled=True)

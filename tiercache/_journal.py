@@ -189,6 +189,14 @@ class Journal:
         if fences and self.depth is not None:
             self._promoter.submit(partial(self._told, list(fences.values())), entries=len(fences), size=0)
 
+    def cleared(self, depth: int, fences: Sequence[Debt]) -> None:
+        """The tier at ``depth`` has dropped the ranges of ``fences``: the same, for all of their keys."""
+        ledger = self._guards[depth].ledger
+        keys = ledger.within(fences)
+        ledger.add(fences)
+        if keys:
+            self.heard(depth, dict.fromkeys(keys, fences[0].before))
+
     def settled(self, depth: int, debts: Sequence[Debt]) -> None:
         """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it
         does not learn is settled once more."""

@@ -104,6 +104,11 @@ class Ledger:
         known = self._keys
         return [key for key in keys if key in known]
 
+    def within(self, ranges: Sequence[Debt]) -> list[str]:
+        """The keys in ``ranges`` about which the tier was ever owed something."""
+        with self._lock:
+            return [key for key in self._keys if any(_covers(one, key) for one in ranges)]
+
     def settled(self, debts: Iterable[Debt]) -> None:
         """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not."""
         with self._lock:

@@ -201,6 +201,27 @@ def test_a_command_that_timed_out_and_arrives_late_stays_fenced_off(world, clock
     assert here.owed() == (0, 0, 0)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_so_it_does_after_a_clear(world, clock, restart):
+    here = world("memory disk L3")
+    here.tier.down = "slow"
+    here.cache.set("k", OLD)
+    written = clock.time()
+    clock.advance(1)
+    here.tier.down = False
+    here.settle()
+    clock.advance(100)
+    here.cache.clear()
+    if restart:
+        here.restart()
+    here.held["k"] = Entry(OLD, created_at=written)
+    assert here.cache.get("k") is None
+    clock.advance(1)
+    here.cache.set("k", NEW)
+    forget(here.cache, "k")
+    assert here.cache.get("k") == NEW
+
+
 def test_so_does_what_a_load_stored_too_late(world, clock):
     here = world("memory disk L3")
     here.tier.down = "slow"
