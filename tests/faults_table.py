@@ -37,6 +37,12 @@ def told(
     return tell
 
 
+@pytest.fixture
+def breaker(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Options of a tier: a short pause of its breaker, so that tests are; none where the table is written."""
+    return {} if request.config.getoption("--faults-table") else {"breaker_pause": 0.1}
+
+
 class Table:
     """The rows that the tests tell, in the order in which they came."""
 

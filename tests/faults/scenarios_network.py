@@ -20,6 +20,7 @@ from time import perf_counter, sleep
 from typing import Any, Self, TypeVar
 
 import psycopg
+from faults_table import seconds
 from servers.postgres import running_postgres
 from servers.valkey import Valkey, running, running_cluster, running_sentinel, until
 
@@ -52,6 +53,13 @@ class Figures:
     upper_read: float  # median of a miss in a chain of the upper tiers alone
     heal: float  # from the end of the outage to the first value out of the tier
     wrong: int  # reads that returned something that was never stored under their key
+
+    def __str__(self) -> str:
+        return (
+            f"first read {seconds(self.first_read)} (deadline {seconds(self.deadline)}), "
+            f"with the breaker open {seconds(self.skipped_read)} (upper tiers alone "
+            f"{seconds(self.upper_read)}), served again after {seconds(self.heal)}, {self.wrong} wrong"
+        )
 
 
 class Reader:
@@ -383,6 +391,10 @@ class OneRead:
     found: int  # values in the first read
     failures: int
     wrong: int
+
+    def __str__(self) -> str:
+        first = f"first read {seconds(self.first_read)}, which found {self.found} of 99 values"
+        return f"{first}; {self.failures} errors of the tier, {self.wrong} wrong"
 
 
 def postgres_backend(url: str, hurt: str, *, awaited: bool = False, **options: Any) -> OneRead:

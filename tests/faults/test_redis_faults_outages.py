@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from faults.scenarios_network import (
@@ -31,12 +32,13 @@ from tiercache.testing import BlackHole, Delay, FaultyProxy, HalfOpen, Pass, Tru
 both = pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
 #: The figure aimed at is 0.4 s; what takes longer than this waits for something else than the deadline.
 BOUND = 4.0
-#: Short, so that the tests are: how long a tier is left alone is for the breaker's own tests.
-PAUSE = {"breaker_pause": 0.1}
+Told = Callable[[str, str], None]
+Options = dict[str, Any]
 
 
-def hold(figures: Figures) -> None:
+def hold(figures: Figures, told: Told) -> None:
     """What every outage must come to."""
+    told(figures.fault, str(figures))
     assert figures.wrong == 0
     assert figures.first_read < BOUND
     assert figures.failures >= 3  # each was counted; then the breaker opened
@@ -44,17 +46,19 @@ def hold(figures: Figures) -> None:
 
 
 @both
-def test_a_stopped_server_is_a_miss_and_then_costs_nothing(awaited: bool) -> None:
-    hold(redis_stopped(awaited=awaited, **PAUSE))
+def test_a_stopped_server_is_a_miss_and_then_costs_nothing(
+    awaited: bool, breaker: Options, told: Told
+) -> None:
+    hold(redis_stopped(awaited=awaited, **breaker), told)
 
 
 @pytest.mark.parametrize(
     ("mode", "awaited"), [*((mode, False) for mode in PROXY_MODES), ("refused", True), ("black hole", True)]
 )
 def test_whatever_the_network_does_is_a_miss_and_then_costs_nothing(
-    mode: str, awaited: bool, valkey: Valkey
+    mode: str, awaited: bool, valkey: Valkey, breaker: Options, told: Told
 ) -> None:
-    hold(redis_behind_proxy(mode, valkey, awaited=awaited, **PAUSE))
+    hold(redis_behind_proxy(mode, valkey, awaited=awaited, **breaker), told)
 
 
 @pytest.fixture
@@ -209,24 +213,27 @@ def test_threads_cross_no_replies_when_calls_are_cut_off(valkey: Valkey, proxy: 
     direct.close()
 
 
-def hold_lost(figures: Figures) -> None:
+def hold_lost(figures: Figures, told: Told) -> None:
+    told(figures.fault, str(figures))
     assert figures.wrong == 0
     assert figures.first_read < BOUND  # the longest of all, in the fail-over
     assert figures.failures >= 1
 
 
 @both
-def test_a_sentinel_fails_over(awaited: bool) -> None:
-    hold_lost(redis_sentinel_failover(awaited=awaited, **PAUSE))
+def test_a_sentinel_fails_over(awaited: bool, breaker: Options, told: Told) -> None:
+    hold_lost(redis_sentinel_failover(awaited=awaited, **breaker), told)
 
 
-def test_a_cluster_loses_a_node() -> None:
-    hold_lost(redis_cluster_node_lost(**PAUSE))
+def test_a_cluster_loses_a_node(breaker: Options, told: Told) -> None:
+    hold_lost(redis_cluster_node_lost(**breaker), told)
 
 
 @pytest.mark.long
 @both
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("lose", [redis_sentinel_failover, redis_cluster_node_lost])
-def test_a_primary_dies_or_hangs(lose: Callable[..., Figures], how: signal.Signals, awaited: bool) -> None:
-    hold_lost(lose(awaited=awaited, how=how))
+def test_a_primary_dies_or_hangs(
+    lose: Callable[..., Figures], how: signal.Signals, awaited: bool, told: Told
+) -> None:
+    hold_lost(lose(awaited=awaited, how=how), told)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -28,25 +30,31 @@ from tiercache.watchdog import Call
 both = pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
 #: The figure aimed at is 0.4 s; without a deadline of ours it is 15 s and more.
 BOUND = 4.0
+Told = Callable[[str, str], None]
 
 
 @both
-def test_a_stopped_backend_costs_the_deadline_once(awaited: bool, postgres_url: str) -> None:
-    told = postgres_backend(postgres_url, "stopped", awaited=awaited)
-    assert told.first_read < BOUND
-    assert (told.found, told.failures, told.wrong) == (0, 1, 0)
+def test_a_stopped_backend_costs_the_deadline_once(awaited: bool, postgres_url: str, told: Told) -> None:
+    figures = postgres_backend(postgres_url, "stopped", awaited=awaited)
+    told(figures.fault, str(figures))
+    assert figures.first_read < BOUND
+    assert (figures.found, figures.failures, figures.wrong) == (0, 1, 0)
 
 
 @both
-def test_a_terminated_backend_is_no_error(awaited: bool, postgres_url: str) -> None:
-    told = postgres_backend(postgres_url, "terminated", awaited=awaited, deadline=30)
-    assert (told.found, told.failures, told.wrong) == (99, 0, 0)
+def test_a_terminated_backend_is_no_error(awaited: bool, postgres_url: str, told: Told) -> None:
+    figures = postgres_backend(postgres_url, "terminated", awaited=awaited, deadline=30)
+    told(figures.fault, str(figures))
+    assert (figures.found, figures.failures, figures.wrong) == (99, 0, 0)
 
 
 @both
-def test_a_stopped_server_is_a_miss_and_then_costs_nothing(awaited: bool) -> None:
+def test_a_stopped_server_is_a_miss_and_then_costs_nothing(
+    awaited: bool, breaker: dict[str, Any], told: Told
+) -> None:
     """Nobody answers new connections either."""
-    figures = postgres_stopped(awaited=awaited, breaker_pause=0.2)
+    figures = postgres_stopped(awaited=awaited, **breaker)
+    told(figures.fault, str(figures))
     assert figures.wrong == 0
     assert figures.first_read < BOUND
     assert figures.failures >= 3
