@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+Told = Callable[[str, str], None]
+
 START = "<!-- from here on written by `make faults` -->"
 END = "<!-- to here -->"
 
@@ -26,9 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def told(
-    record_property: Callable[[str, object], None], request: pytest.FixtureRequest
-) -> Callable[..., None]:
+def told(record_property: Callable[[str, object], None]) -> Told:
     """``told(fault, figure)``: a row of the table, or one more figure in it."""
 
     def tell(fault: str, figure: str) -> None:

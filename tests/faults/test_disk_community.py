@@ -19,7 +19,7 @@ SUITES = (
     "tests/conformance/test_disk_conformance.py",
     "tests/unit/test_disk_tier.py",
     "tests/unit/test_disk_damage.py",
-    "tests/integration/test_disk_processes.py",
+    "tests/faults/test_disk_processes.py",
 )
 
 

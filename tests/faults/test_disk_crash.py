@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults_table import Told
 
 #: Forks the writers, kills them, and looks at what they left: in a process without threads, so that a writer
 #: is there within a millisecond.
@@ -104,7 +105,12 @@ def kill_writers(directory: Path, *, rounds: int, writers: int, seed: int = 1) -
     return figures
 
 
-def check(figures: dict[str, int], rounds: int, writers: int) -> None:
+def check(figures: dict[str, int], rounds: int, writers: int, told: Told) -> None:
+    told(
+        f"`kill -9` of {writers} writing",
+        f"{rounds} rounds: {figures['lost']} of {figures['acknowledged']:,} acknowledged entries lost, "
+        f"{figures['torn']} torn",
+    )
     assert figures["rounds"] == rounds
     assert figures["acknowledged"] >= rounds * writers * 18
     bad = {name: figures[name] for name in ("lost", "torn", "undeleted", "corrupt")}
@@ -112,11 +118,11 @@ def check(figures: dict[str, int], rounds: int, writers: int) -> None:
 
 
 @pytest.mark.parametrize(("writers", "rounds"), [(1, 15), (4, 15)])
-def test_writers_are_killed(tmp_path: Path, writers: int, rounds: int) -> None:
-    check(kill_writers(tmp_path / "d", rounds=rounds, writers=writers), rounds, writers)
+def test_writers_are_killed(tmp_path: Path, writers: int, rounds: int, told: Told) -> None:
+    check(kill_writers(tmp_path / "d", rounds=rounds, writers=writers), rounds, writers, told)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("writers", [1, 4])
-def test_writers_are_killed_300_times(tmp_path: Path, writers: int) -> None:
-    check(kill_writers(tmp_path / "d", rounds=300, writers=writers, seed=2), 300, writers)
+def test_writers_are_killed_300_times(tmp_path: Path, writers: int, told: Told) -> None:
+    check(kill_writers(tmp_path / "d", rounds=300, writers=writers, seed=2), 300, writers, told)

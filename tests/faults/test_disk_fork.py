@@ -1,7 +1,7 @@
 """Processes made by processes that use a disk tier: prefork servers, `multiprocessing`, sudden ends.
 
 Children forked while threads of the parent write, and those forked in the middle of a call, are in
-``tests/integration/test_disk_processes.py``.
+``tests/faults/test_disk_processes.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults_table import Told
 
 from tiercache import DiskTier, TieredCache
 from tiercache.errors import TierCacheError
@@ -94,11 +95,12 @@ print(served)
 """
 
 
-def test_a_prefork_server_whose_workers_are_killed_and_forked_again(tmp_path: Path) -> None:
+def test_a_prefork_server_whose_workers_are_killed_and_forked_again(tmp_path: Path, told: Told) -> None:
     command = [sys.executable, "-W", "error", "-c", PREFORK, str(tmp_path / "d")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 5 * 4 * 3
+    told("prefork server, workers killed and forked again", f"{int(done.stdout)} of 60 requests served")
 
 
 def use_it(directory: str, cache: TieredCache[bytes] | None, number: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults_table import Told
 from places import mounted, sooner_or_later
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
@@ -143,7 +144,7 @@ def test_a_value_that_cannot_be_overwritten_is_not_served_on(disk: Disk) -> None
     tier.close()
 
 
-def test_a_chain_names_the_tier_counts_and_deletes(disk: Disk) -> None:
+def test_a_chain_names_the_tier_counts_and_deletes(disk: Disk, told: Told) -> None:
     tier = tier_on(disk)
     with TieredCache([MemoryTier(max_entries=2), tier], promote="inline") as cache:
         cache.mset({"a": b"a", "b": b"b"})
@@ -161,6 +162,7 @@ def test_a_chain_names_the_tier_counts_and_deletes(disk: Disk) -> None:
         assert cache.mget(["a", "b", "big 4"]) == [None, None, None]
         disk.relieve()
         assert cache.set("c", b"c").ok
+    told("disk full", "reads, deletes and clears go on, sets skip the tier and are counted, recovers")
 
 
 def test_the_ballast_comes_back_when_there_is_room(disk: Disk) -> None:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults_table import Told
 from places import mounted, run
 
 from tiercache import DiskTier
@@ -107,7 +108,11 @@ def lose_power_of_a_disk(tmp_path: Path, durability: str, batches: int) -> dict[
         return look_at(place / "d", acknowledged)
 
 
-def check(figures: dict[str, int], durability: str) -> None:
+def check(figures: dict[str, int], durability: str, told: Told) -> None:
+    told(
+        f'power lost, `durability="{durability}"`',
+        f"{figures['lost']} of {figures['acknowledged']} acknowledged entries lost, {figures['wrong']} wrong",
+    )
     assert figures["wrong"] == 0
     if durability == "power":
         assert figures["acknowledged"] > 0
@@ -115,15 +120,15 @@ def check(figures: dict[str, int], durability: str) -> None:
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])
-def test_a_disk_loses_power(tmp_path: Path, durability: str) -> None:
-    check(lose_power_of_a_disk(tmp_path, durability, 12), durability)
+def test_a_disk_loses_power(tmp_path: Path, durability: str, told: Told) -> None:
+    check(lose_power_of_a_disk(tmp_path, durability, 12), durability, told)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize("batches", range(1, 60, 3))
-def test_a_disk_loses_power_at_many_times(tmp_path: Path, durability: str, batches: int) -> None:
-    check(lose_power_of_a_disk(tmp_path, durability, batches), durability)
+def test_a_disk_loses_power_at_many_times(tmp_path: Path, durability: str, batches: int, told: Told) -> None:
+    check(lose_power_of_a_disk(tmp_path, durability, batches), durability, told)
 
 
 def test_the_end_of_the_log_is_lost(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults_table import Told
 from places import mounted, run
 
 from tiercache import DiskTier, Entry, TierUnavailable
@@ -85,7 +86,7 @@ tier.close()
     in_a_process(code, tmp_path / "d", idle)
 
 
-def test_a_chain_names_the_tier_and_its_deletes_raise(tmp_path: Path) -> None:
+def test_a_chain_names_the_tier_and_its_deletes_raise(tmp_path: Path, told: Told) -> None:
     code = """
 tier = DiskTier(directory)
 memory = MemoryTier(max_entries=10)
@@ -109,6 +110,10 @@ with TieredCache([memory, tier], promote="inline") as cache:
     assert tier.mget(["again"])
 """
     in_a_process(code, tmp_path / "d")
+    told(
+        "directory turned read-only while in use",
+        "reads go on, sets skip the tier and are counted, deletes raise, recovers",
+    )
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from faults.scenarios_network import (
     redis_tier,
     seed_redis,
 )
+from faults_table import Told
 from servers.valkey import Valkey, free_port, running
 
 from tiercache import Entry, MemoryTier, RedisTier, TieredCache, TierTimeout, TierUnavailable
@@ -32,7 +33,6 @@ from tiercache.testing import BlackHole, Delay, FaultyProxy, HalfOpen, Pass, Tru
 both = pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
 #: The figure aimed at is 0.4 s; what takes longer than this waits for something else than the deadline.
 BOUND = 4.0
-Told = Callable[[str, str], None]
 Options = dict[str, Any]
 
 

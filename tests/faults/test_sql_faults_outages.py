@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from faults.scenarios_network import (
     sql_tier,
     stopped,
 )
+from faults_table import Told
 
 from tiercache import Entry, MemoryTier, SQLTier, TieredCache, TierTimeout
 from tiercache.tiers.sql._bounded import watch_connection
@@ -30,7 +30,6 @@ from tiercache.watchdog import Call
 both = pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
 #: The figure aimed at is 0.4 s; without a deadline of ours it is 15 s and more.
 BOUND = 4.0
-Told = Callable[[str, str], None]
 
 
 @both

@@ -11,8 +11,10 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from time import monotonic
 
 import pytest
+from faults_table import Told, seconds
 
 from tiercache.entry import Entry
 from tiercache.errors import TierCacheError
@@ -108,34 +110,6 @@ tier.close()
     assert max(sizes) <= 4 * 2**20 + 3 * 8192
 
 
-def test_what_was_acknowledged_survives_a_kill_and_nothing_is_torn(tmp_path: Path) -> None:
-    code = """
-tier = DiskTier(sys.argv[1], deadline=20)
-batch = 0
-while True:
-    tier.mset({f"{sys.argv[2]} {batch} {n}": Entry(value(f"{sys.argv[2]} {batch} {n}")) for n in range(100)})
-    print(batch, flush=True)
-    batch += 1
-"""
-    for life in range(6):
-        process = start(code, tmp_path / "d", life)
-        assert process.stdout is not None
-        for _ in range(3 + life):
-            acknowledged = int(process.stdout.readline())
-        process.kill()  # somewhere in a batch
-        rest, _ = process.communicate(timeout=30)
-        acknowledged = int((rest.split() or [acknowledged])[-1])
-        tier = DiskTier(tmp_path / "d", deadline=20)
-        for batch in range(acknowledged + 2):
-            keys = [f"{life} {batch} {n}" for n in range(100)]
-            found = tier.mget(keys)
-            assert len(found) == 100 if batch <= acknowledged else len(found) in (0, 100)
-            assert all(entry.value == value(key) for key, entry in found.items())
-        assert tier.counters()["corrupt"] == 0
-        tier.mset({"after": Entry(b"x")})
-        tier.close()
-
-
 def use_in_child(tier: DiskTier, number: int) -> int:
     """Exit code of a child's work: reads what the parent wrote, writes, reads that, deletes, closes."""
     if tier.mget(["before"])["before"].value != b"parent":
@@ -154,7 +128,8 @@ def use_in_child(tier: DiskTier, number: int) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_twenty_children_forked_under_load_read_and_write(tmp_path: Path) -> None:
+def test_twenty_children_forked_under_load_read_and_write(tmp_path: Path, told: Told) -> None:
+    longest = 0.0
     tier = DiskTier(tmp_path, deadline=10)
     tier.mset({"before": Entry(b"parent")})
     stop = threading.Event()
@@ -183,11 +158,14 @@ def test_twenty_children_forked_under_load_read_and_write(tmp_path: Path) -> Non
                     code = use_in_child(tier, number)
                 finally:
                     os._exit(code)
+            forked = monotonic()
             assert wait_for_child(pid, 30) == 0, number
+            longest = max(longest, monotonic() - forked)
     finally:
         stop.set()
         for thread in threads:
             thread.join(60)
+    told("fork under load", f"20 of 20 children read and wrote, the slowest within {seconds(longest)}")
     assert failures == []
     assert min(rounds) > 0
     # The parent sees what its children wrote, and its own files were not pulled from under it.
