@@ -11,28 +11,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tiercache.protocols import Debt
+from tiercache.errors import TierCacheError, TierError
+from tiercache.protocols import Clock, Debt, Glance
 from tiercache.tiers.disk._directory import PENDING
+from tiercache.tiers.disk._fences import ticket_of
 from tiercache.tiers.disk._statements import key_of, row_key, row_keys, tag_of
 
-__all__ = [
-    "JOURNAL_TABLES",
-    "Looked",
-    "Marker",
-    "Recording",
-    "all_of",
-    "due",
-    "is_lost",
-    "look",
-    "owed",
-    "settle",
-    "unmark",
-]
+__all__ = ["CLOCKS_APART", "JOURNAL_TABLES", "MOST_NOTES", "JournalMethods", "Marker"]
 
 #: ``skip`` is ``NULL`` for a single key; else ``tag`` begins a range, without what begins with ``skip``.
 JOURNAL_TABLES: Final = (
@@ -230,3 +221,81 @@ def _debts(rows: Iterable[Sequence[Any]]) -> list[Debt]:
         if key is not None and (skip is None or without is not None):  # or damaged
             debts.append(Debt(tier, key, before, without, settled is not None))
     return debts
+
+
+class JournalMethods:
+    """Part of `DiskStore`; see `SupportsJournal`."""
+
+    _clock: Clock
+    _marker: Marker
+    _read_only: bool
+    _run: Callable[..., Any]
+    _write: Callable[..., Any]
+
+    @property
+    def journals(self) -> bool:
+        """See `SupportsJournal`."""
+        return not self._read_only
+
+    def glance(self, keys: Sequence[str]) -> Glance:
+        """See `SupportsJournal.glance`."""
+
+        def at_once(connection: sqlite3.Connection) -> tuple[int, Looked]:
+            # The ticket first: what is written between the two is then later than it.
+            return ticket_of(connection), look(connection, keys)
+
+        ticket, (debts, owing, some) = self._run(at_once)
+        if not some and self._marker.exists():
+            debts = [*debts, *self._lost()]
+        return Glance(ticket, debts, owing)
+
+    def _lost(self) -> list[Debt]:
+        """The debt of every tier, if the journal was lost; noted, where that is possible."""
+        now = self._clock.time()
+        everything = all_of("*", now)
+        if self._read_only:
+            return [everything]
+
+        def check(connection: sqlite3.Connection) -> bool:
+            # Else somebody was just noting something, and has by now.
+            return is_lost(connection, self._marker) and note(connection)
+
+        note = Recording((), self._marker, now)
+        return [everything] if self._write(check) else []
+
+    def record(self, debts: Sequence[Debt]) -> None:
+        """See `SupportsJournal.record`."""
+        with self._recording(debts, self._clock.time()) as record:
+            self._write(record)
+
+    @contextmanager
+    def _recording(self, debts: Sequence[Debt], now: float) -> Iterator[Recording]:
+        """What notes ``debts`` in a transaction. If that fails, no marker stays behind, which would say that
+        they were lost."""
+        record = Recording(debts, self._marker, now)
+        try:
+            yield record
+        except TierError:
+            if record.marked:
+                with suppress(TierCacheError):
+                    self._write(partial(unmark, marker=self._marker))
+            raise
+
+    def settle(self, debts: Sequence[Debt]) -> None:
+        """See `SupportsJournal.settle`."""
+        now = self._clock.time()
+        self._write(lambda connection: settle(connection, debts, self._marker, now))
+
+    def due(self, tier: str, limit: int) -> list[Debt]:
+        """See `SupportsJournal.due`."""
+        found: list[Debt] = self._run(lambda connection: due(connection, tier, limit))
+        return found
+
+    def owed(self) -> Mapping[str, int]:
+        """See `SupportsJournal.owed`."""
+        counts: Mapping[str, int] = self._run(owed)
+        return counts
+
+    def owes_nothing(self) -> bool:
+        """See `SupportsJournal.owes_nothing`."""
+        return not self._marker.exists()

@@ -11,8 +11,8 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -28,12 +28,12 @@ from tiercache.errors import (
     TierFull,
 )
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import Blob, Clock, Debt, Glance, Purge
-from tiercache.tiers.disk import _journal
+from tiercache.protocols import Blob, Clock, Debt, Purge
 from tiercache.tiers.disk._ballast import in_pieces
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
-from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, ticket_of, written_since
+from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
+from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
 from tiercache.tiers.disk._statements import (
@@ -69,7 +69,7 @@ _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
 _MOST_USES: Final = 100_000  # noted in memory; beyond, reads are not noted until these are written
 
 
-class DiskStore(LeaseMethods):
+class DiskStore(JournalMethods, LeaseMethods):
     """Bytes under any string keys in ``directory``, which is ours and exists.
 
     The database is opened, and made, at first use. ``deadline`` (seconds) bounds every wait for a lock.
@@ -108,7 +108,7 @@ class DiskStore(LeaseMethods):
             page_size=limits.page_size,
             clock=clock,
         )
-        self._marker = _journal.Marker(directory)
+        self._marker = Marker(directory)
         self._forget_uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
@@ -329,74 +329,6 @@ class DiskStore(LeaseMethods):
         """Totals since it was made: ``evictions``, ``expirations`` (swept), ``corrupt`` (planted rows)."""
         with self._counting:
             return dict(self._counts)
-
-    # -- the journal -----------------------------------------------------------------------------
-
-    @property
-    def journals(self) -> bool:
-        """See `SupportsJournal`."""
-        return not self._read_only
-
-    def glance(self, keys: Sequence[str]) -> Glance:
-        """See `SupportsJournal.glance`."""
-
-        def look(connection: sqlite3.Connection) -> tuple[int, _journal.Looked]:
-            # The ticket first: what is written between the two is then later than it.
-            return ticket_of(connection), _journal.look(connection, keys)
-
-        ticket, (debts, owing, some) = self._run(look)
-        if not some and self._marker.exists():
-            debts = [*debts, *self._lost()]
-        return Glance(ticket, debts, owing)
-
-    def _lost(self) -> list[Debt]:
-        """The debt of every tier, if the journal was lost; noted, where that is possible."""
-        now = self._clock.time()
-        everything = _journal.all_of("*", now)
-        if self._read_only:
-            return [everything]
-
-        def check(connection: sqlite3.Connection) -> bool:
-            # Else somebody was just noting something, and has by now.
-            return _journal.is_lost(connection, self._marker) and note(connection)
-
-        note = _journal.Recording((), self._marker, now)
-        return [everything] if self._write(check) else []
-
-    def record(self, debts: Sequence[Debt]) -> None:
-        """See `SupportsJournal.record`."""
-        with self._recording(debts, self._clock.time()) as record:
-            self._write(record)
-
-    @contextmanager
-    def _recording(self, debts: Sequence[Debt], now: float) -> Iterator[_journal.Recording]:
-        """What notes ``debts`` in a transaction. If that fails, no marker stays behind, which would say that
-        they were lost."""
-        record = _journal.Recording(debts, self._marker, now)
-        try:
-            yield record
-        except TierError:
-            if record.marked:
-                with suppress(TierCacheError):
-                    self._write(partial(_journal.unmark, marker=self._marker))
-            raise
-
-    def settle(self, debts: Sequence[Debt]) -> None:
-        """See `SupportsJournal.settle`."""
-        now = self._clock.time()
-        self._write(lambda connection: _journal.settle(connection, debts, self._marker, now))
-
-    def due(self, tier: str, limit: int) -> list[Debt]:
-        """See `SupportsJournal.due`."""
-        return self._run(lambda connection: _journal.due(connection, tier, limit))
-
-    def owed(self) -> Mapping[str, int]:
-        """See `SupportsJournal.owed`."""
-        return self._run(_journal.owed)
-
-    def owes_nothing(self) -> bool:
-        """See `SupportsJournal.owes_nothing`."""
-        return not self._marker.exists()
 
     # -- pieces of the above ---------------------------------------------------------------------
 
