@@ -296,15 +296,19 @@ class MemoryNamespace:
             for key in rejected:
                 self._remove(key, now)
             for key, entry, value, weight in fitting:
+                # What was written in the future, as it looks, is as good as new, and no better: the clock was
+                # set back since, or the writer's is ahead.
+                created_at = entry.created_at
+                since = wall if created_at is None or not created_at > wall else created_at
                 left = cap
                 if entry.expires_at is not None:
-                    left = min(entry.expires_at - wall, cap)
+                    left = min(entry.expires_at - since, cap)
                     if not left > 0:  # so that NaN is not stored either
                         self._remove(key, now)
                         continue
                 fresh = left
-                if entry.fresh_until is not None and entry.fresh_until - wall < left:
-                    fresh = entry.fresh_until - wall
+                if entry.fresh_until is not None and entry.fresh_until - since < left:
+                    fresh = entry.fresh_until - since
                 held = data.get(key)
                 if held is not None and now >= held.expiry:
                     store.expire(held)
