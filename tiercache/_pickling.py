@@ -7,6 +7,8 @@ its own. Unpickling calls `restore` with plain data and, for a view that has a c
 
 Of one configuration a process has one such chain, which lives until it is closed. A chain that is still
 there, in the process that made it or in one that was forked from that, is not built again.
+
+What a cache stores is never a pickle; this is about the arguments of a program's own workers.
 """
 
 from __future__ import annotations
