@@ -176,12 +176,9 @@ class Journal:
         off where the tier was ever owed something, or where a command that timed out may still arrive."""
         guard = self._guards[depth]
         owed = guard.ledger.unsettled(keys)
-        known = guard.ledger.noted(keys)
-        fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in known}
-        if guard.is_uncertain():
-            guard.ledger.add([Debt(self.names[depth], key, keys[key], settled=True) for key in keys])
-        else:
-            guard.ledger.add(fences.values())
+        fenced = keys if guard.is_uncertain() else guard.ledger.noted(keys)
+        fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in fenced}
+        guard.ledger.add(fences.values())
         if owed:
             self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
         for debt in owed:

@@ -159,6 +159,23 @@ def test_settling_later_than_what_was_owed_moves_the_fence(tier):
     assert debts(tier, "k") == [debt(before=150, settled=True)]
 
 
+def test_what_was_never_owed_can_be_fenced_off(tier, open_tier):
+    tier.settle([debt(before=100.0)])
+    assert debts(open_tier(), "k") == [debt(before=100.0, settled=True)]
+    assert (tier.owed(), marked(tier)) == ({}, False)
+    tier.settle([debt(before=50.0)])  # old news
+    assert debts(tier, "k") == [debt(before=100.0, settled=True)]
+
+
+def test_a_fence_does_not_hide_what_was_lost(tier, open_tier, clock):
+    tier.record([debt("other")])
+    tier.close()
+    lose(tier)
+    later = open_tier()
+    later.settle([debt(before=100.0)])
+    assert everything(clock) in debts(later, "k")
+
+
 def test_a_range_concerns_every_look(tier):
     whole = debt("a/", skip="a/view")
     tier.record([whole, debt("a/")])

@@ -138,10 +138,7 @@ class Recording:
         self.marked = self._marker.put() or self.marked
         debts = [all_of("*", self._now), *self._debts] if lost else self._debts
         connection.executemany(_RECORD, map(_row, debts))
-        connection.execute("DELETE FROM Tier_journal WHERE settled < ?", (self._now - _DAY,))
-        if _too_many(connection):
-            connection.execute("DELETE FROM Tier_journal WHERE settled IS NOT NULL AND skip IS NULL")
-        if _too_many(connection):
+        if not _forget_settled(connection, self._now):
             self._overflow(connection)
         return lost
 
@@ -152,6 +149,14 @@ class Recording:
         connection.executemany(_RECORD, map(_row, everything))
 
 
+def _forget_settled(connection: sqlite3.Connection, now: float) -> bool:
+    """Drop what was settled long ago, and where there is too much all that was; whether that is enough."""
+    connection.execute("DELETE FROM Tier_journal WHERE settled < ?", (now - _DAY,))
+    if _too_many(connection):
+        connection.execute("DELETE FROM Tier_journal WHERE settled IS NOT NULL AND skip IS NULL")
+    return not _too_many(connection)
+
+
 def unmark(connection: sqlite3.Connection, marker: Marker) -> None:
     """Take away the marker that a `Recording` made in vain. Inside a transaction."""
     if is_lost(connection, marker):
@@ -159,12 +164,17 @@ def unmark(connection: sqlite3.Connection, marker: Marker) -> None:
 
 
 def settle(connection: sqlite3.Connection, debts: Iterable[Debt], marker: Marker, now: float) -> None:
-    """Note that the tiers have heard of ``debts``; of one that was noted anew meanwhile they have not."""
+    """Note that the tiers have heard of ``debts``; of one that was noted anew meanwhile they have not. One
+    that was never noted is from now on: what is older may still arrive."""
+    if is_lost(connection, marker):  # as in `Recording`
+        connection.execute(_RECORD, _row(all_of("*", now)))
     connection.executemany(
-        "UPDATE Tier_journal SET settled = ?1, before = ?5 WHERE key = ?2 AND tier = ?3"
-        " AND coalesce(skip, x'ff') = coalesce(?4, x'ff') AND before <= ?5",
-        [(now, row_key(debt.key), debt.tier, _skip(debt), debt.before) for debt in debts],
+        "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (key, tier, coalesce(skip, x'ff')) DO UPDATE"
+        " SET before = excluded.before, settled = excluded.settled WHERE before <= excluded.before",
+        [(debt.tier, row_key(debt.key), tag_of(debt.key), _skip(debt), debt.before, now) for debt in debts],
     )
+    _forget_settled(connection, now)
     ((needed,),) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL OR settled = ?)", (_NEVER_FORGOTTEN,)
     ).fetchall()
