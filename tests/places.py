@@ -13,7 +13,9 @@ from typing import TypeVar
 
 import pytest
 
-__all__ = ["mounted", "run", "sooner_or_later"]
+from tiercache import DiskTier
+
+__all__ = ["mounted", "run", "sooner_or_later", "unwritable"]
 
 T = TypeVar("T")
 
@@ -51,3 +53,9 @@ def mounted(place: Path, kind: str, options: str, source: object = "none") -> It
         yield place
     finally:
         run("umount", "-l", place)
+
+
+def unwritable(folder: Path) -> DiskTier:
+    """A disk tier that can be read alone: it takes no delete, and notes none."""
+    DiskTier(folder / "unwritable").close()
+    return DiskTier(folder / "unwritable", read_only=True)

@@ -154,6 +154,8 @@ class Journal:
             new[debt.tier] = new.get(debt.tier, 0) + guard.ledger.owe([debt])
             with guard.counters.lock:
                 guard.counters.journalled += 1
+        if new:
+            self._next_try = max(self._next_try, monotonic() + _PAUSE)  # they have just failed
         if self.depth is None:
             return True
         keeper = members[self.depth]

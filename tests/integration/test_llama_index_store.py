@@ -19,6 +19,7 @@ from llama_index.core.schema import ObjectType
 from llama_index.core.storage.docstore.keyval_docstore import KVDocumentStore
 from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.storage.kvstore.types import BaseKVStore
+from places import unwritable
 
 from tiercache import (
     CacheClosed,
@@ -209,7 +210,7 @@ def test_what_was_replaced_in_the_same_batch_is_not_even_written(call):
 @pytest.mark.parametrize("awaited", [False, True])
 def test_an_ill_tier_never_fails_an_ingestion(awaited):
     tier = ChaosTier(DictStore())
-    with TieredCache([EncodedTier(tier)]) as cache:
+    with TieredCache([EncodedTier(tier, breaker_failures=None)]) as cache:
         store = TieredKVStore(cache)
         tier.inject(Raise())
         EMBEDDED.clear()
@@ -223,7 +224,7 @@ def test_an_ill_tier_never_fails_an_ingestion(awaited):
 
 
 @both_apis
-def test_a_listing_or_a_delete_that_failed_is_told(call):
+def test_a_listing_or_a_delete_that_failed_is_told(call, tmp_path):
     tier = ChaosTier(DictTier())
     with TieredCache([tier]) as cache:
         store = TieredKVStore(cache)
@@ -231,7 +232,8 @@ def test_a_listing_or_a_delete_that_failed_is_told(call):
         tier.inject(Raise(), on="scan")
         with pytest.raises(TierError):
             call(store, "get_all")
-        tier.inject(Raise(), on="mdelete")
+    with TieredCache([MemoryTier(), unwritable(tmp_path)]) as cache:
+        store = TieredKVStore(cache)
         with pytest.raises(WriteError):
             call(store, "delete", "k")
 

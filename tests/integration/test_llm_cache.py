@@ -228,7 +228,7 @@ def test_look_alike_fields_in_what_the_user_wrote_count(cache):
 @ASKS
 def test_an_ill_cache_never_fails_a_call(ask):
     tier = ChaosTier(DictStore())
-    with TieredCache([EncodedTier(tier)]) as cache:
+    with TieredCache([EncodedTier(tier, breaker_failures=None)]) as cache:
         llm_cache = LLMCache(cache)
         model = CountingModel(cache=llm_cache)
         tier.inject(Raise())

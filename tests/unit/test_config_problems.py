@@ -21,7 +21,8 @@ SQL = (
     "(with a driver, for instance, postgresql+psycopg://)"
 )
 CHAIN_KEYS = (
-    "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, load_deadline"
+    "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
+    "load_deadline, lock"
 )
 DRIVERS = (
     "sqlite://, sqlite+aiosqlite://, sqlite+pysqlite://, postgresql://, postgresql+psycopg://, "
@@ -221,7 +222,7 @@ BAD = [
     ),
     (
         {"tiers": [{"type": "chain", "tiers": [MEMORY], "deadline": 1}]},
-        f"tiers[0].deadline: is not known; allowed: {CHAIN_KEYS}",
+        f'tiers[0].deadline: is not known; allowed: {CHAIN_KEYS}; did you mean "load_deadline"?',
     ),
 ]
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 from langchain_core.stores import BaseStore
 from names import plain_repr
+from places import unwritable
 
 from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache, TierError, WriteError
 from tiercache.codecs import JSONCodec
@@ -46,8 +47,8 @@ def test_a_store_whose_tiers_are_all_ill_is_no_error(call, caplog):
         call(store, "mset", [("a", b"1")])
         assert call(store, "mget", ["a", "b"]) == [None, None]
         (tier,) = store.stats().tiers
-        assert (tier.errors, tier.sets) == (2, 0)
-    assert len(caplog.records) == 1  # the chain's own, once a minute
+        assert (tier.errors >= 2, tier.sets) == (True, 0)  # it missed again what it is owed, too
+    assert sum("failed to" in record.message for record in caplog.records) == 1  # once a minute
 
 
 @both
@@ -58,9 +59,9 @@ def test_what_one_tier_takes_is_there(call):
 
 
 @both
-def test_a_delete_that_was_not_confirmed_raises(call):
-    with TieredByteStore(TieredCache([MemoryTier(), Broken("ill")])) as store:
-        with pytest.raises(WriteError, match="ill"):
+def test_a_delete_that_was_not_confirmed_raises(call, tmp_path):
+    with TieredByteStore(TieredCache([MemoryTier(), unwritable(tmp_path)])) as store:
+        with pytest.raises(WriteError, match="disk"):
             call(store, "mdelete", ["a"])
         call(store, "mdelete", [])
 

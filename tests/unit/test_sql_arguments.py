@@ -15,6 +15,7 @@ from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.protocols import AsyncTier, Tier
 from tiercache.tiers.sql import SQLTier
+from tiercache.tiers.sql._progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,8 @@ def test_passwords_are_masked(scheme: str) -> None:
     assert "hunter" not in repr(tier)
     assert "***" in repr(tier)
     assert tier.name == "shared"
-    said = str(tier.store._failure(OSError("no answer to hunter2 nor hunter3\nwith secrets below")))
+    refusal = OSError("no answer to hunter2 nor hunter3\nwith secrets below")
+    said = str(tier.store._failure(refusal, Progress(1.0, batches=False)))
     assert "no answer to *** nor ***" in said
     assert "secrets" not in said
     tier.close()
