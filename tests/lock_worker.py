@@ -8,11 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 __all__ = ["Worker"]
+
+#: Seconds after which a worker that says nothing hangs.
+_LIMIT = 120.0
 
 
 class Worker:
@@ -32,7 +36,12 @@ class Worker:
     def hear(self) -> Any:
         """What it says next."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        hung = threading.Timer(_LIMIT, self.process.kill)  # which ends the line
+        hung.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            hung.cancel()
         assert line, f"the worker ended with {self.process.wait(60)}"
         return json.loads(line)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from functools import partial
 
 import pytest
 from apis import blocking, both_apis, native
@@ -60,8 +62,8 @@ def test_a_value_that_another_stored_meanwhile_is_not_loaded(call):
         first = in_thread(call, one, "get_or_load", "a", slow)
         assert loading.wait(MINUTE)
         second = in_thread(call, other, "mget_or_load", ["b", "a"], lambda keys: [b"from other"] * len(keys))
-        while "b" not in tier.entries:  # what is free it loads first
-            second_looks(other)
+        until(lambda: "b" in tier.entries)  # what is free it loads first
+        second_looks(other)
         go.set()
         assert first() == b"from one"
         assert second() == [b"from other", b"from one"]
@@ -71,12 +73,18 @@ def test_a_value_that_another_stored_meanwhile_is_not_loaded(call):
         assert tier._leases == {}
 
 
+def until(condition):
+    end = time.monotonic() + MINUTE
+    while not condition():
+        assert time.monotonic() < end, "it never came to it"
+        time.sleep(0.001)
+
+
 def second_looks(cache):
     """Let the other threads run until the tier is asked once more."""
     spy = cache._core.members[-1].guard.tier
     calls = len(spy.calls)
-    while len(spy.calls) == calls:
-        threading.Event().wait(0.001)
+    until(lambda: len(spy.calls) > calls)
 
 
 @both_apis
@@ -103,12 +111,13 @@ def test_a_living_holder_is_renewed(monkeypatch, make):
     leases = getattr(tier, "inner", tier)._leases
     untils = []
 
+    def renewed(before):
+        clock.advance(0.0001)
+        return leases["a"][1] != before
+
     def slow(_key):
         for _ in range(4):
-            before = leases["a"][1]
-            while leases["a"][1] == before:  # until it was renewed
-                clock.advance(0.0001)
-                threading.Event().wait(0.001)
+            until(partial(renewed, leases["a"][1]))
             untils.append(leases["a"][1])
         return b"value"
 
@@ -127,8 +136,7 @@ def test_a_lease_that_was_lost_is_neither_renewed_nor_released(monkeypatch):
         clock.advance(10)  # nobody renewed it
         assert tier.tier.acquire(["a"], "another", 1000) == ["a"]
         asked = tier.count("acquire")
-        while tier.count("acquire") == asked:
-            threading.Event().wait(0.001)
+        until(lambda: tier.count("acquire") > asked)
         return b"value"
 
     with shared(tier) as cache:

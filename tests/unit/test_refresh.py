@@ -334,7 +334,9 @@ def test_a_refresh_whose_loop_stood_still_may_go_on_and_stores_nothing_older(
 
     async def go_on() -> None:
         gate.set()
-        await asyncio.sleep(0.01)
+        (refresh,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait_for(refresh, LIMIT)
+        assert cache.stats().suppressed_writes == 1
 
     with asyncio.Runner() as runner:
         runner.run(begin())
@@ -467,9 +469,11 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("hangs", [False, True])
 def test_an_exit_waits_a_moment_and_no_longer(hangs: bool) -> None:
     ended = _run(f"""
-        import os, time
-        from tiercache import TieredCache
+        import os, threading, time
+        from tiercache import TieredCache, _queue
         from tiercache.testing import DictTier, FakeClock
+        {"" if hangs else f"_queue._EXIT_SECONDS = {LIMIT}"}
+        begun = threading.Event()
         clock = FakeClock()
         cache = TieredCache([DictTier(clock=clock)], ttl=10, stale_for=100, clock=clock)
         cache.set("a", b"old")
@@ -477,11 +481,13 @@ def test_an_exit_waits_a_moment_and_no_longer(hangs: bool) -> None:
 
         def load(key):
             os.write(1, b"loading\\n")
+            begun.set()
             time.sleep({60 if hangs else 0.05})
             os.write(1, b"loaded\\n")
             return b"new"
 
         os.write(1, cache.get_or_load("a", load) + b"\\n")
+        assert begun.wait({LIMIT})
     """)
     assert ended.returncode == 0, ended.stderr
     lines = sorted(ended.stdout.split("\n")[:-1])
@@ -520,14 +526,14 @@ def test_a_forked_child_refreshes_by_itself(cache: TieredCache[bytes]) -> None:
 
 
 def test_a_chain_starts_no_thread_before_it_refreshes(clock: FakeClock) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with TieredCache([MemoryTier(clock=clock)], ttl=10, stale_for=100, clock=clock) as cache:
         cache.get_or_load("a", lambda _key: OLD)
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) - before == set()
         clock.advance(20)
         cache.get_or_load("a", lambda _key: NEW)
         cache.flush()
-        assert threading.active_count() == before + 1
+        assert len(set(threading.enumerate()) - before) == 1
 
 
 # -- the queue -------------------------------------------------------------------------------------
