@@ -219,9 +219,12 @@ class Loading:
                     values = await self._fly(runtime, flight, load, (), stale, refresh.ticket)
                     outcome.keys.update(flight.keys)
                     outcome.values.update(values)
-        except Exception as error:  # noqa: BLE001 - nobody waits for it, or else is told
-            outcome.error = error
-            pause(self._core, [key for key in refresh.keys if key not in outcome.keys], error)
+        except BaseException as error:
+            if not refresh.ended.done():  # who waits is told, or it would load again at once
+                outcome.error = error if isinstance(error, Exception) else _gave_up(error)
+                pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)
+            if not isinstance(error, Exception):
+                raise  # a cancelled task stays cancelled
         finally:
             refresh.end()
 
@@ -409,6 +412,14 @@ class Loading:
         for key, value in values.items():
             batch = batch.merged(self._storable({key: value}, ttl, staleness))
         return batch
+
+
+def _gave_up(error: BaseException) -> LoadError:
+    """What those are told who wait for a refresh that ``error`` ended: raised in their threads and tasks, it
+    would end these."""
+    failure = LoadError(f"a refresh ended with {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def single(loader: Callable[[str], Any]) -> LoadMany:

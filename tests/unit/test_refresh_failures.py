@@ -1,0 +1,74 @@
+"""Loads behind the callers that fail: who waits for them gets what there is, and the loader is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tiercache import MemoryTier, TieredCache
+from tiercache.testing import DictTier, FakeClock
+
+LIMIT = 20.0
+OLD, NEW = b"old", b"new"
+#: Who gets an old value only in the place of a load that fails or takes long.
+PATIENT: dict[str, Any] = {"stale_if_error": "1d", "load_deadline": LIMIT}
+
+
+class Failing:
+    """A loader that always raises. It ends the call that would ask it for ever."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.calls = 0
+
+    def __call__(self, _key: str) -> bytes:
+        self.calls += 1
+        assert self.calls < 100, "a hot loop"
+        raise self.error
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
+    """With stale values under a, b and c."""
+    made = TieredCache([MemoryTier(clock=clock), DictTier(clock=clock)], ttl=10, clock=clock, **PATIENT)
+    made.mset(dict.fromkeys("abc", OLD))
+    clock.advance(60)
+    yield made
+    made.close()
+    assert len(made._core.space.flights) == 0
+    assert not made._core.space.flights._refreshes
+    assert not made._core.space.epochs._tickets
+
+
+def test_a_loader_that_would_end_its_thread_is_a_loader_that_failed(
+    cache: TieredCache[bytes], clock: FakeClock
+) -> None:
+    load = Failing(SystemExit())
+    assert [cache.get_or_load("a", load) for _ in range(2)] == [OLD, OLD]
+    assert load.calls == 2
+    assert cache.get_or_load("a", load) == OLD  # it is left alone after that
+    assert load.calls == 2
+    clock.advance(2)
+    assert cache.get_or_load("a", lambda _key: NEW) == NEW
+
+
+def test_a_loader_that_is_cancelled_is_a_loader_that_failed(cache: TieredCache[bytes]) -> None:
+    load = Failing(asyncio.CancelledError())
+
+    async def loading(key: str) -> bytes:
+        return load(key)
+
+    async def scenario() -> None:
+        for _ in range(3):
+            assert await asyncio.wait_for(cache.aget_or_load("a", loading), LIMIT) == OLD
+
+    asyncio.run(scenario())
+    assert load.calls == 2
