@@ -109,27 +109,45 @@ class Core(Reader):
         """Write ``batch`` into every tier, lowest first; for each, from the top down, its name, how many
         entries it took, and the reason if that is not all.
 
-        With ``fences``, which were opened before the values were made, it overwrites nothing that any process
-        wrote since, and a tier that fails is owed nothing. Without, the entries take the place of what there
-        was: a tier that fails is owed that, and the journal notes it.
+        The entries take the place of what there was: a tier that fails is owed that, and the journal notes
+        it. With ``fences``, which were opened before the values were made, see `_fill_all`.
         """
+        if fences is not None:
+            return await self._fill_all(runtime, batch, operation, fences)
         taken = []
         missed = Missed(self.stack.journal, runtime, self.members)
         for member in reversed(self.members):
-            overtaken = operation.superseded
-            left = batch.only([key for key in batch.objects if key not in overtaken]) if overtaken else batch
-            if fences is not None:
-                count, failure = await self._fill_member(runtime, member, left, fences, promotion=False)
-            else:
-                count, failure = await member.write(runtime, left, debts=missed.along(member))
-                if failure is None:
-                    await missed.confirmed(member)
-                elif not isinstance(failure, EntryRejected):
-                    written = {key: entry.created_at for key, entry in left.objects.items()}
-                    missed.missed(member, member.debts(written, self.stack.clock.time()))
+            left = self._left(batch, operation.superseded)
+            count, failure = await member.write(runtime, left, debts=missed.along(member))
+            if failure is None:
+                await missed.confirmed(member)
+            elif not isinstance(failure, EntryRejected):
+                written = {key: entry.created_at for key, entry in left.objects.items()}
+                missed.missed(member, member.debts(written, self.stack.clock.time()))
             taken.append((member.guard.name, count + len(batch) - len(left), failure))
         await missed.end()
         return taken[::-1]
+
+    async def _fill_all(
+        self, runtime: Runtime, batch: Batch, operation: Operation, fences: Fences
+    ) -> list[tuple[str, int, Exception | None]]:
+        """Write ``batch`` into every tier, but for keys that any process wrote since the ``fences`` were
+        opened. A tier that fails is owed nothing, for nothing was replaced.
+
+        The tiers that can tell come first: the others, which may be shared too, get what those found good.
+        """
+        taken = {}
+        late: set[str] = set()
+        for member in sorted(self.members, key=lambda member: (not member.has_fences, -member.depth)):
+            left = self._left(batch, operation.superseded | late)
+            count, refused, failure = await self._fill_member(runtime, member, left, fences, promotion=False)
+            late.update(refused)
+            taken[member.depth] = (member.guard.name, count + len(batch) - len(left), failure)
+        return [taken[depth] for depth in sorted(taken)]
+
+    @staticmethod
+    def _left(batch: Batch, without: Collection[str]) -> Batch:
+        return batch.only([key for key in batch.objects if key not in without]) if without else batch
 
     async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first. Raises `WriteError`, after every tier was asked,
@@ -182,7 +200,7 @@ class Core(Reader):
                 try:
                     with holding(clear):
                         cleared = await member.clear(runtime, prefix, skip)
-                    if cleared and (member.guard.ledger.debts or member.guard.uncertain):
+                    if cleared and (member.guard.ledger.debts or member.guard.ledger.uncertain):
                         fences = member.wide_debts(prefix, skip, now, settled=True)
                         journal.cleared(member.depth, fences)
                     if not cleared:

@@ -54,8 +54,6 @@ class Guard:
         self.lane = Lane(name, patience=self.policy.deadline)
         #: What the tier has yet to hear of; all chains of the process over the tier share one.
         self.ledger = Ledger()
-        #: Until when a command that timed out may still arrive, on the monotonic clock; 0: none did.
-        self.uncertain = 0.0
         self._events = events or Emitter(None)
         self._clock = clock
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
@@ -127,29 +125,30 @@ class Guard:
         promotion: bool,
         debts: Sequence[Debt] = (),
         ticket: Any = None,
-    ) -> tuple[int, int, Exception | None]:
-        """Store ``entries``; how many the tier took, how many came too late, and the reason if those are not
+    ) -> tuple[int, Collection[str], Exception | None]:
+        """Store ``entries``; how many the tier took, which came too late, and the reason if those are not
         all. ``debts`` are noted with them; a ``ticket`` is for `SupportsJournal.fill`."""
         counters = self.counters
         breaker = self._writes
         permit = self._permit(breaker)
         if permit is None:
-            return 0, 0, self._skipped(len(entries))
+            return 0, (), self._skipped(len(entries))
         verb = port.mset
         if ticket is not None:
             verb = partial(port.fill, ticket=ticket)
         elif debts:
             verb = partial(port.mset, debts=debts)
         start = perf_counter()
-        taken, rejected, late = len(entries), 0, 0
+        taken, rejected = len(entries), 0
+        late: Collection[str] = ()
         failure: Exception | None = None
         try:
             refused = await (
                 tried(self.policy, self._clock, port, verb, entries) if self.policy.retries else verb(entries)
             )
             if ticket is not None:
-                late = len(refused)
-                taken -= late
+                late = refused
+                taken -= len(late)
         except EntryRejected as refusal:
             failure = refusal
             rejected = len(refusal.keys)
@@ -320,7 +319,7 @@ class Guard:
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
         if timeout:
-            self.uncertain = self._clock.monotonic() + _LATE
+            self.ledger.uncertain = self._clock.monotonic() + _LATE
         self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
         counters = self.counters
         if counted:
@@ -346,9 +345,10 @@ class Guard:
 
     def is_uncertain(self) -> bool:
         """Whether a command that timed out may still arrive."""
-        if self.uncertain and self._clock.monotonic() >= self.uncertain:
-            self.uncertain = 0.0
-        return self.uncertain > 0
+        ledger = self.ledger
+        if ledger.uncertain and self._clock.monotonic() >= ledger.uncertain:
+            ledger.uncertain = 0.0
+        return ledger.uncertain > 0
 
     def unasked(self, keys: int) -> None:
         """Count misses of keys that the tier was not asked for, because it owes something about them."""

@@ -17,7 +17,7 @@ Without a durable tier the ledger alone keeps the debts: bounded, and as long as
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -45,7 +45,11 @@ _PAUSE = 0.5  # seconds between two attempts to settle what is owed, behind the 
 class Journal:
     """The journal of one root chain. Thread-safe."""
 
-    def __init__(self, guards: Sequence[Guard], promoter: Promoter) -> None:
+    def __init__(
+        self, guards: Sequence[Guard], promoter: Promoter, keep: Callable[[], None] = lambda: None
+    ) -> None:
+        """``keep`` has what the tiers owe outlive the chain, as long as there are those tiers."""
+        self._keep = keep
         self._guards = guards
         self._promoter = promoter
         self.names = tuple(map(_name, guards))
@@ -156,6 +160,7 @@ class Journal:
                 guard.counters.journalled += 1
         if new:
             self._next_try = max(self._next_try, monotonic() + _PAUSE)  # they have just failed
+        self._keep()
         if self.depth is None:
             return True
         keeper = members[self.depth]

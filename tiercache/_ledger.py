@@ -37,6 +37,8 @@ class Ledger:
         self._wide: dict[tuple[str, str], Debt] = {}
         #: Whether there are any: looked at by every read, without the lock.
         self.debts = False
+        #: Until when a command that timed out may still arrive, on the monotonic clock; 0: none did.
+        self.uncertain = 0.0
         self.after_fork()
         reset_after_fork(self)
 

@@ -157,20 +157,26 @@ class Member:
             return 0, None
         port = self.port(runtime)
         taken, _, failure = await self.guard.write(port, folded, promotion=promotion, debts=debts)
-        if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
+        if failure is None and (self.guard.ledger.debts or self.guard.ledger.uncertain):
             self._journal.heard(self.depth, {key: entry.created_at or 0.0 for key, entry in folded.items()})
         return taken, failure
 
     async def fill(
         self, runtime: Runtime, batch: Batch, ticket: Any, *, promotion: bool
-    ) -> tuple[int, int, Exception | None]:
+    ) -> tuple[int, Collection[str], Exception | None]:
         """Store ``batch`` but for what any process wrote since the glance that gave ``ticket`` (``None``: it
-        did not answer, and nothing is stored); how many entries the tier took, how many came too late, and
-        the reason if that is not all."""
+        did not answer, and nothing is stored); how many entries the tier took, which came too late, and the
+        reason if that is not all."""
         folded = self._folded(batch)
         if not folded or ticket is None:
-            return 0, 0, None
-        return await self.guard.write(self.port(runtime), folded, promotion=promotion, ticket=ticket)
+            return 0, (), None
+        count, late, failure = await self.guard.write(
+            self.port(runtime), folded, promotion=promotion, ticket=ticket
+        )
+        if late:
+            refused = set(late)
+            late = [key for key, name in zip(batch.objects, folded, strict=True) if name in refused]
+        return count, late, failure
 
     def _folded(self, batch: Batch) -> dict[str, Entry[Any]]:
         """The entries of ``batch`` as the tier takes them."""
@@ -191,7 +197,7 @@ class Member:
         now = self._clock.time()
         folded = self._namespace().fold_all(list(keys))
         failure = await self.guard.delete(self.port(runtime), folded, counted=counted, debts=debts)
-        if failure is None and (self.guard.ledger.debts or self.guard.uncertain):
+        if failure is None and (self.guard.ledger.debts or self.guard.ledger.uncertain):
             self._journal.heard(self.depth, dict.fromkeys(folded, now))
         return failure
 

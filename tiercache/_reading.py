@@ -6,7 +6,7 @@ A `Reader` is one view's: a namespace and a codec over a stack. It reaches tiers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -206,14 +206,16 @@ class Reader:
 
     async def _fill_member(
         self, runtime: Runtime, member: Member, batch: Batch, fences: Fences, *, promotion: bool
-    ) -> tuple[int, Exception | None]:
-        """Store what was read or loaded after the ``fences`` were opened, where no process wrote since."""
+    ) -> tuple[int, Collection[str], Exception | None]:
+        """Store what was read or loaded after the ``fences`` were opened, where no process wrote since; how
+        many entries the tier took, which keys came too late, and the reason if that is not all."""
         if not member.has_fences:
-            return await member.write(runtime, batch, promotion=promotion)
+            count, failure = await member.write(runtime, batch, promotion=promotion)
+            return count, (), failure
         ticket = fences.get(member.depth)
         count, late, failure = await member.fill(runtime, batch, ticket, promotion=promotion)
-        self.suppressed(late)
-        return count, failure
+        self.suppressed(len(late))
+        return count, late, failure
 
     # -- what writes need too ----------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ written, deleted or cleared its key since. So every transaction that changes ent
 rows keep the serial of their last write, and deletes leave their keys behind with theirs. A *ticket* is the
 serial at the time of the look: what has a later one is not to be overwritten.
 
-Where a row goes for another reason than a delete (no room, past its time), its serial goes with it: then the
-*floor* rises to it, and tickets below the floor are good for nothing. Those rows were written long before any
-ticket that is in use, as a rule. The same holds for the oldest deletes, once there are many.
+Where a row goes for another reason than a delete (no room, past its time), its serial goes with it: a young
+row leaves its key behind as a delete does, and for an old one the *floor* rises to its serial. Tickets below
+the floor are good for nothing. The same holds for the oldest deletes, once there are many.
 
 Serials of a new database begin with the time in microseconds, so that a ticket of the one before it, which
 was damaged or removed, lies below; or above them all, if the clock was set back, which is no better.
@@ -22,9 +22,11 @@ from typing import Final
 
 __all__ = [
     "FENCE_TABLES",
+    "YOUNG",
     "next_serial",
     "note_clear",
     "note_delete",
+    "note_gone",
     "raise_floor",
     "ticket_of",
     "written_since",
@@ -42,6 +44,9 @@ _SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
 _FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
 _MOST_DELETES: Final = 10_000  # calls that are remembered
 _MOST_CHARACTERS: Final = 2**18  # of the keys of one call; beyond it the floor rises instead
+_MOST_BYTES: Final = 2**19  # of all calls together
+#: Seconds. A row that was written or used later than that ago may be younger than a ticket that is in use.
+YOUNG: Final = 600.0
 
 
 def ticket_of(connection: sqlite3.Connection) -> int:
@@ -119,10 +124,31 @@ def _deletes_since(connection: sqlite3.Connection, ticket: int) -> Sequence[tupl
         step *= 4
 
 
+def note_gone(connection: sqlite3.Connection, rows: Iterable[tuple[str, object, float]], now: float) -> None:
+    """Rows went of themselves: their keys, the serials of their last writes, and when they were used last."""
+    young: dict[str, int] = {}
+    floor = 0
+    for key, serial, used in rows:
+        if isinstance(serial, int):  # else it was damaged
+            if used > now - YOUNG:
+                young[key] = serial
+            else:
+                floor = max(floor, serial)
+    raise_floor(connection, floor)
+    if young:
+        note_delete(connection, max(young.values()), json.dumps(list(young)))
+
+
 def _forget_some(connection: sqlite3.Connection, newest: int) -> None:
-    if newest % 1024:
+    if newest % 64:
         return
     oldest = newest - _MOST_DELETES
+    size = 0
+    for id_, characters in connection.execute("SELECT id, length(keys) FROM Tier_deleted ORDER BY id DESC"):
+        size += characters or 0
+        if size > _MOST_BYTES:
+            oldest = max(oldest, id_)
+            break
     ((serial,),) = connection.execute(
         "SELECT coalesce(max(serial), 0) FROM Tier_deleted WHERE id <= ?", (oldest,)
     ).fetchall()

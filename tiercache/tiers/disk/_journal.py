@@ -228,7 +228,8 @@ def _debts(rows: Iterable[Sequence[Any]]) -> list[Debt]:
     for tier, tag, skip, before, settled in rows:
         key = key_of(tag)
         without = None if skip is None else key_of(skip)
-        if key is not None and (skip is None or without is not None):  # or damaged
+        # Else it is damaged.
+        if key is not None and (skip is None or without is not None) and isinstance(before, int | float):
             debts.append(Debt(tier, key, before, without, settled is not None))
     return debts
 

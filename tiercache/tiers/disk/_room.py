@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from tiercache.tiers.disk._damage import Damaged
-from tiercache.tiers.disk._fences import raise_floor
+from tiercache.tiers.disk._fences import note_gone
 
 __all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
 
@@ -132,7 +132,7 @@ def make_room(
         freed.expirations += swept
         if swept:
             continue
-        looked, gone, gone_bytes = _evict(connection, excess, uses)
+        looked, gone, gone_bytes = _evict(connection, excess, uses, now)
         if not looked:
             if any(_held(connection, page)[:2]):
                 raise Damaged("its totals are wrong")  # or all that comes would be evicted again
@@ -146,25 +146,26 @@ def make_room(
 def sweep(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Remove at most ``limit`` entries that are past their time; how many there were."""
     found = connection.execute(
-        "SELECT rowid, access_count FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?",
+        "SELECT rowid, key, access_count, coalesce(CAST(access_time AS REAL), 0) FROM Cache"
+        " WHERE expire_time <= ? ORDER BY expire_time LIMIT ?",
         (now, limit),
     ).fetchall()
     if found:
-        _drop(connection, found)
+        _drop(connection, found, now)
     return len(found)
 
 
-def _drop(connection: sqlite3.Connection, found: Sequence[tuple[int, Any]]) -> None:
-    """Remove rows, given their ids and the serials of their last writes."""
-    raise_floor(connection, max((serial for _, serial in found if isinstance(serial, int)), default=0))
+def _drop(connection: sqlite3.Connection, found: Sequence[tuple[int, str, Any, float]], now: float) -> None:
+    """Remove rows: their ids, keys, the serials of their last writes, and when they were used."""
+    note_gone(connection, (row[1:] for row in found), now)
     connection.execute(
         "DELETE FROM Cache WHERE rowid IN (SELECT value FROM json_each(?))",
-        (json.dumps([rowid for rowid, _ in found]),),
+        (json.dumps([row[0] for row in found]),),
     )
 
 
 def _evict(
-    connection: sqlite3.Connection, excess: Load, uses: MutableMapping[str, float]
+    connection: sqlite3.Connection, excess: Load, uses: MutableMapping[str, float], now: float
 ) -> tuple[int, int, int]:
     """Look at the entries used longest ago and remove about ``excess``; rows looked at, removed, and
     their bytes. One that was used since its place in the order was noted gets its new place instead."""
@@ -176,7 +177,7 @@ def _evict(
         " FROM Cache c LEFT JOIN Tier_use u ON u.entry = c.rowid ORDER BY c.access_time LIMIT ?",
         (_STEP,),
     ).fetchall()
-    victims: list[tuple[int, Any]] = []
+    victims: list[tuple[int, str, Any, float]] = []
     used_since: list[tuple[float, int]] = []
     size = weight = 0
     for rowid, serial, key, access_time, used, value_size, key_size in found:
@@ -184,14 +185,14 @@ def _evict(
         if last > access_time:
             used_since.append((last, rowid))
             continue
-        victims.append((rowid, serial))
+        victims.append((rowid, key, serial, access_time))
         size += value_size
         weight += value_size + 2 * key_size + _ROW_BYTES
         if len(victims) >= excess.entries and size >= excess.bytes and weight >= excess.file:
             break
     connection.executemany("UPDATE Cache SET access_time = ? WHERE rowid = ?", used_since)
     if victims:
-        _drop(connection, victims)
+        _drop(connection, victims, now)
     return len(found), len(victims), size
 
 
