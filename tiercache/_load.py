@@ -163,11 +163,12 @@ class Loading:
             given = spares.out_of_patience(wanted)
             return given, [key for key in wanted if key not in given]
         outcome = refresh.outcome
-        if outcome.error is not None:
-            return spares.instead(wanted, outcome.error, led=False), []
         given = {key: self._core.copied(outcome.values[key]) for key in wanted if key in outcome.values}
         note(self._core.stack, given, Source.LOADER)
-        return given, [key for key in wanted if key not in outcome.keys]
+        left = [key for key in wanted if key not in outcome.keys]
+        if left and outcome.error is not None:  # an earlier batch may have succeeded
+            return given | spares.instead(left, outcome.error, led=False), []
+        return given, left
 
     # -- behind the callers ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from apis import both_apis
 
 from tiercache import MemoryTier, TieredCache
 from tiercache.testing import DictTier, FakeClock
@@ -72,3 +73,13 @@ def test_a_loader_that_is_cancelled_is_a_loader_that_failed(cache: TieredCache[b
 
     asyncio.run(scenario())
     assert load.calls == 2
+
+
+@both_apis
+def test_what_was_loaded_before_another_batch_failed_is_given(cache: TieredCache[bytes], call: Any) -> None:
+    def load(keys: list[str]) -> list[bytes]:
+        if keys == ["b"]:
+            raise RuntimeError("no")
+        return [NEW] * len(keys)
+
+    assert call(cache, "mget_or_load", ["a", "b"], load, batch_size=1) == [NEW, OLD]
