@@ -144,6 +144,15 @@ def test_a_wall_clock_that_is_set_back_does_not_make_it_fresh_again(call: Any, m
     assert call(world.cache, "mget", ["a", "b"]) == [None, None]
 
 
+def test_a_wall_clock_that_is_set_back_does_not_make_it_less_stale(call: Any, make: Any) -> None:
+    world = make(stale_for=60, stale_if_error=36_000)
+    call(world.cache, "set", "a", OLD)
+    world.low.entries.clear()
+    world.clock.advance(5010)
+    world.clock.step_wall(-7200)
+    assert call(world.cache, "get_or_load", "a", world.load) == NEW
+
+
 # -- stale_for -------------------------------------------------------------------------------------
 
 

@@ -83,8 +83,9 @@ class MemoryNamespace:
                 # Taken apart under the lock, because a writer changes slots in place.
                 fresh_until = slot.fresh_until
                 if fresh_until is not None and now >= slot.deadline:
-                    # Also where the wall clock was set back since, which must not make it fresh again.
-                    fresh_until = min(fresh_until, self._clock.time())
+                    # Also where the wall clock was set back since, which must not make it fresh again, nor
+                    # less stale than it is.
+                    fresh_until = min(fresh_until, self._clock.time() - (now - slot.deadline))
                 times = slot.expires_at, slot.created_at, fresh_until
                 found.append((slot, slot.value, *times, slot.codec, slot.weight))
             if found:
