@@ -11,6 +11,7 @@ from tiercache._staleness import Staleness
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel
+from tiercache.errors import ConfigError
 from tiercache.protocols import Codec
 from tiercache.units import Duration
 
@@ -65,6 +66,8 @@ def memoize(
         raise TypeError(f"{function_name(function)} is a generator, which cannot be kept; return a list")
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments that returns a str, not {key!r:.60}")
+    if not isinstance(cache_none, bool):
+        raise ConfigError(f"cache_none: {cache_none!r:.60} is not allowed; it is True or False")
     kept = cache
     if codec is not UNSET or cache_none:
         inner = cache.codec if codec is UNSET else codec

@@ -16,6 +16,7 @@ import pytest
 
 from tiercache import EncodedTier, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
+from tiercache.errors import ConfigError
 from tiercache.testing import DictStore, DictTier, FakeClock
 
 
@@ -181,6 +182,12 @@ def test_none_is_returned_and_not_kept(cache, asynchronous):
     assert run(kept, 1) is None
     assert run(kept, 1) is None
     assert calls == [1, 1]
+
+
+def test_cache_none_is_a_bool(cache):
+    for wrong in ("no", 1, None):
+        with pytest.raises(ConfigError, match=r"^cache_none: "):
+            cache.cached(cache_none=wrong)(lambda a: a)
 
 
 @both
