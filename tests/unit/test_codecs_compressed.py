@@ -122,6 +122,8 @@ def test_only_what_gets_smaller_is_compressed():
         ({"level": 3.0}, "level: 3.0"),
         ({"max_bytes": 0}, "max_bytes: "),
         ({"max_bytes": "64 parsecs"}, "max_bytes: "),
+        ({"max_bytes": sys.maxsize}, "max_bytes: "),
+        ({"max_bytes": 2**64}, "max_bytes: "),
         ({"inner": JSONCodec}, "inner: .* is no codec"),
     ],
     ids=str,

@@ -54,6 +54,8 @@ class ZstdCodec(WrappingCodec[T]):
             raise ConfigError(f"level: {level!r} is not allowed; give a whole number from 1 to 22")
         self._level = level
         self._max_bytes = size(max_bytes, name="max_bytes")
+        if self._max_bytes >= sys.maxsize:  # one byte more is asked for, to see whether there is more
+            raise ConfigError(f"max_bytes: {max_bytes!r} is more than this machine can hold")
         lowest, highest = _WINDOWS
         self._window = min(max((self._max_bytes - 1).bit_length(), lowest), highest)
         self._zstd: Any = _zstd()
