@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import isfinite, log
+from math import log
+from sys import float_info
 from typing import Any, Literal, TypedDict
 
 from tiercache.errors import ConfigError
@@ -122,7 +123,7 @@ def _if_error(value: Any) -> dict[str, Any]:
 
 def _beta(value: Any) -> dict[str, Any]:
     wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or not value >= 0 or not isfinite(value):
+    if wrong or not 0 <= value <= float_info.max:
         raise ConfigError(
             f"refresh_ahead: {value!r} is not allowed; give a number, 1.0 as a rule, or 0 for off"
         )
