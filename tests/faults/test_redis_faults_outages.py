@@ -225,6 +225,7 @@ def test_a_sentinel_fails_over(awaited: bool, breaker: Options, told: Told) -> N
     hold_lost(redis_sentinel_failover(awaited=awaited, **breaker), told)
 
 
+@pytest.mark.long
 def test_a_cluster_loses_a_node(breaker: Options, told: Told) -> None:
     hold_lost(redis_cluster_node_lost(**breaker), told)
 

@@ -424,7 +424,8 @@ def test_closing_gives_the_connections_back(server, look):
         assert connected() > 1
         if close:
             await tier.aclose()
-            assert connected() == 0
+        while close and connected():  # the server hears of it a little later
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - there is no event to wait for
 
     for close in (True, False):
         tier = RedisTier(f"{server.url}?client_name=closing-test", deadline=10)

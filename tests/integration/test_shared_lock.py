@@ -14,7 +14,13 @@ PROCESSES = 8
 KEYS = [f"key-{number}" for number in range(50)]
 
 
-@pytest.fixture(params=["disk", "valkey", "postgresql", "sqlite"])
+@pytest.fixture(
+    params=[
+        "disk",
+        "valkey",
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("postgresql", "sqlite")),
+    ]
+)
 def lowest(request, tmp_path):
     """The configuration of a tier that processes share."""
     if request.param == "disk":
