@@ -424,8 +424,8 @@ def test_closing_gives_the_connections_back(server, look):
         assert connected() > 1
         if close:
             await tier.aclose()
-        while close and connected():  # the server hears of it a little later
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - there is no event to wait for
+        while close and connected():  # noqa: ASYNC110 - the server hears of it a little later, and tells nobody
+            await asyncio.sleep(0.01)
 
     for close in (True, False):
         tier = RedisTier(f"{server.url}?client_name=closing-test", deadline=10)
