@@ -78,6 +78,7 @@ def look_at(directory: Path, acknowledged: int) -> dict[str, int]:
                 figures["lost"] += 1
         figures["acknowledged"] += 4 * (number <= acknowledged)
     same = tier.mget(["same"]).get("same")
+    figures["acknowledged"] += 1
     if same is None or int(same.value) < acknowledged:
         figures["lost"] += 1
     else:
