@@ -16,9 +16,10 @@ from time import monotonic
 import pytest
 from faults_table import Told, seconds
 
+from tiercache import sqlite_gate
 from tiercache.entry import Entry
 from tiercache.errors import TierCacheError
-from tiercache.tiers.disk import DiskTier, _gate
+from tiercache.tiers.disk import DiskTier
 
 VALUE = 6144
 
@@ -225,7 +226,7 @@ class DiskTierUser:
 def test_a_child_forked_in_the_middle_of_a_call_refuses_instead_of_hanging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_gate, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_gate, "DRAIN_SECONDS", 0.05)
     tier = DiskTier(tmp_path)
     tier.mset({"before": Entry(b"parent")})
     inside, leave = threading.Event(), threading.Event()

@@ -19,13 +19,13 @@ from faults_table import Told
 from places import mounted, run
 
 from tiercache import DiskTier, Entry, TierUnavailable
-from tiercache.tiers.disk._gate import GATE
+from tiercache.sqlite_gate import GATE
 
 PROLOGUE = """
 import ctypes, os, sys
 from pathlib import Path
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierUnavailable, WriteError
-from tiercache.tiers.disk._gate import GATE
+from tiercache.sqlite_gate import GATE
 
 def obey_rights():
     # Root overrides them by two capabilities, of a process; the numbers are Linux's.

@@ -15,8 +15,8 @@ from faults_table import Told, seconds
 from places import sooner_or_later
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierTimeout, WriteError
+from tiercache.sqlite_gate import GATE
 from tiercache.tiers.disk._door import Door
-from tiercache.tiers.disk._gate import GATE
 
 DEADLINE = 0.5
 BOUND = 10 * DEADLINE  # of what is to take `DEADLINE`, on a machine that has better things to do

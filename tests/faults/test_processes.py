@@ -16,10 +16,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = Path(__file__).with_name("process_programs.py")
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
-    pytest.mark.long,  # and one of its children hung once, under heavy load: it is to be found out
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 @pytest.fixture(params=["Valkey", "SQLite"])

@@ -30,7 +30,7 @@ BACKENDS = {
 
 #: Each layer may import from those above it in this list, and from itself.
 LAYERS = (
-    {"errors", "entry", "forks", "_log", "watchdog"},
+    {"errors", "entry", "forks", "_log", "sqlite_gate", "watchdog"},
     {"protocols", "units", "envelope"},
     {"policies", "keys", "call_keys", "stats", "events", "codecs"},
     {
@@ -70,7 +70,18 @@ LAYERS = (
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
-FOR_TIERS = {"protocols", "entry", "envelope", "errors", "codecs", "units", "forks", "policies", "watchdog"}
+FOR_TIERS = {
+    "protocols",
+    "entry",
+    "envelope",
+    "errors",
+    "codecs",
+    "units",
+    "forks",
+    "policies",
+    "sqlite_gate",
+    "watchdog",
+}
 #: Who may import the chain: what a user touches.
 ABOVE_THE_CHAIN = {"", "cli", "integrations", "observability", "__main__"}
 

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from tiercache.errors import CacheClosed, ConfigError, TierFull, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Clock
+from tiercache.sqlite_gate import GATE
 from tiercache.tiers.disk._ballast import Ballast, is_full, shrink_log
 from tiercache.tiers.disk._damage import (
     Exchanged,
@@ -30,7 +31,6 @@ from tiercache.tiers.disk._damage import (
 )
 from tiercache.tiers.disk._directory import DATABASE, LOG, prepare
 from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
-from tiercache.tiers.disk._gate import GATE
 from tiercache.tiers.disk._statements import transact
 from tiercache.tiers.disk._watchdog import Bounded, rest
 

@@ -34,11 +34,11 @@ except ImportError:
 
         raise MissingPackage("diskcache", "disk", "DiskTier") from error
 
+from tiercache.sqlite_gate import GATE
 from tiercache.tiers.disk._damage import Damaged, Identity, check_identity, check_layout
 from tiercache.tiers.disk._directory import DATABASE, LOG, PRIVATE_PREFIX, SHARED
 from tiercache.tiers.disk._door import Door
 from tiercache.tiers.disk._fences import FENCE_TABLES, next_serial
-from tiercache.tiers.disk._gate import GATE
 from tiercache.tiers.disk._journal import JOURNAL_TABLES
 from tiercache.tiers.disk._watchdog import Bounded, rest
 

@@ -35,6 +35,7 @@ __all__ = [
     "blocking_engine",
     "can_await",
     "check_driver",
+    "in_memory",
     "masked",
     "most_connections",
     "parse_url",
@@ -76,7 +77,7 @@ def parse_url(url: str | URL) -> URL:
     if dialect not in _DRIVERS or driver not in _DRIVERS[dialect][3]:
         raise ConfigError(f"url: {parsed.drivername!r} is not supported; it may begin with {_ALLOWED}")
     parsed = parsed.set(drivername=f"{dialect}+{_DRIVERS[dialect][0]}")
-    if dialect == "sqlite" and parsed.database and not _in_memory(parsed):
+    if dialect == "sqlite" and parsed.database and not in_memory(parsed):
         parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
     return parsed
 
@@ -120,7 +121,7 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
     if dialect == "sqlite":
         options["connect_args"] = {"timeout": deadline, "check_same_thread": False}
         options["poolclass"] = QueuePool
-        if _in_memory(url):
+        if in_memory(url):
             # The database is its one connection: threads take turns with it, and none other is made.
             options |= {"pool_size": 1, "max_overflow": 0}
     else:
@@ -140,7 +141,7 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
 
 def most_connections(url: URL) -> int:
     """How many connections an engine of `blocking_engine` has at most."""
-    return 1 if url.get_backend_name() == "sqlite" and _in_memory(url) else _CONNECTIONS
+    return 1 if url.get_backend_name() == "sqlite" and in_memory(url) else _CONNECTIONS
 
 
 def can_await(dialect: str) -> bool:
@@ -192,14 +193,15 @@ def _limits(url: URL, deadline: float, *, blocking: bool) -> dict[str, Any]:
 # -- SQLite ----------------------------------------------------------------------------------------
 
 
-def _in_memory(url: URL) -> bool:
+def in_memory(url: URL) -> bool:
+    """Whether ``url`` names a SQLite database that lives in a connection's own memory."""
     database = url.database or ":memory:"
     return ":memory:" in database or "mode=memory" in database or url.query.get("mode") == "memory"
 
 
 def _prepare_sqlite(engine: Engine, *, create: bool) -> None:
     database = engine.url.database or ""
-    path = None if _in_memory(engine.url) or database.startswith("file:") else Path(database)
+    path = None if in_memory(engine.url) or database.startswith("file:") else Path(database)
 
     def find(*_: Any) -> None:
         if path is not None and create:

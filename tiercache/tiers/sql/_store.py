@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Engine
@@ -26,8 +26,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
+from tiercache.sqlite_gate import GATE
 from tiercache.tiers.sql._bounded import abort, watch_connection
-from tiercache.tiers.sql._engines import LoopEngines, masked, most_connections, secrets
+from tiercache.tiers.sql._engines import LoopEngines, in_memory, masked, most_connections, secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
@@ -66,6 +67,10 @@ class SQLStore:
         self._closed = False
         self._inherited: list[Any] = []
         self._turns = self._new_turns()
+        #: SQLite's own state does not survive a fork in the middle of a call: see `sqlite_gate`.
+        self._gated = engine.dialect.name == "sqlite" and not in_memory(engine.url)
+        if self._gated:
+            GATE.add(self)
         if owned:  # a store that is forgotten, or still open when the interpreter ends, leaves nothing open
             weakref.finalize(self, engine.dispose)
         reset_after_fork(self)
@@ -157,12 +162,33 @@ class SQLStore:
                 if self._turns is not None and not self._turns.acquire(timeout=call.at_most(None)):
                     raise self._failure(PoolTimeout("all connections are busy"), progress)
                 try:
-                    outcome = self._attempt(call, plan, progress)
+                    with self._passing(call):
+                        outcome = self._attempt(call, plan, progress)
                 finally:
                     if self._turns is not None:
                         self._turns.release()
                 if outcome is not None:
                     return outcome[0]
+
+    @contextmanager
+    def _passing(self, call: Call) -> Iterator[None]:
+        """Inside the gate that a fork shuts, where there is SQLite behind it."""
+        if not self._gated:
+            yield
+            return
+        if GATE.broken:
+            raise TierUnavailable("this process was forked in the middle of a call of SQLite", tier=self.name)
+        if not GATE.enter(call.at_most(None)):
+            raise TierTimeout("the process is being forked", tier=self.name)
+        try:
+            yield
+        finally:
+            GATE.leave()
+
+    def disconnect(self) -> None:
+        """See `Disconnectable`."""
+        with suppress(Exception):  # a connection that cannot be closed is as good as closed
+            self._engine.dispose()
 
     def _attempt(self, call: Call, plan: Callable[[], Plan[T]], progress: Progress) -> tuple[T] | None:
         """Run ``plan`` once; its result in a tuple, or ``None`` when it is to be begun again."""

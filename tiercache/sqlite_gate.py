@@ -1,4 +1,4 @@
-"""A gate round our SQLite calls, so that no process is ever forked while one of them runs.
+"""A gate round our SQLite calls, of whichever tier, so that no process is forked while one of them runs.
 
 SQLite keeps its locks and its table of open files in global variables of the process. A child forked in
 the middle of a call finds them held for ever by a thread that it does not have; and a child of a parent
