@@ -17,7 +17,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from contextlib import suppress
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -80,6 +79,7 @@ class _Registry:
         self.anchors: WeakValueDictionary[Hashable, Anchor] = WeakValueDictionary()
         #: Those with something left behind in them: the next chain over the tier must not find it again.
         self.kept: set[Anchor] = set()
+        self.pinned: list[Any] = []
         self.after_fork()
         reset_after_fork(self)
 
@@ -92,11 +92,13 @@ class _Registry:
         if anchor in self.kept:
             return
         self.kept.add(anchor)
-        place = getattr(tier, "location", None)
-        owner = place if isinstance(place, Space) else tier if place is None else None
-        if owner is not None:
-            with suppress(TypeError):  # no weak references: then it stays for good
-                weakref.finalize(owner, self.kept.discard, anchor).atexit = False
+        place = _place(tier)
+        if not _is_itself(place):
+            return
+        try:
+            weakref.finalize(place, self.kept.discard, anchor).atexit = False
+        except TypeError:  # no weak references: it stays for good, or another object would be taken for it
+            self.pinned.append(place)
 
 
 _registry = _Registry()
@@ -123,14 +125,27 @@ def join(tiers: Sequence[Any]) -> tuple[list[Anchor], tuple[Domain, ...]]:
         return anchors, tuple(domains)
 
 
-def _location(tier: Any) -> Hashable:
+def _place(tier: Any) -> Any:
+    """Where ``tier`` says that its entries are; if it does not, it is a place of its own."""
     place = getattr(tier, "location", None)
     try:
         hash(place)
     except TypeError:
         place = None
-    # Not the chain's namespace itself, which a key of the dictionary would keep alive.
-    return id(tier) if place is None else id(place) if isinstance(place, Space) else place
+    return tier if place is None else place
+
+
+def _is_itself(place: Any) -> bool:
+    """Whether ``place`` equals nothing but itself, as objects do that do not say otherwise."""
+    kind: Any = type(place)
+    return kind.__hash__ is object.__hash__
+
+
+def _location(tier: Any) -> Hashable:
+    place = _place(tier)
+    # By its id and not itself, which the key of the dictionary would keep alive. While there is an anchor,
+    # there is that object: its chain holds it, or `_Registry.keep` sees to it.
+    return ("object", id(place)) if _is_itself(place) else place
 
 
 class Space:

@@ -95,7 +95,7 @@ class GuardedTier:
         self.tier = tier
         self.failure = failure
         self.name = name
-        self.location: Hashable = getattr(tier, "location", id(tier))
+        self.location: Hashable = getattr(tier, "location", tier)
         self._lane = lane
         # Instance attributes, because a tier's abilities are asked for with isinstance, which does not see
         # what a __getattr__ would give.

@@ -268,7 +268,8 @@ class Namespaced(Protocol):
 @runtime_checkable
 class SupportsLocation(Protocol):
     """Tells which tier objects of a process hold the same entries: those with an equal ``location``
-    (hashable), such as two objects over one directory. Chains over them share their epochs."""
+    (hashable), such as two objects over one directory. Chains over them share their epochs. An object that
+    equals nothing but itself, a client for instance, may stand for the place that only it leads to."""
 
     @property
     def location(self) -> Hashable: ...

@@ -269,6 +269,11 @@ def test_a_process_whose_wall_clock_is_stepped(tmp_path, valkey):
         pytest.skip("libfaketime is not installed, or not for this machine")
     step = tmp_path / "step"
     step.write_text("+0")
+    with tempfile.TemporaryDirectory(prefix="faketime-") as folder:  # a path in LD_PRELOAD has no blanks
+        _run_stepped(Path(shutil.copy(library, folder)), step, tmp_path, valkey)
+
+
+def _run_stepped(library, step, tmp_path, valkey):
     program = Path(__file__).with_name("clock_program.py")
     done = subprocess.run(
         [sys.executable, str(program), str(step), str(tmp_path), valkey.url],

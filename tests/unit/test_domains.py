@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from tiercache import DiskTier, Entry, LoadError, MemoryTier, RedisTier, SQLTier, TieredCache, _domains
+from tiercache import (
+    DiskTier,
+    EncodedTier,
+    Entry,
+    LoadError,
+    MemoryTier,
+    RedisTier,
+    SQLTier,
+    TieredCache,
+    TierUnavailable,
+    _domains,
+)
 from tiercache._domains import JointEpochs
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
@@ -444,3 +455,53 @@ def test_views_of_one_namespace_are_one_as_long_as_one_of_them_lives() -> None:
     one, other = cache.view("a"), cache.view("a")
     assert one._core.space is other._core.space
     assert one._core.members is other._core.members
+
+
+class Slotted:
+    """A byte store that has no weak references."""
+
+    __slots__ = ("held", "ill")
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.ill = False
+
+    def mget(self, keys: Any) -> Any:
+        return {key: self.held[key] for key in keys if key in self.held}
+
+    def mset(self, blobs: Any) -> None:
+        self.held.update((key, data) for key, (data, _) in blobs.items())
+
+    def mdelete(self, keys: Any) -> None:
+        if self.ill:
+            raise TierUnavailable("away")
+        for key in keys:
+            self.held.pop(key, None)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Unslotted(Slotted):
+    """One that has."""
+
+
+@pytest.mark.parametrize("kind", [Slotted, Unslotted])
+def test_what_a_store_is_owed_is_never_taken_for_what_another_is_owed(kind: Any) -> None:
+    """Another object may come to lie where it lay."""
+    store = kind()
+    cache = TieredCache([EncodedTier(store)])
+    cache.set("k", b"v")
+    store.ill = True
+    assert cache.delete("k").failed
+    store.ill = False
+    del cache
+    gc.collect()
+    assert TieredCache([EncodedTier(store)]).get("k") is None  # remembered as long as there is the store
+    place = id(store)
+    del store
+    gc.collect()
+    others = []
+    while len(others) < 100 and (not others or id(others[-1]) != place):
+        others.append(kind())
+    assert not TieredCache([EncodedTier(others[-1])])._core.stack._anchors[0].ledger.debts

@@ -276,7 +276,7 @@ def test_it_does_what_the_tier_does() -> None:
     assert isinstance(tier, SupportsClear) == isinstance(inner, SupportsClear)
     assert isinstance(tier, SupportsSize) == isinstance(inner, SupportsSize)
     assert tier.name == "mine"
-    assert tier.location == id(inner)
+    assert tier.location is inner
     native = guarded(AsyncDictTier(), deadline=AMPLE)
     assert isinstance(native, AsyncTier)
     assert not isinstance(native, Tier)

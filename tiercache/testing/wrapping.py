@@ -54,7 +54,7 @@ class WrappedTier:
             if hasattr(tier, name):
                 setattr(self, name, getattr(tier, name))
         #: What holds the entries is the wrapped tier, however often it is wrapped.
-        self.location: Hashable = getattr(tier, "location", id(tier))
+        self.location: Hashable = getattr(tier, "location", tier)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tier!r})"

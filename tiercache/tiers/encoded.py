@@ -66,8 +66,9 @@ class EncodedTier:
         self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
         self.ttl = ttl
         self.store: Any = store
+        itself: Any = store
         #: See `SupportsLocation`.
-        self.location: Hashable = getattr(store, "location", id(store))
+        self.location: Hashable = getattr(store, "location", itself)
         #: What a chain does when calls fail.
         self.failure = Failure.of(
             type(self).__name__,

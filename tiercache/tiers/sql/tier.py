@@ -130,7 +130,7 @@ class SQLTier(EncodedTier):
             store = SQLStore(engine, plans, leases, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.failure = failure
-        self.location = ("sql", _place(address) or id(engine), table)
+        self.location = ("sql", _place(address) or engine, table)
 
 
 def _check_table(table: Any) -> None:
