@@ -39,6 +39,7 @@ __all__ = [
     "Port",
     "Runtime",
     "drive",
+    "is_over",
     "method_of",
     "new_future",
     "running_loop",
@@ -73,6 +74,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return events.get_running_loop()  # type: ignore[no-any-return]  # a module by its name is untyped
     except RuntimeError:
         return None
+
+
+def is_over(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether ``loop`` will never run again. One that stands still may: taking over would pay twice."""
+    return loop is not None and loop.is_closed()
 
 
 def new_future() -> Future[Any]:

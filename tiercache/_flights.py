@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from tiercache._bridge import Runtime, new_future, running_loop
+from tiercache._bridge import Runtime, is_over, new_future, running_loop
 from tiercache._keytimes import KeyTimes
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
@@ -135,7 +135,8 @@ class Flights:
         self, keys: Sequence[str], batch_size: int, runtime: Runtime
     ) -> tuple[list[Flight], dict[Flight, list[str]]]:
         """New flights for those of ``keys`` that nobody loads, at most ``batch_size`` keys in each, in
-        order; and the flights of others to wait for, each with the keys that are wanted of it.
+        order; and the flights of others to wait for, each with the keys that are wanted of it. One whose
+        event loop was closed is given up.
 
         Every new flight must be ended. Raises `LoadError` where waiting would never end.
         """
@@ -143,9 +144,13 @@ class Flights:
         mine: list[str] = []
         theirs: dict[Flight, list[str]] = {}
         alone: list[str] = []
+        given_up: list[Flight] = []
         with self._lock:
             for key in keys:
                 flight = self._flights.get(key)
+                if flight is not None and is_over(flight.loop):
+                    given_up.append(flight)
+                    flight = None
                 if flight is None:
                     self._refuse_own(key)
                     mine.append(key)
@@ -158,6 +163,8 @@ class Flights:
             led = [Flight(batch, runtime, self) for batch in _batches(mine, batch_size)]
             for flight in led:
                 self._flights.update(dict.fromkeys(flight.keys, flight))
+        for flight in given_up:
+            self.end(flight)  # whoever waits for it leads, or joins who does
         led += [Flight(batch, runtime, self) for batch in _batches(alone, batch_size)]
         return led, theirs
 

@@ -25,7 +25,7 @@ from tiercache._bridge import BLOCKING, Runtime, drive, running_loop
 from tiercache._member import Member
 from tiercache.forks import reset_after_fork
 
-__all__ = ["Sharing", "leasing"]
+__all__ = ["Sharing", "leasing", "leasing_nothing"]
 
 T = TypeVar("T")
 Step = Callable[[list[str]], Awaitable[dict[str, T]]]
@@ -44,6 +44,11 @@ _IDLE: Final = 10.0
 
 #: Whether the current thread or task is part of a loader whose leases are held.
 _holding: ContextVar[bool] = ContextVar("tiercache_leases", default=False)
+
+
+def leasing_nothing() -> None:
+    """Forget in this context that its loader holds leases: what begins in it is nobody's loader."""
+    _holding.set(False)
 
 
 def leasing(members: Sequence[Member]) -> Member | None:

@@ -193,6 +193,7 @@ class Loading:
         if not keys:
             return {}
         space = self._core.space
+        self._core.stack.refresher.sweep()  # of those whose loop stands still, others are to take over
         new, running = space.flights.ask_refresh(
             keys, lambda mine: Refresh(mine, space.epochs.share_ticket(ticket), self._refreshed)
         )

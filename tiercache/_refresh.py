@@ -20,6 +20,7 @@ from tiercache._answers import unnoted_in
 from tiercache._bridge import Runtime, drive, new_future, running_loop
 from tiercache._epochs import holding_nothing
 from tiercache._flights import Flight, aboard_nothing, is_aboard
+from tiercache._leases import leasing_nothing
 from tiercache._queue import WorkQueue
 from tiercache.forks import reset_after_fork
 
@@ -95,13 +96,12 @@ class Refresher:
         # The caller's context, as it would be for the loader if the caller waited for it; but nothing in it
         # that says what the caller itself is at.
         context = contextvars.copy_context()
-        for forget in (unnoted_in, holding_nothing, aboard_nothing):
+        for forget in (unnoted_in, holding_nothing, aboard_nothing, leasing_nothing):
             context.run(forget)
         loop = None if runtime.blocking else running_loop()
         if loop is None:
             job = partial(context.run, self._work, runtime, refresh, run)
             return self._queue.submit(job, entries=len(refresh.keys))
-        self.sweep()
         if sum(len(other.refresh.keys) for other in tuple(self._tasks)) >= _MAX_KEYS:
             return False
         running = _Task(loop, refresh)
@@ -135,6 +135,8 @@ class Refresher:
         for running in tuple(self._tasks):
             if not running.loop.is_running():
                 running.refresh.end()
+                for flight in running.refresh.led:
+                    flight.of.end(flight)  # there is another value: who loads it now need not wait for this
                 if running.loop.is_closed():
                     self._tasks.discard(running)
                     if running.task is not None:

@@ -30,6 +30,7 @@ WRITES = ["set", "delete", "clear"]
 def _loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiercache._epochs.running_loop", scheduled_loop)
     monkeypatch.setattr("tiercache._flights.running_loop", scheduled_loop)
+    monkeypatch.setattr("tiercache._flights.is_over", lambda _loop: False)
 
 
 class DiskOfOneProcess:

@@ -33,6 +33,7 @@ OLD, NEW, NEWER = b"old", b"new", b"newer"
 def _loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiercache._epochs.running_loop", scheduled_loop)
     monkeypatch.setattr("tiercache._flights.running_loop", scheduled_loop)
+    monkeypatch.setattr("tiercache._flights.is_over", lambda _loop: False)
 
 
 class _PromoteAsTask:
@@ -60,6 +61,9 @@ class _RefreshAsTask:
         self.scenario.refreshes += 1
         self.scenario.tasks.append(Task(run(runtime)))
         return True
+
+    def sweep(self) -> None:
+        """Its loops never stand still."""
 
     def may_warn(self, now: float) -> bool:
         return False  # an abandoned one ends in the middle, and nobody wants to know

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from apis import both_apis
 
-from tiercache import MemoryTier, TieredCache
+from tiercache import MemoryTier, TieredCache, _leases
 from tiercache.testing import DictTier, FakeClock
 
 LIMIT = 20.0
@@ -83,3 +83,74 @@ def test_what_was_loaded_before_another_batch_failed_is_given(cache: TieredCache
         return [NEW] * len(keys)
 
     assert call(cache, "mget_or_load", ["a", "b"], load, batch_size=1) == [NEW, OLD]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_load_whose_loop_was_closed_is_taken_over() -> None:
+    """Though somebody keeps its task."""
+    with TieredCache([MemoryTier()]) as cache:
+        begun = asyncio.Event()
+
+        async def never(_key: str) -> bytes:
+            begun.set()
+            await asyncio.Event().wait()
+            return b"never"
+
+        async def leave_it() -> None:
+            keep.append(asyncio.ensure_future(cache.aget_or_load("k", never)))
+            await begun.wait()
+
+        keep: list[asyncio.Future[Any]] = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave_it())
+        loop.close()
+        assert cache.get_or_load("k", lambda _key: b"v") == b"v"
+        keep[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
+
+
+def test_a_refresh_whose_loop_stands_still_is_taken_over() -> None:
+    clock = FakeClock()
+    with TieredCache([MemoryTier(clock=clock)], clock=clock, ttl=10, stale_for=100) as cache:
+        begun = asyncio.Event()
+
+        async def never(_key: str) -> bytes:
+            begun.set()
+            await asyncio.Event().wait()
+            return b"never"
+
+        async def leave_it() -> None:
+            assert await cache.aget_or_load("k", never) == b"old"
+            await begun.wait()
+
+        cache.set("k", b"old")
+        clock.advance(20)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave_it())
+        assert cache.get_or_load("k", lambda _key: b"new") == b"old"  # and refreshes it
+        cache.flush()
+        assert cache.get("k") == b"new"
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def test_what_a_leasing_loader_starts_behind_itself_holds_no_lease() -> None:
+    clock = FakeClock()
+    tiers = [MemoryTier(clock=clock), DictTier(clock=clock)]
+    with TieredCache(tiers, clock=clock, ttl=10, stale_for=100, lock="shared") as cache:
+        held: list[bool] = []
+
+        def inner(_key: str) -> bytes:
+            held.append(_leases._holding.get())
+            return b"new"
+
+        def outer(_key: str) -> bytes:
+            assert _leases._holding.get()
+            return cache.get_or_load("stale", inner, lock="process") or b""
+
+        cache.set("stale", b"old")
+        clock.advance(20)
+        assert cache.get_or_load("k", outer) == b"old"
+        cache.flush()
+        assert held == [False]
