@@ -111,8 +111,12 @@ class _LoopThread:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="tiercache-loop", daemon=True).start()
-                self._loop = loop  # not before it runs: a thread may not be had
+                try:
+                    threading.Thread(target=loop.run_forever, name="tiercache-loop", daemon=True).start()
+                except RuntimeError:  # no more threads
+                    loop.close()
+                    raise
+                self._loop = loop
             return self._loop
 
 

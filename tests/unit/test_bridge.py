@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tiercache import LoadError, TieredCache
-from tiercache._bridge import BLOCKING, NATIVE, drive, new_future
+from tiercache._bridge import BLOCKING, NATIVE, _LoopThread, drive, new_future
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Raise
 
 LIMIT = 20.0
@@ -121,3 +121,18 @@ def test_a_tier_that_raises_stop_iteration_is_a_miss_for_async_callers_too() -> 
     cache = TieredCache([tier])
     assert asyncio.run(asyncio.wait_for(cache.aget("k"), 20)) is None
     assert cache.stats().tiers[0].errors == 1
+
+
+def test_a_loop_that_gets_no_thread_is_closed_again(monkeypatch):
+    """Else it is a warning, and two sockets, at some later time."""
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    made = []
+    new_event_loop = asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: made.append(new_event_loop()) or made[-1])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        _LoopThread().loop()
+    assert [loop.is_closed() for loop in made] == [True]
