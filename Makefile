@@ -19,7 +19,7 @@ help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile
 
 test: .venv-test$(chosen)/.installed ## Run the tests
-	.venv-test$(chosen)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv-test$(chosen)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 long: .venv-test$(chosen)/.installed ## Run the tests that take minutes: many rounds of crashes and races
 	.venv-test$(chosen)/bin/python -m pytest -m long $(ARGS)

@@ -140,6 +140,12 @@ class CacheStats:
             f"{self.unstorable:,} not storable; "
             f"{self.suppressed_writes:,} writes suppressed"
         )
+        left_alone = sum(tier.skipped for tier in self.tiers)
+        owed = sum(tier.owed for tier in self.tiers)
+        if left_alone or owed:
+            lines.append(
+                f"{left_alone:,} keys not asked of tiers that were left alone; {owed:,} owed to tiers"
+            )
         return "\n".join(lines)
 
 

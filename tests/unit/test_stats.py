@@ -90,3 +90,10 @@ def test_quantiles_before_the_first_call_and_out_of_range():
     latency = histogram.quantiles()
     assert latency.p50 == pytest.approx(1e-7)
     assert latency.p99 == pytest.approx(1e-7 * 1.2**109)
+
+
+def test_the_table_tells_what_tiers_were_not_asked_and_are_owed():
+    stats = CacheStats((TierStats("memory"), TierStats("redis", skipped=1200, owed=7)))
+    assert (
+        str(stats).splitlines()[-1] == "1,200 keys not asked of tiers that were left alone; 7 owed to tiers"
+    )
