@@ -7,8 +7,7 @@ Or else the callers get a value past its time, and the load runs behind them (`t
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -24,6 +23,7 @@ from tiercache._flights import Flight, aboard
 from tiercache._journal import Fences
 from tiercache._leases import Sharing, leasing
 from tiercache._loaded import Answer
+from tiercache._loaders import LoadMany
 from tiercache._log import logger
 from tiercache._refresh import Refresh, ended_within
 from tiercache._spares import Spares, due, pause
@@ -31,10 +31,8 @@ from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import UNSET, Entry
 from tiercache.errors import CodecError, ConfigError, LoadError
 
-__all__ = ["Load", "Loading", "many", "single"]
+__all__ = ["Load", "Loading"]
 
-#: Calls a loader for some keys and gives back the values there are, some of them `Loaded`.
-LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
 
 #: How much the latest load counts in the mean of what loads take.
 _WEIGHT = 0.25
@@ -422,38 +420,3 @@ def _gave_up(error: BaseException) -> LoadError:
     failure = LoadError(f"a refresh ended with {type(error).__name__}")
     failure.__cause__ = error
     return failure
-
-
-def single(loader: Callable[[str], Any]) -> LoadMany:
-    """A loader of one key, as a loader of many that is only ever asked for one."""
-
-    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
-        value = await runtime.call(loader, keys[0])
-        return {} if value is None else {keys[0]: value}
-
-    return load
-
-
-def many(loader: Callable[[list[str]], Any]) -> LoadMany:
-    """A loader of many keys, its answer checked."""
-
-    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
-        answer = await runtime.call(loader, list(keys))
-        if isinstance(answer, Mapping):
-            pairs = [(key, answer.get(key)) for key in keys]
-        else:
-            try:
-                given = None if isinstance(answer, str | bytes | AbstractSet) else list(answer)
-            except TypeError:
-                given = None
-            if given is None:
-                raise LoadError(
-                    f"the loader returned {type(answer).__name__}; it must return a sequence of values in "
-                    f"the order of its keys, or a mapping"
-                )
-            if len(given) != len(keys):
-                raise LoadError(f"the loader was asked for {len(keys)} keys and returned {len(given)} values")
-            pairs = list(zip(keys, given, strict=True))
-        return {key: value for key, value in pairs if value is not None}
-
-    return load

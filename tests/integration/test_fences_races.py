@@ -18,7 +18,8 @@ from interleavings import running_loop as scheduled_loop
 
 from tiercache import DiskTier, Entry, TieredCache, TierUnavailable
 from tiercache._bridge import drive
-from tiercache._load import Load, Loading, single
+from tiercache._load import Load, Loading
+from tiercache._loaders import single
 from tiercache.policies import Failure
 from tiercache.protocols import Debt, Glance
 

@@ -20,7 +20,8 @@ from interleavings import running_loop as scheduled_loop
 from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._core import Core
 from tiercache._epochs import Epochs, Operation
-from tiercache._load import Load, Loading, single
+from tiercache._load import Load, Loading
+from tiercache._loaders import single
 from tiercache._refresh import Refresh
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.testing import ChaosTier, DictTier, Hang

@@ -49,6 +49,7 @@ LAYERS = (
         "_leases",
         "_ledger",
         "_load",
+        "_loaders",
         "_member",
         "_nested",
     }
