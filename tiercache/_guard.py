@@ -1,8 +1,8 @@
 """The guard: all calls of one tier pass through it, so that an ill tier is a miss and is counted.
 
 One that keeps failing is left alone (`tiercache._breaker`): it is not asked, its reads are misses, its
-writes and deletes fail at once. The guard also does what no tier can be trusted with: nothing expired, and
-nothing that is not an entry, gets past it.
+writes and deletes fail at once. Nothing expired, and nothing that is not an entry, gets past it
+(`tiercache._sound`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tiercache._lanes import Lane
 from tiercache._ledger import Ledger
 from tiercache._log import describe, logger
 from tiercache._retries import tried
+from tiercache._sound import sound
 from tiercache.entry import Entry
 from tiercache.errors import (
     CodecError,
     EntryRejected,
-    TierError,
     TierFull,
     TierTimeout,
     TierUnavailable,
 )
 from tiercache.events import BreakerClosed, BreakerOpened, Emitter, TierFailed, Verbs
 from tiercache.policies import Failure
-from tiercache.protocols import Clock, Debt, Size
+from tiercache.protocols import Clock, Debt, Size, SupportsNamespaces
 from tiercache.stats import TierCounters, TierStats
 
 __all__ = ["Guard"]
@@ -59,6 +59,7 @@ class Guard:
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
         if self._reads is not None and self.policy.writes_apart:
             self._writes = Breaker(self.policy, clock)
+        self._ours = isinstance(tier, SupportsNamespaces)
         self._last = ""  # what the tier raised last
         self._next_warning = self._next_opening = float("-inf")
         self._suppressed_warnings = 0
@@ -94,7 +95,9 @@ class Guard:
                 if self.policy.retries
                 else port.mget(keys)
             )
-            found, expired, garbage = self._live(answer, keys)
+            found, expired, garbage = sound(
+                answer, keys, self._clock.time() if answer else 0.0, tier=self.name, ours=self._ours
+            )
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
             self._fell(breaker, permit, error)
@@ -351,7 +354,8 @@ class Guard:
         return ledger.uncertain > 0
 
     def unasked(self, keys: int) -> None:
-        """Count misses of keys that the tier was not asked for, because it owes something about them."""
+        """Count misses of keys that the tier was not asked for, because it is owed something about them, or
+        because nobody can tell whether it is."""
         with self.counters.lock:
             self.counters.misses += keys
             self.counters.skipped += keys
@@ -424,30 +428,3 @@ class Guard:
             return otherwise
         expected = Mapping if capability == "counters" else Size
         return answer if isinstance(answer, expected) else otherwise
-
-    def _live(self, answer: Any, keys: Sequence[str]) -> tuple[dict[str, Entry[Any]], int, list[str]]:
-        """What of a tier's answer is worth having: the entries; how many were expired; under which keys
-        there was garbage."""
-        if not isinstance(answer, Mapping):
-            raise TierError(f"mget returned {type(answer).__name__}, not a dict of entries", tier=self.name)
-        found: dict[str, Entry[Any]] = {}
-        expired = 0
-        garbage: list[str] = []
-        now = self._clock.time() if answer else 0.0
-        for key in keys:
-            entry = answer.get(key)
-            if entry is None:
-                continue
-            try:
-                # Of NaN it is not true either that it lies in the future.
-                lives = entry.expires_at is None or entry.expires_at > now
-                whole = isinstance(entry, Entry) and entry.value is not None
-            except (AttributeError, TypeError):
-                whole = False
-            if not whole:
-                garbage.append(key)
-            elif lives:
-                found[key] = entry
-            else:
-                expired += 1
-        return found, expired, garbage

@@ -62,6 +62,7 @@ LAYERS = (
         "_reading",
         "_refresh",
         "_retries",
+        "_sound",
         "_spares",
         "_stack",
         "_staleness",
