@@ -54,19 +54,18 @@ class Journal:
         self._promoter = promoter
         self.names = tuple(map(_name, guards))
         keepers = [depth for depth, guard in enumerate(guards) if isinstance(guard.tier, SupportsJournal)]
-        #: The depth of the tier that keeps the journal; ``None``: the ledgers alone do.
-        self.depth: int | None = keepers[0] if keepers else None
+        writable = [depth for depth in keepers if guards[depth].tier.journals]
+        #: The depth of the tier that keeps the journal, the first that can; ``None``: the ledgers alone do.
+        self.depth: int | None = next(iter(writable or keepers), None)
         self.keepers = tuple(keepers)
         #: Before the tier at a depth is read, these are to be looked at, if they were not yet.
         self.looks: dict[int, tuple[int, ...]] = {}
         for depth, guard in enumerate(guards):
-            if depth not in keepers and not getattr(guard.tier, "nonblocking", False):
-                first = keepers[:1]
+            if self.depth is not None and not getattr(guard.tier, "nonblocking", False):
                 above = [keeper for keeper in keepers if keeper < depth]
-                if keepers:
-                    self.looks[depth] = tuple(dict.fromkeys(first + above))
-            elif depth in keepers and any(keeper < depth for keeper in keepers):
-                self.looks[depth] = tuple(keeper for keeper in keepers if keeper < depth)
+                looks = tuple(keeper for keeper in dict.fromkeys([self.depth, *above]) if keeper != depth)
+                if looks:
+                    self.looks[depth] = looks
         #: Whether some tier has yet to hear of something; looked at without the lock.
         self.owing = False
         self._owed: dict[str, int] = {}
@@ -90,21 +89,22 @@ class Journal:
         it is kept for may be asked."""
         known = True
         for depth in keepers:
-            if depth in fences:
-                continue
             member = members[depth]
-            glance = await self._glance(runtime, member, self._names_of(members, keys))
-            fences[depth] = None if glance is None else glance.ticket
-            if depth != self.depth:
-                continue
-            if glance is None:
-                known = member.guard.tier.owes_nothing()
-                continue
-            self._note(glance.debts)
+            if depth not in fences:
+                glance = await self._glance(runtime, member, self._names_of(members, keys))
+                fences[depth] = None if glance is None else glance.ticket
+                if glance is not None:
+                    await self._learn(runtime, member, glance)
+            if fences[depth] is None and not member.guard.tier.owes_nothing():
+                known = False
+        return known
+
+    async def _learn(self, runtime: Runtime, member: Member, glance: Glance) -> None:
+        self._note(glance.debts, member.depth)  # of a tier that can only be read, too: others wrote them
+        if member.depth == self.depth:
             if glance.owing and not self._owed:
                 await self._count(runtime, member)
             self.owing = self.owing or glance.owing
-        return known
 
     @staticmethod
     async def _glance(runtime: Runtime, member: Member, keys: Sequence[str]) -> Glance | None:
@@ -122,10 +122,10 @@ class Journal:
             return folded[0] if folded else ()
         return list(dict.fromkeys(name for names in folded for name in names))
 
-    def _note(self, debts: Iterable[Debt]) -> None:
+    def _note(self, debts: Iterable[Debt], keeper: int) -> None:
         for debt in debts:
             for depth, name in enumerate(self.names):
-                if debt.tier == name or (debt.tier == "*" and depth in self.looks):
+                if debt.tier == name or (debt.tier == "*" and depth != keeper and depth in self.looks):
                     self._guards[depth].ledger.add([debt])
 
     async def _count(self, runtime: Runtime, member: Member) -> None:

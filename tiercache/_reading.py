@@ -72,8 +72,11 @@ class Reader:
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
         if 0 in looks and not await self._look(runtime, looks[0], asked, fences):
+            if counted:
+                top.guard.unasked(len(asked))
             asked = ()
-        found = self._fresh(top, await top.read(runtime, asked, counted=counted), stale, counted=counted)
+        found = await top.read(runtime, asked, counted=counted) if asked else Batch({}, None)
+        found = self._fresh(top, found, stale, counted=counted)
         note(self.stack, found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
@@ -88,6 +91,8 @@ class Reader:
                 if member.depth in looks and not await self._look(
                     runtime, looks[member.depth], missing, fences
                 ):
+                    if counted:
+                        member.guard.unasked(len(missing))
                     below.append(Batch({}, None))
                     continue
                 hits = await member.read(runtime, missing, counted=counted)

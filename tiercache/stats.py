@@ -14,7 +14,8 @@ Counting rules:
 * bytes that fail the envelope's checks are ``corrupt``; a call that raised is one of ``errors``, one
   that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``;
 * ``skipped`` counts keys that a tier was not asked about because its circuit was open (a clear, a purge or
-  a page of a listing is one): for look-ups these are misses too, and for writes nothing else;
+  a page of a listing is one), because it could not be told what it missed about them, or because the journal
+  could not be read: for look-ups these are misses too, and for writes nothing else;
 * ``journalled`` counts keys (and cleared ranges) that a tier missed a delete or overwrite of, ``settled``
   those that it was told of since, and ``owed`` is how many are left, as far as this process knows;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
