@@ -35,11 +35,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Fences", "Journal", "Missed"]
 
-#: By depth: the tickets of the durable tiers that were looked at; ``None`` of one that did not answer.
-Fences = Mapping[int, Any]
-
 _PAGE = 500  # debts settled by one call
 _PAUSE = 0.5  # seconds between two attempts to settle what is owed, behind the caller
+
+
+class Fences:
+    """What the durable tiers said when they were looked at."""
+
+    __slots__ = ("deleted", "tickets")
+
+    def __init__(self) -> None:
+        #: By depth; ``None`` of a tier that did not answer.
+        self.tickets: dict[int, Any] = {}
+        #: When keys, as the tiers below know them, were deleted lately; see `Glance.deleted`.
+        self.deleted: dict[str, float] = {}
 
 
 class Journal:
@@ -81,21 +90,26 @@ class Journal:
     # -- looking -----------------------------------------------------------------------------------
 
     async def look(
-        self, runtime: Runtime, members: Sequence[Member], keepers: Iterable[int], keys: Sequence[str],
-        fences: dict[int, Any],
-    ) -> bool:  # fmt: skip
-        """Look at the durable tiers at the depths ``keepers``, for what concerns ``keys``, and add their
-        tickets to ``fences``. False if the journal cannot be read, and may owe something: then no tier that
-        it is kept for may be asked."""
+        self,
+        runtime: Runtime,
+        members: Sequence[Member],
+        keepers: Iterable[int],
+        keys: Sequence[str],
+        fences: Fences,
+    ) -> bool:
+        """Look at the durable tiers at the depths ``keepers``, for what concerns ``keys``, and add what they
+        say to ``fences``. False if the journal cannot be read, and may owe something: then no tier that it is
+        kept for may be asked."""
         known = True
         for depth in keepers:
             member = members[depth]
-            if depth not in fences:
+            if depth not in fences.tickets:
                 glance = await self._glance(runtime, member, self._names_of(members, keys))
-                fences[depth] = None if glance is None else glance.ticket
+                fences.tickets[depth] = None if glance is None else glance.ticket
                 if glance is not None:
+                    fences.deleted.update(glance.deleted)
                     await self._learn(runtime, member, glance)
-            if fences[depth] is None and not member.guard.tier.owes_nothing():
+            if fences.tickets[depth] is None and not member.guard.tier.owes_nothing():
                 known = False
         return known
 

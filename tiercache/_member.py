@@ -80,13 +80,21 @@ class Member:
 
     # -- the four verbs ----------------------------------------------------------------------------
 
-    async def read(self, runtime: Runtime, keys: Sequence[str], *, counted: bool = True) -> Batch:
-        """The live entries under ``keys``."""
+    async def read(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        *,
+        counted: bool = True,
+        deleted: Mapping[str, float] | None = None,
+    ) -> Batch:
+        """The live entries under ``keys``, without those that are older than when their keys, as the tier
+        knows them, were ``deleted``."""
         port = self.port(runtime)
         namespace = self._namespace()
         folded = namespace.fold_all(keys)
-        if self.guard.ledger.debts:
-            found = await self._read_settled(port, folded, counted=counted)
+        if self.guard.ledger.debts or deleted:
+            found = await self._read_settled(port, folded, deleted or {}, counted=counted)
         else:
             found = await self.guard.read(port, folded, counted=counted)
         if found and folded is not keys:
@@ -112,7 +120,7 @@ class Member:
         return Batch(objects, self.codec, found)
 
     async def _read_settled(
-        self, port: Port, folded: Sequence[str], *, counted: bool
+        self, port: Port, folded: Sequence[str], deleted: Mapping[str, float], *, counted: bool
     ) -> dict[str, Entry[Any]]:
         """Read after the tier has heard what it is owed about these keys; those that it cannot be told of are
         misses, and so is what is older than that."""
@@ -130,11 +138,13 @@ class Member:
                     guard.unasked(len(folded) - len(asked))
         ranges = guard.ledger.ranges()
         found = await guard.read(port, asked, counted=counted) if asked else {}
-        if old := guard.ledger.too_old(found, ranges):
+        old = set(guard.ledger.too_old(found, ranges))
+        old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
+        if old:
             if counted:
                 guard.no_hits(len(old))
             found = {name: entry for name, entry in found.items() if name not in old}
-            await guard.delete(port, old, counted=False)
+            await guard.delete(port, list(old), counted=False)
         return found
 
     def _own(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
@@ -291,6 +301,11 @@ class Member:
             else replace(entry, expires_at=limit)
             for key, entry in entries.items()
         }
+
+
+def _is_older(entry: Entry[Any] | None, when: float) -> bool:
+    """Whether there is ``entry``, and says that it was written before ``when``."""
+    return entry is not None and entry.created_at is not None and entry.created_at < when
 
 
 def _left_out(without: str, skip: str) -> bool:

@@ -68,19 +68,26 @@ class Reader:
         """
         epochs = self.space.epochs
         looks = self.stack.journal.looks
-        fences: dict[int, Any] = {}
+        fences: Fences | None = None
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
-        if 0 in looks and not await self._look(runtime, looks[0], asked, fences):
-            if counted:
-                top.guard.unasked(len(asked))
-            asked = ()
-        found = await top.read(runtime, asked, counted=counted) if asked else Batch({}, None)
-        found = self._fresh(top, found, stale, counted=counted)
+        if 0 in looks:
+            fences = Fences()
+            if not await self._look(runtime, looks[0], asked, fences):
+                if counted:
+                    top.guard.unasked(len(asked))
+                asked = ()
+        if asked:
+            deleted = fences.deleted if fences else None
+            hits = await top.read(runtime, asked, counted=counted, deleted=deleted)
+            found = self._fresh(top, hits, stale, counted=counted)
+        else:
+            found = Batch({}, None)
         note(self.stack, found.objects, top.guard.name)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
+        fences = fences or Fences()
         try:
             below: list[Batch] = []
             for member in self.members[1:]:
@@ -95,7 +102,7 @@ class Reader:
                         member.guard.unasked(len(missing))
                     below.append(Batch({}, None))
                     continue
-                hits = await member.read(runtime, missing, counted=counted)
+                hits = await member.read(runtime, missing, counted=counted, deleted=fences.deleted)
                 hits = self._fresh(member, hits, stale, counted=counted)
                 below.append(hits)
                 if hits.objects:
@@ -110,16 +117,16 @@ class Reader:
         return found
 
     async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
-        """Tickets of the tiers that several processes share, for values of ``keys`` that are made from now
-        on: see `write_all`."""
-        fences: dict[int, Any] = {}
+        """What the tiers say that several processes share, for values of ``keys`` that are made from now on:
+        see `write_all`."""
+        fences = Fences()
         journal = self.stack.journal
         if journal.keepers:
             await journal.look(runtime, self.members, journal.keepers, keys, fences)
         return fences
 
     async def _look(
-        self, runtime: Runtime, keepers: Sequence[int], keys: Sequence[str], fences: dict[int, Any]
+        self, runtime: Runtime, keepers: Sequence[int], keys: Sequence[str], fences: Fences
     ) -> bool:
         """Whether a tier may be asked for ``keys``, as far as the journal knows; see `Journal.looks`."""
         return await self.stack.journal.look(runtime, self.members, keepers, keys, fences)
@@ -217,7 +224,7 @@ class Reader:
         if not member.has_fences:
             count, failure = await member.write(runtime, batch, promotion=promotion)
             return count, (), failure
-        ticket = fences.get(member.depth)
+        ticket = fences.tickets.get(member.depth)
         count, late, failure = await member.fill(runtime, batch, ticket, promotion=promotion)
         self.suppressed(len(late))
         return count, late, failure

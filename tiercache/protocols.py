@@ -10,7 +10,7 @@ Every method may be called from several threads (or tasks of several event loops
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -301,11 +301,14 @@ class Debt:
 @dataclass(frozen=True, slots=True)
 class Glance:
     """What a journal says at one moment: a ``ticket`` for `SupportsJournal.fill`; the ``debts`` that concern
-    the keys that were asked about; and whether there is any at all that is not settled (``owing``)."""
+    the keys that were asked about; whether there is any at all that is not settled (``owing``); and when
+    those of the keys that were ``deleted`` lately were, in Unix seconds: what is older, in whatever tier,
+    was stored there too late."""
 
     ticket: Any
     debts: Sequence[Debt]
     owing: bool
+    deleted: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from missing import restart_process
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierTimeout
+from tiercache.protocols import Purge
 from tiercache.testing import ChaosTier, DictTier, FakeClock, Raise
+
+
+class Overtaken:
+    """A way to ``tier`` on which the next write is overtaken by whatever ``before_mset`` does."""
+
+    def __init__(self, tier: DictTier) -> None:
+        self.name = tier.name
+        self.location = ("overtaken", tier.name)
+        self.mget, self.mdelete, self.scan, self.close = tier.mget, tier.mdelete, tier.scan, tier.close
+        self._mset = tier.mset
+        self.before_mset: Callable[[], object] | None = None
+
+    def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
+        before, self.before_mset = self.before_mset, None
+        if before is not None:
+            before()
+        self._mset(entries)
 
 
 @pytest.mark.parametrize("write", ["set", "delete", "clear"])
@@ -32,6 +53,32 @@ def test_what_another_process_ended_during_a_load_is_not_stored_below_the_disk_e
     assert one.get("k") == (b"new" if write == "set" else None)
     assert other.get("k") == (b"new" if write == "set" else None)
     assert other.stats().suppressed_writes == 1
+
+
+@pytest.mark.parametrize("end", ["delete", "clear"])
+@pytest.mark.parametrize("view", ["", "v"], ids=["default", "view"])
+def test_what_arrives_below_after_another_process_ended_it_is_not_served(
+    end: str, view: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load's write that was on its way to the server, after the look at the disk, while others deleted."""
+    server = DictTier("server")
+
+    def process(lowest: Any) -> TieredCache[Any]:
+        cache: TieredCache[Any] = TieredCache([MemoryTier(ttl=1e-9), DiskTier(tmp_path / "d"), lowest])
+        return cache.view(view) if view else cache
+
+    one = process(server)
+    restart_process(monkeypatch)
+    late = Overtaken(server)
+    other = process(late)
+    late.before_mset = partial(one.delete, "k") if end == "delete" else one.clear
+    assert other.get_or_load("k", lambda _key: b"old") == b"old"
+    assert len(server.scan("")[0]) == 1, "nothing was late"
+    assert process(server).get("k") is None
+    assert not server.scan("")[0], "it is still there for those who do not know of the delete"
+    one.set("k", b"new")
+    DiskTier(tmp_path / "d").purge("", what=Purge(expired=False, older_than=0))
+    assert one.get("k") == other.get("k") == b"new", "what came after the delete is no older than it"
 
 
 def test_a_slow_load_is_stored_though_young_entries_of_others_went_meanwhile(tmp_path: Path) -> None:

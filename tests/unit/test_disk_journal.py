@@ -14,7 +14,7 @@ from tiercache.entry import Entry
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Debt, Purge
 from tiercache.testing import FakeClock
-from tiercache.tiers.disk import DiskTier, _fences, _journal
+from tiercache.tiers.disk import DiskTier, _deletes, _fences, _journal
 from tiercache.tiers.disk._directory import DATABASE, PENDING
 
 ODD = ["", "k", "\0", "a\0b", "\ud800", "é", "line\nfeed", "x" * 10_000, "\U0010ffff", '"', "\x1f", "%_"]
@@ -436,6 +436,87 @@ def test_a_ticket_of_a_database_that_was_exchanged_is_good_for_nothing(tier, clo
     assert list(tier.fill({"k": NEW}, ticket(tier))) == []
 
 
+# -- when keys were deleted ------------------------------------------------------------------------
+
+
+def deleted(tier: DiskTier, *keys: str) -> dict[str, float]:
+    return dict(tier.glance(keys).deleted)
+
+
+@pytest.mark.parametrize("key", ODD)
+def test_a_glance_tells_when_another_process_deleted_a_key(tier, open_tier, clock, key):
+    other = open_tier()
+    assert deleted(tier, key) == {}
+    other.mdelete([key, "and another"])
+    first = clock.time()
+    assert deleted(tier, key, "unrelated") == {key: first}
+    clock.advance(5)
+    other.mset({key: NEW})
+    assert deleted(tier, key) == {key: first}, "what was written since is newer, and that is all"
+    other.mdelete([key])
+    assert deleted(tier, key) == deleted(other, key) == deleted(open_tier(), key) == {key: first + 5}
+
+
+def test_a_glance_tells_when_a_range_was_cleared(tier, open_tier, clock):
+    open_tier().clear("a/", skip="a/b/")
+    first = clock.time()
+    assert deleted(tier, "a/", "a/x", "a/b/x", "a", "b") == {"a/": first, "a/x": first}
+    clock.advance(5)
+    open_tier().mdelete(["a/x"])
+    assert deleted(tier, "a/", "a/x") == {"a/": first, "a/x": first + 5}
+    clock.advance(5)
+    open_tier().clear("")
+    assert deleted(tier, "a/x", "b") == {"a/x": first + 10, "b": first + 10}
+
+
+def test_what_went_of_itself_was_not_deleted(tier, open_tier, clock):
+    small = open_tier(max_entries=2)
+    for number in range(10):
+        small.mset({f"k{number}": Entry(b"x", expires_at=clock.time() + 1 + number)})
+        clock.advance(1)
+    assert deleted(tier, *(f"k{number}" for number in range(10))) == {}
+
+
+@pytest.mark.parametrize("step", [0, -7_200], ids=["clock well", "clock back"])
+def test_deletes_in_a_database_that_took_the_place_of_another_are_told(tier, clock, step):
+    tier.mset({"k": NEW})
+    tier.mdelete(["k"])
+    assert deleted(tier, "k")
+    clock.advance(1)
+    clock.step_wall(step)
+    lose(tier)
+    tier.mdelete(["other"])
+    assert deleted(tier, "other") == {"other": clock.time()}
+
+
+def test_the_last_deletes_are_kept(tier, open_tier, clock, monkeypatch):
+    monkeypatch.setattr(_deletes, "_MOST_KEYS", 3)
+    monkeypatch.setattr(_deletes, "_MOST_RANGES", 1)
+    names = [f"k{number}" for number in range(5)]
+    for name in [*names, "k0"]:
+        tier.mdelete([name])
+    tier.clear("a")
+    tier.clear("b")
+    assert deleted(tier, *names, "a", "b").keys() == {"k3", "k4", "k0", "b"}
+
+
+@pytest.mark.parametrize(
+    "damage", ["keys = '{'", "keys = '7'", "keys = NULL", "keys = NULL, low = 'x'", "time = 'x'"]
+)
+def test_a_delete_whose_note_was_damaged_makes_way(tier, clock, damage):
+    tier.mset({"k": NEW})
+    early = ticket(tier)
+    tier.mdelete(["k"])
+    with sqlite3.connect(tier.directory / DATABASE) as planted:
+        planted.execute(f"UPDATE Tier_deletes SET {damage}")  # noqa: S608 - constants
+    planted.close()
+    assert deleted(tier, "k") == {}
+    assert list(tier.fill({"k": OLD}, early)) == ["k"]
+    assert list(tier.fill({"k": NEW}, ticket(tier))) == []
+    tier.mdelete(["k"])
+    assert deleted(tier, "k") == {"k": clock.time()}
+
+
 def test_the_oldest_deletes_are_forgotten_and_take_their_tickets_with_them(tier, monkeypatch):
     monkeypatch.setattr(_fences, "_MOST_DELETES", 100)
     tier.mset({"first": NEW})
@@ -450,7 +531,7 @@ def test_the_oldest_deletes_are_forgotten_and_take_their_tickets_with_them(tier,
     assert list(tier.fill({"other 1099": OLD}, young)) == ["other 1099"]
     assert list(tier.fill({"k": NEW}, young)) == []
     with sqlite3.connect(tier.directory / DATABASE) as look:
-        assert look.execute("SELECT count(*) FROM Tier_deleted").fetchone()[0] < 1_100
+        assert look.execute("SELECT count(*) FROM Tier_deletes").fetchone()[0] < 1_100
     look.close()
 
 

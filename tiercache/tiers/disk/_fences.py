@@ -23,6 +23,7 @@ from typing import Final
 __all__ = [
     "FENCE_TABLES",
     "YOUNG",
+    "deletes_since",
     "next_serial",
     "note_clear",
     "note_delete",
@@ -32,11 +33,12 @@ __all__ = [
     "written_since",
 ]
 
-#: One row for each call that deleted something: the row keys as a JSON array, or a range of tags.
+#: One row for each call that deleted something: the row keys as a JSON array, or a range of tags; and when,
+#: in Unix seconds (``NULL``: they went of themselves).
 FENCE_TABLES: Final = (
     (
-        "CREATE TABLE IF NOT EXISTS Tier_deleted"
-        " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, keys TEXT, low BLOB, high BLOB)"
+        "CREATE TABLE IF NOT EXISTS Tier_deletes"
+        " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, keys TEXT, low BLOB, high BLOB, time REAL)"
     ),
 )
 
@@ -73,25 +75,28 @@ def raise_floor(connection: sqlite3.Connection, serial: int) -> None:
     connection.execute("UPDATE Settings SET value = ?1 WHERE key = 'tier_floor' AND value < ?1", (serial,))
 
 
-def note_delete(connection: sqlite3.Connection, serial: int, keys: str) -> None:
-    """The row keys in the JSON array ``keys`` were deleted."""
+def note_delete(connection: sqlite3.Connection, serial: int, keys: str, now: float | None) -> None:
+    """The row keys in the JSON array ``keys`` were deleted ``now``; ``None``: they went of themselves."""
     if len(keys) > _MOST_CHARACTERS:
         raise_floor(connection, serial)
         return
-    added = connection.execute("INSERT INTO Tier_deleted (serial, keys) VALUES (?, ?)", (serial, keys))
+    added = connection.execute(
+        "INSERT INTO Tier_deletes (serial, keys, time) VALUES (?, ?, ?)", (serial, keys, now)
+    )
     _forget_some(connection, added.lastrowid or 0)
 
 
-def note_clear(connection: sqlite3.Connection, serial: int, low: bytes, high: bytes) -> None:
-    """The tags from ``low`` to ``high`` were deleted."""
+def note_clear(connection: sqlite3.Connection, serial: int, low: bytes, high: bytes, now: float) -> None:
+    """The tags from ``low`` to ``high`` were deleted ``now``."""
     added = connection.execute(
-        "INSERT INTO Tier_deleted (serial, low, high) VALUES (?, ?, ?)", (serial, low, high)
+        "INSERT INTO Tier_deletes (serial, low, high, time) VALUES (?, ?, ?, ?)", (serial, low, high, now)
     )
     _forget_some(connection, added.lastrowid or 0)
 
 
 def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes]]) -> set[str]:
-    """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``."""
+    """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``. Inside
+    a transaction."""
     tags = dict(rows)
     if not _number(connection, _FLOOR) <= ticket <= _number(connection, _SERIAL):
         return set(tags)
@@ -103,25 +108,36 @@ def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tu
             (json.dumps(list(tags)), ticket),
         )
     }
-    for keys, low, high in _deletes_since(connection, ticket):
-        if keys is not None:
-            found.update(key for key in json.loads(keys) if key in tags)
-        else:
-            found.update(key for key, tag in tags.items() if low <= tag < high)
+    try:
+        for keys, low, high, _ in deletes_since(connection, ticket):
+            if keys is not None:
+                found.update(key for key in json.loads(keys) if key in tags)
+            else:
+                found.update(key for key, tag in tags.items() if low <= tag < high)
+    except (TypeError, ValueError):  # it was damaged: nobody can tell, so it begins anew
+        serial = ticket_of(connection)
+        raise_floor(connection, serial)
+        connection.execute("DELETE FROM Tier_deletes WHERE serial <= ?", (serial,))
+        return set(tags)
     return found
 
 
-def _deletes_since(connection: sqlite3.Connection, ticket: int) -> Sequence[tuple[str | None, bytes, bytes]]:
+def deletes_since(
+    connection: sqlite3.Connection, ticket: int
+) -> Sequence[tuple[str | None, bytes, bytes, float | None]]:
+    """The deletes after ``ticket``, oldest first: row keys as a JSON array or ``None``, the low and the high
+    end of a range, and when."""
     # The newest are the last rows, and few: a look-up takes milliseconds, a load seconds.
-    newest = connection.execute("SELECT max(id) FROM Tier_deleted").fetchone()[0] or 0
-    step = 64
+    newest = connection.execute("SELECT max(id) FROM Tier_deletes").fetchone()[0] or 0
+    step = 16
     while True:
         rows = connection.execute(
-            "SELECT serial, keys, low, high FROM Tier_deleted WHERE id > ? ORDER BY id", (newest - step,)
+            "SELECT serial, keys, low, high, time FROM Tier_deletes WHERE id > ? ORDER BY id",
+            (newest - step,),
         ).fetchall()
         if len(rows) < step or rows[0][0] <= ticket:
             return [row[1:] for row in rows if row[0] > ticket]
-        step *= 4
+        step *= 8
 
 
 def note_gone(connection: sqlite3.Connection, rows: Iterable[tuple[str, object, float]], now: float) -> None:
@@ -136,7 +152,7 @@ def note_gone(connection: sqlite3.Connection, rows: Iterable[tuple[str, object, 
                 floor = max(floor, serial)
     raise_floor(connection, floor)
     if young:
-        note_delete(connection, max(young.values()), json.dumps(list(young)))
+        note_delete(connection, max(young.values()), json.dumps(list(young)), None)
 
 
 def _forget_some(connection: sqlite3.Connection, newest: int) -> None:
@@ -144,17 +160,17 @@ def _forget_some(connection: sqlite3.Connection, newest: int) -> None:
         return
     oldest = newest - _MOST_DELETES
     size = 0
-    for id_, characters in connection.execute("SELECT id, length(keys) FROM Tier_deleted ORDER BY id DESC"):
+    for id_, characters in connection.execute("SELECT id, length(keys) FROM Tier_deletes ORDER BY id DESC"):
         size += characters or 0
         if size > _MOST_BYTES:
             oldest = max(oldest, id_)
             break
     ((serial,),) = connection.execute(
-        "SELECT coalesce(max(serial), 0) FROM Tier_deleted WHERE id <= ?", (oldest,)
+        "SELECT coalesce(max(serial), 0) FROM Tier_deletes WHERE id <= ?", (oldest,)
     ).fetchall()
     if serial:
         raise_floor(connection, serial)
-        connection.execute("DELETE FROM Tier_deleted WHERE id <= ?", (oldest,))
+        connection.execute("DELETE FROM Tier_deletes WHERE id <= ?", (oldest,))
 
 
 def _number(connection: sqlite3.Connection, statement: str) -> int:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from tiercache.errors import TierCacheError, TierError
 from tiercache.protocols import Clock, Debt, Glance
+from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._directory import PENDING
 from tiercache.tiers.disk._fences import ticket_of
 from tiercache.tiers.disk._statements import key_of, row_key, row_keys, tag_of
@@ -238,6 +239,7 @@ class JournalMethods:
     """Part of `DiskStore`; see `SupportsJournal`."""
 
     _clock: Clock
+    _deletes: Deletes
     _marker: Marker
     _read_only: bool
     _run: Callable[..., Any]
@@ -253,12 +255,14 @@ class JournalMethods:
 
         def at_once(connection: sqlite3.Connection) -> tuple[int, Looked]:
             # The ticket first: what is written between the two is then later than it.
-            return ticket_of(connection), look(connection, keys)
+            ticket = ticket_of(connection)
+            self._deletes.catch_up(connection, ticket)
+            return ticket, look(connection, keys)
 
         ticket, (debts, owing, some) = self._run(at_once)
         if not some and self._marker.exists():
             debts = [*debts, *self._lost()]
-        return Glance(ticket, debts, owing)
+        return Glance(ticket, debts, owing, self._deletes.times(keys))
 
     def _lost(self) -> list[Debt]:
         """The debt of every tier, if the journal was lost; noted, where that is possible."""

@@ -32,6 +32,7 @@ from tiercache.protocols import Blob, Clock, Debt, Purge
 from tiercache.tiers.disk._ballast import in_pieces
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
+from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
 from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
@@ -109,6 +110,7 @@ class DiskStore(JournalMethods, LeaseMethods):
             clock=clock,
         )
         self._marker = Marker(directory)
+        self._deletes = Deletes()
         self._forget_uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
@@ -246,7 +248,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         def drop(connection: sqlite3.Connection) -> None:
             if debts:
                 record(connection)
-            note_delete(connection, next_serial(connection, now), asked)
+            note_delete(connection, next_serial(connection, now), asked, now)
             connection.execute(DELETE, (asked,))
 
         with self._recording(debts, now) as record:
@@ -293,7 +295,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         now = self._clock.time()
 
         def step(connection: sqlite3.Connection, low: bytes, high: bytes, limit: int) -> int:
-            note_clear(connection, next_serial(connection, now), low, high)
+            note_clear(connection, next_serial(connection, now), low, high, now)
             return clear_some(connection, low, high, limit)
 
         for low, high in ranges(prefix, skip):
