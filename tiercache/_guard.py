@@ -90,11 +90,7 @@ class Guard:
         expired = 0
         garbage: list[str] = []
         try:
-            answer = await (
-                tried(self.policy, self._clock, port, port.mget, keys)
-                if self.policy.retries
-                else port.mget(keys)
-            )
+            answer = await self._asked(port, port.mget, keys)
             found, expired, garbage = sound(
                 answer, keys, self._clock.time() if answer else 0.0, tier=self.name, ours=self._ours
             )
@@ -146,9 +142,7 @@ class Guard:
         late: Collection[str] = ()
         failure: Exception | None = None
         try:
-            refused = await (
-                tried(self.policy, self._clock, port, verb, entries) if self.policy.retries else verb(entries)
-            )
+            refused = await self._asked(port, verb, entries)
             if ticket is not None:
                 late = refused
                 taken -= len(late)
@@ -238,7 +232,7 @@ class Guard:
     def _asked(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
         """What ``verb(argument)`` is to be awaited for, with the tries that the tier's policy allows."""
         if self.policy.retries:
-            return tried(self.policy, self._clock, port, verb, argument)
+            return tried(self.policy, self._clock, self.lane, port, verb, argument)
         return verb(argument)
 
     # -- the breaker ---------------------------------------------------------------------------------

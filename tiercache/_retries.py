@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from tiercache._bridge import Port
+from tiercache._bridge import Port, drive
+from tiercache._lanes import Lane
 from tiercache.errors import CacheClosed, CodecError, EntryRejected, TierTimeout
 from tiercache.policies import Failure
 from tiercache.protocols import Clock
@@ -21,21 +23,39 @@ _FIRST_WAIT = 0.01  # seconds before a second try; doubled for each one after it
 
 
 async def tried(
-    policy: Failure, clock: Clock, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any
+    policy: Failure,
+    clock: Clock,
+    lane: Lane,
+    port: Port,
+    verb: Callable[[Any], Awaitable[Any]],
+    argument: Any,
 ) -> Any:
     """``await verb(argument)``, and again where that failed for a reason that may pass, as often as
-    ``policy`` says. A further try begins in the first half of the deadline only, since it may take as long as
-    the first."""
-    limit = float("inf") if policy.deadline is None else policy.deadline / 2
+    ``policy`` says. A further try begins in the first half of the deadline only, and gets what is left of it:
+    then it runs in ``lane``, where it can be left behind, since the tier would give it a whole one."""
+    deadline = policy.deadline
     start = clock.monotonic()
-    for number in range(policy.retries):
+    left: float | None = None
+    for number in range(policy.retries + 1):
         try:
-            return await verb(argument)
+            if left is None:
+                return await verb(argument)
+            if port.runtime.blocking:
+                return lane.call(lambda: drive(_awaited(verb, argument)), left)
+            return await lane.atask(partial(verb, argument), left, settle=True)
         except _FINAL:
             raise
         except Exception:
             wait = _FIRST_WAIT * 2**number
-            if clock.monotonic() - start + wait > limit:
+            if number == policy.retries:
+                raise
+            if deadline is not None and clock.monotonic() - start + wait > deadline / 2:
                 raise
         await port.runtime.sleep(wait)
+        if deadline is not None:
+            left = deadline - (clock.monotonic() - start)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+async def _awaited(verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
     return await verb(argument)

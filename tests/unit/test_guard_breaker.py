@@ -313,54 +313,6 @@ def test_a_probe_whose_entry_is_refused_closes_the_circuit_and_drops_the_older_e
     assert (guard.counters.rejected, guard.counters.skipped) == (1, 0)
 
 
-# -- retries ---------------------------------------------------------------------------------------
-
-
-@both_apis
-@pytest.mark.parametrize(("verb", "args"), [("get", ("a",)), ("set", ("a", b"")), ("delete", ("a",))])
-def test_a_failure_that_passes_is_tried_again(call, verb, args):
-    it = Setting(retries=2)
-    it.chaos.inject(Raise(ConnectionResetError()), times=2)
-    call(it.cache, verb, *args)
-    assert it.low.errors == 0
-    assert len([one for one in it.spy.calls if one.keys]) == 3
-    it.chaos.inject(Raise(ConnectionResetError()), times=3)
-    call(it.cache, "get", "b")
-    assert it.low.errors == 1, "one call, however often it was tried"
-
-
-@pytest.mark.parametrize("error", [TierTimeout("late"), TimeoutError(), TypeError(), CodecError("no")])
-def test_what_would_fail_again_is_not_tried_again(error):
-    it = Setting(retries=2)
-    it.fails("mget", error)
-    it.cache.get("a")
-    assert it.spy.count("mget") == 1
-
-
-def test_no_try_begins_in_the_second_half_of_the_deadline():
-    clock = FakeClock()
-
-    class Slow(DictTier):
-        calls = 0
-
-        def mget(self, keys):
-            self.calls += 1
-            clock.advance(0.2)
-            raise ConnectionResetError
-
-    tier = Slow()
-    with TieredCache([guarded(tier, deadline=1.0, retries=9)], clock=clock) as cache:
-        cache.get("a")
-    assert tier.calls == 3
-
-
-def test_without_retries_nothing_is_tried_again():
-    it = Setting()
-    it.fails("mget", ConnectionResetError())
-    it.cache.get("a")
-    assert it.spy.count("mget") == 1
-
-
 # -- who is told -----------------------------------------------------------------------------------
 
 
