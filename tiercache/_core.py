@@ -84,15 +84,19 @@ class Core(Reader):
         try:
             with holding(write):
                 taken = await self.write_all(runtime, batch, write)
+        except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+            epochs.throw_away(write)
+            raise
         except BaseException:  # cancelled or interrupted, since tiers' own failures are counted, not raised
             epochs.give_up(write)
             raise
         finally:
             try:
-                await self.undo_superseded(runtime, write, self.members)
+                if not write.thrown_away:
+                    await self.undo_superseded(runtime, write, self.members)
             finally:
                 epochs.end_write(write)
-                self.space.detach(write.keys)
+                self.space.detach(batch.objects.keys())
         if not any(count for _, count, _ in taken):
             reasons = [(name, failure) for name, _, failure in taken if failure is not None]
             raise WriteError(
@@ -159,6 +163,9 @@ class Core(Reader):
         try:
             with holding(write):
                 failures, noted = await self._delete_all(runtime, keys)
+        except GeneratorExit:  # as in `write`
+            epochs.throw_away(write)
+            raise
         except BaseException:  # as in `write`; what is half deleted is better gone
             epochs.give_up(write)
             await self.undo_superseded(runtime, write, self.members)
@@ -177,7 +184,7 @@ class Core(Reader):
         missed = Missed(self.stack.journal, runtime, self.members)
         now = self.stack.clock.time()
         for member in reversed(self.members):
-            failure = await member.delete(runtime, keys, debts=missed.along(member))
+            failure = await member.delete(runtime, keys, everywhere=True, debts=missed.along(member))
             if failure is None:
                 await missed.confirmed(member)
             else:

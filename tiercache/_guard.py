@@ -176,15 +176,16 @@ class Guard:
         return taken, late, failure
 
     async def delete(
-        self, port: Port, keys: Collection[str], *, counted: bool = True, debts: Sequence[Debt] = ()
+        self, port: Port, keys: Collection[str], *, counted: bool = True, **options: Any
     ) -> Exception | None:
-        """Drop ``keys``; the reason if the tier did not confirm it. ``debts`` are noted with it."""
+        """Drop ``keys``; the reason if the tier did not confirm it. ``options`` are those of
+        `SupportsJournal.mdelete`."""
         counters = self.counters
         breaker = self._writes
         permit = self._permit(breaker)
         if permit is None:
             return self._skipped(len(keys) if counted else 0)
-        verb = partial(port.mdelete, debts=debts) if debts else port.mdelete
+        verb = partial(port.mdelete, **options) if options else port.mdelete
         start = perf_counter()
         failure: Exception | None = None
         try:

@@ -200,13 +200,22 @@ class Member:
         return dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
 
     async def delete(
-        self, runtime: Runtime, keys: Collection[str], *, counted: bool = True, debts: Sequence[Debt] = ()
+        self,
+        runtime: Runtime,
+        keys: Collection[str],
+        *,
+        counted: bool = True,
+        everywhere: bool = False,
+        debts: Sequence[Debt] = (),
     ) -> Exception | None:
         """Drop ``keys``; the reason if the tier did not confirm it. ``debts`` are noted with it, where the
-        tier keeps the journal."""
+        tier keeps the journal. ``everywhere``: no other tier may serve what it has of them either."""
         now = self._clock.time()
         folded = self._namespace().fold_all(list(keys))
-        failure = await self.guard.delete(self.port(runtime), folded, counted=counted, debts=debts)
+        options: dict[str, Any] = {"debts": debts} if debts else {}
+        if self.has_fences and everywhere:
+            options["everywhere"] = True
+        failure = await self.guard.delete(self.port(runtime), folded, counted=counted, **options)
         if failure is None and (self.guard.ledger.debts or self.guard.ledger.uncertain):
             self._journal.heard(self.depth, dict.fromkeys(folded, now))
         return failure
@@ -264,9 +273,10 @@ class Member:
         """Drop the range; false if the tier can neither clear nor scan. Raises what the tier raises."""
         port = self.port(runtime)
         namespace = self._namespace()
+        options = {"everywhere": True} if self.has_fences else {}
         for start, without in namespace.ranges(prefix, skip):
             if port.clear is not None and _left_out(without, skip):
-                await self.guard.command(port.clear, start, skip=without)
+                await self.guard.command(port.clear, start, skip=without, **options)
                 continue
             if port.scan is None or not self._lists_everything:
                 return False
@@ -278,7 +288,7 @@ class Member:
                 if not _left_out(without, skip):
                     keys = [key for key in keys if not namespace.unfold(key).startswith(skip)]
                 if keys:
-                    await self.guard.command(port.mdelete, keys)
+                    await self.guard.command(port.mdelete, keys, **options)
                 if cursor is None:
                     break
         return True

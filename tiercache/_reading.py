@@ -67,27 +67,13 @@ class Reader:
         with the name of its tier.
         """
         epochs = self.space.epochs
-        looks = self.stack.journal.looks
-        fences: Fences | None = None
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
-        if 0 in looks:
-            fences = Fences()
-            if not await self._look(runtime, looks[0], asked, fences):
-                if counted:
-                    top.guard.unasked(len(asked))
-                asked = ()
-        if asked:
-            deleted = fences.deleted if fences else None
-            hits = await top.read(runtime, asked, counted=counted, deleted=deleted)
-            found = self._fresh(top, hits, stale, counted=counted)
-        else:
-            found = Batch({}, None)
-        note(self.stack, found.objects, top.guard.name)
+        fences = Fences()
+        found = await self._read(runtime, top, asked, fences, stale, counted=counted)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
-        fences = fences or Fences()
         try:
             below: list[Batch] = []
             for member in self.members[1:]:
@@ -95,18 +81,9 @@ class Reader:
                 missing = epochs.certain([key for key in keys if key not in seen])
                 if not missing:
                     break
-                if member.depth in looks and not await self._look(
-                    runtime, looks[member.depth], missing, fences
-                ):
-                    if counted:
-                        member.guard.unasked(len(missing))
-                    below.append(Batch({}, None))
-                    continue
-                hits = await member.read(runtime, missing, counted=counted, deleted=fences.deleted)
-                hits = self._fresh(member, hits, stale, counted=counted)
+                hits = await self._read(runtime, member, missing, fences, stale, counted=counted)
                 below.append(hits)
                 if hits.objects:
-                    note(self.stack, hits.objects, member.guard.name)
                     found = found.merged(hits) if found.objects else hits
             if any(hits.objects for hits in below):
                 await self._promote(runtime, below, ticket, fences)
@@ -116,6 +93,31 @@ class Reader:
             self.stack.journal.kick()
         return found
 
+    async def _read(
+        self,
+        runtime: Runtime,
+        member: Member,
+        keys: Sequence[str],
+        fences: Fences,
+        stale: dict[str, tuple[Entry[Any], str]] | None,
+        *,
+        counted: bool,
+    ) -> Batch:
+        """The fresh hits of ``member``, which is not asked where nobody knows what it is owed."""
+        if not keys:
+            return Batch({}, None)
+        journal = self.stack.journal
+        keepers = journal.looks.get(member.depth)
+        if keepers and not await journal.look(runtime, self.members, keepers, keys, fences):
+            if counted:
+                member.guard.unasked(len(keys))
+            return Batch({}, None)
+        hits = await member.read(runtime, keys, counted=counted, deleted=fences.deleted)
+        hits = self._fresh(member, hits, stale, counted=counted)
+        if hits.objects:
+            note(self.stack, hits.objects, member.guard.name)
+        return hits
+
     async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
         """What the tiers say that several processes share, for values of ``keys`` that are made from now on:
         see `write_all`."""
@@ -124,12 +126,6 @@ class Reader:
         if journal.keepers:
             await journal.look(runtime, self.members, journal.keepers, keys, fences)
         return fences
-
-    async def _look(
-        self, runtime: Runtime, keepers: Sequence[int], keys: Sequence[str], fences: Fences
-    ) -> bool:
-        """Whether a tier may be asked for ``keys``, as far as the journal knows; see `Journal.looks`."""
-        return await self.stack.journal.look(runtime, self.members, keepers, keys, fences)
 
     def _fresh(
         self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool

@@ -302,8 +302,8 @@ class Debt:
 class Glance:
     """What a journal says at one moment: a ``ticket`` for `SupportsJournal.fill`; the ``debts`` that concern
     the keys that were asked about; whether there is any at all that is not settled (``owing``); and when
-    those of the keys that were ``deleted`` lately were, in Unix seconds: what is older, in whatever tier,
-    was stored there too late."""
+    those of the keys that were ``deleted`` everywhere lately were, in Unix seconds: what is older, in
+    whatever tier, was stored there too late."""
 
     ticket: Any
     debts: Sequence[Debt]
@@ -316,8 +316,9 @@ class SupportsJournal(Protocol):
     """Storage that outlives the process, and that several may share: it keeps the journal of its chains, and
     tells whether a key was written since somebody looked.
 
-    `mset` and `mdelete` of such a tier take ``debts=`` besides: noted in the same transaction. All of it
-    raises what those raise.
+    `mset` and `mdelete` of such a tier take ``debts=`` besides: noted in the same transaction. `mdelete` and
+    `clear` take ``everywhere=``: it is remembered when that was, see `Glance.deleted`. All of it raises what
+    those raise.
     """
 
     journals: bool  #: False where it cannot be written: then nothing can be noted

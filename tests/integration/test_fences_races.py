@@ -50,8 +50,8 @@ class DiskOfOneProcess:
         self.glance, self.record, self.settle = disk.glance, disk.record, disk.settle
         self.due, self.owed, self.owes_nothing = disk.due, disk.owed, disk.owes_nothing
 
-    def clear(self, prefix: str, *, skip: str = "") -> None:
-        self.disk.clear(prefix, skip=skip)
+    def clear(self, prefix: str, *, skip: str = "", everywhere: bool = False) -> None:
+        self.disk.clear(prefix, skip=skip, everywhere=everywhere)
 
     def close(self) -> None:
         pass
@@ -64,13 +64,13 @@ class DiskOfOneProcess:
         await Pause()
         self.disk.mset(entries, debts=debts)
 
-    async def amdelete(self, keys: Sequence[str], *, debts: Sequence[Debt] = ()) -> None:
+    async def amdelete(self, keys: Sequence[str], **options: Any) -> None:
         await Pause()
-        self.disk.mdelete(keys, debts=debts)
+        self.disk.mdelete(keys, **options)
 
-    async def aclear(self, prefix: str, *, skip: str = "") -> None:
+    async def aclear(self, prefix: str, **options: Any) -> None:
         await Pause()
-        self.disk.clear(prefix, skip=skip)
+        self.disk.clear(prefix, **options)
 
     async def afill(self, entries: Mapping[str, Entry[bytes]], ticket: int) -> list[str]:
         await Pause()

@@ -447,26 +447,32 @@ def deleted(tier: DiskTier, *keys: str) -> dict[str, float]:
 def test_a_glance_tells_when_another_process_deleted_a_key(tier, open_tier, clock, key):
     other = open_tier()
     assert deleted(tier, key) == {}
-    other.mdelete([key, "and another"])
+    other.mdelete([key, "and another"], everywhere=True)
     first = clock.time()
     assert deleted(tier, key, "unrelated") == {key: first}
     clock.advance(5)
     other.mset({key: NEW})
     assert deleted(tier, key) == {key: first}, "what was written since is newer, and that is all"
-    other.mdelete([key])
+    other.mdelete([key], everywhere=True)
     assert deleted(tier, key) == deleted(other, key) == deleted(open_tier(), key) == {key: first + 5}
 
 
 def test_a_glance_tells_when_a_range_was_cleared(tier, open_tier, clock):
-    open_tier().clear("a/", skip="a/b/")
+    open_tier().clear("a/", skip="a/b/", everywhere=True)
     first = clock.time()
     assert deleted(tier, "a/", "a/x", "a/b/x", "a", "b") == {"a/": first, "a/x": first}
     clock.advance(5)
-    open_tier().mdelete(["a/x"])
+    open_tier().mdelete(["a/x"], everywhere=True)
     assert deleted(tier, "a/", "a/x") == {"a/": first, "a/x": first + 5}
     clock.advance(5)
-    open_tier().clear("")
+    open_tier().clear("", everywhere=True)
     assert deleted(tier, "a/x", "b") == {"a/x": first + 10, "b": first + 10}
+
+
+def test_what_was_deleted_here_alone_is_not_told(tier, open_tier):
+    open_tier().mdelete(["k"])
+    open_tier().clear("a")
+    assert deleted(tier, "k", "a") == {}
 
 
 def test_what_went_of_itself_was_not_deleted(tier, open_tier, clock):
@@ -480,12 +486,12 @@ def test_what_went_of_itself_was_not_deleted(tier, open_tier, clock):
 @pytest.mark.parametrize("step", [0, -7_200], ids=["clock well", "clock back"])
 def test_deletes_in_a_database_that_took_the_place_of_another_are_told(tier, clock, step):
     tier.mset({"k": NEW})
-    tier.mdelete(["k"])
+    tier.mdelete(["k"], everywhere=True)
     assert deleted(tier, "k")
     clock.advance(1)
     clock.step_wall(step)
     lose(tier)
-    tier.mdelete(["other"])
+    tier.mdelete(["other"], everywhere=True)
     assert deleted(tier, "other") == {"other": clock.time()}
 
 
@@ -494,9 +500,9 @@ def test_the_last_deletes_are_kept(tier, open_tier, clock, monkeypatch):
     monkeypatch.setattr(_deletes, "_MOST_RANGES", 1)
     names = [f"k{number}" for number in range(5)]
     for name in [*names, "k0"]:
-        tier.mdelete([name])
-    tier.clear("a")
-    tier.clear("b")
+        tier.mdelete([name], everywhere=True)
+    tier.clear("a", everywhere=True)
+    tier.clear("b", everywhere=True)
     assert deleted(tier, *names, "a", "b").keys() == {"k3", "k4", "k0", "b"}
 
 
@@ -506,14 +512,14 @@ def test_the_last_deletes_are_kept(tier, open_tier, clock, monkeypatch):
 def test_a_delete_whose_note_was_damaged_makes_way(tier, clock, damage):
     tier.mset({"k": NEW})
     early = ticket(tier)
-    tier.mdelete(["k"])
+    tier.mdelete(["k"], everywhere=True)
     with sqlite3.connect(tier.directory / DATABASE) as planted:
         planted.execute(f"UPDATE Tier_deletes SET {damage}")  # noqa: S608 - constants
     planted.close()
     assert deleted(tier, "k") == {}
     assert list(tier.fill({"k": OLD}, early)) == ["k"]
     assert list(tier.fill({"k": NEW}, ticket(tier))) == []
-    tier.mdelete(["k"])
+    tier.mdelete(["k"], everywhere=True)
     assert deleted(tier, "k") == {"k": clock.time()}
 
 

@@ -48,7 +48,7 @@ class Deletes:
         with self._lock:
             since = self._serial if ticket > self._serial else 0  # 0: it is another database
             for keys, low, high, when in deletes_since(connection, since):
-                if isinstance(when, float):  # else they went of themselves, or it was damaged
+                if isinstance(when, float):  # else from that tier alone, or it was damaged
                     with suppress(TypeError, ValueError):  # damaged too
                         self._note(keys, low, high, when)
             self._serial = ticket

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: One row for each call that deleted something: the row keys as a JSON array, or a range of tags; and when,
-#: in Unix seconds (``NULL``: they went of themselves).
+#: in Unix seconds (``NULL``: from here alone, other tiers keep what they have).
 FENCE_TABLES: Final = (
     (
         "CREATE TABLE IF NOT EXISTS Tier_deletes"
@@ -76,7 +76,7 @@ def raise_floor(connection: sqlite3.Connection, serial: int) -> None:
 
 
 def note_delete(connection: sqlite3.Connection, serial: int, keys: str, now: float | None) -> None:
-    """The row keys in the JSON array ``keys`` were deleted ``now``; ``None``: they went of themselves."""
+    """The row keys in the JSON array ``keys`` were deleted everywhere ``now``; ``None``: here alone."""
     if len(keys) > _MOST_CHARACTERS:
         raise_floor(connection, serial)
         return
@@ -86,8 +86,10 @@ def note_delete(connection: sqlite3.Connection, serial: int, keys: str, now: flo
     _forget_some(connection, added.lastrowid or 0)
 
 
-def note_clear(connection: sqlite3.Connection, serial: int, low: bytes, high: bytes, now: float) -> None:
-    """The tags from ``low`` to ``high`` were deleted ``now``."""
+def note_clear(
+    connection: sqlite3.Connection, serial: int, low: bytes, high: bytes, now: float | None
+) -> None:
+    """The same for the tags from ``low`` to ``high``."""
     added = connection.execute(
         "INSERT INTO Tier_deletes (serial, low, high, time) VALUES (?, ?, ?, ?)", (serial, low, high, now)
     )
@@ -126,7 +128,7 @@ def deletes_since(
     connection: sqlite3.Connection, ticket: int
 ) -> Sequence[tuple[str | None, bytes, bytes, float | None]]:
     """The deletes after ``ticket``, oldest first: row keys as a JSON array or ``None``, the low and the high
-    end of a range, and when."""
+    end of a range, and when (``None``: from here alone)."""
     # The newest are the last rows, and few: a look-up takes milliseconds, a load seconds.
     newest = connection.execute("SELECT max(id) FROM Tier_deletes").fetchone()[0] or 0
     step = 16

@@ -162,7 +162,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         hits, corrupt = self._database.run(fetch, end)
         if corrupt:
             with suppress(TierCacheError):  # a read never fails because the repair did
-                self._delete(corrupt, debts=(), end=end)
+                self._delete(corrupt, end)
         if hits:
             used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
             self._note_uses(used)
@@ -228,7 +228,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         with suppress(TierError):  # the write fails anyhow, and says so
             held = self._database.run(lambda connection: connection.execute(HELD, (asked,)).fetchall(), end)
             if held:
-                in_pieces(partial(self._delete, debts=(), end=end), [named[row] for (row,) in held])
+                in_pieces(partial(self._delete, end=end), [named[row] for (row,) in held])
 
     def _refuse(self, rejected: list[str]) -> None:
         if rejected:
@@ -236,19 +236,22 @@ class DiskStore(JournalMethods, LeaseMethods):
                 rejected, f"larger than the whole tier (max_bytes={self._limits.max_bytes})", tier=self.name
             )
 
-    def mdelete(self, keys: Sequence[str], *, debts: Sequence[Debt] = ()) -> None:
-        """Drop ``keys``; absent ones are no error. ``debts`` are noted in the same transaction."""
+    def mdelete(self, keys: Sequence[str], *, debts: Sequence[Debt] = (), everywhere: bool = False) -> None:
+        """Drop ``keys``; absent ones are no error. For the rest see `SupportsJournal`."""
         if keys:
-            in_pieces(partial(self._delete, debts=debts, end=monotonic() + self._deadline), keys)
+            end = monotonic() + self._deadline
+            in_pieces(partial(self._delete, end=end, debts=debts, everywhere=everywhere), keys)
 
-    def _delete(self, keys: Sequence[str], *, debts: Sequence[Debt], end: float) -> None:
+    def _delete(
+        self, keys: Sequence[str], end: float, *, debts: Sequence[Debt] = (), everywhere: bool = False
+    ) -> None:
         _, asked = row_keys(keys)
         now = self._clock.time()
 
         def drop(connection: sqlite3.Connection) -> None:
             if debts:
                 record(connection)
-            note_delete(connection, next_serial(connection, now), asked, now)
+            note_delete(connection, next_serial(connection, now), asked, now if everywhere else None)
             connection.execute(DELETE, (asked,))
 
         with self._recording(debts, now) as record:
@@ -290,12 +293,12 @@ class DiskStore(JournalMethods, LeaseMethods):
         following = tags[-1] + b"\0" if more else None
         return [key for key in map(key_of, tags) if key is not None], following
 
-    def clear(self, prefix: str, *, skip: str = "") -> None:
-        """See `SupportsClear.clear`. Costs O(range), in bounded transactions."""
+    def clear(self, prefix: str, *, skip: str = "", everywhere: bool = False) -> None:
+        """See `SupportsClear.clear` and `SupportsJournal`. Costs O(range), in bounded transactions."""
         now = self._clock.time()
 
         def step(connection: sqlite3.Connection, low: bytes, high: bytes, limit: int) -> int:
-            note_clear(connection, next_serial(connection, now), low, high, now)
+            note_clear(connection, next_serial(connection, now), low, high, now if everywhere else None)
             return clear_some(connection, low, high, limit)
 
         for low, high in ranges(prefix, skip):
