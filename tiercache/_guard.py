@@ -59,7 +59,7 @@ class Guard:
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
         if self._reads is not None and self.policy.writes_apart:
             self._writes = Breaker(self.policy, clock)
-        self._ours = isinstance(tier, SupportsNamespaces)
+        self._ours = hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces)
         self._last = ""  # what the tier raised last
         self._next_warning = self._next_opening = float("-inf")
         self._suppressed_warnings = 0

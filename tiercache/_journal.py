@@ -62,7 +62,11 @@ class Journal:
         self._guards = guards
         self._promoter = promoter
         self.names = tuple(map(_name, guards))
-        keepers = [depth for depth, guard in enumerate(guards) if isinstance(guard.tier, SupportsJournal)]
+        keepers = [
+            depth
+            for depth, guard in enumerate(guards)
+            if hasattr(guard.tier, "glance") and isinstance(guard.tier, SupportsJournal)
+        ]
         writable = [depth for depth in keepers if guards[depth].tier.journals]
         #: The depth of the tier that keeps the journal, the first that can; ``None``: the ledgers alone do.
         self.depth: int | None = next(iter(writable or keepers), None)

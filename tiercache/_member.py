@@ -54,7 +54,7 @@ class Member:
         self._copy: Callable[[Any], Any] | None = None
         self._keeps_objects = False
         bound: Any = tier
-        if isinstance(tier, SupportsNamespaces):
+        if hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces):
             # It keeps namespaces apart and applies its cap by itself: user keys all the way.
             bound = self.fast = tier.open_namespace(namespace().path, codec=codec, lowest=lowest)
             self._namespace = _identity

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from concurrent.futures import Future
 from typing import Any
 
@@ -136,3 +138,32 @@ def test_a_loop_that_gets_no_thread_is_closed_again(monkeypatch):
     with pytest.raises(RuntimeError, match="start new thread"):
         _LoopThread().loop()
     assert [loop.is_closed() for loop in made] == [True]
+
+
+def test_what_a_class_has_is_looked_at_once_and_what_an_object_has_each_time() -> None:
+    class Clearing(DictTier):
+        def clear(self, prefix: str, *, skip: str = "") -> None:
+            self.entries.clear()
+
+    class Emptying(DictTier):
+        def clear(self) -> None:  # for purposes of its own
+            raise AssertionError("this is no verb")
+
+    overridden = Emptying()
+    overridden.clear = Clearing().clear  # type: ignore[method-assign,assignment]  # this object has the verb
+    for _ in range(2):
+        assert BLOCKING.port(Clearing()).clear is not None
+        assert BLOCKING.port(Emptying()).clear is None
+        assert BLOCKING.port(overridden).clear is not None
+
+
+def test_no_class_is_kept_for_having_been_a_tier() -> None:
+    class Passing(DictTier):
+        def clear(self, prefix: str, *, skip: str = "") -> None:
+            self.entries.clear()
+
+    gone = weakref.ref(Passing)
+    BLOCKING.port(Passing())
+    del Passing
+    gc.collect()
+    assert gone() is None
