@@ -18,8 +18,9 @@ import inspect
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,9 @@ __all__ = [
     "new_future",
     "running_loop",
 ]
+
+#: Seconds between two looks at whether an event loop, which others wait for, was closed.
+_LOOK_AGAIN = 1.0
 
 T = TypeVar("T")
 Verb = Callable[..., Awaitable[Any]]
@@ -286,6 +290,17 @@ class Runtime(Protocol):
         """The future's result, when it is there."""
         ...
 
+    async def ended(
+        self,
+        future: Future[Any],
+        *,
+        seconds: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> bool:
+        """Wait until ``future`` has ended, at most so long, and only while ``loop``, which it needs for that,
+        is not over; whether it has. Does not raise what it ended with."""
+        ...
+
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """The result of a user's function: a loader."""
         ...
@@ -302,6 +317,19 @@ class _Blocking:
 
     async def wait(self, future: Future[T]) -> T:
         return future.result()
+
+    async def ended(
+        self,
+        future: Future[Any],
+        *,
+        seconds: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> bool:
+        from concurrent.futures import wait
+
+        for pause in _looks(future, seconds, loop):
+            wait([future], pause)
+        return future.done()
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = _checked(function, *args)
@@ -330,6 +358,27 @@ class _Native:
 
         return await asyncio.wrap_future(future)
 
+    async def ended(
+        self,
+        future: Future[Any],
+        *,
+        seconds: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> bool:
+        import asyncio
+
+        if future.done():
+            return True
+        wrapped = asyncio.wrap_future(future)
+        try:
+            for pause in _looks(future, seconds, loop):
+                await asyncio.wait([wrapped], timeout=pause)
+        finally:
+            wrapped.cancel()  # no more than the wrapper: see `new_future`
+            if not wrapped.cancelled() and wrapped.done():
+                wrapped.exception()  # seen, or asyncio reports it as never retrieved
+        return future.done()
+
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         import asyncio
 
@@ -340,6 +389,20 @@ class _Native:
             run = partial(contextvars.copy_context().run, _checked, function, *args)
             result = await asyncio.wrap_future(_on_new_thread(run))
         return await result if inspect.isawaitable(result) else result
+
+
+def _looks(
+    future: Future[Any], seconds: float | None, loop: asyncio.AbstractEventLoop | None
+) -> Iterator[float | None]:
+    """How long to wait for ``future`` each time, as `Runtime.ended` does. Nobody tells when a loop is closed:
+    so those who wait for one look now and then."""
+    until = inf if seconds is None else time.monotonic() + seconds
+    while not future.done() and not is_over(loop):
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        pause = left if loop is None else min(left, _LOOK_AGAIN)
+        yield None if pause == inf else pause
 
 
 def _checked(function: Callable[..., Any], *args: Any) -> Any:

@@ -15,6 +15,7 @@ from tiercache._bridge import Runtime
 from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences, Missed
 from tiercache._log import describe
+from tiercache._member import Member
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
@@ -40,6 +41,20 @@ class WriteResult:
 
 class Core(Reader):
     """One view of a stack. Thread-safe."""
+
+    async def lookup_in(self, runtime: Runtime, member: Member, keys: Sequence[str]) -> Batch:
+        """What ``member`` has under ``keys`` and that is fresh, promoted into the tiers above it, also where
+        these have something else; counted nowhere."""
+        epochs, fences = self.space.epochs, Fences()
+        ticket = epochs.open_ticket()
+        try:
+            found = await self._read(runtime, member, epochs.certain(keys), fences, None, counted=False)
+            if found.objects and member.depth:
+                above = [Batch({}, None)] * (member.depth - 1)
+                await self._promote(runtime, [*above, found], ticket, fences)
+        finally:
+            epochs.close_ticket(ticket)
+        return found
 
     # -- writing -----------------------------------------------------------------------------------
 

@@ -244,6 +244,10 @@ class JointEpochs(Epochs):
         for part, one in zip(self._parts, write.parts, strict=True):
             part.give_up(one)
 
+    def throw_away(self, operation: Operation) -> None:
+        for part, one in zip(self._parts, operation.parts, strict=True):
+            part.throw_away(one)
+
     async def begin_clear(self, runtime: Runtime) -> Operation:
         begun: list[Operation] = []
         try:
@@ -273,6 +277,10 @@ class _Joint(Operation):
     @property
     def parts(self) -> tuple[Operation, ...]:
         return self._parts
+
+    @property
+    def thrown_away(self) -> bool:  # type: ignore[override]  # as below
+        return any(part.thrown_away for part in self._parts)
 
     @property
     def superseded(self) -> set[str]:  # type: ignore[override]  # read alone: each domain notes its own

@@ -15,7 +15,9 @@ the outer one may do, the inner one may do for it.
 A write that would wait for itself goes ahead: a blocking one on an event loop's own thread, when what it
 waits for can only go on after it on that loop; or one of a ring of writes, each of which holds what the next
 one wants. Until what it went ahead of has ended and cleaned up, nobody can tell what lower tiers hold under
-those keys: they are *uncertain*, and not asked for.
+those keys: they are *uncertain*, and not asked for. Nor does a write wait for what an event loop was at when
+it was closed: that is over wherever it had come to, as after a crash. (One on a loop that stands still is
+waited for, since it may go on.)
 
 Checking a ticket and starting a fill is one step under one lock, and so is ending a write and noting
 it. The lock is never held while a tier works. `tests/integration/` has the interleavings that make
@@ -25,16 +27,17 @@ the naive versions of this fail.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiercache._bridge import Runtime, new_future, running_loop
+from tiercache._bridge import Runtime, is_over, new_future, running_loop
+from tiercache._flights import loading
+from tiercache._rings import Awaited, Waiting, rings
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
-    import asyncio
     from concurrent.futures import Future
 
 __all__ = ["Epochs", "Operation", "holding", "holding_nothing"]
@@ -44,19 +47,26 @@ __all__ = ["Epochs", "Operation", "holding", "holding_nothing"]
 _NOTED_KEYS = 262_144
 
 
-class Operation:
+class Operation(Awaited):
     """A fill or write that is going on. ``superseded`` has those of its ``keys`` that another write has
     written without waiting for it. It must not write them into any more tiers, and must delete what it
-    wrote before it ends. ``waits_for``: what whoever holds it waits for just now."""
+    wrote before it ends."""
 
-    __slots__ = ("done", "keys", "loop", "superseded", "waits_for")
+    __slots__ = ("done", "keys", "superseded", "thrown_away")
 
     def __init__(self, keys: Collection[str], *, blocking: bool) -> None:
         self.keys = keys
         self.loop = None if blocking else running_loop()
         self.done: Future[Any] | None = None
         self.superseded: set[str] = set()
-        self.waits_for: list[Operation] = []
+        #: Whether its coroutine was, so that nothing more can be awaited for it.
+        self.thrown_away = False
+        self.waits_for = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will never come to an end: it has stopped somewhere in the middle."""
+        return self.thrown_away or is_over(self.loop)
 
     @property
     def parts(self) -> tuple[Operation, ...]:
@@ -97,80 +107,21 @@ def holding_nothing() -> None:
     _held.set(())
 
 
-class _Rings:
-    """Who waits for whom, in all epochs. The lock makes looking and noting one step, or two writes could
-    close a ring together."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        self.lock = threading.Lock()
-        #: Event loops whose thread a blocking write holds up, and what that one waits for.
-        self.stuck: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
-
-    def ahead_of(self, operation: Operation) -> Iterator[Operation]:
-        """``operation`` and all that must end before it can."""
-        seen: set[Operation] = set()
-        ahead = [operation]
-        while ahead:
-            current = ahead.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            yield current
-            ahead += current.waits_for
-            if current.loop is not None:
-                ahead += self.stuck.get(current.loop, ())
+#: Operations to wait for, each with the future that ends with it.
+_Ends: TypeAlias = "list[tuple[Operation, Future[Any]]]"
 
 
-_rings = _Rings()
+def _waiting(runtime: Runtime, mine: tuple[Operation, ...]) -> Waiting:
+    return Waiting((*mine, *loading()), running_loop() if runtime.blocking else None)
 
 
-class _Waiting:
-    """What one write waits for, from looking for it until it has come to an end."""
-
-    def __init__(self, runtime: Runtime, *mine: Operation) -> None:
-        self._runtime = runtime
-        self.held = _held.get()
-        self._mine = (*self.held, *mine)
-        self._here = running_loop() if runtime.blocking else None
-        self._for: list[Operation] = []
-
-    def closes_a_ring(self, other: Operation) -> bool:
-        """Whether ``other`` can only end after this write did. Call it under the rings' lock."""
-        here = self._here
-        return any(
-            ahead in self._mine or (here is not None and ahead.loop is here)
-            for ahead in _rings.ahead_of(other)
-        )
-
-    def begin(self, others: list[Operation]) -> list[Future[Any]]:
-        """Note that ``others`` are waited for. Call it under the locks of the epochs and the rings."""
-        self._for = others
-        for operation in self._mine:
-            operation.waits_for += others
-        if self._here is not None and others:
-            _rings.stuck.setdefault(self._here, []).extend(others)
-        return [other.finished() for other in others]
-
-    async def wait(self, futures: list[Future[Any]]) -> None:
-        """Until ``futures``, which `begin` gave, have ended."""
-        try:
-            for future in futures:
-                await self._runtime.wait(future)
-        finally:
-            with _rings.lock:
-                for operation in self._mine:
-                    for other in self._for:
-                        operation.waits_for.remove(other)
-                if self._here is not None and self._for:
-                    stuck = _rings.stuck[self._here]
-                    for other in self._for:
-                        stuck.remove(other)
-                    if not stuck:
-                        del _rings.stuck[self._here]
+async def _ended(runtime: Runtime, waiting: Waiting, ends: _Ends) -> None:
+    """Wait for ``ends``, as far as they will come; ``waiting`` has begun for them."""
+    try:
+        for operation, future in ends:
+            await runtime.ended(future, loop=operation.loop)
+    finally:
+        waiting.end()
 
 
 class Epochs:
@@ -241,13 +192,15 @@ class Epochs:
         It must be ended, also when it has no keys left.
         """
         with self._lock:
-            if self._floor > ticket or self._clearing is not None:
+            if self._floor > ticket or self._clear_going_on() is not None:
                 return Operation((), blocking=runtime.blocking)
             written, writing = self._written, self._writing
             good = [
                 key
                 for key in keys
-                if written.get(key, 0) <= ticket and key not in writing and key not in self._uncertain
+                if written.get(key, 0) <= ticket
+                and (key not in writing or writing[key].is_over)
+                and key not in self._uncertain
             ]
             fill = Operation(good, blocking=runtime.blocking)
             for key in good:
@@ -259,7 +212,8 @@ class Epochs:
         with self._lock:
             if stored:
                 self._note(self._stored, fill.keys)
-            self._forget(fill, fill.keys)
+            if not fill.thrown_away:
+                self._forget(fill, fill.keys, fill.superseded)
         self._finish(fill)
 
     # -- writes ------------------------------------------------------------------------------------
@@ -275,14 +229,14 @@ class Epochs:
                 free = self._free(keys, held) if held else keys
                 others = self._others(free) if free else []
                 if others:
-                    waiting = _Waiting(runtime)
-                    waits = self._to_wait_for(others, waiting, free)
+                    waiting = _waiting(runtime, held)
+                    waits = self._to_wait_for(others, waiting, held, free)
                 if not others or not waits:
                     write = Operation(free, blocking=runtime.blocking)
                     for key in free:
                         self._writing[key] = write
                     return write
-            await waiting.wait(waits)
+            await _ended(runtime, waiting, waits)
 
     def end_write(self, write: Operation) -> None:
         """The write is over: fills with older tickets are suppressed from now on."""
@@ -291,13 +245,21 @@ class Epochs:
             for key in write.keys:
                 if self._writing.get(key) is write:
                     del self._writing[key]
-            self._forget(write, write.superseded)
+            if not write.thrown_away:
+                self._forget(write, write.superseded, write.superseded)
         self._finish(write)
 
     def give_up(self, write: Operation) -> None:
         """The write was interrupted: as if all of it had been superseded."""
         with self._lock:
             self._supersede(write, write.keys)
+
+    def throw_away(self, operation: Operation) -> None:
+        """The fill or write was left in the middle, and nobody can clean up after it: what is superseded of
+        it stays uncertain until it is written."""
+        with self._lock:
+            operation.thrown_away = True
+            self._bury(operation, set(operation.keys) - operation.superseded)
 
     async def begin_clear(self, runtime: Runtime) -> Operation:
         """Become the only writer of the namespace.
@@ -306,21 +268,23 @@ class Epochs:
         to wait for a moment without any write could take for ever.
         """
         clear = Operation((), blocking=runtime.blocking)
+        held = _held.get()
         while True:
-            waiting = _Waiting(runtime, clear)
+            waiting = _waiting(runtime, (*held, clear))
             with self._lock:
-                earlier = [] if self._clearing is None else [self._clearing]
-                waits = self._to_wait_for(earlier, waiting)
+                going_on = self._clear_going_on()
+                waits = self._to_wait_for([] if going_on is None else [going_on], waiting, held)
                 if not waits:
-                    if self._clearing is None or self._clearing not in waiting.held:
+                    if going_on is None or going_on not in held:
                         self._clearing = clear
                     going = {id(op): op for op in self._writing.values()}
                     going |= {id(op): op for ops in self._filling.values() for op in ops}
-                    waits = self._to_wait_for(going.values(), waiting)
+                    living = self._living(going.values())
+                    waits = self._to_wait_for(living, waiting, held)
                     break
-            await waiting.wait(waits)
+            await _ended(runtime, waiting, waits)
         try:
-            await waiting.wait(waits)
+            await _ended(runtime, waiting, waits)
         except BaseException:
             self.end_clear(clear)
             raise
@@ -343,9 +307,41 @@ class Epochs:
                 found[id(write)] = write
             for fill in self._filling.get(key, ()):
                 found[id(fill)] = fill
-        if self._clearing is not None:
-            found[id(self._clearing)] = self._clearing
-        return list(found.values())
+        others = self._living(found.values(), keys) if found else []
+        clear = self._clear_going_on()
+        return others if clear is None else [*others, clear]
+
+    def _clear_going_on(self) -> Operation | None:
+        clear = self._clearing
+        if clear is not None and clear.is_over:
+            self._raise_floor()
+            clear = self._clearing = None
+        return clear
+
+    def _living(
+        self, operations: Iterable[Operation], keys: Collection[str] | None = None
+    ) -> list[Operation]:
+        """Those of ``operations`` that will come to an end. The event loops of the others were closed: what
+        these have of ``keys`` (``None``: all) is free."""
+        living = []
+        for operation in operations:
+            if operation.is_over:
+                self._bury(operation, operation.keys if keys is None else keys)
+            else:
+                living.append(operation)
+        return living
+
+    def _bury(self, operation: Operation, keys: Collection[str]) -> None:
+        """Take ``keys`` from an ``operation`` that will never end. What it did to others stays as it is until
+        these are written: as after a crash, nobody can tell how far it had come."""
+        taken = set(operation.keys).intersection(keys)
+        for key in taken:
+            if self._writing.get(key) is operation:
+                del self._writing[key]
+        self._forget(operation, taken, operation.superseded & taken)
+        operation.superseded -= taken
+        # If its coroutine is thrown away after all, it is to leave these alone.
+        operation.keys = [key for key in operation.keys if key not in taken]
 
     def _free(self, keys: Collection[str], held: tuple[Operation, ...]) -> Collection[str]:
         """Those of ``keys`` that none of the operations ``held`` has taken."""
@@ -357,19 +353,24 @@ class Epochs:
         ]
 
     def _to_wait_for(
-        self, others: Collection[Operation], waiting: _Waiting, keys: Collection[str] | None = None
-    ) -> list[Future[Any]]:
-        """What a write of ``keys`` (``None``: of all) has to wait for."""
-        wanted = []
-        with _rings.lock:
+        self,
+        others: Iterable[Operation],
+        waiting: Waiting,
+        held: Collection[Operation],
+        keys: Collection[str] | None = None,
+    ) -> _Ends:
+        """What a write of ``keys`` (``None``: of all) has to wait for. ``held``: what it works for."""
+        wanted: list[Operation] = []
+        with rings.lock:
             for other in others:
-                if other in waiting.held:
-                    continue  # this write works for it
-                if waiting.closes_a_ring(other):
+                if other in held:
+                    continue
+                if waiting.is_part_of(other) or waiting.holds_up(other):
                     self._supersede(other, other.keys if keys is None else keys)
                 else:
                     wanted.append(other)
-            return waiting.begin(wanted)
+            waiting.begin(wanted)
+            return [(other, other.finished()) for other in wanted]
 
     def _supersede(self, other: Operation, keys: Collection[str]) -> None:
         overtaken = set(other.keys).intersection(keys) - other.superseded
@@ -380,14 +381,14 @@ class Epochs:
                 del self._writing[key]
                 self._filling.setdefault(key, []).append(other)
 
-    def _forget(self, operation: Operation, filling: Collection[str]) -> None:
+    def _forget(self, operation: Operation, filling: Collection[str], superseded: Collection[str]) -> None:
         for key in filling:
             fills = self._filling.get(key)
             if fills is not None and operation in fills:
                 fills.remove(operation)
                 if not fills:
                     del self._filling[key]
-        for key in operation.superseded:
+        for key in superseded:
             left = self._uncertain.get(key, 0) - 1
             if left > 0:
                 self._uncertain[key] = left

@@ -25,34 +25,33 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache._bridge import Runtime, is_over, new_future, running_loop
 from tiercache._keytimes import KeyTimes
+from tiercache._rings import Awaited, Waiting, rings
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
-    import asyncio
     from concurrent.futures import Future
 
     from tiercache._refresh import Refresh
 
-__all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "is_aboard"]
+__all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "loading"]
 
 #: The flights that the current thread or task is loading for, outermost first.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
 
 
-class Flight:
+class Flight(Awaited):
     """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
     loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("keys", "loop", "of", "outcome", "waits_for")
+    __slots__ = ("keys", "of", "outcome")
 
     def __init__(self, keys: Sequence[str], runtime: Runtime, of: Flights) -> None:
         self.keys = keys
         self.of = of
         self.loop = None if runtime.blocking else running_loop()
         self.outcome: Future[dict[str, Any] | None] = new_future()
-        #: What its loader waits for just now; several, when an async loader gathers.
-        self.waits_for: list[Flight] = []
+        self.waits_for = []
 
 
 @contextmanager
@@ -72,40 +71,9 @@ def aboard_nothing() -> None:
     _aboard.set(())
 
 
-def is_aboard(flights: Sequence[Flight]) -> bool:
-    """Whether the current thread or task is loading for one of ``flights``."""
-    return any(flight in flights for flight in _aboard.get())
-
-
-class _Rings:
-    """Who waits for whom, across all namespaces. The lock makes checking and noting one step, or two
-    loaders could close a ring together."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        self.lock = threading.Lock()
-        #: Event loops whose thread a blocking call holds up, and the flight that it waits for.
-        self.stuck: dict[asyncio.AbstractEventLoop, Flight] = {}
-
-    def ahead_of(self, flight: Flight) -> Iterator[Flight]:
-        """``flight`` and all that must end before it can."""
-        seen: set[Flight] = set()
-        ahead = [flight]
-        while ahead:
-            current = ahead.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            yield current
-            ahead += current.waits_for
-            if current.loop is not None and (held_up := self.stuck.get(current.loop)) is not None:
-                ahead.append(held_up)
-
-
-_rings = _Rings()
+def loading() -> tuple[Flight, ...]:
+    """The flights that the current thread or task is loading for, outermost first."""
+    return _aboard.get()
 
 
 class Flights:
@@ -140,7 +108,7 @@ class Flights:
 
         Every new flight must be ended. Raises `LoadError` where waiting would never end.
         """
-        here = running_loop() if runtime.blocking else None
+        waiting: Waiting | None = None
         mine: list[str] = []
         theirs: dict[Flight, list[str]] = {}
         alone: list[str] = []
@@ -155,8 +123,9 @@ class Flights:
                     self._refuse_own(key)
                     mine.append(key)
                     continue
-                self._refuse_rings(flight)
-                if here is not None and any(ahead.loop is here for ahead in _rings.ahead_of(flight)):
+                waiting = waiting or _waiting(runtime)
+                self._refuse_rings(flight, waiting)
+                if waiting.holds_up(flight):
                     alone.append(key)
                 else:
                     theirs.setdefault(flight, []).append(key)
@@ -171,26 +140,25 @@ class Flights:
     async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
         """The outcome of somebody else's flight. Raises what its loader raised, and `LoadError` where
         waiting would never end."""
-        mine = _aboard.get()
-        here = running_loop() if runtime.blocking else None
-        if not mine and here is None:
+        waiting = _waiting(runtime)
+        if not waiting.mine and waiting.here is None and flight.loop is None:
             return await runtime.wait(flight.outcome)
-        with _rings.lock:
-            self._refuse_rings(flight)
-            if here is not None:
-                if any(ahead.loop is here for ahead in _rings.ahead_of(flight)):
-                    return None  # it came to this since `join_or_lead`, which will now refuse to join
-                _rings.stuck[here] = flight
-            for leading in mine:
-                leading.waits_for.append(flight)
+        with rings.lock:
+            self._refuse_rings(flight, waiting)
+            if waiting.holds_up(flight):
+                return None  # it came to this since `join_or_lead`, which will now refuse to join
+            waiting.begin([flight])
         try:
-            return await runtime.wait(flight.outcome)
+            if not await runtime.ended(flight.outcome, loop=flight.loop):
+                self.end(flight)  # its loop was closed
         finally:
-            with _rings.lock:
-                if here is not None:
-                    _rings.stuck.pop(here, None)
-                for leading in mine:
-                    leading.waits_for.remove(flight)
+            waiting.end()
+        return flight.outcome.result()
+
+    def out_of_reach(self, awaited: Awaited, runtime: Runtime) -> bool:
+        """Whether ``awaited`` cannot end while this caller waits for it."""
+        waiting = _waiting(runtime)
+        return waiting.is_part_of(awaited) or waiting.holds_up(awaited)
 
     def end(
         self, flight: Flight, values: dict[str, Any] | None = None, error: BaseException | None = None
@@ -253,12 +221,15 @@ class Flights:
             raise LoadError("a loader asked for a key that it is loading")
 
     @staticmethod
-    def _refuse_rings(flight: Flight) -> None:
-        mine = _aboard.get()
-        if mine and any(ahead in mine for ahead in _rings.ahead_of(flight)):
+    def _refuse_rings(flight: Flight, waiting: Waiting) -> None:
+        if waiting.is_part_of(flight):
             raise LoadError(
                 "a loader asked, directly or through another loader, for a key that it is loading"
             )
+
+
+def _waiting(runtime: Runtime) -> Waiting:
+    return Waiting(_aboard.get(), running_loop() if runtime.blocking else None)
 
 
 def _batches(keys: list[str], batch_size: int) -> list[list[str]]:

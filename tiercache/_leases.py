@@ -8,8 +8,8 @@ whose leases are held has no more patience than that, and then loads by itself. 
 of an event loop has none, for what it would wait for may be a task of that loop.
 
 A lease ends by itself after `LEASE_SECONDS`: so long a process that was killed delays the others. One whose
-load takes longer is renewed meanwhile, for at most `_LONGEST_HOLD`, by one thread a process. Where the tier
-cannot give leases (it is ill, or refuses), calls load without.
+load takes longer is renewed meanwhile, for at most `_LONGEST_HOLD`, by one thread a tier: one that hangs
+costs no other its leases. Where the tier cannot give leases (it is ill, or refuses), calls load without.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from tiercache._bridge import BLOCKING, Runtime, drive, running_loop
+from tiercache._guard import Guard
 from tiercache._member import Member
 from tiercache.forks import reset_after_fork
 
@@ -64,7 +66,9 @@ class Sharing:
     """The leases of one view, in the tier of ``member``. Thread-safe."""
 
     def __init__(self, member: Member) -> None:
-        self._member = member
+        self.member = member
+        guard = member.guard
+        self._keeper = _keepers.get(guard) or _keepers.setdefault(guard, _Keeper())
         self._quiet_until = float("-inf")
 
     async def load(self, runtime: Runtime, keys: Sequence[str], look: Step[T], load: Step[T]) -> dict[str, T]:
@@ -80,6 +84,7 @@ class Sharing:
         pause = _FIRST_PAUSE
         while left:
             lease = Lease(self, left)
+            thrown_away = False
             try:
                 taken = await self._take(runtime, lease)
                 if taken is None or not (taken or monotonic() < until):
@@ -94,8 +99,13 @@ class Sharing:
                     mine = set(taken)
                     left = [key for key in left if key not in mine]
                     pause = _FIRST_PAUSE
+            except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+                thrown_away = True
+                self._keeper.release(lease)
+                raise
             finally:
-                await self._end(runtime, lease)
+                if not thrown_away:
+                    await self._end(runtime, lease)
             if left and monotonic() < until:
                 await runtime.sleep(pause * (0.5 + _chance() / 2))
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -108,7 +118,7 @@ class Sharing:
         """Take what is free; ``None`` if the tier gives no leases just now."""
         if monotonic() < self._quiet_until:
             return None
-        member = self._member
+        member = self.member
         acquire = member.port(runtime).acquire
         assert acquire is not None  # noqa: S101 - `leasing` chose the tier
         # Noted before they are asked for: who is interrupted gives up what he may have got.
@@ -122,21 +132,21 @@ class Sharing:
             return None
         lease.names = [name for name in names if name in answer]
         if lease.names:
-            _keeper.add(lease)
+            self._keeper.add(lease)
         return [key for key, name in zip(lease.keys, names, strict=True) if name in answer]
 
     async def _end(self, runtime: Runtime, lease: Lease) -> None:
         try:
-            _keeper.remove(lease)
+            self._keeper.remove(lease)
             if lease.names:
                 await self.give_up(runtime, lease)
         except BaseException:  # cancelled or interrupted
-            _keeper.release(lease)
+            self._keeper.release(lease)
             raise
 
     async def give_up(self, runtime: Runtime, lease: Lease) -> None:
         """Release what is held. If that fails it runs out by itself."""
-        member = self._member
+        member = self.member
         release = member.port(runtime).release
         assert release is not None  # noqa: S101 - as above
         try:
@@ -146,7 +156,7 @@ class Sharing:
 
     def renew(self, lease: Lease) -> None:
         """Make ``lease`` last longer; what somebody else has taken by now is lost, and not held any more."""
-        member = self._member
+        member = self.member
         acquire = member.port(BLOCKING).acquire
         assert acquire is not None  # noqa: S101 - as above
         try:
@@ -172,7 +182,7 @@ class Lease:
 
 
 class _Keeper:
-    """Renews the leases of this process behind their holders, and releases those of holders who could not.
+    """Renews the leases of one tier behind their holders, and releases those of holders who could not.
     One thread, while there are leases."""
 
     def __init__(self) -> None:
@@ -249,7 +259,8 @@ class _Keeper:
                 self._changed.wait(idle - now)
 
 
-_keeper = _Keeper()
+#: That of each tier, as one root chain has it.
+_keepers: WeakKeyDictionary[Guard, _Keeper] = WeakKeyDictionary()
 
 
 @contextmanager

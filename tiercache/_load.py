@@ -7,15 +7,14 @@ Or else the callers get a value past its time, and the load runs behind them (`t
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiercache._answers import Source, note, unnoted
-from tiercache._batch import Batch
 from tiercache._bridge import Runtime
 from tiercache._core import Core, check_bytes
 from tiercache._epochs import holding
@@ -24,16 +23,21 @@ from tiercache._journal import Fences
 from tiercache._leases import Sharing, leasing
 from tiercache._loaded import Answer
 from tiercache._loaders import LoadMany
-from tiercache._log import logger
-from tiercache._refresh import Refresh, ended_within
-from tiercache._spares import Spares, due, pause
+from tiercache._refresh import Refresh
+from tiercache._rings import Awaited
+from tiercache._spares import ANY, Spares, due, end_of, pause
 from tiercache._staleness import NEVER_STALE, Staleness
+from tiercache._storable import entries
 from tiercache.entry import UNSET, Entry
-from tiercache.errors import CodecError, ConfigError, LoadError
+from tiercache.errors import ConfigError, LoadError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Load", "Loading"]
 
 
+_NO_ENDS: Mapping[str, float] = {}
 #: How much the latest load counts in the mean of what loads take.
 _WEIGHT = 0.25
 
@@ -140,7 +144,7 @@ class Loading:
     ) -> tuple[dict[str, Any], list[str]]:
         """What somebody else's ``flight`` brings of the keys ``wanted``, and those to look for again."""
         patience = spares.patience(wanted)
-        if patience is not None and not await ended_within(runtime, flight.outcome, patience):
+        if patience is not None and not await self._ended(runtime, flight, flight.outcome, patience):
             given = spares.out_of_patience(wanted)
             return given, [key for key in wanted if key not in given]
         try:
@@ -157,7 +161,8 @@ class Loading:
         self, runtime: Runtime, refresh: Refresh, wanted: list[str], spares: Spares
     ) -> tuple[dict[str, Any], list[str]]:
         """The same of a refresh, for values that this call has others for."""
-        if not await ended_within(runtime, refresh.ended, spares.patience(wanted) or 0.0):
+        ended = await self._ended(runtime, refresh, refresh.ended, spares.patience(wanted) or 0.0)
+        if refresh.outcome.dropped or not ended:
             given = spares.out_of_patience(wanted)
             return given, [key for key in wanted if key not in given]
         outcome = refresh.outcome
@@ -168,6 +173,12 @@ class Loading:
             return given | spares.instead(left, outcome.error, led=False), []
         return given, left
 
+    async def _ended(self, runtime: Runtime, awaited: Awaited, future: Future[Any], seconds: float) -> bool:
+        """Wait for ``awaited`` so long, unless it cannot end meanwhile; whether it has."""
+        if self._core.space.flights.out_of_reach(awaited, runtime):
+            seconds = 0.0
+        return await runtime.ended(future, seconds=seconds, loop=awaited.loop)
+
     # -- behind the callers ------------------------------------------------------------------------
 
     def ahead(self, runtime: Runtime, keys: Sequence[str], load: Load) -> None:
@@ -175,7 +186,7 @@ class Loading:
         top = self._core.members[0].fast
         if top is None:
             return
-        late = due(self._core, load.staleness, ((key, top.fresh_until(key)) for key in keys))
+        late = due(self._core, load.staleness, {key: top.fresh_until(key) for key in keys})
         if late:
             epochs = self._core.space.epochs
             ticket = epochs.open_ticket()
@@ -185,42 +196,52 @@ class Loading:
                 epochs.close_ticket(ticket)
 
     def _behind(
-        self, runtime: Runtime, keys: Sequence[str], load: Load, ticket: int, stale: Collection[str]
+        self, runtime: Runtime, ends: Mapping[str, float], load: Load, ticket: int, stale: Collection[str]
     ) -> dict[str, Refresh]:
-        """Have ``keys`` loaded behind the caller; the refreshes of those for which that goes on, by key."""
-        if not keys:
+        """Have the keys of ``ends``, which `due` describes, loaded behind the caller; the refreshes of those
+        that nobody else loads, by key."""
+        if not ends:
             return {}
         space = self._core.space
         self._core.stack.refresher.sweep()  # of those whose loop stands still, others are to take over
         new, running = space.flights.ask_refresh(
-            keys, lambda mine: Refresh(mine, space.epochs.share_ticket(ticket), self._refreshed)
+            ends, lambda mine: Refresh(mine, space.epochs.share_ticket(ticket), self._refreshed)
         )
         if new is not None:
-            run = partial(self._refresh, refresh=new, load=load, stale=frozenset(stale))
-            if self._core.stack.refresher.start(runtime, new, run):
-                return running | dict.fromkeys(new.keys, new)
-            new.end()
+            run = partial(self._refresh, refresh=new, load=load, ends=ends, stale=frozenset(stale))
+            if not self._core.stack.refresher.start(runtime, new, run):
+                new.outcome.dropped = True
+                new.end()
+                with self._core.stack.counters.lock:
+                    self._core.stack.counters.refreshes_dropped += len(new.keys)
+            running |= dict.fromkeys(new.keys, new)
         return running
 
     async def _refresh(
-        self, runtime: Runtime, *, refresh: Refresh, load: Load, stale: Collection[str]
+        self,
+        runtime: Runtime,
+        *,
+        refresh: Refresh,
+        load: Load,
+        ends: Mapping[str, float],
+        stale: Collection[str],
     ) -> None:
         """Run ``refresh``: load what nobody has loaded, written, or begun to load since it was asked for."""
         space, outcome = self._core.space, refresh.outcome
         try:
-            if refresh.ended.done():
+            if refresh.over:
                 return  # its loop had stood still, and it was given up
             changed = set(space.epochs.changed(refresh.ticket, refresh.keys))
             keys = [key for key in refresh.keys if key not in changed]
             size = load.batch_size or max(1, len(keys))
-            refresh.led, _ = space.flights.join_or_lead(keys, size, runtime)
+            refresh.lead(space.flights.join_or_lead(keys, size, runtime)[0])
             with aboard(refresh.led):
                 for flight in refresh.led:
-                    values = await self._fly(runtime, flight, load, (), stale, refresh.ticket)
+                    values = await self._fly(runtime, flight, load, (), stale, refresh.ticket, ends)
                     outcome.keys.update(flight.keys)
                     outcome.values.update(values)
         except BaseException as error:
-            if not refresh.ended.done():  # who waits is told, or it would load again at once
+            if not refresh.over:  # who waits is told, or it would load again at once
                 outcome.error = error if isinstance(error, Exception) else _gave_up(error)
                 pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)
             if not isinstance(error, Exception):
@@ -242,10 +263,11 @@ class Loading:
         changed: Collection[str],
         stale: Collection[str],
         since: Any = None,
+        ends: Mapping[str, float] = _NO_ENDS,
     ) -> dict[str, Any]:
         """Lead ``flight``: load, store, and tell those who wait. Looks again for those of its keys that
         ``changed``. Of ``stale`` keys there are old values. ``since``: the ticket of when it was asked for,
-        if that was not just now."""
+        if that was not just now. ``ends``: those of the values that it is to replace."""
         space = self._core.space
         ticket = space.epochs.open_ticket() if since is None else space.epochs.share_ticket(since)
         values: dict[str, Any] | None = None
@@ -260,7 +282,7 @@ class Loading:
             left = set(asked)
 
             async def look(part: list[str]) -> dict[str, Any]:
-                found = await self._look(runtime, part)
+                found = await self._look_again(runtime, part, ends)
                 known.update(found)
                 left.difference_update(found)
                 return found
@@ -295,6 +317,21 @@ class Loading:
         """The values of ``keys`` that are there: a second look, counted nowhere."""
         found = (await self._core.lookup(runtime, keys, counted=False)).objects
         return {key: entry.value for key, entry in found.items()}
+
+    async def _look_again(
+        self, runtime: Runtime, keys: list[str], ends: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """The same with the leases of ``keys`` in hand. Where a value that is still fresh is to be replaced,
+        only one that ends later than it will do: which the tiers above may not have heard of."""
+        ahead = [key for key in keys if ends.get(key, ANY) != ANY]
+        found = await self._look(runtime, [key for key in keys if key not in ahead] if ahead else keys)
+        if ahead and self._sharing is not None:
+            hits = await self._core.lookup_in(runtime, self._sharing.member, ahead)
+            for key, entry in hits.objects.items():
+                end = end_of(entry)
+                if end is None or end > ends[key]:
+                    found[key] = entry.value
+        return found
 
     async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> Answer:
         start, clock = perf_counter(), self._core.stack.clock
@@ -344,7 +381,7 @@ class Loading:
             good = set(fill.keys)
             # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
             self._remember_absent({key: ttl for key, ttl in answer.absent.items() if key in good}, load.ttl)
-            batch = self._batch(answer, fill.keys, load)
+            batch = entries(self._core, answer, fill.keys, load.ttl, load.staleness)
             gone = [key for key in gone if key in good]
             with holding(fill):
                 if batch.objects:
@@ -352,9 +389,13 @@ class Loading:
                 if gone:
                     for member in reversed(self._core.members):
                         await member.delete(runtime, gone, counted=False)
+        except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+            epochs.throw_away(fill)
+            raise
         finally:
             try:
-                await self._core.undo_superseded(runtime, fill, self._core.members)
+                if not fill.thrown_away:
+                    await self._core.undo_superseded(runtime, fill, self._core.members)
             finally:
                 epochs.end_fill(fill, stored=True)
 
@@ -377,41 +418,6 @@ class Loading:
     @property
     def _codec_name(self) -> str:
         return "bytes" if self._core.codec is None else self._core.codec.name
-
-    def _batch(self, answer: Answer, keys: Iterable[str], load: Load) -> Batch:
-        """The values of ``keys`` as entries, each with its own ttl."""
-        by_ttl: dict[float | None, dict[str, Any]] = {}
-        for key in keys:
-            if key in answer.values:
-                by_ttl.setdefault(answer.ttls.get(key, load.ttl), {})[key] = answer.values[key]
-        batches = [self._storable(values, ttl, load.staleness) for ttl, values in by_ttl.items()]
-        if not batches:
-            return Batch({}, self._core.codec)
-        batch = batches[0]
-        for other in batches[1:]:
-            batch = batch.merged(other)
-        return batch
-
-    def _storable(self, values: dict[str, Any], ttl: float | None, staleness: Staleness) -> Batch:
-        try:
-            return self._core.batch(values, ttl, staleness)
-        except CodecError as error:
-            if len(values) == 1:
-                counters = self._core.stack.counters
-                with counters.lock:
-                    counters.unstorable += 1
-                # Not the error's message: that is the codec's, and may hold the value.
-                logger().warning(
-                    "a loaded %s cannot be stored by the codec %r (%s), and is loaded anew each time",
-                    *(type(value).__name__ for value in values.values()),
-                    getattr(self._core.codec, "name", None),
-                    type(error).__name__,
-                )
-                return Batch({}, self._core.codec)
-        batch = Batch({}, self._core.codec, {})
-        for key, value in values.items():
-            batch = batch.merged(self._storable({key: value}, ttl, staleness))
-        return batch
 
 
 def _gave_up(error: BaseException) -> LoadError:

@@ -19,22 +19,23 @@ from typing import TYPE_CHECKING, Any
 from tiercache._answers import unnoted_in
 from tiercache._bridge import Runtime, drive, new_future, running_loop
 from tiercache._epochs import holding_nothing
-from tiercache._flights import Flight, aboard_nothing, is_aboard
+from tiercache._flights import Flight, aboard_nothing, loading
 from tiercache._leases import leasing_nothing
 from tiercache._queue import WorkQueue
+from tiercache._rings import Awaited, Waiting, rings
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["Outcome", "Refresh", "Refresher", "ended_within"]
+__all__ = ["Outcome", "Refresh", "Refresher"]
 
 _WORKERS = 4
 #: Keys whose refresh may be waiting for its turn. Beyond it the old values are served all the same.
 _MAX_KEYS = 10_000
 _WARN_EVERY = 60.0  # seconds between two warnings
-_LOOK_AGAIN = 0.1  # seconds between two looks at whether the loop of a task still runs
+_LOOK_AGAIN = 0.1  # seconds between two looks at whether what is waited for can still end
 
 
 @dataclass(slots=True)
@@ -44,37 +45,44 @@ class Outcome:
     keys: set[str] = field(default_factory=set)
     values: dict[str, Any] = field(default_factory=dict)
     error: Exception | None = None
+    #: Whether there was no room for it.
+    dropped: bool = False
 
 
-class Refresh:
+class Refresh(Awaited):
     """One refresh of ``keys``, from when it was asked for. ``ticket`` is from then: what is written later is
     newer than what it loads. ``over`` is called once, when it has ended or never will."""
+
+    __slots__ = ("_lock", "_over", "ended", "keys", "led", "outcome", "over", "ticket")
 
     def __init__(self, keys: Sequence[str], ticket: Any, over: Callable[[Refresh], None]) -> None:
         self.keys = keys
         self.ticket = ticket
         self.outcome = Outcome()
         self.ended: Future[Outcome] = new_future()
-        self.led: list[Flight] = []
+        self.led: Sequence[Flight] = ()
+        self.loop = None
+        self.waits_for = []
+        #: Whether it has ended, or is not waited for any more.
+        self.over = False
         self._over = over
         self._lock = threading.Lock()
+
+    def lead(self, flights: Sequence[Flight]) -> None:
+        """It has begun, and ends with ``flights``."""
+        self.led = flights
+        self.waits_for = [*flights]
 
     def end(self) -> None:
         """It is over. Only the first call counts."""
         with self._lock:
-            if self.ended.done():
+            if self.over:
                 return
-            self.ended.set_result(self.outcome)
+            self.over = True
         for flight in self.led:
             flight.of.end(flight)
         self._over(self)
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    loop: asyncio.AbstractEventLoop
-    refresh: Refresh
-    task: asyncio.Task[None] | None = None
+        self.ended.set_result(self.outcome)
 
 
 class Refresher:
@@ -87,7 +95,11 @@ class Refresher:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._tasks: set[_Task] = set()
+        #: Those that run as tasks (an event loop itself keeps no task alive), and those for the threads.
+        self._tasks: dict[Refresh, asyncio.Task[None]] = {}
+        self._jobs: dict[Refresh, None] = {}
+        #: Of those, the ones that have a thread.
+        self._at_work: list[Awaited] = []
 
     def start(
         self, runtime: Runtime, refresh: Refresh, run: Callable[[Runtime], Coroutine[Any, Any, None]]
@@ -100,28 +112,39 @@ class Refresher:
             context.run(forget)
         loop = None if runtime.blocking else running_loop()
         if loop is None:
+            refresh.waits_for = self._at_work  # as long as it is queued
+            self._jobs[refresh] = None
             job = partial(context.run, self._work, runtime, refresh, run)
-            return self._queue.submit(job, entries=len(refresh.keys))
-        if sum(len(other.refresh.keys) for other in tuple(self._tasks)) >= _MAX_KEYS:
+            if self._queue.submit(job, entries=len(refresh.keys)):
+                return True
+            self._jobs.pop(refresh, None)
             return False
-        running = _Task(loop, refresh)
-        self._tasks.add(running)  # an event loop itself keeps no task alive
-        running.task = loop.create_task(run(runtime), context=context)
-        running.task.add_done_callback(partial(self._done, running))
+        if sum(len(other.keys) for other in tuple(self._tasks)) >= _MAX_KEYS:
+            return False
+        refresh.loop = loop
+        task = self._tasks[refresh] = loop.create_task(run(runtime), context=context)
+        task.add_done_callback(partial(self._done, refresh))
         return True
 
-    @staticmethod
     def _work(
-        runtime: Runtime, refresh: Refresh, run: Callable[[Runtime], Coroutine[Any, Any, None]]
+        self,
+        runtime: Runtime,
+        refresh: Refresh,
+        run: Callable[[Runtime], Coroutine[Any, Any, None]],
     ) -> None:
+        refresh.waits_for = []
+        at_work = self._at_work
+        at_work.append(refresh)
         try:
             drive(run(runtime))
         finally:
+            at_work.remove(refresh)
+            self._jobs.pop(refresh, None)
             refresh.end()
 
-    def _done(self, running: _Task, _task: asyncio.Task[None]) -> None:
-        self._tasks.discard(running)
-        running.refresh.end()  # cancelled before it had begun
+    def _done(self, refresh: Refresh, _task: asyncio.Task[None]) -> None:
+        self._tasks.pop(refresh, None)
+        refresh.end()  # cancelled before it had begun
 
     def may_warn(self, now: float) -> bool:
         """Whether it is time for another warning about loaders that fail (``now`` is monotonic)."""
@@ -132,44 +155,29 @@ class Refresher:
 
     def sweep(self) -> None:
         """Give up the tasks whose loop does not run any more: nobody can say whether it ever will."""
-        for running in tuple(self._tasks):
-            if not running.loop.is_running():
-                running.refresh.end()
-                for flight in running.refresh.led:
+        for refresh, task in tuple(self._tasks.items()):
+            loop = task.get_loop()
+            if not loop.is_running():
+                refresh.end()
+                for flight in refresh.led:
                     flight.of.end(flight)  # there is another value: who loads it now need not wait for this
-                if running.loop.is_closed():
-                    self._tasks.discard(running)
-                    if running.task is not None:
-                        with suppress(Exception):  # whatever the loader does on its way out
-                            running.task.get_coro().close()  # what it holds is free now, and not some day
+                if loop.is_closed():
+                    self._tasks.pop(refresh, None)
+                    with suppress(Exception):  # whatever the loader does on its way out
+                        task.get_coro().close()  # what it holds is free now, and not some day
 
     async def flush(self, runtime: Runtime) -> None:
-        """Wait for all refreshes; but not for one that waits for this, or whose loop this call holds up."""
-        await runtime.wait(self._queue.idle())
-        here = running_loop()
-        for running in tuple(self._tasks):
-            if (runtime.blocking and running.loop is here) or is_aboard(running.refresh.led):
-                continue
-            while running.loop.is_running() and not running.refresh.ended.done():
-                await ended_within(runtime, running.refresh.ended, _LOOK_AGAIN)
+        """Wait for all refreshes; but not for one that waits for this, or for an event loop whose thread this
+        or another such call holds up, nor for one that is queued behind it."""
+        waiting = Waiting(loading(), running_loop() if runtime.blocking else None)
+        for refresh in (*self._jobs, *self._tasks):
+            while not refresh.ended.done() and (refresh.loop is None or refresh.loop.is_running()):
+                with rings.lock:
+                    if waiting.is_part_of(refresh) or waiting.holds_up(refresh):
+                        break
+                    waiting.begin([refresh])
+                try:
+                    await runtime.ended(refresh.ended, seconds=_LOOK_AGAIN)
+                finally:
+                    waiting.end()
         self.sweep()
-
-
-async def ended_within(runtime: Runtime, future: Future[Any], seconds: float) -> bool:
-    """Wait for ``future``, at most so long; whether it has ended. Does not raise what it ended with."""
-    if seconds > 0 and not future.done():
-        if runtime.blocking:
-            from concurrent.futures import wait
-
-            wait([future], seconds)
-        else:
-            import asyncio
-
-            wrapped = asyncio.wrap_future(future)
-            try:
-                await asyncio.wait([wrapped], timeout=seconds)
-            finally:
-                wrapped.cancel()  # no more than the wrapper: see `new_future`
-                if not wrapped.cancelled() and wrapped.done():
-                    wrapped.exception()  # seen, or asyncio reports it as never retrieved
-    return future.done()

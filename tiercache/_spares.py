@@ -13,7 +13,7 @@ from tiercache._log import logger
 from tiercache._staleness import Staleness
 from tiercache.entry import Entry
 
-__all__ = ["Spares", "due", "pause"]
+__all__ = ["ANY", "Spares", "due", "end_of", "pause"]
 
 #: How long a loader is left alone at most, when it goes on failing while there is something else to serve.
 _LONGEST_PAUSE = 30.0
@@ -31,7 +31,7 @@ class Spares:
         self.stale: set[str] = set()
         self._core = core
         self._staleness = staleness
-        self._refresh: list[str] = []
+        self._refresh: dict[str, float] = {}
         #: What may be served in the place of a load: until when (monotonic: a wall clock that is set back
         #: must not make it live longer), the entry, and the name of its tier.
         self._fallbacks: dict[str, tuple[float, Entry[Any], str]] = {}
@@ -58,7 +58,7 @@ class Spares:
             paused = pauses.find(key)[0] > now
             if age < staleness.stale_for:
                 if not paused:
-                    self._refresh.append(key)
+                    self._refresh[key] = ANY
             elif age < staleness.stale_if_error:
                 until = now + min(left, staleness.stale_if_error - age)
                 self._fallbacks[key] = until, entry, tier
@@ -71,42 +71,44 @@ class Spares:
         self._count(served)
         return served
 
-    def to_refresh(self, found: Mapping[str, Entry[Any]]) -> list[str]:
-        """The keys whose value was served and is to be made anew: stale ones, and those of ``found`` whose
-        time it is already."""
-        wanted, self._refresh = self._refresh, []
+    def to_refresh(self, found: Mapping[str, Entry[Any]]) -> dict[str, float]:
+        """The keys whose value was served and is to be made anew, as `due` gives them: stale ones, and those
+        of ``found`` whose time it is already."""
+        wanted, self._refresh = self._refresh, {}
         if self._staleness.refresh_ahead:
-            ends = ((key, entry.fresh_until or entry.expires_at) for key, entry in found.items())
-            wanted += due(self._core, self._staleness, ends)
+            wanted |= due(self._core, self._staleness, {key: end_of(entry) for key, entry in found.items()})
         return wanted
 
-    def in_reserve(self, missing: Sequence[str]) -> list[str]:
-        """Those of ``missing`` for which the call waits only until ``load_deadline``."""
-        if self._staleness.load_deadline is None or not self._fallbacks:
-            return []
-        return [key for key in missing if key in self._fallbacks]
+    def in_reserve(self, missing: Sequence[str]) -> dict[str, float]:
+        """The same of those of ``missing`` for which the call waits only until ``load_deadline``."""
+        return {} if self._staleness.load_deadline is None else dict.fromkeys(self._good(missing), ANY)
 
     def patience(self, keys: Collection[str]) -> float | None:
         """For how many seconds more to wait for ``keys``; ``None``: until they are there."""
         deadline = self._staleness.load_deadline
-        if deadline is None or any(key not in self._fallbacks for key in keys):
+        if deadline is None or len(self._good(keys)) < len(keys):
             return None
         return max(0.0, self._began + deadline - monotonic())
 
     def out_of_patience(self, keys: Collection[str]) -> dict[str, Any]:
         """The values to serve for ``keys``, since the load takes too long; of each that is still good."""
-        now = self._core.stack.clock.monotonic()
-        return self._fall_back([key for key in keys if self._fallbacks[key][0] > now])
+        return self._fall_back(self._good(keys))
 
     def instead(self, keys: Collection[str], error: Exception, *, led: bool) -> dict[str, Any]:
         """The values to serve because the loader of ``keys`` raised ``error``: which is raised if one of them
         has none. ``led``: this call led the load."""
-        now = self._core.stack.clock.monotonic()
-        if any(self._fallbacks.get(key, _NOTHING)[0] <= now for key in keys):
+        if len(self._good(keys)) < len(keys):
             raise error
         if led:
             pause(self._core, keys, error)
         return self._fall_back(keys)
+
+    def _good(self, keys: Collection[str]) -> list[str]:
+        """Those of ``keys`` for which there is something to serve instead of what a load makes."""
+        if not self._fallbacks:
+            return []
+        now = self._core.stack.clock.monotonic()
+        return [key for key in keys if self._fallbacks.get(key, _NOTHING)[0] > now]
 
     def _fall_back(self, keys: Collection[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -125,21 +127,29 @@ class Spares:
 
 
 _NOTHING = (-inf, None, "")
+#: In the place of its end, for a key of which any fresh value that turns up will do.
+ANY = -inf
 
 
-def due(core: Core, staleness: Staleness, ends: Iterable[tuple[str, float | None]]) -> list[str]:
-    """The keys to make anew ahead of their time, of pairs of a key and when its value stops being fresh."""
+def end_of(entry: Entry[Any]) -> float | None:
+    """When ``entry`` stops being fresh, if ever."""
+    return entry.expires_at if entry.fresh_until is None else entry.fresh_until
+
+
+def due(core: Core, staleness: Staleness, ends: Mapping[str, float | None]) -> dict[str, float]:
+    """The keys to make anew ahead of their time, of those that stop being fresh at ``ends``; each with its
+    end, by which one that somebody else has made anew can be told."""
     flights = core.space.flights
     load_time = flights.load_time
     if not load_time:
-        return []
+        return {}
     clock = core.stack.clock
     now, wall = clock.monotonic(), clock.time()
-    return [
-        key
-        for key, end in ends
+    return {
+        key: end
+        for key, end in ends.items()
         if end is not None and staleness.due(end - wall, load_time) and flights.pauses.find(key)[0] <= now
-    ]
+    }
 
 
 def pause(core: Core, keys: Iterable[str], error: Exception) -> None:

@@ -155,6 +155,7 @@ class Stack:
                 suppressed_writes=counters.suppressed_writes,
                 coalesced=counters.coalesced,
                 promotions_dropped=counters.promotions_dropped,
+                refreshes_dropped=counters.refreshes_dropped,
                 unstorable=counters.unstorable,
             )
 

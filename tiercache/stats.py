@@ -19,7 +19,8 @@ Counting rules:
 * ``journalled`` counts keys (and cleared ranges) that a tier missed a delete or overwrite of, ``settled``
   those that it was told of since, and ``owed`` is how many are left, as far as this process knows;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
-  no room for, ``unstorable`` loaded values that their codec refused.
+  no room for, ``refreshes_dropped`` keys that there was no room or thread to refresh, ``unstorable`` loaded
+  values that their codec refused.
 
 The views of a chain share its statistics, as they share its tiers.
 """
@@ -98,6 +99,7 @@ class CacheStats:
     suppressed_writes: int = 0
     coalesced: int = 0
     promotions_dropped: int = 0
+    refreshes_dropped: int = 0
     unstorable: int = 0
 
     @property
@@ -227,13 +229,14 @@ class CacheCounters:
 
     __slots__ = (
         "coalesced", "hits", "load_errors", "load_seconds", "loads", "lock", "misses",
-        "promotions_dropped", "stale_served", "suppressed_writes", "unstorable",
+        "promotions_dropped", "refreshes_dropped", "stale_served", "suppressed_writes", "unstorable",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.hits = self.misses = self.loads = self.load_errors = self.coalesced = 0
-        self.stale_served = self.suppressed_writes = self.promotions_dropped = self.unstorable = 0
+        self.stale_served = self.suppressed_writes = self.unstorable = 0
+        self.promotions_dropped = self.refreshes_dropped = 0
         self.load_seconds = 0.0
 
 

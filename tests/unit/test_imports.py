@@ -62,10 +62,12 @@ LAYERS = (
         "_reading",
         "_refresh",
         "_retries",
+        "_rings",
         "_sound",
         "_spares",
         "_stack",
         "_staleness",
+        "_storable",
     }
     | {"_view", "guarded", "loading", "memoize"},
     {"config", "registry"},  # the chain hands itself to it, to be built

@@ -176,6 +176,7 @@ def test_without_room_or_threads_the_old_value_is_served_all_the_same(
     gate.go.set()
     cache.flush()
     assert len(gate.asked) <= 5
+    assert cache.stats().refreshes_dropped == 49 - len(gate.asked)
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -185,7 +186,10 @@ def test_without_room_or_threads_the_old_value_is_served_all_the_same(
     cache._stack.refresher._queue.after_fork()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert cache.get_or_load("k49", gate) == OLD
-    assert cache.get_or_load("k49", gate, stale_for=0, stale_if_error="1d", load_deadline=LIMIT) == NEW
+    patient: Any = {"stale_for": 0, "stale_if_error": "1d", "load_deadline": LIMIT}
+    assert cache.get_or_load("k49", gate, **patient) == OLD  # and not as long as the load takes
+    assert "k49" not in gate.asked
+    assert cache.get_or_load("k49", gate, stale_for=0, stale_if_error="1d") == NEW
 
 
 # -- writes ----------------------------------------------------------------------------------------
@@ -447,9 +451,10 @@ def test_close_waits_for_refreshes() -> None:
     gate = Gate()
     cache.get_or_load("a", gate)
     gate.wait()
+    (refresh,) = cache._stack.refresher._jobs
     with ThreadPoolExecutor(1) as threads:
         closing = threads.submit(cache.close)
-        until(lambda: bool(cache._stack.refresher._queue._idle))
+        until(lambda: bool(refresh.ended._waiters))  # type: ignore[attr-defined]  # who waits for it
         assert not closing.done()
         gate.go.set()
         closing.result(LIMIT)
