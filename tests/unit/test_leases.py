@@ -27,7 +27,7 @@ class Elsewhere(SpyTier):
 @pytest.fixture(autouse=True)
 def nothing_left():
     yield
-    assert not _leases._keeper._due
+    assert not any(keeper._due for keeper in _leases._keepers.values())
 
 
 def shared(tier, **options):
@@ -142,6 +142,123 @@ def test_a_lease_that_was_lost_is_neither_renewed_nor_released(monkeypatch):
     with shared(tier) as cache:
         assert cache.get_or_load("a", stopped) == b"value"
         assert tier.tier.acquire(["a"], "third", 1) == []
+
+
+def test_a_tier_that_hangs_costs_no_other_its_leases(monkeypatch):
+    monkeypatch.setattr(_leases, "LEASE_SECONDS", 0.3)
+    hanging, go = threading.Event(), threading.Event()
+
+    class Hung(DictTier):
+        def acquire(self, keys, token, seconds):
+            if self._leases:  # a renewal
+                hanging.set()
+                assert go.wait(MINUTE)
+            return super().acquire(keys, token, seconds)
+
+    clock = FakeClock()
+    ill, well = Hung(), DictTier(clock=clock)
+
+    def until_it_hangs(_key):
+        assert hanging.wait(MINUTE)
+        assert go.wait(MINUTE)
+        return b"1"
+
+    def until_it_is_renewed(_key):
+        before = well._leases["b"][1]
+        clock.advance(0.0001)
+        until(lambda: well._leases["b"][1] != before)
+        return b"2"
+
+    with shared(ill) as one, shared(well) as other:
+        first = in_thread(one.get_or_load, "a", until_it_hangs)
+        assert hanging.wait(MINUTE)
+        assert in_thread(other.get_or_load, "b", until_it_is_renewed)() == b"2"
+        go.set()
+        assert first() == b"1"
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """A chain of ``tiers`` that refreshes every hit ahead."""
+    clock = FakeClock()
+    monkeypatch.setattr("tiercache._staleness.chance", lambda: 1 - 1e-15)
+    made = []
+
+    def make(*tiers):
+        cache = TieredCache(list(tiers), lock="shared", ttl=100, refresh_ahead=1000, clock=clock)
+        cache._core.space.flights.load_time = 10.0
+        made.append(cache)
+        return cache
+
+    make.clock = clock
+    yield make
+    for cache in made:
+        cache.close()
+
+
+@both_apis
+@pytest.mark.parametrize("memory", [True, False], ids=["memory", "low"])
+@pytest.mark.parametrize("verb", ["get_or_load", "mget_or_load"])
+def test_a_value_that_is_fresh_is_refreshed_by_one_process(call, ahead, memory, verb):
+    tier = DictTier(clock=ahead.clock)
+    one, other = (ahead(*[MemoryTier(clock=ahead.clock)] * memory, Elsewhere(tier)) for _ in range(2))
+    loads = []
+
+    def ask(cache, value):
+        def load(key):
+            loads.append(value)
+            return value if verb == "get_or_load" else [value] * len(key)
+
+        async def ask_and_flush():
+            found = await getattr(cache, f"a{verb}")(asked, load)
+            await cache.aflush()
+            return found
+
+        asked = "a" if verb == "get_or_load" else ["a"]
+        if call is native:
+            found = asyncio.run(ask_and_flush())
+        else:
+            found = call(cache, verb, asked, load)
+            cache.flush()
+        return found if verb == "get_or_load" else found[0]
+
+    one.set("a", b"old")
+    assert other.get("a") == b"old"  # it is in both memories
+    ahead.clock.advance(90)
+    assert ask(one, b"new") == b"old"
+    assert one.get("a") == b"new"
+    ahead.clock.advance(1)
+    assert ask(other, b"newer") == (b"old" if memory else b"new")
+    if memory:  # it had not heard of the new one, and now it has
+        assert loads == [b"new"]
+        assert other.get("a") == b"new"
+        assert ask(other, b"newer") == b"new"
+    assert loads == [b"new", b"newer"]
+    assert other.get("a") == b"newer"
+    assert tier._leases == {}
+
+
+def test_who_waited_for_the_lease_takes_what_the_holder_made_anew(ahead):
+    tier = DictTier(clock=ahead.clock)
+    one, other = (ahead(Elsewhere(tier)) for _ in range(2))
+    one.set("a", b"old")
+    ahead.clock.advance(90)
+    loading, go = threading.Event(), threading.Event()
+
+    def slow(_key):
+        loading.set()
+        assert go.wait(MINUTE)
+        return b"new"
+
+    assert one.get_or_load("a", slow) == b"old"
+    assert loading.wait(MINUTE)
+    assert other.get_or_load("a", lambda key: b"newer") == b"old"
+    second_looks(other)
+    go.set()
+    for cache in (one, other):
+        cache.flush()
+        assert cache.get("a") == b"new"
+    assert (one.stats().loads, other.stats().loads) == (1, 0)
 
 
 @both_apis
