@@ -21,17 +21,7 @@ import pytest
 from tiercache import Entry
 from tiercache._bridge import Port
 
-
-class _Loop(str):
-    """The name of an event loop that is never closed."""
-
-    __slots__ = ()
-
-    def is_closed(self) -> bool:
-        return False
-
-
-LOOP = _Loop("the loop")
+LOOP = "the loop"
 
 
 class Pause:
@@ -57,11 +47,6 @@ class SteppingRuntime:
         while not future.done():
             await Pause(future)
         return future.result()
-
-    async def ended(self, future: Future[Any], *, seconds: None = None, loop: str | None = None) -> bool:
-        while not future.done():
-            await Pause(future)
-        return True
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = function(*args)
@@ -203,8 +188,8 @@ def replay(
     make: Callable[[], Scenario], choices: Sequence[int], *, known: int = 0
 ) -> list[tuple[int, int, bool]]:
     """Run one schedule; beyond ``choices`` everybody goes on as long as he can. The choices made, of how
-    many each, and whether another one would have interrupted somebody. The first steps that are ``known`` from
-    an earlier schedule are not checked once more."""
+    many each, and whether another one would have interrupted somebody. The first steps, which are ``known``
+    from an earlier schedule, are not checked once more."""
     scenario = make()
     try:
         return _run(scenario, choices, known)

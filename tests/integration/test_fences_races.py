@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from interleavings import AT_ONCE, STEPPING, Pause, PlainTier, Scenario, Task, explore
-from interleavings import running_loop as scheduled_loop
 
 from tiercache import DiskTier, Entry, TieredCache, TierUnavailable
 from tiercache._bridge import drive
@@ -28,12 +27,7 @@ from tiercache.protocols import Debt, Glance
 OLD, NEW, NEWER = b"old", b"new", b"newer"
 WRITES = ["set", "delete", "clear"]
 
-
-@pytest.fixture(autouse=True)
-def _loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiercache._epochs.running_loop", scheduled_loop)
-    monkeypatch.setattr("tiercache._flights.running_loop", scheduled_loop)
-    monkeypatch.setattr("tiercache._flights.is_over", lambda _loop: False)
+pytestmark = pytest.mark.usefixtures("scheduled")
 
 
 class DiskOfOneProcess:
