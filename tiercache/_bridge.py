@@ -38,9 +38,12 @@ __all__ = [
     "BLOCKING",
     "NATIVE",
     "WRITES",
+    "LeftRunning",
     "Port",
+    "Resumed",
     "Runtime",
     "drive",
+    "in_thread",
     "is_over",
     "method_of",
     "new_future",
@@ -142,7 +145,7 @@ def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
         raise
 
 
-def _on_new_thread(function: Callable[[], T]) -> Future[T]:
+def in_thread(function: Callable[[], T]) -> Future[T]:
     """Call ``function`` in a thread of its own. For loaders: however many of them wait for each other,
     there is always a thread for the next."""
     future: Future[T] = new_future()
@@ -302,7 +305,7 @@ class Runtime(Protocol):
         ...
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """The result of a user's function: a loader."""
+        """The result of a user's function: a loader. Raises `LeftRunning`."""
         ...
 
 
@@ -340,6 +343,17 @@ class _Blocking:
                 "an async loader was given to a blocking call; await the async twin (aget_or_load, ...)"
             )
         return result
+
+
+class Resumed(_Blocking):
+    """The same for who goes on where another left off: the user's function was called, and ``future`` ends
+    with its result."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - see above
+        return await super().call(self._future.result)
 
 
 class _Native:
@@ -387,8 +401,22 @@ class _Native:
         else:
             # A plain loader may block: it gets a thread, with the caller's context.
             run = partial(contextvars.copy_context().run, _checked, function, *args)
-            result = await asyncio.wrap_future(_on_new_thread(run))
+            future = in_thread(run)
+            try:
+                result = await asyncio.wrap_future(future)
+            except asyncio.CancelledError as error:
+                if future.done() and future.exception() is not None:
+                    raise
+                raise LeftRunning(future, error) from None
         return await result if inspect.isawaitable(result) else result
+
+
+class LeftRunning(BaseException):
+    """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``."""
+
+    def __init__(self, future: Future[Any], cancelled: asyncio.CancelledError) -> None:
+        self.future = future
+        self.cancelled = cancelled
 
 
 def _looks(

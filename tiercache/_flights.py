@@ -44,7 +44,7 @@ class Flight(Awaited):
     """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
     loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("keys", "of", "outcome")
+    __slots__ = ("goes_on", "keys", "of", "outcome")
 
     def __init__(self, keys: Sequence[str], runtime: Runtime, of: Flights) -> None:
         self.keys = keys
@@ -52,6 +52,8 @@ class Flight(Awaited):
         self.loop = None if runtime.blocking else running_loop()
         self.outcome: Future[dict[str, Any] | None] = new_future()
         self.waits_for = []
+        #: Whether it has left its leader, who was cancelled, and ends by itself.
+        self.goes_on = False
 
 
 @contextmanager
@@ -149,8 +151,9 @@ class Flights:
                 return None  # it came to this since `join_or_lead`, which will now refuse to join
             waiting.begin([flight])
         try:
-            if not await runtime.ended(flight.outcome, loop=flight.loop):
-                self.end(flight)  # its loop was closed
+            while not await runtime.ended(flight.outcome, loop=flight.loop):
+                if is_over(flight.loop):  # or it has left that one meanwhile
+                    self.end(flight)
         finally:
             waiting.end()
         return flight.outcome.result()
@@ -175,6 +178,11 @@ class Flights:
                 flight.outcome.set_exception(error)
             else:
                 flight.outcome.set_result(values)
+
+    def give_up(self, flight: Flight) -> None:
+        """Its leader has gone: somebody else is to lead, unless it goes on by itself."""
+        if not flight.goes_on:
+            self.end(flight)
 
     def ask_refresh(
         self, keys: Iterable[str], make: Callable[[list[str]], Refresh]

@@ -6,50 +6,28 @@ Or else the callers get a value past its time, and the load runs behind them (`t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from math import inf
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from tiercache._answers import Source, note, unnoted
+from tiercache._answers import Source, note
 from tiercache._bridge import Runtime
-from tiercache._core import Core, check_bytes
-from tiercache._epochs import holding
+from tiercache._core import Core
 from tiercache._flights import Flight, aboard
-from tiercache._journal import Fences
+from tiercache._leading import Leading, to_load
 from tiercache._leases import Sharing, leasing
-from tiercache._loaded import Answer
-from tiercache._loaders import LoadMany
+from tiercache._loaders import Load
 from tiercache._refresh import Refresh
 from tiercache._rings import Awaited
-from tiercache._spares import ANY, Spares, due, end_of, pause
-from tiercache._staleness import NEVER_STALE, Staleness
-from tiercache._storable import entries
-from tiercache.entry import UNSET, Entry
+from tiercache._spares import Spares, due, pause
+from tiercache._staleness import Staleness
+from tiercache.entry import Entry
 from tiercache.errors import ConfigError, LoadError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Load", "Loading"]
-
-
-_NO_ENDS: Mapping[str, float] = {}
-#: How much the latest load counts in the mean of what loads take.
-_WEIGHT = 0.25
-
-
-@dataclass(slots=True)
-class Load:
-    """What a loading call asks for, besides its keys."""
-
-    load_many: LoadMany
-    ttl: float | None = None
-    staleness: Staleness = NEVER_STALE
-    batch_size: int | None = None
+__all__ = ["Loading"]
 
 
 class Loading:
@@ -91,7 +69,8 @@ class Loading:
                 if not again:
                     hits = spares.asked_for(found) + spares.asked_for(served)
                     self._core.count(hits, len(spares.asked) - hits)
-                missing = self._to_load([key for key in missing if key not in found and key not in served])
+                missing = [key for key in missing if key not in found and key not in served]
+                missing = to_load(self._core, missing)
                 self._behind(runtime, spares.to_refresh(found), load, ticket, spares.stale)
                 if not missing:
                     break
@@ -129,14 +108,17 @@ class Loading:
             with aboard(led):
                 for flight in led:
                     try:
-                        loaded = await self._fly(runtime, flight, load, changed, spares.stale)
+                        leading = Leading(
+                            self._core, flight, load, sharing=self._leases(load), stale=spares.stale
+                        )
+                        loaded = await leading.fly(runtime, changed)
                     except Exception as error:  # noqa: BLE001 - raised again unless there are old values
                         loaded = spares.instead(flight.keys, error, led=True)
                     # Of mutable values not even the leader gets those that the others copy from.
                     values.update((key, self._core.copied(value)) for key, value in loaded.items())
         finally:
             for flight in led:
-                self._core.space.flights.end(flight)  # those not reached because an earlier batch failed
+                self._core.space.flights.give_up(flight)  # not reached because an earlier batch failed
         return values
 
     async def _join(
@@ -178,6 +160,9 @@ class Loading:
         if self._core.space.flights.out_of_reach(awaited, runtime):
             seconds = 0.0
         return await runtime.ended(future, seconds=seconds, loop=awaited.loop)
+
+    def _leases(self, load: Load) -> Sharing | None:
+        return self._sharing if load.staleness.shared else None
 
     # -- behind the callers ------------------------------------------------------------------------
 
@@ -237,7 +222,16 @@ class Loading:
             refresh.lead(space.flights.join_or_lead(keys, size, runtime)[0])
             with aboard(refresh.led):
                 for flight in refresh.led:
-                    values = await self._fly(runtime, flight, load, (), stale, refresh.ticket, ends)
+                    leading = Leading(
+                        self._core,
+                        flight,
+                        load,
+                        sharing=self._leases(load),
+                        stale=stale,
+                        since=refresh.ticket,
+                        ends=ends,
+                    )
+                    values = await leading.fly(runtime, ())
                     outcome.keys.update(flight.keys)
                     outcome.values.update(values)
         except BaseException as error:
@@ -252,172 +246,6 @@ class Loading:
     def _refreshed(self, refresh: Refresh) -> None:
         self._core.space.flights.forget_refresh(refresh)
         self._core.space.epochs.close_ticket(refresh.ticket)
-
-    # -- one flight --------------------------------------------------------------------------------
-
-    async def _fly(
-        self,
-        runtime: Runtime,
-        flight: Flight,
-        load: Load,
-        changed: Collection[str],
-        stale: Collection[str],
-        since: Any = None,
-        ends: Mapping[str, float] = _NO_ENDS,
-    ) -> dict[str, Any]:
-        """Lead ``flight``: load, store, and tell those who wait. Looks again for those of its keys that
-        ``changed``. Of ``stale`` keys there are old values. ``since``: the ticket of when it was asked for,
-        if that was not just now. ``ends``: those of the values that it is to replace."""
-        space = self._core.space
-        ticket = space.epochs.open_ticket() if since is None else space.epochs.share_ticket(since)
-        values: dict[str, Any] | None = None
-        try:
-            keys = set(flight.keys)
-            wanted = [key for key in changed if key in keys]
-            known: dict[str, Any] = {}
-            asked: Sequence[str] = flight.keys
-            if wanted:
-                known = await self._look(runtime, wanted)
-                asked = self._to_load([key for key in flight.keys if key not in known])
-            left = set(asked)
-
-            async def look(part: list[str]) -> dict[str, Any]:
-                found = await self._look_again(runtime, part, ends)
-                known.update(found)
-                left.difference_update(found)
-                return found
-
-            async def make(part: list[str]) -> dict[str, Any]:
-                nonlocal values
-                fences = await self._core.fences(runtime, part)
-                answer = await self._call(runtime, load.load_many, part)
-                known.update(answer.values)
-                left.difference_update(part)
-                if not left:
-                    values = known  # complete, also if storing the last of them is interrupted
-                gone = [key for key in part if key in stale and key not in answer.values]
-                await self._store(runtime, answer, gone, load, ticket, fences)
-                return answer.values
-
-            if asked and load.staleness.shared and self._sharing is not None:
-                await self._sharing.load(runtime, asked, look, make)
-            elif asked:
-                await make(list(asked))
-            values = known
-        except Exception as error:
-            space.flights.end(flight, error=error)
-            raise
-        finally:
-            # Without values this hands over: the leader itself was cancelled or interrupted.
-            space.flights.end(flight, values)
-            space.epochs.close_ticket(ticket)
-        return values
-
-    async def _look(self, runtime: Runtime, keys: list[str]) -> dict[str, Any]:
-        """The values of ``keys`` that are there: a second look, counted nowhere."""
-        found = (await self._core.lookup(runtime, keys, counted=False)).objects
-        return {key: entry.value for key, entry in found.items()}
-
-    async def _look_again(
-        self, runtime: Runtime, keys: list[str], ends: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """The same with the leases of ``keys`` in hand. Where a value that is still fresh is to be replaced,
-        only one that ends later than it will do: which the tiers above may not have heard of."""
-        ahead = [key for key in keys if ends.get(key, ANY) != ANY]
-        found = await self._look(runtime, [key for key in keys if key not in ahead] if ahead else keys)
-        if ahead and self._sharing is not None:
-            hits = await self._core.lookup_in(runtime, self._sharing.member, ahead)
-            for key, entry in hits.objects.items():
-                end = end_of(entry)
-                if end is None or end > ends[key]:
-                    found[key] = entry.value
-        return found
-
-    async def _call(self, runtime: Runtime, load_many: LoadMany, asked: list[str]) -> Answer:
-        start, clock = perf_counter(), self._core.stack.clock
-        begun = clock.monotonic()
-        try:
-            with unnoted():
-                answer = Answer.of(await load_many(runtime, asked))
-            note(self._core.stack, answer.values, Source.LOADER)
-            if self._core.codec is None:
-                for value in answer.values.values():
-                    check_bytes(value)
-            flights = self._core.space.flights
-            seconds = clock.monotonic() - begun
-            mean = flights.load_time
-            flights.load_time = mean + (seconds - mean) * _WEIGHT if mean else seconds
-        finally:
-            failed = sys.exc_info()[0] is not None
-            counters = self._core.stack.counters
-            with counters.lock:
-                counters.loads += len(asked)
-                counters.load_seconds += perf_counter() - start
-                if failed:
-                    counters.load_errors += len(asked)
-        return answer
-
-    async def _store(
-        self,
-        runtime: Runtime,
-        answer: Answer,
-        gone: Sequence[str],
-        load: Load,
-        ticket: int,
-        fences: Fences,
-    ) -> None:
-        """Store what a loader made, but for keys written since ``ticket`` in this process and since the
-        ``fences`` were opened in others, and drop the old values of those that are ``gone``. Never raises
-        because a tier or a codec failed: the values were paid for."""
-        keys = [*answer.values, *{*answer.absent, *gone}]
-        if not keys:
-            return
-        epochs, flights = self._core.space.epochs, self._core.space.flights
-        fill = epochs.begin_fill(ticket, keys, runtime)
-        try:
-            self._core.suppressed(len(keys) - len(fill.keys))
-            flights.pauses.drop(fill.keys)
-            flights.absent.drop(fill.keys)
-            good = set(fill.keys)
-            # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
-            self._remember_absent({key: ttl for key, ttl in answer.absent.items() if key in good}, load.ttl)
-            batch = entries(self._core, answer, fill.keys, load.ttl, load.staleness)
-            gone = [key for key in gone if key in good]
-            with holding(fill):
-                if batch.objects:
-                    await self._core.write_all(runtime, batch, fill, fences)
-                if gone:
-                    for member in reversed(self._core.members):
-                        await member.delete(runtime, gone, counted=False)
-        except GeneratorExit:  # its event loop is no more, and nothing can be awaited
-            epochs.throw_away(fill)
-            raise
-        finally:
-            try:
-                if not fill.thrown_away:
-                    await self._core.undo_superseded(runtime, fill, self._core.members)
-            finally:
-                epochs.end_fill(fill, stored=True)
-
-    def _to_load(self, missing: Sequence[str]) -> Sequence[str]:
-        """``missing`` without the keys that are known to have no value."""
-        absent = self._core.space.flights.absent
-        if not missing or not len(absent):
-            return missing
-        now, name = self._core.stack.clock.monotonic(), self._codec_name
-        notes = ((key, *absent.find(key)) for key in missing)
-        return [key for key, until, mark in notes if not (until > now and mark == name)]
-
-    def _remember_absent(self, absent: Mapping[str, Any], default: float | None) -> None:
-        now = self._core.stack.clock.monotonic() if absent else 0.0
-        for key, ttl in absent.items():
-            seconds = default if ttl is UNSET else ttl
-            until = inf if seconds is None else now + seconds
-            self._core.space.flights.absent.note(key, until, self._codec_name)
-
-    @property
-    def _codec_name(self) -> str:
-        return "bytes" if self._core.codec is None else self._core.codec.name
 
 
 def _gave_up(error: BaseException) -> LoadError:

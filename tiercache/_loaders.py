@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 from tiercache._bridge import Runtime
+from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.errors import LoadError
 
-__all__ = ["LoadMany", "many", "single"]
+__all__ = ["Load", "LoadMany", "many", "single"]
 
 #: Calls a loader for some keys and gives back the values there are, some of them `Loaded`.
 LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class Load:
+    """What a loading call asks for, besides its keys."""
+
+    load_many: LoadMany
+    ttl: float | None = None
+    staleness: Staleness = NEVER_STALE
+    batch_size: int | None = None
 
 
 def single(loader: Callable[[str], Any]) -> LoadMany:

@@ -80,7 +80,7 @@ class Refresh(Awaited):
                 return
             self.over = True
         for flight in self.led:
-            flight.of.end(flight)
+            flight.of.give_up(flight)
         self._over(self)
         self.ended.set_result(self.outcome)
 
@@ -159,8 +159,8 @@ class Refresher:
             loop = task.get_loop()
             if not loop.is_running():
                 refresh.end()
-                for flight in refresh.led:
-                    flight.of.end(flight)  # there is another value: who loads it now need not wait for this
+                for flight in refresh.led:  # there is another value: who loads it now need not wait for these
+                    flight.of.give_up(flight)
                 if loop.is_closed():
                     self._tasks.pop(refresh, None)
                     with suppress(Exception):  # whatever the loader does on its way out

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, U
 
 from tiercache._arguments import as_keys, check_batch_size, check_codec, check_key, check_keys
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._load import Load
 from tiercache._loaded import Loaded
-from tiercache._loaders import many, single
+from tiercache._loaders import Load, many, single
 from tiercache._staleness import StalenessOptions
 from tiercache._view import TTL, View
 from tiercache.entry import MISS, UNSET, Sentinel
