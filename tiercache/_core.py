@@ -222,7 +222,7 @@ class Core(Reader):
                 try:
                     with holding(clear):
                         cleared = await member.clear(runtime, prefix, skip)
-                    if cleared and (member.guard.ledger.debts or member.guard.ledger.uncertain):
+                    if cleared and member.guard.ledger.debts:
                         fences = member.wide_debts(prefix, skip, now, settled=True)
                         journal.cleared(member.depth, fences)
                     if not cleared:

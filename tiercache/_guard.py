@@ -39,8 +39,6 @@ T = TypeVar("T")
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
 
-_LATE = 60.0  # seconds in which a command that timed out may still arrive
-
 
 class Guard:
     """The guard of one tier in one root chain. Thread-safe."""
@@ -155,6 +153,8 @@ class Guard:
             failure = await self.delete(port, refusal.keys, counted=False) or refusal
         except Exception as error:  # noqa: BLE001 - a cache must not take its application down
             self.failed(error, "write")
+            if isinstance(error, TierTimeout | TimeoutError):
+                self.ledger.expect(self.name, entries)
             self._fell(breaker, permit, error, value=True)
             failure = error
             taken = 0
@@ -316,8 +316,6 @@ class Guard:
         if isinstance(error, TierUnavailable) and error.skipped:
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
-        if timeout:
-            self.ledger.uncertain = self._clock.monotonic() + _LATE
         self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
         counters = self.counters
         if counted:
@@ -340,13 +338,6 @@ class Guard:
             describe(error),
             f"; {unsaid} more failures since the last warning" if unsaid else "",
         )
-
-    def is_uncertain(self) -> bool:
-        """Whether a command that timed out may still arrive."""
-        ledger = self.ledger
-        if ledger.uncertain and self._clock.monotonic() >= ledger.uncertain:
-            ledger.uncertain = 0.0
-        return ledger.uncertain > 0
 
     def unasked(self, keys: int) -> None:
         """Count misses of keys that the tier was not asked for, because it is owed something about them, or

@@ -81,6 +81,7 @@ class Journal:
                     self.looks[depth] = looks
         #: Whether some tier has yet to hear of something; looked at without the lock.
         self.owing = False
+        self._noted = 0  # how often something was
         self._owed: dict[str, int] = {}
         self._next_try = 0.0
         self.after_fork()
@@ -172,11 +173,13 @@ class Journal:
             if debt.settled:
                 guard.ledger.add([debt])
                 continue
-            self.owing = True
             new[debt.tier] = new.get(debt.tier, 0) + guard.ledger.owe([debt])
             with guard.counters.lock:
                 guard.counters.journalled += 1
         if new:
+            with self._lock:
+                self._noted += 1
+                self.owing = True
             self._next_try = max(self._next_try, monotonic() + _PAUSE)  # they have just failed
         self._keep()
         if self.depth is None:
@@ -198,10 +201,10 @@ class Journal:
 
     def heard(self, depth: int, keys: Mapping[str, float]) -> None:
         """The tier at ``depth`` was told about ``keys``: what is older than the time beside each stays fenced
-        off where the tier was ever owed something, or where a command that timed out may still arrive."""
+        off where the tier was ever owed something, or where a write that timed out may still arrive."""
         guard = self._guards[depth]
         owed = guard.ledger.unsettled(keys)
-        fenced = keys if guard.is_uncertain() else guard.ledger.noted(keys)
+        fenced = guard.ledger.noted(keys)
         fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in fenced}
         guard.ledger.add(fences.values())
         if owed:
@@ -260,12 +263,15 @@ class Journal:
             self._settling = False
 
     def _settle_all(self) -> None:
+        noted = self._noted
         try:
             left = False
             for depth, guard in enumerate(self._guards):
                 if not getattr(guard.tier, "nonblocking", False):
                     left = drive(self._settle_tier(depth, guard)) or left
-            self.owing = left
+            with self._lock:
+                if self._noted == noted:  # else more was missed, by a tier that was looked after already
+                    self.owing = left
         finally:
             self._settling = False
 
@@ -273,7 +279,9 @@ class Journal:
         """Settle what the tier owes; whether something is left."""
         port = BLOCKING.port(guard.tier)
         while debts := await self._due(depth, guard):
-            keys = [debt.key for debt in debts if debt.skip is None]
+            # Somebody may have told the tier of a newer value since they were noted, which is to stay.
+            guard.ledger.add(debts)
+            keys = [debt.key for debt in guard.ledger.unsettled(debt.key for debt in debts)]
             if keys and await guard.delete(port, keys, counted=False) is not None:
                 return True
             heard = [debt for debt in debts if debt.skip is None]

@@ -37,8 +37,6 @@ class Ledger:
         self._wide: dict[tuple[str, str], Debt] = {}
         #: Whether there are any: looked at by every read, without the lock.
         self.debts = False
-        #: Until when a command that timed out may still arrive, on the monotonic clock; 0: none did.
-        self.uncertain = 0.0
         self.after_fork()
         reset_after_fork(self)
 
@@ -77,6 +75,11 @@ class Ledger:
             self._tidy()
         return more
 
+    def expect(self, tier: str, keys: Iterable[str]) -> None:
+        """A write of ``keys`` ran out of time, and may still be carried out: so they are `noted`, and what
+        the tier hears about them later fences that off."""
+        self.add([Debt(tier, key, 0.0, settled=True) for key in keys])
+
     def _place(self, debt: Debt) -> tuple[dict[Any, Debt], Any]:
         if debt.skip is None:
             return self._keys, debt.key
@@ -102,12 +105,12 @@ class Ledger:
         return [debt for key in keys if (debt := known.get(key)) is not None and not debt.settled]
 
     def noted(self, keys: Iterable[str]) -> list[str]:
-        """Those of ``keys`` about which the tier was ever owed something."""
+        """Those of ``keys`` of which it may have an older value that it should not, now or later."""
         known = self._keys
         return [key for key in keys if key in known]
 
     def within(self, ranges: Sequence[Debt]) -> list[str]:
-        """The keys in ``ranges`` about which the tier was ever owed something."""
+        """The `noted` keys in ``ranges``."""
         with self._lock:
             return [key for key in self._keys if any(_covers(one, key) for one in ranges)]
 

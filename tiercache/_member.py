@@ -15,6 +15,7 @@ from tiercache._bridge import BLOCKING, NATIVE, Port, Runtime
 from tiercache._guard import Guard
 from tiercache._journal import Journal
 from tiercache.entry import Entry
+from tiercache.errors import TierTimeout
 from tiercache.keys import KeyRange, Namespace
 from tiercache.protocols import Clock, Codec, Debt, Namespaced, Purge, SupportsNamespaces
 
@@ -129,8 +130,13 @@ class Member:
         owed = guard.ledger.unsettled(folded)
         if owed:
             names = [debt.key for debt in owed]
-            if await guard.delete(port, names, counted=False) is None:
+            failure = await guard.delete(port, names, counted=False)
+            if failure is None:
                 self._journal.settled(self.depth, owed)
+            elif isinstance(failure, TierTimeout | TimeoutError) and not guard.policy.writes_apart:
+                asked = ()  # it has had its deadline, and a read would take another
+                if counted:
+                    guard.unasked(len(folded))
             else:
                 refused = set(names)
                 asked = [name for name in folded if name not in refused]
@@ -167,7 +173,7 @@ class Member:
             return 0, None
         port = self.port(runtime)
         taken, _, failure = await self.guard.write(port, folded, promotion=promotion, debts=debts)
-        if failure is None and (self.guard.ledger.debts or self.guard.ledger.uncertain):
+        if failure is None and self.guard.ledger.debts:
             self._journal.heard(self.depth, {key: entry.created_at or 0.0 for key, entry in folded.items()})
         return taken, failure
 
@@ -216,7 +222,7 @@ class Member:
         if self.has_fences and everywhere:
             options["everywhere"] = True
         failure = await self.guard.delete(self.port(runtime), folded, counted=counted, **options)
-        if failure is None and (self.guard.ledger.debts or self.guard.ledger.uncertain):
+        if failure is None and self.guard.ledger.debts:
             self._journal.heard(self.depth, dict.fromkeys(folded, now))
         return failure
 
