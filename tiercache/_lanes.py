@@ -95,12 +95,16 @@ class Lane:
         self._running = 0
         self._left_behind = 0
         self._tasks: list[tuple[asyncio.Task[Any], asyncio.AbstractEventLoop]] = []
+        #: Calls of async callers that are waiting or running, each with the loop that waits for it.
+        self._awaited: dict[Future[Any], asyncio.AbstractEventLoop] = {}
 
     @property
     def stuck(self) -> bool:
         """Whether a call that was left behind is still running."""
         if self._left_behind:
             return True
+        if self._awaited and any(loop.is_closed() for loop in tuple(self._awaited.values())):
+            return True  # left behind by all its callers
         if not self._tasks:
             return False
         with self._lock:
@@ -146,6 +150,8 @@ class Lane:
         import asyncio
 
         future = self._submit(function, closing=closing)
+        self._awaited[future] = asyncio.get_running_loop()
+        future.add_done_callback(self._heard)
         running = asyncio.wrap_future(future)
         try:
             await asyncio.wait([running], timeout=deadline)
@@ -201,6 +207,9 @@ class Lane:
         with self._lock:
             self._left_behind += 1
         future.add_done_callback(self._over)
+
+    def _heard(self, future: Future[Any]) -> None:
+        self._awaited.pop(future, None)
 
     def _over(self, _future: Future[Any]) -> None:
         with self._lock:

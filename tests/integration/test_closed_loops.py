@@ -239,6 +239,31 @@ def test_what_a_closed_loop_had_overtaken_is_certain_again_once_it_is_written(do
         assert not cache._core.space.epochs._filling
 
 
+@both_apis
+def test_what_a_closed_loops_thread_writes_late_is_not_served(call: Any, doomed: Doomed) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    class Late(DictTier):
+        def mset(self, entries: Any, **options: Any) -> None:
+            if not entered.is_set():
+                entered.set()
+                assert go.wait(LIMIT)
+            super().mset(entries, **options)
+
+    tier = Late()
+    with TieredCache([MemoryTier(), tier]) as cache, TieredCache([MemoryTier(), tier]) as other:
+        doomed.begin(cache.aset("k", OLD), entered.is_set)
+        doomed.close()
+        assert call(cache, "set", "k", NEW).failed == (cache.stats().tiers[1].name,)
+        assert call(other, "get", "k") is None
+        go.set()
+        until(lambda: tier.entries)
+        until(lambda: not cache._core.members[1].guard.lane.stuck)
+        assert call(other, "get", "k") is None  # it was told before it was asked
+        assert call(cache, "set", "k", NEWER).ok
+        assert call(other, "get", "k") == NEWER
+
+
 # -- rings that only a call on a loop's thread closes ----------------------------------------------
 
 
