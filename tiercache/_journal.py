@@ -375,7 +375,7 @@ class Missed:
 def _name(guard: Guard) -> str:
     """What the journal calls the tier: after its place, where it has one that any process calls the same, so
     that chains know it by whatever name; else after its name."""
-    place = getattr(guard.tier, "location", None)
+    place = getattr(guard.tier, "place", None) or getattr(guard.tier, "location", None)
     if isinstance(place, tuple) and place and all(isinstance(part, str) for part in place):
         digest = blake2b("\0".join(place).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return f"{place[0]}@{digest}"

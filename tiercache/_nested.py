@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tiercache._batch import Batch
@@ -10,29 +10,38 @@ from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
 from tiercache._leases import leasing
 from tiercache.entry import Entry
+from tiercache.errors import TierUnavailable
 from tiercache.forks import not_pickled
 from tiercache.policies import Failure
 from tiercache.protocols import Codec, Purge
 
-__all__ = ["ChainTier"]
+__all__ = ["ChainTier", "note_outside"]
 
 
 class ChainTier:
     """The tier protocol over a chain, blocking and async. Entries keep their times; each call is
     counted in the inner chain's own statistics. Write through the outer chain: what is written to the
-    inner one directly is seen outside after the outer memory tier's cap. Thread-safe."""
+    inner one directly is seen outside after the outer memory tier's cap. Thread-safe.
+
+    What its tiers miss is noted in its own journal. Where that has no durable tier, and the outer chain has,
+    a write or delete that one of its tiers missed fails as a whole: so the outer chain notes it, and settles
+    it through this one, also in the next process. Rejected: noting each inner tier outside, whose keys only
+    this chain can fold."""
 
     name = "chain"
     #: Its tiers have a breaker each. One of its own would open when a single one of them takes no deletes,
     #: and then close off those that are well.
     failure = Failure(breaker_failures=None)
 
-    def __init__(self, core: Core, *, owned: bool = True) -> None:
+    def __init__(self, core: Core, *, owned: bool = True, noted_outside: bool = False) -> None:
         self._core = core
         self._owned = owned
+        self._noted_outside = noted_outside
         #: For the chain outside, which shares its epochs with every chain over these tiers.
         self.domains = core.stack.domains
         self.location = core.space
+        #: What the outer journal knows it by.
+        self.place = ("chain", *core.stack.journal.names, *core.path)
         # Instance attributes, because the chain can what its tiers can: methods would say that it always
         # does, and keep the outer chain from helping itself.
         if any(member.can_scan(BLOCKING) for member in core.members):
@@ -52,7 +61,28 @@ class ChainTier:
         """The same with the outer chain's codec, unless the inner one has its own."""
         if self._core.codec is not None:
             return self
-        return ChainTier(Core(self._core.stack, self._core.path, codec), owned=self._owned)
+        core = Core(self._core.stack, self._core.path, codec)
+        return ChainTier(core, owned=self._owned, noted_outside=self._noted_outside)
+
+    def note_outside(self) -> None:
+        """The chain outside has a durable tier: let it hear of what only memory would know here."""
+        if self._core.stack.journal.depth is None:
+            self._noted_outside = True
+            note_outside(guard.tier for guard in self._core.stack.guards)
+
+    def _check_told(self, keys: Sequence[str] | None = None) -> None:
+        """Raise if a tier has yet to hear of ``keys`` (``None``: of a clear), to have it noted outside."""
+        if not self._noted_outside:
+            return
+        for member in self._core.members:
+            ledger = member.guard.ledger
+            if ledger.debts and (
+                any(not debt.settled for debt in ledger.ranges())
+                if keys is None
+                else ledger.unsettled(member.fold_all(keys))
+            ):
+                name = member.guard.name
+                raise TierUnavailable(f"{name}, a tier of the chain inside, has yet to hear of it", tier=name)
 
     @property
     def _open(self) -> Core:
@@ -86,6 +116,7 @@ class ChainTier:
     async def _mset(self, runtime: Runtime, entries: Mapping[str, Entry[Any]]) -> None:
         core = self._open
         await core.write(runtime, Batch(dict(entries), core.codec))
+        self._check_told(list(entries))
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys`` from every tier of the chain. Raises `WriteError` if one did not confirm."""
@@ -97,6 +128,7 @@ class ChainTier:
 
     async def _mdelete(self, runtime: Runtime, keys: Sequence[str]) -> None:
         await self._open.delete(runtime, keys)
+        self._check_told(keys)
 
     def _scan(
         self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
@@ -113,10 +145,12 @@ class ChainTier:
     def _clear(self, prefix: str, *, skip: str = "") -> None:
         """Drop a range of keys from every tier; see `SupportsClear`."""
         drive(self._open.clear(BLOCKING, prefix, skip))
+        self._check_told()
 
     async def _aclear(self, prefix: str, *, skip: str = "") -> None:
         """`clear` for async code."""
         await self._open.clear(NATIVE, prefix, skip)
+        self._check_told()
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """Drop entries by age from every tier; see `SupportsPurge`."""
@@ -162,3 +196,11 @@ class ChainTier:
     async def _close(self, runtime: Runtime) -> None:
         stack = self._core.stack
         await (stack.close(runtime) if self._owned else stack.flush(runtime))
+
+
+def note_outside(tiers: Iterable[Any]) -> None:
+    """Let those of ``tiers`` that are chains know that the chain around them has a durable tier."""
+    for tier in tiers:
+        chain = getattr(tier, "note_outside", None)  # also where it is guarded
+        if chain is not None:
+            chain()

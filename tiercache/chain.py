@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core, WriteResult
-from tiercache._nested import ChainTier
+from tiercache._nested import ChainTier, note_outside
 from tiercache._stack import Stack
 from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
 from tiercache._view import TTL, no_hit, no_hits
@@ -123,6 +123,8 @@ class TieredCache(LoadingMethods[T]):
         check_tiers(tiers)
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
         stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
+        if stack.journal.depth is not None:
+            note_outside(members)
         self._bind(Core(stack, path, codec), seconds, staleness)
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
