@@ -388,7 +388,8 @@ class _Native:
             for pause in _looks(future, seconds, loop):
                 await asyncio.wait([wrapped], timeout=pause)
         finally:
-            wrapped.cancel()  # no more than the wrapper: see `new_future`
+            if not wrapped.get_loop().is_closed():  # or else this coroutine is thrown away
+                wrapped.cancel()  # no more than the wrapper: see `new_future`
             if not wrapped.cancelled() and wrapped.done():
                 wrapped.exception()  # seen, or asyncio reports it as never retrieved
         return future.done()

@@ -6,7 +6,7 @@ listing and purging.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +42,20 @@ class WriteResult:
 class Core(Reader):
     """One view of a stack. Thread-safe."""
 
-    async def lookup_in(self, runtime: Runtime, member: Member, keys: Sequence[str]) -> Batch:
-        """What ``member`` has under ``keys`` and that is fresh, promoted into the tiers above it, also where
-        these have something else; counted nowhere."""
+    async def lookup_in(
+        self,
+        runtime: Runtime,
+        member: Member,
+        keys: Sequence[str],
+        wanted: Callable[[str, Entry[Any]], bool],
+    ) -> Batch:
+        """What ``member`` has under ``keys`` that is fresh and ``wanted``, promoted into the tiers above it,
+        also where these have something else; counted nowhere."""
         epochs, fences = self.space.epochs, Fences()
         ticket = epochs.open_ticket()
         try:
             found = await self._read(runtime, member, epochs.certain(keys), fences, None, counted=False)
+            found = found.only([key for key, entry in found.objects.items() if wanted(key, entry)])
             if found.objects and member.depth:
                 above = [Batch({}, None)] * (member.depth - 1)
                 await self._promote(runtime, [*above, found], ticket, fences)

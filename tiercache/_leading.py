@@ -24,7 +24,7 @@ from tiercache._loaded import Answer
 from tiercache._loaders import Load
 from tiercache._spares import ANY, end_of
 from tiercache._storable import entries
-from tiercache.entry import UNSET
+from tiercache.entry import UNSET, Entry
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -113,14 +113,16 @@ class Leading:
         """The same with the leases of ``keys`` in hand. Where a value that is still fresh is to be replaced,
         only one that ends later than it will do: which the tiers above may not have heard of."""
         ends = self._ends
+
+        def is_newer(key: str, entry: Entry[Any]) -> bool:
+            end = end_of(entry)
+            return end is None or end > ends[key]
+
         ahead = [key for key in keys if ends.get(key, ANY) != ANY]
         found = await self._look(runtime, [key for key in keys if key not in ahead] if ahead else keys)
         if ahead and self._sharing is not None:
-            hits = await self._core.lookup_in(runtime, self._sharing.member, ahead)
-            for key, entry in hits.objects.items():
-                end = end_of(entry)
-                if end is None or end > ends[key]:
-                    found[key] = entry.value
+            hits = await self._core.lookup_in(runtime, self._sharing.member, ahead, is_newer)
+            found |= {key: entry.value for key, entry in hits.objects.items()}
         return found
 
     # -- what is made ------------------------------------------------------------------------------

@@ -69,7 +69,11 @@ class LoadingMethods(View[T]):
         ttl: TTL = UNSET,
         **options: Unpack[StalenessOptions],
     ) -> T | None:
-        """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread."""
+        """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread.
+
+        When the call is cancelled an async loader is too, and another caller who waits for it leads; a plain
+        one runs on for those who wait, and its value is stored.
+        """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:
             return value  # type: ignore[no-any-return]  # as above

@@ -157,6 +157,34 @@ def test_a_loop_that_stands_still_is_waited_for(doomed: Doomed) -> None:
         assert waiting.result(LIMIT) == OLD
 
 
+def test_a_waiting_task_that_is_thrown_away_leaves_nothing_behind(doomed: Doomed) -> None:
+    with TieredCache([MemoryTier()]) as cache, pool(1) as threads:
+        loading, go = threading.Event(), threading.Event()
+
+        def slow(_key: str) -> bytes:
+            loading.set()
+            assert go.wait(LIMIT)
+            return NEW
+
+        async def outer(_key: str) -> bytes:
+            return await cache.aget_or_load("k", never) or b""
+
+        leader = threads.submit(cache.get_or_load, "k", slow)
+        assert loading.wait(LIMIT)
+        doomed.begin(cache.aget_or_load("outer", outer), lambda: cache.stats().coalesced)
+        flight = cache._core.space.flights._flights["outer"]
+        assert flight.waits_for
+        doomed.close()
+        coroutine = doomed.tasks.pop().get_coro()
+        assert coroutine is not None
+        coroutine.close()
+        assert not flight.waits_for
+        assert cache.get_or_load("outer", lambda _key: NEWER) == NEWER
+        go.set()
+        assert leader.result(LIMIT) == NEW
+        assert not cache._core.space.epochs._tickets
+
+
 # -- writes ----------------------------------------------------------------------------------------
 
 WRITES = [("set", "k", OLD), ("mset", {"k": OLD, "other": OLD}), ("delete", "k"), ("clear",)]

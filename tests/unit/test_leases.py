@@ -232,7 +232,9 @@ def test_a_value_that_is_fresh_is_refreshed_by_one_process(call, ahead, memory, 
     if memory:  # it had not heard of the new one, and now it has
         assert loads == [b"new"]
         assert other.get("a") == b"new"
+        assert other.stats().tiers[0].promotions == 2  # the old one, and this
         assert ask(other, b"newer") == b"new"
+        assert other.stats().tiers[0].promotions == 2  # it was not promoted to be replaced
     assert loads == [b"new", b"newer"]
     assert other.get("a") == b"newer"
     assert tier._leases == {}
