@@ -149,7 +149,7 @@ class Core(Reader):
                 await missed.confirmed(member)
             elif not isinstance(failure, EntryRejected):
                 written = {key: entry.created_at for key, entry in left.objects.items()}
-                missed.missed(member, member.debts(written, self.stack.clock.time()))
+                missed.missed(member, member.debts(written, self.stack.clock.time()), failure)
             taken.append((member.guard.name, count + len(batch) - len(left), failure))
         await missed.end()
         return taken[::-1]
@@ -210,7 +210,7 @@ class Core(Reader):
             if failure is None:
                 await missed.confirmed(member)
             else:
-                missed.missed(member, member.debts(dict.fromkeys(keys), now))
+                missed.missed(member, member.debts(dict.fromkeys(keys), now), failure)
             failures.append((member.guard.name, failure))
         return failures, await missed.end()
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tiercache._bridge import BLOCKING, Port, Runtime, drive
 from tiercache._guard import Guard
 from tiercache._promoter import Promoter
+from tiercache.errors import TierFull
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Debt, Glance, SupportsJournal
 
@@ -357,9 +358,10 @@ class Missed:
             await self._journal.note(self._runtime, self._members, self._debts, recorded=True)
             self._debts = []
 
-    def missed(self, member: Member, debts: Sequence[Debt]) -> None:
+    def missed(self, member: Member, debts: Sequence[Debt], failure: Exception) -> None:
         """It failed, and is owed ``debts``."""
-        if member.depth == self._journal.depth:
+        # One that is full has no room for values, but may well have some for notes.
+        if member.depth == self._journal.depth and not isinstance(failure, TierFull):
             self._recorded = False
         self._debts = [*self._debts, *debts]
 

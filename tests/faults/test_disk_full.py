@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from faults_table import Told
+from missing import LossyTier, restart_process
 from places import mounted, sooner_or_later
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
@@ -163,6 +164,22 @@ def test_a_chain_names_the_tier_counts_and_deletes(disk: Disk, told: Told) -> No
         disk.relieve()
         assert cache.set("c", b"c").ok
     told("disk full", "reads, deletes and clears go on, sets skip the tier and are counted, recovers")
+
+
+def test_what_another_tier_missed_is_noted_all_the_same(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: dict[str, Entry[bytes]] = {}
+    server = LossyTier(held)
+    with TieredCache([MemoryTier(), tier_on(disk), server]) as cache:
+        cache.set("k", b"old")
+        disk.fill_up()
+        fill(cache._stack.guards[1].tier)
+        server.down = True
+        assert cache.set("k", 20 * value("k")).failed == ("disk", "L3")
+    restart_process(monkeypatch)
+    with TieredCache([tier_on(disk), LossyTier(held)]) as cache:
+        assert cache.get("k") is None
+        assert held == {}
+    disk.relieve()
 
 
 def test_the_ballast_comes_back_when_there_is_room(disk: Disk) -> None:
