@@ -174,7 +174,7 @@ def test_what_another_tier_missed_is_noted_all_the_same(disk: Disk, monkeypatch:
         disk.fill_up()
         fill(cache._stack.guards[1].tier)
         server.down = True
-        assert cache.set("k", 20 * value("k")).failed == ("disk", "L3")
+        assert cache.set("k", bytes(3 * 2**20)).failed == ("disk", "L3")
     restart_process(monkeypatch)
     with TieredCache([tier_on(disk), LossyTier(held)]) as cache:
         assert cache.get("k") is None
