@@ -144,11 +144,14 @@ class Ledger:
         with self._lock:
             return list(self._wide.values())
 
-    def too_old(self, found: Mapping[str, Entry[Any]], ranges: Sequence[Debt]) -> Collection[str]:
+    def too_old(
+        self, found: Mapping[str, Entry[Any]], ranges: Sequence[Debt], *, drops: bool = True
+    ) -> Collection[str]:
         """The keys of those entries that are older than what the tier was, or should have been, told.
 
-        An entry that does not say when it was written is too old while that is owed. ``ranges`` are those of
-        before the entries were read: somebody may have told the tier since, and its answer comes from before.
+        An entry that does not say when it was written is too old while that is owed; and for good where the
+        tier cannot drop a range (``drops``), for what it held is still there. ``ranges`` are those of before
+        the entries were read: somebody may have told the tier since, and its answer comes from before.
         """
         known = self._keys
         wide = [*ranges, *self.ranges()] if self._wide else ()
@@ -157,7 +160,7 @@ class Ledger:
             written = entry.created_at
             debt = known.get(key)
             if (debt is not None and _is_older(written, debt)) or (
-                wide and any(_covers(one, key) and _is_older(written, one) for one in wide)
+                wide and any(_covers(one, key) and _is_older(written, one, drops) for one in wide)
             ):
                 refused.append(key)
         return refused
@@ -167,10 +170,10 @@ def _is_later(debt: Debt, known: Debt) -> bool:
     return debt.before > known.before or (debt.before == known.before and not known.settled)
 
 
-def _is_older(written: float | None, debt: Debt) -> bool:
+def _is_older(written: float | None, debt: Debt, drops: bool = True) -> bool:
     everything = debt.skip == "" and debt.key == ""
     if written is None:
-        return everything or not debt.settled
+        return everything or not debt.settled or not drops
     # Of a range that the tier has not dropped yet, the times alone tell what is old, by whose clock ever.
     margin = CLOCKS_APART if debt.skip is not None and not debt.settled else 0.0
     return written < debt.before + margin

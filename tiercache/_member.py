@@ -144,7 +144,7 @@ class Member:
                     guard.unasked(len(folded) - len(asked))
         ranges = guard.ledger.ranges()
         found = await guard.read(port, asked, counted=counted) if asked else {}
-        old = set(guard.ledger.too_old(found, ranges))
+        old = set(guard.ledger.too_old(found, ranges, drops=self._drops(port)))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
         if old:
             if counted:
@@ -249,7 +249,9 @@ class Member:
 
     def can_clear(self, runtime: Runtime) -> bool:
         """Whether the tier can be made to drop a range of keys for certain."""
-        port = self.port(runtime)
+        return self._drops(self.port(runtime))
+
+    def _drops(self, port: Port) -> bool:
         return port.clear is not None or (port.scan is not None and self._lists_everything)
 
     async def page(

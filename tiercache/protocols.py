@@ -269,7 +269,11 @@ class Namespaced(Protocol):
 class SupportsLocation(Protocol):
     """Tells which tier objects of a process hold the same entries: those with an equal ``location``
     (hashable), such as two objects over one directory. Chains over them share their epochs. An object that
-    equals nothing but itself, a client for instance, may stand for the place that only it leads to."""
+    equals nothing but itself, a client for instance, may stand for the place that only it leads to.
+
+    A tuple of texts that is the same in every process, ``("myserver", "host:port", "table")``, is also what
+    the tier is called in a journal. Without one it goes by its name there: then chains that share a disk
+    tier must not give one name to tiers over two different servers."""
 
     @property
     def location(self) -> Hashable: ...

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from apis import both_apis
-from missing import LossyTier, World, forget
+from missing import BareTier, LossyTier, World, forget
 
 from tiercache import Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable
 from tiercache._bridge import BLOCKING, drive
@@ -106,6 +107,32 @@ def test_one_that_says_no_is_read_for_the_other_keys_and_so_is_one_whose_writes_
         cache.delete("k")
         assert cache.mget(["k", "l"]) == [None, OLD if read else None]
         tier.down = False
+
+
+# -- a tier that can do next to nothing -------------------------------------------------------------
+
+
+class TimelessTier(BareTier):
+    """Can neither clear nor list, and does not keep when an entry was written."""
+
+    def mset(self, entries: Any) -> None:
+        super().mset({key: replace(entry, created_at=None) for key, entry in entries.items()})
+
+
+@both_apis
+@pytest.mark.parametrize("layout", ["memory disk L3", "L3 disk"])
+def test_what_was_cleared_stays_so_on_a_tier_that_cannot_tell_old_from_new(call, world, clock, layout):
+    here = world(layout, lower=TimelessTier)
+    view = here.cache.view("v")
+    here.cache.mset({"k": OLD, "l": OLD})
+    view.set("k", OLD)
+    clock.advance(1)
+    call(here.cache, "clear")
+    for _ in range(2):
+        here.restart()
+        assert call(here.cache, "mget", ["k", "l"]) == [None, None]
+        forget(here.cache.view("v"), "k")
+        assert call(here.cache.view("v"), "get", "k") == OLD, "it was not cleared"
 
 
 # -- beside writers --------------------------------------------------------------------------------

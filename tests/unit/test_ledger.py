@@ -172,3 +172,11 @@ def test_what_was_read_before_a_range_was_settled_is_judged_by_what_was_owed_the
     ledger.settled(ledger.due(1))
     assert list(ledger.too_old(found, then)) == ["a/k"]
     assert list(ledger.too_old(found, ledger.ranges())) == []
+
+
+@pytest.mark.parametrize(("drops", "too_old"), [(True, []), (False, ["a/k"])])
+def test_on_a_tier_that_drops_no_ranges_an_entry_without_its_time_is_too_old_for_good(ledger, drops, too_old):
+    ledger.add([debt("a/", skip="", settled=True), debt("a/k", settled=True), debt("b/k", settled=True)])
+    found = {"a/k": entry(None), "b/k": entry(None), "c/k": entry(None)}
+    assert list(ledger.too_old(found, (), drops=drops)) == too_old
+    assert list(ledger.too_old({"a/k": entry(100.0)}, (), drops=drops)) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from tiercache.errors import EntryRejected
 from tiercache.protocols import AsyncTier, Tier
 from tiercache.testing.conformance.capabilities import needs
@@ -36,6 +38,8 @@ class BasicCases(Suite, cases=True):
         )
         name = getattr(tier, "name", "unnamed")
         expect(isinstance(name, str) and name, "name is a str that is not empty, if it is there", repr(name))
+        place = getattr(tier, "location", None)
+        expect(isinstance(place, Hashable), "location is hashable, if it is there", repr(place))
 
     def test_round_trip(self, view: View) -> None:
         view.mset({"one": self.entry(b"1")})
