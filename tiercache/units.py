@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tiercache.errors import ConfigError
 
-__all__ = ["Duration", "Size", "duration", "optional_duration", "optional_size", "size"]
+__all__ = [
+    "DURATIONS",
+    "SIZES",
+    "Duration",
+    "Size",
+    "duration",
+    "optional_duration",
+    "optional_size",
+    "size",
+]
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -30,6 +39,9 @@ _BYTES = {
     "TiB": 2**40,
 }
 _SPELLINGS = {unit.lower(): factor for unit, factor in _BYTES.items()}
+#: What may be written, for messages.
+DURATIONS = f'such as "250ms", "5m" or "30d" (units: {", ".join(_SECONDS)})'
+SIZES = f'such as "64KiB", "256MiB" or "10GB" (units: {", ".join(_BYTES)})'
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -44,17 +56,14 @@ def duration(value: Duration, *, name: str, zero: bool = False) -> float:
     if datetime is not None and isinstance(value, datetime.timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, str):
-        seconds = _parse(value, _SECONDS, name, 'such as "250ms", "5m" or "30d"')
+        seconds = _parse(value, _SECONDS, name, DURATIONS)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
             seconds = float(value)
         except OverflowError:
             seconds = math.inf
     else:
-        raise ConfigError(
-            f"{name}: {value!r} is no duration; give seconds, a timedelta, "
-            f'or text such as "250ms", "5m" or "30d"'
-        )
+        raise ConfigError(f"{name}: {value!r} is no duration; give seconds, a timedelta, or text {DURATIONS}")
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
         wanted = "zero or more" if zero else "more than zero"
         raise ConfigError(f"{name}: {value!r} is not allowed; it must be finite and {wanted} seconds")
@@ -72,7 +81,7 @@ def size(value: Size, *, name: str) -> int:
     Raises `ConfigError` for anything else; ``name`` is what it calls it.
     """
     if isinstance(value, str):
-        quantity = _parse(value, _SPELLINGS, name, 'such as "64KiB", "256MiB" or "10GB"')
+        quantity = _parse(value, _SPELLINGS, name, SIZES)
         if math.isinf(quantity):
             raise ConfigError(f"{name}: a number of {len(value)} digits is not allowed; it must be finite")
         number = int(quantity)
@@ -97,5 +106,5 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], name: str, examp
         unit = match[2]
         factor = units.get(unit.lower()) if unit else 1
     if match is None or factor is None:
-        raise ConfigError(f"{name}: {text!r} cannot be read; write a number and a unit, {examples}")
+        raise ConfigError(f"{name}: {text!r} cannot be read; write a number and one unit, {examples}")
     return float(match[1]) * factor

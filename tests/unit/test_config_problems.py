@@ -9,8 +9,13 @@ import pytest
 from tiercache import ConfigError, TieredCache
 
 MEMORY = {"type": "memory"}
-LASTING = 'more than zero seconds: a number, or text such as "250ms", "5m" or "30d"'
-WEIGHT = 'at least one byte: a whole number, or text such as "64KiB", "256MiB" or "10GB"'
+LASTING = (
+    'more than zero seconds: a number, or text such as "250ms", "5m" or "30d" (units: ms, s, m, min, h, d, w)'
+)
+WEIGHT = (
+    'at least one byte: a whole number, or text such as "64KiB", "256MiB" or "10GB" '
+    "(units: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)"
+)
 TYPES = '"memory", "disk", "redis", "sql", "chain"'
 REDIS = (
     "a URL that begins with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "

@@ -59,11 +59,28 @@ def test_durations_that_no_entry_can_have(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "m", "5 parsecs", "-5m", "5m 3s", "1e3", "\u0665m", "five", "5.m", ".5s", "nan"]
+    "value",
+    [
+        "",
+        "m",
+        "5 parsecs",
+        "5 minutes",
+        "-5m",
+        "5m 3s",
+        "1h30m",
+        "1y",
+        "1e3",
+        "\u0665m",
+        "five",
+        "5.m",
+        "nan",
+    ],
 )
 def test_durations_that_cannot_be_read(value):
-    with pytest.raises(ConfigError, match=r'^jitter: .* cannot be read; write .* "5m"'):
+    with pytest.raises(ConfigError, match=r'^jitter: .* cannot be read; write .* "5m"') as told:
         duration(value, name="jitter", zero=True)
+    assert "one unit" in str(told.value)
+    assert str(told.value).endswith("(units: ms, s, m, min, h, d, w)")
 
 
 @pytest.mark.parametrize("value", [True, False, None, b"5m", [5], 5j])
@@ -106,11 +123,12 @@ def test_sizes_that_hold_nothing(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "MiB", "10 potatoes", "-1MiB", "1_000", "0x10", "10GiBs", "1e6", "inf", "nan"]
+    "value", ["", "MiB", "10 potatoes", "-1MiB", "1_000", "0x10", "10GiBs", "1e6", "inf", "nan", "64M"]
 )
 def test_sizes_that_cannot_be_read(value):
-    with pytest.raises(ConfigError, match=r'^max_bytes: .* cannot be read; write .* "256MiB"'):
+    with pytest.raises(ConfigError, match=r'^max_bytes: .* cannot be read; write .* "256MiB"') as told:
         size(value, name="max_bytes")
+    assert str(told.value).endswith("(units: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)")
 
 
 @pytest.mark.parametrize("value", [True, 1.5, float("nan"), None, b"1KiB", timedelta(1)])

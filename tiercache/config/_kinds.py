@@ -21,7 +21,7 @@ from tiercache._staleness import READERS
 from tiercache.config._problems import nearest
 from tiercache.config._variables import expand
 from tiercache.registry import codec_names
-from tiercache.units import duration, size
+from tiercache.units import DURATIONS, SIZES, duration, size
 
 __all__ = [
     "SQLURL",
@@ -203,8 +203,8 @@ def _sql_url(value: Any) -> str:
     return str(value)
 
 
-_LASTING = Kind('more than zero seconds: a number, or text such as "250ms", "5m" or "30d"', _duration)
-_WEIGHT = Kind('at least one byte: a whole number, or text such as "64KiB", "256MiB" or "10GB"', _size)
+_LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _duration)
+_WEIGHT = Kind(f"at least one byte: a whole number, or text {SIZES}", _size)
 _COUNT = Kind("a whole number above zero", _count)
 _FILLED = Kind("text that is not empty", _filled)
 
