@@ -300,5 +300,6 @@ def check_bytes(value: Any) -> None:
     """Raise `TypeError` for a value that a cache without a codec does not take."""
     if not isinstance(value, bytes):
         raise TypeError(
-            f"a {type(value).__name__} was given to a cache of bytes; give the cache (or a view) a codec"
+            f"a {type(value).__name__} was given to a cache of bytes; give it codec=, for instance "
+            f"JSONCodec() (a view does not inherit the codec of its cache)"
         )

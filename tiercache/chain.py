@@ -257,8 +257,8 @@ class TieredCache(LoadingMethods[T]):
     def mdelete(self, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first; absent ones are no error.
 
-        Raises `WriteError`, after every tier was asked, if one of them did not confirm: it may still
-        hold the old values.
+        A tier that did not confirm is in ``.failed``: the journal notes what it missed, and it never serves
+        the old values. Raises `WriteError`, after every tier was asked, only if the journal failed as well.
         """
         return drive(self._mdelete(BLOCKING, keys))
 
@@ -308,8 +308,8 @@ class TieredCache(LoadingMethods[T]):
                 return
 
     def clear(self) -> None:
-        """Drop this namespace, not the views nested in it, from every tier. Raises `WriteError` if a
-        tier did not confirm."""
+        """Drop this namespace, not the views nested in it, from every tier. What a tier missed is noted, and
+        raises `WriteError`, as in `mdelete`."""
         self._check_open()
         drive(self._core.clear(BLOCKING))
 
@@ -352,9 +352,10 @@ class TieredCache(LoadingMethods[T]):
     def view(self, namespace: str, *, codec: Codec[Any] | None = None, ttl: TTL = UNSET) -> TieredCache[Any]:
         """Another namespace, nested in this one, and another value type over the same tiers.
 
-        ``codec=None``: values are bytes; ``ttl`` and the options of loading are inherited. It shares budgets,
-        connections and statistics. Closing a view closes that view alone; closing the cache closes its
-        views. A view can be made again at any time, and costs nothing once it is forgotten.
+        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl`` and the options of
+        loading are inherited; budgets, connections and statistics are shared. Closing a view closes that view
+        alone; closing the cache closes its views. A view can be made again at any time, and costs nothing
+        once it is forgotten.
         """
         self._check_open()
         check_codec(codec)

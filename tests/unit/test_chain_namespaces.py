@@ -130,6 +130,8 @@ def test_a_view_has_values_and_a_life_of_its_own(tiers):
         root.set("k", b"bytes")
         assert (texts.get("k"), root.get("k")) == ("text", b"bytes")
         assert texts.codec == TextCodec()
+        with pytest.raises(TypeError, match=r"a str was given .* \(a view does not inherit the codec"):
+            texts.view("child").set("k", "text")
         assert root.view("texts").get("k") is None  # without the codec it is no value
 
 
