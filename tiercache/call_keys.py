@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -20,37 +21,58 @@ from uuid import UUID
 __all__ = ["call_key", "function_name"]
 
 
+#: What a script's own module is called, also in the processes that multiprocessing spawns for it.
+_MAIN = ("__main__", "__mp_main__")
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """A name for ``function`` that is the same in every process: module and qualified name.
 
-    In a script, whose module is called ``__main__`` like every other's, the script's path stands in.
-    Lambdas, which share one name, are told apart by their code.
+    In a script, whose module is called ``__main__`` like every other's, the script's path stands in. What is
+    in no file (a notebook's cell, what was typed in) is told apart by the notebook, or else the working
+    directory, and by its code, for nothing else says whose ``ask`` it is. Lambdas, which share one name, are
+    told apart by their code too.
     """
     while isinstance(function, partial):
         function = function.func
     function = inspect.unwrap(function)
     named = function if hasattr(function, "__qualname__") else type(function)
-    module = named.__module__
-    name = named.__qualname__
-    if name.endswith("<lambda>"):
-        name += blake2b(_code(function.__code__), digest_size=8).hexdigest()
-    return f"{_script() if module == '__main__' else module}.{name}"
+    place, name = named.__module__, named.__qualname__
+    runs: Any = function if hasattr(function, "__code__") else type(function).__call__
+    in_a_file = True
+    if place in _MAIN:
+        place, in_a_file = _main(getattr(runs, "__globals__", None) or vars(sys.modules["__main__"]))
+    if name.endswith("<lambda>") or not in_a_file:
+        code = getattr(runs, "__code__", None)
+        name += "" if code is None else blake2b(_code(code), digest_size=8).hexdigest()
+    return f"{place}.{name}"
 
 
-def call_key(function: Callable[..., Any]) -> Callable[..., str]:
-    """A function that makes the key of one call of ``function`` from its arguments: the function's name,
-    and a digest of the arguments.
+def call_key(function: Callable[..., Any], name: str | None = None) -> Callable[..., str]:
+    """A function that makes the key of one call of ``function`` from its arguments: the ``name`` (by default
+    the function's), and a digest of the arguments.
 
     Arguments are bound to their parameters, defaults included, so that ``f(1, b=2)`` and ``f(a=1,
     b=2)`` are one call; ``1``, ``1.0``, ``True`` and ``"1"`` are four. What the function is bound to (the
     object of a method, the arguments of a `partial`) is part of the key; what a closure has caught
-    is not. Raises `TypeError` for what has no canonical form (an object, an open file).
+    is not. Raises `TypeError` for what has no canonical form (an object, an open file), and for a function
+    that does not tell its parameters (``dict``, ``max``).
     """
-    name = function_name(function)
-    signature = inspect.signature(function)
+    called = function_name(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        raise TypeError(
+            f"{called}: does not tell its parameters, as some functions written in C; "
+            f"give cached() a key= function"
+        ) from None
     bound_to = blake2b(digest_size=20)
     for value in _bound_to(function):
-        bound_to.update(_form(value, name, "what it is bound to"))
+        bound_to.update(_form(value, called, "what it is bound to", ""))
+    parameters = signature.parameters.values()
+    plain = ", ".join(str(one.replace(annotation=one.empty, default=one.empty)) for one in parameters)
+    example = f", such as key=lambda {plain}: ..."
+    beginning = called if name is None else name
 
     def key(*args: Any, **kwargs: Any) -> str:
         call = signature.bind(*args, **kwargs)
@@ -58,8 +80,8 @@ def call_key(function: Callable[..., Any]) -> Callable[..., str]:
         digest = bound_to.copy()
         for parameter, value in call.arguments.items():
             digest.update(_part(b"p", parameter.encode("utf-8", "surrogatepass")))
-            digest.update(_form(value, name, f"the argument {parameter!r}"))
-        return f"{name}:{digest.hexdigest()}"
+            digest.update(_form(value, called, f"the argument {parameter!r}", example))
+        return f"{beginning}:{digest.hexdigest()}"
 
     return key
 
@@ -77,21 +99,32 @@ def _bound_to(function: Callable[..., Any]) -> list[Any]:
     return values
 
 
-def _script() -> str:
-    main = sys.modules["__main__"]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None:
-        return str(spec.name)  # python -m NAME: as if it were imported
-    if file is None:
-        return "__main__"  # typed in, or a notebook
-    path = Path(file).resolve()
-    return f"{path.stem}-{blake2b(bytes(path), digest_size=8).hexdigest()}"
+def _main(module: Mapping[str, Any]) -> tuple[str, bool]:
+    """What stands for ``__main__``, whose attributes are ``module``; and whether that is in a file."""
+    spec, file = module.get("__spec__"), module.get("__file__")
+    if spec is not None and spec.name not in _MAIN:  # which a folder or an archive that is run is called too
+        return str(spec.name), True  # python -m NAME: as if it were imported
+    if file is not None and not file.startswith("<"):  # <stdin>
+        path = Path(file).resolve()
+        return f"{path.stem}-{_digest(path)}", True
+    # Jupyter's servers and VS Code say which notebook it is.
+    notebook = module.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
+    try:
+        where = Path(notebook).resolve()
+    except OSError:  # a working directory that is gone
+        where = Path(notebook)
+    return f"__main__-{_digest(where)}", False
+
+
+def _digest(path: Path) -> str:
+    return blake2b(bytes(path), digest_size=8).hexdigest()
 
 
 def _code(code: CodeType) -> bytes:
     """What ``code`` does, without what differs between processes: addresses, and the order of sets."""
     constants = [_constant(constant) for constant in code.co_consts]
-    return b"".join([_part(b"c", code.co_code), *constants, repr((code.co_names, code.co_freevars)).encode()])
+    names = repr((code.co_names, code.co_freevars, code.co_exceptiontable)).encode()
+    return b"".join([_part(b"c", code.co_code), *constants, names])
 
 
 def _constant(constant: Any) -> bytes:
@@ -104,12 +137,12 @@ def _constant(constant: Any) -> bytes:
     return _part(b"v", repr(constant).encode("utf-8", "surrogatepass"))
 
 
-def _form(value: Any, function: str, role: str) -> bytes:
+def _form(value: Any, function: str, role: str, example: str) -> bytes:
     try:
         return _canonical(value)
     except TypeError as error:
         raise TypeError(
-            f"{function}: no key can be made of {role} ({error}); give cached() a key= function"
+            f"{function}: no key can be made of {role} ({error}); give cached() a key= function{example}"
         ) from None
 
 

@@ -150,6 +150,7 @@ class LoadingMethods(View[T]):
         *,
         ttl: TTL = UNSET,
         key: Callable[..., str] | None = None,
+        name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
         **options: Unpack[StalenessOptions],
@@ -161,14 +162,17 @@ class LoadingMethods(View[T]):
         *,
         ttl: TTL = UNSET,
         key: Callable[..., str] | None = None,
+        name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
         **options: Unpack[StalenessOptions],
     ) -> Any:
         """Decorator that keeps the results of a function or async function; single-flight.
 
-        ``key`` makes a key of the arguments; by default it is the function's name and a digest of
-        them, so closures that one function makes share their keys unless they are given ``key``.
+        A result is kept under the function's name and a digest of its arguments, so closures that one
+        function makes share their results. ``key`` makes something else of the arguments than the digest, and
+        ``name`` is used instead of the function's: functions that are given the same one share their results,
+        and ``name=""`` leaves what ``key`` makes as it is.
         ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
         ``cache_none=True``. ``options`` are those of `get_or_load`. The decorated function has
         ``cache_key(*args)`` and ``cache_delete(*args)`` (to be awaited for an async one).
@@ -182,6 +186,13 @@ class LoadingMethods(View[T]):
             check_codec(codec)
         this: Any = self  # a `TieredCache`: there is no other subclass
         decorate = partial(
-            memoize, this, ttl=ttl, key=key, codec=codec, cache_none=cache_none, staleness=staleness
+            memoize,
+            this,
+            ttl=ttl,
+            key=key,
+            name=name,
+            codec=codec,
+            cache_none=cache_none,
+            staleness=staleness,
         )
         return decorate if function is None else decorate(function)

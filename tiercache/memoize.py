@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
+from tiercache._arguments import check_key
 from tiercache._staleness import Staleness
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
@@ -55,17 +56,24 @@ def memoize(
     *,
     ttl: Duration | Literal[Sentinel.UNSET] | None,
     key: Callable[..., str] | None,
+    name: str | None,
     codec: Codec[Any] | Literal[Sentinel.UNSET] | None,
     cache_none: bool,
     staleness: Staleness,
 ) -> Memoized[P, R]:
     """``function`` with its results kept in ``cache``; the options are those of `LoadingMethods.cached`."""
-    if not callable(function):
-        raise TypeError(f"cached decorates functions, not {type(function).__name__}")
+    given: Any = function
+    if not callable(given):
+        cure = f"; write cached(ttl={given!r:.60})" if isinstance(given, str | int | float) else ""
+        raise TypeError(f"cached decorates functions, not {type(given).__name__}{cure}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{function_name(function)} is a generator, which cannot be kept; return a list")
     if key is not None and not callable(key):
         raise TypeError(f"key must be a function of the arguments that returns a str, not {key!r:.60}")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}: {name!r:.60}")
+    if name == "" and key is None:
+        raise ConfigError("name: '' leaves the key to key= alone, and there is none")
     if not isinstance(cache_none, bool):
         raise ConfigError(f"cache_none: {cache_none!r:.60} is not allowed; it is True or False")
     kept = cache
@@ -73,11 +81,26 @@ def memoize(
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
     kept = kept.with_staleness(staleness)
-    make_key = call_key(function) if key is None else key
+    make_key = call_key(function, name) if key is None else _named(function, name, key)
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
+
+
+def _named(function: Callable[..., Any], name: str | None, key: Callable[..., str]) -> Callable[..., str]:
+    """The keys that ``key`` makes, behind the name: two functions whose keys are as simple as their arguments
+    would get each other's results."""
+    beginning = function_name(function) if name is None else name
+    if beginning:
+        beginning += ":"
+
+    def named(*args: Any, **kwargs: Any) -> str:
+        made = key(*args, **kwargs)
+        check_key(made)
+        return beginning + made
+
+    return named
 
 
 def _blocking(

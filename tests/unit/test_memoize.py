@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from datetime import date
@@ -139,8 +137,44 @@ def test_key_makes_the_key_of_the_arguments(cache, asynchronous):
     calls = []
     kept = cache.cached(key=lambda a, b=2, **_: f"user:{a}")(counted(calls, asynchronous=asynchronous))
     assert run(kept, 1, object()) == run(kept, 1, c=object()) == [1]
-    assert cache.get("user:1") == [1]
-    assert kept.cache_key(5) == "user:5"
+    assert cache.get(kept.cache_key(1)) == [1]
+    assert kept.cache_key(5) == f"{__name__}.counted.<locals>.function:user:5"
+
+
+def test_functions_with_equal_keys_do_not_share_results(cache):
+    @cache.cached(key=lambda x: x)
+    def one(x):
+        return ["one", x]
+
+    @cache.cached(key=lambda x: x)
+    def two(x):
+        return ["two", x]
+
+    assert [one("q"), two("q"), one("q"), two("q")] == [["one", "q"], ["two", "q"]] * 2
+    one.cache_delete("q")
+    assert cache.mget([one.cache_key("q"), two.cache_key("q")]) == [None, ["two", "q"]]
+
+
+@both
+def test_functions_of_one_name_share_results(cache, asynchronous):
+    calls = []
+    first = cache.cached(name="shared", key=str)(lambda x: [x, "first"])
+    second = cache.cached(name="shared", key=str)(counted(calls, asynchronous=asynchronous))
+    assert first(1) == run(second, 1) == [1, "first"]
+    assert first.cache_key(1) == second.cache_key(1) == "shared:1"
+    one, two = (cache.cached(name="shared")(function) for function in (lambda x: [x], lambda x: [x, x]))
+    assert one(2) == two(2) == [2]
+    assert one.cache_key(2).startswith("shared:")
+    assert calls == []
+
+
+def test_an_empty_name_leaves_the_key_as_it_is(cache):
+    kept = cache.cached(name="", key=lambda x: f"user:{x}")(lambda x: [x])
+    assert kept(1) == cache.get("user:1") == [1]
+    with pytest.raises(ConfigError, match=r"^name: .*key="):
+        cache.cached(name="")(lambda x: [x])
+    with pytest.raises(TypeError, match="name must be a str, not int"):
+        cache.cached(name=7)(lambda x: [x])
 
 
 def test_methods_are_kept_with_a_key(cache):
@@ -156,7 +190,7 @@ def test_methods_are_kept_with_a_key(cache):
     assert [one.work(1), two.work(1), one.work(1)] == [["one", 1], ["two", 1], ["one", 1]]
     assert cache.stats().loads == 2
     Service.work.cache_delete(one, 1)
-    assert cache.mget(["one:1", "two:1"]) == [None, ["two", 1]]
+    assert cache.mget([Service.work.cache_key(it, 1) for it in (one, two)]) == [None, ["two", 1]]
 
 
 @both
@@ -316,9 +350,32 @@ def test_generators_and_things_that_are_no_functions_are_refused(cache):
     for function in (generator, async_generator):
         with pytest.raises(TypeError, match="generator"):
             cache.cached(function)
-    for thing in (7, "text"):
-        with pytest.raises(TypeError, match="functions"):
+    for thing, said in (
+        (7, r"write cached\(ttl=7\)"),
+        ("5m", r"write cached\(ttl='5m'\)"),
+        ([], "not list$"),
+    ):
+        with pytest.raises(TypeError, match=f"functions.*{said}"):
             cache.cached(thing)
+
+
+def test_functions_that_do_not_tell_their_parameters_need_a_key(cache):
+    for function, name in ((dict, r"builtins\.dict"), (partial(max, 3), r"builtins\.max")):
+        with pytest.raises(TypeError, match=f"{name}.*key="):
+            cache.cached(function)
+    assert cache.cached(key=str)(dict)([("a", 1)]) == {"a": 1}
+
+
+def test_a_method_without_a_key_is_told_which_to_give(cache):
+    class Service:
+        @cache.cached
+        def work(self, number: int = 7, *rest, **more):
+            return [number]
+
+    with pytest.raises(
+        TypeError, match=r"'self'.*such as key=lambda self, number, \*rest, \*\*more: \.\.\.$"
+    ):
+        Service().work(1)
 
 
 def test_functions_of_one_name_in_two_modules_are_two(cache):
@@ -385,34 +442,3 @@ def test_what_a_function_is_bound_to_is_part_of_its_key(cache):
 
 def multiply(x, y):
     return x * y
-
-
-SCRIPT = """
-import sys
-from tiercache import DiskTier, TieredCache
-from tiercache.codecs import JSONCodec
-
-with TieredCache([DiskTier(sys.argv[1])], codec=JSONCodec()) as cache:
-    print(cache.cached(lambda x: sum(i for i in x) in {"a", "b", 6}).cache_key([1, 2, 3]))
-
-    @cache.cached
-    def answer(question):
-        return ANSWER
-
-    print(answer("why?"))
-"""
-
-
-def test_scripts_are_told_apart_and_keep_their_keys_from_run_to_run(tmp_path):
-    said = []
-    for name, answer in (("one", 1), ("two", 2), ("one", 3)):
-        script = tmp_path / name / "job.py"
-        script.parent.mkdir(exist_ok=True)
-        script.write_text(SCRIPT.replace("ANSWER", str(answer)))
-        command = [sys.executable, str(script), str(tmp_path / "cache")]
-        said.append(
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
-        )
-    (lambda_one, first), (lambda_two, second), (lambda_again, third) = said
-    assert (first, second, third) == ("1", "2", "1")
-    assert lambda_one == lambda_again != lambda_two
