@@ -21,14 +21,28 @@ import pytest
 from tiercache import Entry
 from tiercache._bridge import Port
 
-LOOP = "the loop"
+
+class _Loop(str):
+    """The name of an event loop that is never closed."""
+
+    __slots__ = ()
+
+    def is_closed(self) -> bool:
+        return False
+
+
+LOOP = _Loop("the loop")
 
 
 class Pause:
-    """Awaited, lets the scheduler choose who goes on; with ``until``, not before that has ended."""
+    """Awaited, lets the scheduler choose who goes on; with ``until``, not before that has ended. ``touches``:
+    what the step that follows has to do with, and whether it changes that; ``None``: with everything."""
 
-    def __init__(self, until: Future[Any] | None = None) -> None:
+    def __init__(
+        self, until: Future[Any] | None = None, *, touches: Mapping[str, bool] | None = None
+    ) -> None:
         self.until = until
+        self.touches = touches
 
     def __await__(self) -> Generator[Pause, None, None]:
         yield self
@@ -47,6 +61,11 @@ class SteppingRuntime:
         while not future.done():
             await Pause(future)
         return future.result()
+
+    async def ended(self, future: Future[Any], *, seconds: None = None, loop: str | None = None) -> bool:
+        while not future.done():
+            await Pause(future)
+        return True
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = function(*args)
@@ -111,11 +130,14 @@ class SteppingTier(PlainTier):
 @dataclass(eq=False)
 class Task:
     """One coroutine. ``loop``: the event loop it runs on, ``None`` for a thread of its own. ``holds``: it
-    is a blocking call on that loop's thread, which holds up everything else there."""
+    is a blocking call on that loop's thread, which holds up everything else there. ``process``: whose memory
+    it shares; ``touches``: what its next step does, as in `Pause`."""
 
     coroutine: Coroutine[Any, Any, Any]
     loop: str | None = None
     holds: bool = False
+    process: str = ""
+    touches: Mapping[str, bool] | None = None
     started: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
     cancel: bool = field(default=False, init=False)
@@ -174,7 +196,7 @@ def _step(task: Task) -> None:
             pause = task.context.run(task.coroutine.throw, asyncio.CancelledError())
         else:
             pause = task.context.run(task.coroutine.send, None)
-        task.until = pause.until
+        task.until, task.touches = pause.until, pause.touches
     except StopIteration:
         task.done = True
     except asyncio.CancelledError:
@@ -238,3 +260,73 @@ def explore(make: Callable[[], Scenario], *, interruptions: int | None = None) -
                 break
         else:
             return count
+
+
+@dataclass
+class _Fork:
+    """A state of a scenario: who may go on, by number; who goes on just now; and who need not, since all that
+    would come of it was seen when he went on earlier."""
+
+    options: list[int]
+    asleep: set[int]
+    chosen: int = 0
+
+
+def explore_different(make: Callable[[], Scenario]) -> int:
+    """Run every schedule but those that differ from another only in the order of two steps of different
+    processes that do not touch the same, or only read it; how many there were. (These are the traces of
+    Mazurkiewicz; those that need not be run are found by Godefroid's sleep sets.)"""
+    path: list[_Fork] = []
+    count = 0
+    while True:
+        scenario = make()
+        try:
+            count += _follow(scenario, path)
+        except AssertionError as error:
+            error.add_note(f"schedule {count}: {[fork.options[fork.chosen] for fork in path]}")
+            raise
+        finally:
+            for task in scenario.tasks:
+                task.coroutine.close()
+        while path and path[-1].chosen + 1 == len(path[-1].options):
+            path.pop()
+        if not path:
+            return count
+        path[-1].chosen += 1
+
+
+def _follow(scenario: Scenario, path: list[_Fork]) -> bool:
+    """Go along ``path`` and then on to an end, which is added to it; False if there is nothing new there."""
+    known = len(path) - 1
+    asleep: set[int] = set()
+    tasks = scenario.tasks
+    step = 0
+    while any(not task.done for task in tasks):
+        if step == len(path):
+            runnable = _runnable(tasks)
+            assert runnable, "deadlock: nobody can go on"
+            options = [
+                number for number, task in enumerate(tasks) if task in runnable and number not in asleep
+            ]
+            if not options:
+                return False
+            path.append(_Fork(options, asleep))
+        fork = path[step]
+        task = tasks[fork.options[fork.chosen]]
+        before = fork.asleep | set(fork.options[: fork.chosen])
+        asleep = {number for number in before if _is_apart(tasks[number], task)}
+        _step(task)
+        if step >= known:
+            scenario.check()
+        step += 1
+    scenario.finish()
+    return True
+
+
+def _is_apart(one: Task, other: Task) -> bool:
+    """Whether the order of their next steps makes no difference."""
+    if one.process == other.process or one.touches is None or other.touches is None:
+        return False
+    return not any(
+        changes or other.touches[place] for place, changes in one.touches.items() if place in other.touches
+    )

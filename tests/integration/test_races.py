@@ -5,7 +5,7 @@ never comes back. What is run against what is in `races`.
 from __future__ import annotations
 
 import pytest
-from interleavings import Pause, Scenario, Task, explore
+from interleavings import Pause, Scenario, Task, explore, explore_different
 from races import OLD, WRITES, Race, always_allowed, stale
 
 from tiercache._epochs import Epochs
@@ -118,3 +118,33 @@ def test_the_explorer_counts_what_it_should() -> None:
 
     assert explore(TwoByTwo) == 6  # two segments each: 4! / (2! 2!)
     assert explore(TwoByTwo, interruptions=0) == 2
+
+
+def test_the_explorer_of_different_schedules_counts_what_it_should() -> None:
+    ends: list[str] = []
+
+    class Two(Scenario):
+        def __init__(self, touches: tuple[dict[str, bool], dict[str, bool]]) -> None:
+            self.done = ""
+            self.tasks = [
+                Task(self.step(name, each), process=name, touches={})
+                for name, each in zip("ab", touches, strict=True)
+            ]
+
+        async def step(self, name: str, touches: dict[str, bool]) -> None:
+            for _ in range(2):
+                await Pause(touches=touches)
+                self.done += name
+
+        def finish(self) -> None:
+            ends.append(self.done)
+
+    for touches, expected in [
+        (({"x": True}, {"x": True}), 6),  # 4! / (2! 2!)
+        (({"x": False}, {"x": True}), 6),
+        (({"x": False}, {"x": False}), 1),
+        (({"x": True}, {"y": True}), 1),
+    ]:
+        ends.clear()
+        assert explore_different(lambda touches=touches: Two(touches)) == expected
+        assert len(set(ends)) == len(ends) == expected
