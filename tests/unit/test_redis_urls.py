@@ -236,12 +236,17 @@ def test_constructing_and_closing_do_no_io():
         asyncio.run(RedisTier(url).aclose())
 
 
-def test_a_missing_package_is_named():
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [(["redis"], "redis"), (["xxhash"], "xxhash"), (["redis", "xxhash"], "redis")],
+    ids=["redis", "xxhash", "both"],
+)
+def test_a_missing_package_is_named(missing, named):
     program = (
-        "import sys; sys.modules['redis'] = None\n"
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
         "try:\n    import tiercache.tiers.redis\n"
         "except Exception as error:\n    print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("MissingPackage RedisTier needs the package 'redis'")
+    assert done.stdout.startswith(f"MissingPackage RedisTier needs the package '{named}'")
     assert 'pip install "tiercache-framework[redis]"' in done.stdout

@@ -77,6 +77,7 @@ def test_an_option_out_of_range(name: str, value: object) -> None:
         ("psycopg", "postgresql://h/db", "postgres"),
         ("pymysql", "mysql://h/db", "mysql"),
         ("sqlalchemy", "sqlite://", "sql"),
+        ("xxhash", "sqlite://", "sql"),
     ],
 )
 def test_a_package_that_is_not_installed(module: str, url: str, extra: str) -> None:
@@ -133,6 +134,17 @@ def test_passwords_are_masked(scheme: str) -> None:
     said = str(tier.store._failure(refusal, Progress(1.0, batches=False)))
     assert "no answer to *** nor ***" in said
     assert "secrets" not in said
+    tier.close()
+
+
+def test_a_short_password_is_masked_where_it_stands_by_itself() -> None:
+    tier = SQLTier("postgresql://user:p@h/db")
+    said = str(tier.store._failure(OSError("port 1 refused user with p"), Progress(1.0, batches=False)))
+    assert said.endswith("port 1 refused user with ***")
+    tier.close()
+    tier = SQLTier("postgresql://user:hunter2@h/db?sslpassword=hunter22")
+    said = str(tier.store._failure(OSError("xhunter22x hunter2x"), Progress(1.0, batches=False)))
+    assert said.endswith("x***x ***x")
     tier.close()
 
 

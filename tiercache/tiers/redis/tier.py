@@ -13,21 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from tiercache.envelope import Secrets
-from tiercache.errors import (
-    ConfigError,
-    MissingPackage,
-)
+from tiercache.errors import ConfigError, MissingPackage
 
 try:
     import redis
+    import xxhash  # noqa: F401 - the envelope needs it too, and would not name this tier's extra
 except ImportError as error:
-    raise MissingPackage("redis", "redis", "RedisTier") from error
+    raise MissingPackage(error.name or "redis", "redis", "RedisTier") from error
 
 import redis.asyncio.cluster
 import redis.cluster
 import redis.sentinel
 
+from tiercache.envelope import Secrets
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.encoded import EncodedTier

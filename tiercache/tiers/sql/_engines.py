@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import threading
 import weakref
@@ -39,7 +40,7 @@ __all__ = [
     "masked",
     "most_connections",
     "parse_url",
-    "secrets",
+    "without_secrets",
 ]
 
 #: Driver for blocking calls, driver for asyncio, the extra that installs both, and the names that a URL may
@@ -51,6 +52,8 @@ _DRIVERS: dict[str, tuple[str, str | None, str, frozenset[str]]] = {
     "mysql": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
     "mariadb": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
 }
+#: A password shorter than this may be a part of any word; it is given away only where it stands by itself.
+_TELLING = 5
 #: Connections of one engine, and how many of them it keeps when nobody needs them.
 _CONNECTIONS, _KEPT = 15, 5
 _ALLOWED = ", ".join(
@@ -89,10 +92,15 @@ def masked(url: URL) -> str:
     ).render_as_string(hide_password=True)
 
 
-def secrets(url: URL) -> list[str]:
-    """The passwords in ``url``, to be blotted out of what others say."""
+def without_secrets(said: str, url: URL) -> str:
+    """What others ``said``, with the passwords in ``url`` blotted out."""
     found = [url.password, *(value for name, value in url.query.items() if _secret(name))]
-    return [str(secret) for secret in found if secret]
+    for secret in sorted((str(secret) for secret in found if secret), key=len, reverse=True):
+        pattern = re.escape(secret)
+        if len(secret) < _TELLING:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        said = re.sub(pattern, "***", said)
+    return said
 
 
 def _secret(parameter: str) -> bool:

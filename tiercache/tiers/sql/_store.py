@@ -28,7 +28,7 @@ from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
 from tiercache.sqlite_gate import GATE
 from tiercache.tiers.sql._bounded import abort, watch_connection
-from tiercache.tiers.sql._engines import LoopEngines, in_memory, masked, most_connections, secrets
+from tiercache.tiers.sql._engines import LoopEngines, in_memory, masked, most_connections, without_secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
@@ -272,8 +272,7 @@ class SQLStore:
             late, cause = True, progress.late()
         lines = str(cause).strip().splitlines()
         said = f": {lines[0]}" if lines else ""
-        for secret in secrets(self._engine.url):
-            said = said.replace(secret, "***")
+        said = without_secrets(said, self._engine.url)
         text = f"{masked(self._engine.url)}: {type(cause).__name__}{said}{self._plans.dialect.cure(cause)}"
         return (TierTimeout if late else TierUnavailable)(text, tier=self.name)
 

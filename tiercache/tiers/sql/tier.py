@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tiercache.errors import ConfigError, MissingPackage
+
 try:
+    import xxhash  # noqa: F401 - the envelope needs it too, and would not name this tier's extra
     from sqlalchemy.engine import URL, Engine
 except ImportError as error:
-    from tiercache.errors import MissingPackage
-
-    raise MissingPackage("sqlalchemy", "sql", "SQLTier") from error
+    package = (error.name or "sqlalchemy").partition(".")[0]
+    raise MissingPackage(package, "sql", "SQLTier") from error
 
 from tiercache.envelope import Secrets
-from tiercache.errors import ConfigError
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.encoded import EncodedTier
