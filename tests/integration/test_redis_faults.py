@@ -18,7 +18,7 @@ import redis
 from servers.valkey import free_port, running
 
 from tiercache.entry import Entry
-from tiercache.errors import TierTimeout, TierUnavailable
+from tiercache.errors import TierError, TierTimeout, TierUnavailable
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 
@@ -395,6 +395,67 @@ def test_every_error_is_one_of_ours():
                     call()
                 assert "'k'" not in str(caught.value)  # it may quote keys and values
             tier.close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "rest", "reason"),
+    [
+        ("redis", "/99", "it has no database of that number"),
+        ("redis+cluster", "", "it is not in cluster mode; write redis://"),
+        ("redis+sentinel", "/m", "it does not know the command SENTINEL"),
+    ],
+)
+def test_a_url_of_another_kind_of_server_is_told_apart(valkey, scheme, rest, reason):
+    url = f"{scheme}://127.0.0.1:{valkey.port}{rest}"
+    assert told(url) == [f"{url}: {reason}"] * 2
+
+
+def test_a_node_of_a_cluster_is_told_apart(valkey_cluster):
+    port = valkey_cluster.nodes[0].port
+    url = f"redis://127.0.0.1:{port}/0"
+    text = f"{url}: it is a node of a cluster, and the key is another's; a cluster's URL is redis+cluster://"
+    assert told(url, "one", "two") == [text] * 2
+    keys = [f"key {n}" for n in range(30)]  # of all nodes
+    tier = RedisTier(url, deadline=5)
+    said = set()
+    for key in keys:
+        try:
+            tier.mget([key])
+        except TierUnavailable as error:
+            said.add(str(error))
+    assert said == {text}
+    tier.close()
+
+
+def test_tls_with_a_server_that_speaks_none_is_hinted_at_until_it_answers(valkey):
+    url = f"rediss://127.0.0.1:{valkey.port}"
+    text = f"no answer from {url} within 0.2 s; it never answered this tier: does its port speak TLS?"
+    assert told(url, deadline=0.2) == [text] * 2
+    with running() as server:
+        tier = RedisTier(server.url, deadline=0.2)
+        tier.store._described = tier.store._described.replace("redis:", "rediss:")
+        tier.mget(["key"])
+        with stopped(server.pid), pytest.raises(TierTimeout, match=r"within 0\.2 s$"):
+            tier.mget(["key"])
+        tier.close()
+
+
+def told(url, *keys, deadline=5):
+    """What a look-up through a tier of ``url`` raises, by a blocking call and by its twin."""
+    keys = list(keys) or ["key"]
+
+    async def natively():
+        tier = RedisTier(url, deadline=deadline)
+        with pytest.raises(TierError) as caught:
+            await tier.amget(keys)
+        await tier.aclose()
+        return str(caught.value)
+
+    tier = RedisTier(url, deadline=deadline)
+    with pytest.raises(TierError) as caught:
+        tier.mget(keys)
+    tier.close()
+    return [str(caught.value), asyncio.run(natively())]
 
 
 @contextmanager

@@ -53,6 +53,7 @@ _SCAN_COUNT = 100
 #: How many keys `clear` asks for, and drops, at a time.
 _CLEAR_PAGE = 1000
 
+_OTHER_NODE = "it is a node of a cluster, and the key is another's; a cluster's URL is redis+cluster://"
 _REASONS: Sequence[tuple[type[Exception], str]] = (
     (redis.AuthenticationError, "it refused the user or password"),
     (redis.exceptions.OutOfMemoryError, "it is out of memory (maxmemory reached, nothing to evict)"),
@@ -62,9 +63,20 @@ _REASONS: Sequence[tuple[type[Exception], str]] = (
     (redis.sentinel.MasterNotFoundError, "no Sentinel that answers knows a healthy master of that name"),
     (redis.exceptions.SlotNotCoveredError, "the cluster does not cover all slots"),
     (redis.exceptions.ClusterDownError, "the cluster is down"),
+    (redis.exceptions.MovedError, _OTHER_NODE),
+    (redis.exceptions.ClusterCrossSlotError, _OTHER_NODE),
     (redis.InvalidResponse, "it answered something else than Redis does"),
     (redis.exceptions.RedisClusterException, "no node of the cluster answers"),
 )
+
+#: Sentences of a server that are always the same, and hold nothing of what it was sent.
+_SENTENCES: Sequence[tuple[re.Pattern[str], str]] = (
+    (re.compile(r"(?:DB index is out of range|invalid DB index)\b"), "it has no database of that number"),
+    (re.compile(r"unknown command .([A-Z]+)\W"), "it does not know the command {}"),
+)
+#: A server without TLS waits for the rest of what it takes for a command.
+_TLS = "; it never answered this tier: does its port speak TLS?"
+_NO_CLUSTER = "Cluster mode is not enabled"  # redis-py's own words
 
 _GLOB = re.compile(rb"([*?\[\]\\^])")
 
@@ -90,6 +102,7 @@ class Store:
         self._deadline = deadline
         self._clock = clock
         self._closed = False
+        self._answered = False
 
     def __repr__(self) -> str:
         return f"{self._described}, prefix={self._prefix_text!r}"
@@ -112,7 +125,9 @@ class Store:
                 await wire.enter(until)
                 try:
                     try:
-                        return await work(wire, until, False, *args, **kwargs)
+                        result = await work(wire, until, False, *args, **kwargs)
+                        self._answered = True
+                        return result
                     except (redis.ConnectionError, redis.exceptions.ClusterDownError, Moved) as problem:
                         if self._closed or isinstance(problem, redis.AuthenticationError):
                             raise
@@ -125,12 +140,15 @@ class Store:
         except (redis.TimeoutError, TimeoutError):
             if wire is not None:
                 wire.doubt()
-            raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s") from None
+            hint = "" if self._answered or not self._described.startswith("rediss") else _TLS
+            raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s{hint}") from None
         except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
             raise TierUnavailable(f"{self._described}: {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         """Why a server said no, in words that hold no key, value or password (its own may)."""
+        if isinstance(error, redis.exceptions.RedisClusterException) and _NO_CLUSTER in str(error):
+            return "it is not in cluster mode; write redis://"
         for kind, reason in _REASONS:
             if isinstance(error, kind):
                 return reason
@@ -138,6 +156,10 @@ class Store:
             right = re.search(r"'([\w|]+)' command", str(error))
             return f"the user lacks the right {f'+{right[1]}' if right else f'~{self._prefix_text}*'}"
         if isinstance(error, redis.ResponseError):
+            for sentence, reason in _SENTENCES:
+                said = sentence.match(str(error))
+                if said:
+                    return reason.format(*said.groups())
             code = re.match(r"[A-Z]{4,}\b", str(error))
             return f"it answered an error, {code[0] if code else type(error).__name__}"
         return str(error) if isinstance(error, redis.ConnectionError) else type(error).__name__

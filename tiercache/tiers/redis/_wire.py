@@ -174,7 +174,8 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     replies: list[Any] = [None] * len(commands)
     answers = await exchange(wire, requests, until)
     for position, reply in zip(order, (reply for answer in answers for reply in answer), strict=True):
-        if isinstance(reply, redis.exceptions.AskError | redis.exceptions.TryAgainError):
+        # Without a cluster's client there is nobody to follow it: an error like others.
+        if wire.cluster and isinstance(reply, redis.exceptions.AskError | redis.exceptions.TryAgainError):
             if not last:
                 raise Moved
             reply = await wire.redirect(commands[position], until)  # noqa: PLW2901 - the answer, at last
