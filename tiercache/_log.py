@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiercache.errors import TierError
+from tiercache.errors import CacheClosed, TierError
 
 if TYPE_CHECKING:
     import logging
@@ -22,4 +22,9 @@ def logger() -> logging.Logger:
 
 def describe(error: Exception) -> str:
     """``error`` for people. Only our own errors promise to hold no key, value or password."""
+    if isinstance(error, CacheClosed):  # of a tier: who calls a closed cache is told before any tier is asked
+        return (
+            "CacheClosed: the tier was closed, perhaps by another cache over it; use views of one cache, "
+            "or close it last"
+        )
     return f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__

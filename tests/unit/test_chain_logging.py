@@ -8,7 +8,16 @@ from contextlib import suppress
 import pytest
 from apis import both_apis
 
-from tiercache import CodecError, EncodedTier, MemoryTier, TieredCache, TierUnavailable, WriteError, guarded
+from tiercache import (
+    CodecError,
+    DiskTier,
+    EncodedTier,
+    MemoryTier,
+    TieredCache,
+    TierUnavailable,
+    WriteError,
+    guarded,
+)
 from tiercache.codecs import JSONCodec
 from tiercache.testing import ChaosTier, DictStore, DictTier, FakeClock, Raise
 
@@ -46,6 +55,21 @@ def test_each_tier_is_warned_of_for_itself(ill, caplog):
         cache.get("a")
         cache.get("a")
     assert [record.args[0] for record in caplog.records] == ["ill", "other"]
+
+
+@both_apis
+def test_a_tier_that_another_cache_closed_is_told_as_that(call, caplog, tmp_path):
+    shared = DiskTier(tmp_path / "shared")
+    with TieredCache([MemoryTier(), shared]) as cache:
+        TieredCache([MemoryTier(), shared]).close()
+        assert call(cache, "get", "a") is None
+        (warning,) = caplog.records
+        assert warning.getMessage() == (
+            "tier 'disk' failed to read (CacheClosed: the tier was closed, perhaps by another cache over it; "
+            "use views of one cache, or close it last)"
+        )
+        with pytest.raises(WriteError, match="perhaps by another cache over it"):
+            call(cache, "delete", "a")
 
 
 @both_apis
