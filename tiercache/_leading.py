@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache._answers import Source, note, unnoted
 from tiercache._bridge import BLOCKING, LeftRunning, Resumed, Runtime, drive, in_thread
-from tiercache._core import Core, check_bytes
+from tiercache._core import Core
 from tiercache._epochs import holding
 from tiercache._flights import Flight
 from tiercache._journal import Fences
@@ -23,7 +23,7 @@ from tiercache._leases import Sharing
 from tiercache._loaded import Answer
 from tiercache._loaders import Load
 from tiercache._spares import ANY, end_of
-from tiercache._storable import entries
+from tiercache._storable import entries, tell_too_large
 from tiercache.entry import UNSET, Entry
 
 if TYPE_CHECKING:
@@ -169,9 +169,6 @@ class Leading:
             with unnoted():
                 answer = Answer.of(await self._load.load_many(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
-            if self._core.codec is None:
-                for value in answer.values.values():
-                    check_bytes(value)
         except LeftRunning:  # to be counted when it ends
             raise
         except BaseException:
@@ -217,11 +214,12 @@ class Leading:
             good = set(fill.keys)
             # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
             remember_absent(self._core, {key: ttl for key, ttl in answer.absent.items() if key in good}, ttl)
-            batch = entries(self._core, answer, fill.keys, ttl, self._load.staleness)
+            batch = entries(self._core, answer, fill.keys, self._load)
             gone = [key for key in gone if key in good]
             with holding(fill):
                 if batch.objects:
-                    await self._core.write_all(runtime, batch, fill, fences)
+                    taken = await self._core.write_all(runtime, batch, fill, fences)
+                    tell_too_large(self._core, batch, taken, self._load)
                 if gone:
                     for member in reversed(self._core.members):
                         await member.delete(runtime, gone, counted=False)

@@ -18,6 +18,7 @@ from tiercache._journal import Journal
 from tiercache._member import Member
 from tiercache._promoter import Promoter
 from tiercache._refresh import Refresher
+from tiercache._telling import Told
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.events import Emitter
 from tiercache.forks import reset_after_fork
@@ -52,6 +53,7 @@ class Stack:
             Guard(tier, name, clock, self.events) for tier, name in zip(tiers, _names(tiers), strict=True)
         )
         self.counters = CacheCounters()
+        self.told = Told()
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False

@@ -43,9 +43,11 @@ class LoadingMethods(View[T]):
         """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
 
         However many threads and tasks ask at once, one of them loads and the others get its result.
-        What the loader raises reaches all of them, and nothing is stored; the same with ``None``. A loader
-        may return `Loaded` to say how long its value lives, or that there is none for a while. Raises
-        `LoadError` if a loader asks for its own key.
+        What the loader raises reaches all of them, and nothing is stored; the same with ``None``. A value that
+        cannot be stored (the codec refuses it, it is no bytes and there is no codec, or it is too large for
+        every tier) is returned all the same, counted as ``unstorable``, and told in the log once a loader.
+        A loader may return `Loaded` to say how long its value lives, or that there is none for a while.
+        Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
         ``load_deadline`` and ``lock``, in the place of the cache's own.
@@ -108,7 +110,7 @@ class LoadingMethods(View[T]):
         """
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many), self._seconds(ttl), self._options(options), batch_size)
+        load = Load(many(load_many, self._stack.told), self._seconds(ttl), self._options(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
             values = drive(self._mload(BLOCKING, keys, load))
@@ -128,7 +130,7 @@ class LoadingMethods(View[T]):
         """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many), self._seconds(ttl), self._options(options), batch_size)
+        load = Load(many(load_many, self._stack.told), self._seconds(ttl), self._options(options), batch_size)
         values = self._all_hit(keys)
         if values is None:
             values = await self._mload(NATIVE, keys, load)

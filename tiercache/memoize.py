@@ -19,7 +19,7 @@ from tiercache.units import Duration
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
 
-__all__ = ["Memoized", "Memoizer", "memoize"]
+__all__ = ["Memoized", "Memoizer", "cached_function", "memoize"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -86,6 +86,16 @@ def memoize(
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
+
+
+def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose results ``loader`` makes, for the log; any other loader itself. Looked for behind
+    the call's own closure, so that a hit pays nothing for it."""
+    loader = inspect.unwrap(loader)
+    if getattr(loader, "__module__", None) != __name__:
+        return loader
+    function: Callable[..., Any] = inspect.getclosurevars(loader).nonlocals["function"]
+    return function
 
 
 def _named(function: Callable[..., Any], name: str | None, key: Callable[..., str]) -> Callable[..., str]:

@@ -20,7 +20,8 @@ Counting rules:
   those that it was told of since, and ``owed`` is how many are left, as far as this process knows;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
   no room for, ``refreshes_dropped`` keys that there was no room or thread to refresh, ``unstorable`` loaded
-  values that their codec refused.
+  values that were handed out and not kept: refused by their codec, no bytes where there is none, or too
+  large for every tier.
 
 The views of a chain share its statistics, as they share its tiers.
 """
@@ -87,7 +88,8 @@ class TierStats:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """A snapshot of a chain. ``str()`` of it is a table, `as_dict` plain data."""
+    """A snapshot of a chain. ``str()`` of it is a table, `as_dict` plain data; what each number counts is in
+    ``docs/explanation/statistics.md``."""
 
     tiers: tuple[TierStats, ...]
     hits: int = 0
@@ -113,6 +115,9 @@ class CacheStats:
         data["tiers"] = [{**asdict(tier), "hit_ratio": tier.hit_ratio} for tier in self.tiers]
         data["hit_ratio"] = self.hit_ratio
         return data
+
+    def __repr__(self) -> str:
+        return str(self)  # notebooks and the prompt show this, and the fields in a row tell nobody anything
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [_COLUMNS]

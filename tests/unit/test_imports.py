@@ -69,6 +69,7 @@ LAYERS = (
         "_stack",
         "_staleness",
         "_storable",
+        "_telling",
     }
     | {"_view", "guarded", "loading", "memoize"},
     {"config", "registry"},  # the chain hands itself to it, to be built
