@@ -15,20 +15,27 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (those of the process by default); its exit code.
 
-    0: done. 1: it failed, and a line on stderr says why. 2: the command line is wrong. 130: Ctrl-C.
+    0: done. 1: there was nothing, or something is wrong, and a line or two on stderr say what. 2: the command
+    line is wrong. 130: Ctrl-C. 141: who read stdout went away (`tiercache keys | head`); nobody is told.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         from tiercache.cli._app import run
 
         return run(arguments)
+    except MissingPackage as error:
+        sys.stderr.write(f"tiercache: {error}\n")
+        return 1
     except ImportError as error:
-        package = (error.package if isinstance(error, MissingPackage) else error.name or "").split(".")[0]
+        package = (error.name or "").split(".")[0]
         if package in ("", "tiercache"):
             raise  # that is no missing package
         extra = "demo" if arguments[:1] == ["demo"] else "cli"
         sys.stderr.write(f"tiercache: {MissingPackage(package, extra, 'the command')}\n")
         return 1
+    except BrokenPipeError:
+        _abandon_stdout()
+        return 141
     except OSError as error:  # the place that stdout leads to is full, or the temporary folder is
         sys.stderr.write(f"tiercache: {error}\n")
         _abandon_stdout()

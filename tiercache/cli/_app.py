@@ -1,99 +1,136 @@
-"""The command line: its subcommands, their flags, and what becomes of their errors."""
+"""The `tiercache` command: which commands there are, and what becomes of their errors.
+
+Each command is in a module of its own, imported when it is called or its help is asked for; `tiercache --help`
+prints what `COMMANDS` says of them.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 
 import click
 
 from tiercache import __version__
-from tiercache.errors import ConfigError, MissingPackage, TierCacheError
+from tiercache.cli._context import CONTEXT, Failed, Settings, shared
+from tiercache.cli._output import note
+from tiercache.errors import ConfigError, TierCacheError
 
-__all__ = ["run"]
+__all__ = ["COMMANDS", "run"]
+
+#: Each command: where it is, and its help in one line. A test compares that with its docstring.
+COMMANDS = {
+    "demo": (
+        "tiercache.cli.demo_command:demo",
+        "Embed real text with a real model, and then not embed it again.",
+    ),
+}
+#: Those that are for other processes of ours.
+_HIDDEN = {"demo-pass": "tiercache.cli.demo_command:demo_pass"}
+
+
+class _Commands(click.Group):
+    """The commands, imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        where = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else _HIDDEN.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        found: click.Command = getattr(import_module(module), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        # click's own asks each command for its help, and so imports them all.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings=CONTEXT, params=shared())
+@click.version_option(__version__, prog_name="tiercache")
+def command_line() -> None:
+    """A multi-tier cache for Python: memory over disk over SQL or Redis.
+
+    The configuration is the FILE that -c names, or else $TIERCACHE_CONFIG, or the nearest tiercache.toml
+    (or [tool.tiercache] in a pyproject.toml) from here upward.
+    """
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one subcommand; the exit code. Errors of ours become one line on stderr, without a traceback."""
+    """Run one command; the exit code. Errors become a line or two on stderr, without a traceback unless
+    ``--debug`` asks for it."""
+    settings = Settings()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a key may have letters that a locale cannot write
     try:
-        # Not click's own mode, which would end the process, and turn Ctrl-C into exit code 1.
-        code = command_line.main(list(arguments), prog_name="tiercache", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except MissingPackage:
-        raise  # `main` knows which packages the command needs as a whole
+        with _heard(settings):
+            # Not click's own mode, which would end the process, and turn Ctrl-C into exit code 1.
+            code = command_line.main(
+                list(arguments), prog_name="tiercache", standalone_mode=False, obj=settings
+            )
+            sys.stdout.flush()  # what cannot be written is an error of the command, not of what comes after
     except click.Abort:  # click's name for Ctrl-C
         raise KeyboardInterrupt from None
-    except TierCacheError as error:
-        click.echo(f"tiercache: {error}", err=True)
-        return 2 if isinstance(error, ConfigError) else 1
+    except Exception as error:
+        if settings.debug and not isinstance(error, click.UsageError):
+            traceback.print_exc()
+        if isinstance(error, ImportError | OSError):
+            raise  # `main` tells those: it meets them before this module is there
+        return _told(error)
     return code if isinstance(code, int) else 0
 
 
-def _count(text: str) -> int:
-    """``text`` as a whole number above zero."""
+def _told(error: Exception) -> int:
+    """Tell ``error`` on stderr; the exit code."""
+    if isinstance(error, Failed):
+        note(error.message)
+        return error.exit_code
+    if isinstance(error, click.UsageError) and error.message and error.ctx is not None:
+        path = error.ctx.command_path
+        click.echo(f"{path}: {error.format_message()}\nTry '{path} --help'.", err=True)
+        return error.exit_code
+    if isinstance(error, click.ClickException):  # a group without a command shows its help
+        error.show()
+        return error.exit_code
+    if isinstance(error, TierCacheError):
+        note(str(error))
+        return 2 if isinstance(error, ConfigError) else 1
+    first, *_ = str(error).splitlines() or [""]
+    note(f"{type(error).__name__}: {first}; --debug shows where it comes from")
+    return 1
+
+
+class _Told(logging.Handler):
+    """Tells what the chain logs in a line each; where it comes from, for ``--debug``."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(logging.WARNING)
+        self._settings = settings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+        if self._settings.debug and record.exc_info and record.exc_info[1] is not None:
+            traceback.print_exception(record.exc_info[1])
+
+
+@contextmanager
+def _heard(settings: Settings) -> Iterator[None]:
+    """While this lasts, what tiercache logs and what Python warns of is told as errors are."""
+    logger, handler = logging.getLogger("tiercache"), _Told(settings)
+    logger.addHandler(handler)
     try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise click.BadParameter(f"{text!r} is not a whole number above zero")
-    return number
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-def command_line() -> None:
-    """A multi-tier cache for Python: memory over disk over SQL or Redis."""
-
-
-@command_line.command()
-@click.option("--limit", type=_count, metavar="N", help="Embed the first N chunks only.")
-@click.option(
-    "--text",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Embed the .txt, .md and .rst files under DIR instead of Python's documentation.",
-)
-@click.option(
-    "--question",
-    "questions",
-    multiple=True,
-    metavar="TEXT",
-    help="Ask this of the embedded text (once or more) instead of the demo's own two questions.",
-)
-@click.option("--redis", metavar="URL", help="Redis or Valkey as the lowest tier instead of SQLite.")
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep the cache in DIR, so that the next run begins where this one ended.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def demo(
-    limit: int | None,
-    text: Path | None,
-    questions: tuple[str, ...],
-    redis: str | None,
-    folder: Path | None,
-    as_json: bool,
-) -> int:
-    """Embed real text with a real model, and then not embed it again.
-
-    Four passes over the same text: cold; warm (from memory); in a new process (from disk); and as
-    another machine sees it (from SQL or Redis). Needs no network.
-    """
-    from tiercache.cli.demo import Options, run_demo
-
-    return run_demo(Options(limit, text, questions, redis, folder, as_json))
-
-
-@command_line.command("demo-pass", hidden=True)
-def demo_pass() -> None:
-    """One pass of the demo, for its parent process: a request on stdin, the result on stdout."""
-    from tiercache.cli._passes import answer
-
-    click.echo(answer(sys.stdin.buffer.read()))
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_args, **_options: note(str(message))
+            yield
+    finally:
+        logger.removeHandler(handler)

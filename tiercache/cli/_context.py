@@ -1,0 +1,120 @@
+"""What the commands have in common: the flags that all of them take, and the cache that these lead to.
+
+A command is made with ``@command(...)``, a group of commands with ``@group(...)``. It takes a `Settings` first
+(``@click.pass_obj``), and ``with open_cache(settings) as cache`` gives it the cache. What it raises as `Failed`
+is told on stderr as it is, and the exit code is 1; it may return another exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import click
+
+from tiercache.chain import TieredCache
+from tiercache.errors import ConfigError
+from tiercache.units import DURATIONS, duration
+
+__all__ = ["CONTEXT", "Failed", "Settings", "command", "count", "group", "open_cache", "shared", "span"]
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the flags said that every command takes, before its name or after it."""
+
+    config: str | None = None
+    cache: str | None = None
+    debug: bool = False
+
+
+class Failed(click.ClickException):
+    """Something is wrong that is no fault of the command line: told in ``message``, and exit code 1."""
+
+    exit_code = 1
+
+
+# -- flags -----------------------------------------------------------------------------------------
+
+
+def shared() -> list[click.Option]:
+    """The flags that every command takes. They are remembered in the `Settings`, not passed on."""
+    options = (
+        (("-c", "--config"), {"metavar": "FILE", "type": click.Path(), "help": "The configuration."}),
+        (("--cache",), {"metavar": "NAME", "help": "Which of the caches in it, if there are several."}),
+        (("--debug",), {"is_flag": True, "default": None, "help": "Show where an error comes from."}),
+    )
+    return [click.Option(names, callback=_remember, expose_value=False, **more) for names, more in options]
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None and parameter.name is not None:
+        setattr(context.ensure_object(Settings), parameter.name, value)
+
+
+class _Command(click.Command):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"context_settings": CONTEXT, **options})
+        self.params += shared()
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"context_settings": CONTEXT, **options})
+        self.params += shared()
+
+
+#: Decorators: as those of click, with the shared flags.
+command: Callable[..., Callable[..., click.Command]] = partial(click.command, cls=_Command)
+group: Callable[..., Callable[..., click.Group]] = partial(click.group, cls=_Group)
+
+
+def span(text: str) -> str:
+    """The type of a flag that takes a duration: ``text`` itself, once it is known that it can be read."""
+    try:
+        duration(text, name="")
+    except ConfigError:
+        raise click.BadParameter(f"{text!r} is no duration; give text {DURATIONS}") from None
+    return text
+
+
+def count(text: str) -> int:
+    """The type of a flag that takes a whole number above zero."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise click.BadParameter(f"{text!r} is not a whole number above zero")
+    return number
+
+
+# -- the cache -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_cache(settings: Settings) -> Iterator[TieredCache[Any]]:
+    """The cache of the configuration, closed at the end. Raises `Failed` for a configuration that is not in
+    order, which is told in two lines at most; `tiercache check` tells all of it."""
+    source: Any = settings.config
+    options: dict[str, Any] = {} if settings.cache is None else {"name": settings.cache}
+    try:
+        cache: TieredCache[Any] = TieredCache.from_config(source, **options)
+    except ConfigError as error:
+        raise Failed(_in_two_lines(str(error))) from error
+    with cache:
+        yield cache
+
+
+def _in_two_lines(text: str) -> str:
+    first, *more = text.splitlines()
+    if len(more) < 2:
+        return text
+    return f"{first}, the first of them at {more[0].strip()}\ntiercache: `tiercache check` tells them all"
