@@ -56,6 +56,11 @@ def test_str_is_a_table_with_a_row_a_tier():
     assert "2 loads in 1.50 s, 1 failed, 5 coalesced" in total
 
 
+def test_what_a_notebook_and_a_prompt_show_is_the_table():
+    assert repr(STATS) == str(STATS)
+    assert repr(STATS.tiers[0]).startswith("TierStats(name='memory', hits=3")
+
+
 def test_a_table_without_tiers_or_calls():
     assert len(str(CacheStats(())).splitlines()) == 3
     assert "0.0%" in str(CacheStats((TierStats("memory"),)))
