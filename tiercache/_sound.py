@@ -24,7 +24,8 @@ def sound(
     """What ``tier`` found under ``keys``: the entries that are alive at ``now``; how many were expired; under
     which keys there was garbage. Raises `TierError` if ``answer`` is no answer at all.
 
-    ``ours``: it is memory, where everything came past this, or from the chain itself.
+    ``ours``: it is memory, where everything came past this, or from the chain itself, and which gives none
+    that is expired: by the monotonic clock, which is not set.
     """
     if not isinstance(answer, Mapping):
         raise TierError(f"mget returned {type(answer).__name__}, not a dict of entries", tier=tier)
@@ -37,7 +38,7 @@ def sound(
             continue
         if not ours and not _is_whole(entry):
             garbage.append(key)
-        elif entry.expires_at is None or entry.expires_at > now:
+        elif ours or entry.expires_at is None or entry.expires_at > now:
             found[key] = entry
         else:
             expired += 1

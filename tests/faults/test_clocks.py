@@ -252,6 +252,21 @@ def test_a_delete_that_a_tier_missed_holds_whatever_is_done_to_the_clock(tmp_pat
         assert cache.get("k") == b"new"
 
 
+@pytest.mark.parametrize("seconds", [-HOURS, HOURS])
+def test_memory_goes_on_until_the_time_that_was_meant_on_every_road(seconds: float) -> None:
+    clock = FakeClock()
+    cache = TieredCache([MemoryTier(clock=clock), MemoryTier(ttl=None, clock=clock)], clock=clock)
+    cache.set("k", b"value", ttl=60)
+    clock.step_wall(seconds)
+    clock.advance(59)
+    assert cache.get("k") == b"value"
+    assert cache.mget(["k", "absent"]) == [b"value", None]
+    assert cache.mget_or_load(["k", "absent"], lambda keys: [b"loaded"] * len(keys)) == [b"value", b"loaded"]
+    clock.advance(1)
+    assert cache.mget(["k", "absent"]) == [None, b"loaded"]
+    assert cache.get("k") is None
+
+
 # -- the real clocks -------------------------------------------------------------------------------
 
 
