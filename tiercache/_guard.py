@@ -351,6 +351,23 @@ class Guard:
         with self.counters.lock:
             self.counters.corrupt += count
 
+    def foreign(self, count: int, codec: str) -> None:
+        """Count entries that were not written by ``codec`` as it is here; they were no hits after all. Told
+        once: the codec may be the wrong one, and everything is paid for again."""
+        counters = self.counters
+        with counters.lock:
+            counters.hits -= count
+            counters.misses += count
+            first = not counters.foreign
+            counters.foreign += count
+        if first:
+            logger().warning(
+                "tier %r holds entries of another codec than %r, or of a key or version that it does not "
+                "know: they are misses and left alone; stats() counts them as foreign",
+                self.name,
+                codec,
+            )
+
     def no_hits(self, count: int) -> None:
         """Turn hits already counted into misses: their codec could not read them."""
         with self.counters.lock:
@@ -390,6 +407,7 @@ class Guard:
                 errors=counters.errors,
                 timeouts=counters.timeouts,
                 corrupt=counters.corrupt + own.get("corrupt", 0),
+                foreign=counters.foreign + own.get("foreign", 0),
                 rejected=counters.rejected,
                 skipped=counters.skipped,
                 journalled=counters.journalled,

@@ -103,7 +103,7 @@ class Member:
         if self.codec is None:
             ours = {key: entry for key, entry in found.items() if _is_plain(entry, self.stores_bytes)}
             if counted and len(ours) < len(found):
-                self.guard.no_hits(len(found) - len(ours))
+                self.guard.foreign(len(found) - len(ours), "bytes")
             return Batch(ours, None)
         if not self.stores_bytes:
             if self._keeps_objects and found:
@@ -111,10 +111,11 @@ class Member:
             return Batch(found, self.codec if found else None)
         objects, corrupt, foreign = decoded(found, self.codec)
         if corrupt or foreign:
-            if counted:
-                self.guard.no_hits(len(corrupt) + foreign)
+            if counted and foreign:
+                self.guard.foreign(foreign, self.codec.name)
             if corrupt:
                 if counted:
+                    self.guard.no_hits(len(corrupt))
                     self.guard.corrupt(len(corrupt))
                 await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
             found = {key: found[key] for key in objects}
@@ -160,7 +161,7 @@ class Member:
         name = self.codec.name
         ours = {key: entry for key, entry in found.items() if entry.codec in (name, "bytes")}
         if counted and len(ours) < len(found):
-            self.guard.no_hits(len(found) - len(ours))
+            self.guard.foreign(len(found) - len(ours), name)
         return ours if self._copy is None else copied(ours, self._copy)
 
     async def write(

@@ -168,13 +168,15 @@ class Opened(NamedTuple):
     corrupt: list[str]
     #: How many were whole and past their time.
     expired: int
+    #: How many are not for this process to judge: left out, and to be left alone.
+    foreign: int = 0
 
 
 def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets | None = None) -> Opened:
     """The entries in ``blobs``, pairs of a folded key and what was found under it, at ``now`` (Unix seconds).
 
-    ``None`` is nothing found. With ``secrets`` only what one of them signed is an entry. Left out of all
-    three, to be left alone: what is of an unknown format version, for a newer version of this library may
+    ``None`` is nothing found. With ``secrets`` only what one of them signed is an entry. Only counted,
+    to be left alone: what is of an unknown format version, for a newer version of this library may
     have written it; with ``secrets`` what nobody signed, or with an unknown one, and without what somebody
     signed, for processes that are set up in another way may go on using it.
     """
@@ -182,7 +184,7 @@ def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secret
         return _open_signed(blobs, now, secrets)
     entries: dict[str, Entry[bytes]] = {}
     corrupt: list[str] = []
-    expired = 0
+    expired = foreign = 0
     codec, latest = "", b""
     expires_at: float | None = None
     created_at: float | None = None
@@ -213,17 +215,19 @@ def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secret
         if not whole:
             if type(data) is not bytes or data[:3] != MAGIC or data[3:4] in (b"", _BEGINNING[3:]):
                 corrupt.append(key)
+            else:
+                foreign += 1
         elif late:
             expired += 1
         else:
             entries[key] = make(payload, expires_at, created_at, fresh_until, codec, len(payload))
-    return Opened(entries, corrupt, expired)
+    return Opened(entries, corrupt, expired, foreign)
 
 
 def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets) -> Opened:
     entries: dict[str, Entry[bytes]] = {}
     corrupt: list[str] = []
-    expired = 0
+    expired = foreign = 0
     for key, data in blobs:
         if data is None:
             continue
@@ -232,6 +236,7 @@ def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets)
             continue
         whole = secrets.verify(key, data) if data[:4] == _SIGNED_BEGINNING else None
         if whole is None:
+            foreign += 1
             continue
         if not whole:
             corrupt.append(key)
@@ -244,7 +249,7 @@ def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets)
         else:
             codec = header[_TIMES.size :].decode()
             entries[key] = make_entry(payload, expires_at, created_at, fresh_until, codec, len(payload))
-    return Opened(entries, corrupt, expired)
+    return Opened(entries, corrupt, expired, foreign)
 
 
 def written_at(data: bytes) -> float | None:

@@ -43,10 +43,10 @@ class LoadingMethods(View[T]):
         """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
 
         However many threads and tasks ask at once, one of them loads and the others get its result.
-        What the loader raises reaches all of them, and nothing is stored; the same with ``None``. A value that
-        cannot be stored (the codec refuses it, it is no bytes and there is no codec, or it is too large for
-        every tier) is returned all the same, counted as ``unstorable``, and told in the log once a loader.
-        A loader may return `Loaded` to say how long its value lives, or that there is none for a while.
+        What the loader raises reaches all of them, and nothing is stored; the same with ``None``. A value
+        that cannot be stored (the codec refuses it, it is no bytes and there is no codec, or it is too large
+        for every tier) is returned all the same, counted as ``unstorable``, and told in the log, once a
+        loader. That may return `Loaded` to say how long its value lives, or that there is none for a while.
         Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,

@@ -187,7 +187,7 @@ class SupportsCounters(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Totals since it was made, by their names in `TierStats`: any of ``evictions``,
-        ``expirations``, ``corrupt``."""
+        ``expirations``, ``corrupt``, ``foreign``."""
         ...
 
 

@@ -11,8 +11,10 @@ Counting rules:
 * ``promotions`` counts entries copied *into* a tier, and is no ``set``;
 * ``sets``, ``deletes`` and ``loads`` count keys;
 * ``expirations`` counts entries found or swept past their time;
-* bytes that fail the envelope's checks are ``corrupt``; a call that raised is one of ``errors``, one
-  that ran out of its deadline one of ``timeouts``; an entry too large for a tier is ``rejected``;
+* bytes that fail the envelope's checks are ``corrupt``; those that are not for this process to judge (of
+  another codec, secret, key or format version) are ``foreign``, which are misses and left alone;
+* a call that raised is one of ``errors``, one that ran out of its deadline one of ``timeouts``; an entry too
+  large for a tier is ``rejected``;
 * ``skipped`` counts keys that a tier was not asked about because its circuit was open (a clear, a purge or
   a page of a listing is one), because it could not be told what it missed about them, or because the journal
   could not be read: for look-ups these are misses too, and for writes nothing else;
@@ -68,6 +70,7 @@ class TierStats:
     errors: int = 0
     timeouts: int = 0
     corrupt: int = 0
+    foreign: int = 0
     rejected: int = 0
     skipped: int = 0
     journalled: int = 0
@@ -148,6 +151,9 @@ class CacheStats:
             f"{self.unstorable:,} not storable; "
             f"{self.suppressed_writes:,} writes suppressed"
         )
+        foreign = sum(tier.foreign for tier in self.tiers)
+        if foreign:
+            lines.append(f"{foreign:,} entries of another codec, secret, key or version, taken for misses")
         left_alone = sum(tier.skipped for tier in self.tiers)
         owed = sum(tier.owed for tier in self.tiers)
         if left_alone or owed:
@@ -203,6 +209,7 @@ class TierCounters:
         "deletes",
         "errors",
         "expirations",
+        "foreign",
         "hits",
         "journalled",
         "lock",
@@ -223,7 +230,7 @@ class TierCounters:
         self.lock = threading.Lock()
         self.hits = self.misses = self.promotions = self.sets = self.deletes = 0
         self.errors = self.timeouts = self.rejected = self.skipped = self.corrupt = self.expirations = 0
-        self.journalled = self.settled = 0
+        self.foreign = self.journalled = self.settled = 0
         self.read_seconds = self.write_seconds = 0.0
         self.read_latency = LatencyHistogram()
         self.write_latency = LatencyHistogram()

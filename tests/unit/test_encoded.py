@@ -66,7 +66,7 @@ def test_a_newer_format_is_a_miss_and_stays():
     store.blobs["a"] = newer
     assert tier.mget(["a"]) == {}
     assert store.blobs == {"a": newer}
-    assert tier.counters() == {"corrupt": 0, "expirations": 0}
+    assert tier.counters() == {"corrupt": 0, "foreign": 1, "expirations": 0}
 
 
 def test_what_expired_is_a_miss_and_counted():
@@ -116,7 +116,7 @@ def test_the_counters_of_the_store_are_kept():
     tier = EncodedTier(store)
     store.blobs["a"] = b"garbage"
     tier.mget(["a"])
-    assert tier.counters() == {"evictions": 3, "corrupt": 2, "expirations": 0}
+    assert tier.counters() == {"evictions": 3, "corrupt": 2, "foreign": 0, "expirations": 0}
 
 
 def test_it_can_do_what_its_store_can():
@@ -172,7 +172,7 @@ def test_the_async_twins_keep_the_same_rules():
         await tier.aclose()
 
     asyncio.run(scenario())
-    assert tier.counters() == {"corrupt": 1, "expirations": 1}
+    assert tier.counters() == {"corrupt": 1, "foreign": 1, "expirations": 1}
 
 
 def test_its_name_is_the_stores_unless_given():

@@ -25,7 +25,8 @@ entries = st.builds(
     codec=st.text(max_size=20),
 )
 CORRUPT = Opened({}, ["key"], 0)
-FOREIGN = Opened({}, [], 0)
+NOTHING = Opened({}, [], 0)
+FOREIGN = Opened({}, [], 0, 1)
 
 
 def opened(key: str, data: bytes) -> Opened:
@@ -73,7 +74,7 @@ def test_what_is_no_bytes_is_refused(found):
 
 
 def test_nothing_is_a_miss():
-    assert opened("key", None) == FOREIGN
+    assert opened("key", None) == NOTHING
 
 
 @pytest.mark.parametrize("other", ["", "Key", "key ", "key\0", "\ud800", "another key"])
@@ -115,7 +116,7 @@ def test_each_of_a_batch_is_judged_alone():
         "other codec": (b"{}", "other"),
         "early": (b"early", "bytes"),
     }
-    assert (found.corrupt, found.expired) == (["short", "mixed up"], 1)
+    assert (found.corrupt, found.expired, found.foreign) == (["short", "mixed up"], 1, 1)
 
 
 def test_what_is_opened_is_as_frozen_as_any_entry():

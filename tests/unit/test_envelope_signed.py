@@ -34,7 +34,8 @@ from tiercache.tiers.encoded import EncodedTier
 ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
 OLD, NEW, OTHER = "the old secret, for now", b"the new secret, from now on", "somebody else's secret"
 CORRUPT = Opened({}, ["key"], 0)
-LEFT_ALONE = Opened({}, [], 0)
+NOTHING = Opened({}, [], 0)
+LEFT_ALONE = Opened({}, [], 0, 1)
 times = st.none() | st.floats(-1e12, 1e12)
 entries = st.builds(
     Entry,
@@ -95,7 +96,7 @@ def test_any_bytes_are_refused(data):
 @pytest.mark.parametrize("found", [0, "text", [1] * 100, bytearray(100)])
 def test_what_is_no_bytes_is_refused(found):
     assert opened("key", found, secrets(OLD)) == CORRUPT
-    assert opened("key", None, secrets(OLD)) == LEFT_ALONE
+    assert opened("key", None, secrets(OLD)) == NOTHING
 
 
 @pytest.mark.parametrize("other", ["", "Key", "key ", "key\0", "\ud800", "another key"])
@@ -166,7 +167,7 @@ def test_what_expired_is_counted_and_the_rest_of_a_batch_judged_alone():
         "whole": b"payload",
         "early": b"early",
     }
-    assert (found.corrupt, found.expired) == (["moved", "short"], 1)
+    assert (found.corrupt, found.expired, found.foreign) == (["moved", "short"], 1, 2)
 
 
 def test_stores_can_tell_when_it_was_written():
@@ -302,7 +303,7 @@ def test_an_entry_from_before_its_time_ended_is_not_believed_after(tmp_path):
     # Nor with another time written into it.
     store.blobs["k"] = replayed[:52] + struct.pack("<d", clock.time() + 99) + replayed[60:]
     assert tier.mget(["k"]) == {}
-    assert tier.counters() == {"corrupt": 1, "expirations": 1}
+    assert tier.counters() == {"corrupt": 1, "foreign": 0, "expirations": 1}
 
 
 def test_nothing_changes_for_those_without_a_secret():

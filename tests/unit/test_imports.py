@@ -84,6 +84,7 @@ FOR_TIERS = {
     "codecs",
     "units",
     "forks",
+    "_log",
     "policies",
     "sqlite_gate",
     "watchdog",

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from tiercache._log import logger
 from tiercache.entry import Entry
 from tiercache.envelope import Secrets, open_envelopes, seal
 from tiercache.errors import ConfigError
@@ -29,13 +30,14 @@ class EncodedTier:
     """A tier over ``store``: entries go in and out as verified envelopes.
 
     Values must be bytes; a chain with a codec encodes them first. A damaged envelope is a miss, is
-    counted as corrupt and deleted; one of an unknown format version is a miss and stays. An expired
-    one is a miss and counted. `mset` raises `TypeError` for a value that is not bytes.
+    counted as corrupt and deleted; one of an unknown format version is a miss, counted as foreign, and
+    stays: the first is told in the log. An expired one is a miss and counted. `mset` raises `TypeError` for
+    a value that is not bytes.
 
     ``secret`` (bytes or text of 16 bytes and more, or several) signs the envelopes, for a backend to which
     others can write: what none of them signed is a miss. A forged or altered entry is taken for a damaged
-    one; one that an unknown secret signed, or nobody, is left alone. The first secret signs, all of them
-    verify: to change it, put the new one after the old one everywhere, then before it, then alone.
+    one; one that an unknown secret signed, or nobody, is foreign and left alone. The first secret signs, all
+    of them verify: to change it, put the new one after the old one everywhere, then before it, then alone.
 
     The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
     Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
@@ -81,6 +83,7 @@ class EncodedTier:
         self._lock = threading.Lock()
         self._corrupt = 0
         self._expirations = 0
+        self._foreign = 0
         reset_after_fork(self)
         # Instance attributes, because what a tier can do is what its store can do: a method here for
         # a verb that the store lacks would be a stub.
@@ -124,19 +127,38 @@ class EncodedTier:
         await self.store.amset(self._seal(entries))
 
     def counters(self) -> Mapping[str, int]:
-        """``corrupt`` and ``expirations``, and what the store counts itself."""
+        """``corrupt``, ``foreign`` and ``expirations``, and what the store counts itself."""
         counted = dict(self.store.counters()) if hasattr(self.store, "counters") else {}
         counted["corrupt"] = counted.get("corrupt", 0) + self._corrupt
+        counted["foreign"] = self._foreign
         counted["expirations"] = counted.get("expirations", 0) + self._expirations
         return counted
 
     def _open(self, blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Entry[bytes]], list[str]]:
-        found, corrupt, expired = open_envelopes(blobs, self._clock.time(), self._secrets)
-        if corrupt or expired:
+        found, corrupt, expired, foreign = open_envelopes(blobs, self._clock.time(), self._secrets)
+        if corrupt or expired or foreign:
             with self._lock:
                 self._corrupt += len(corrupt)
                 self._expirations += expired
+                first = foreign and not self._foreign
+                self._foreign += foreign
+            if first:
+                self._tell_foreign()
         return found, corrupt
+
+    def _tell_foreign(self) -> None:
+        """Once: whoever gave a wrong secret pays for everything again, and nothing fails."""
+        signed = (
+            "signed with a secret, and this tier has none"
+            if self._secrets is None
+            else ("not signed with a secret= of this tier")
+        )
+        logger().warning(
+            "tier %r holds entries that are %s, or of a format version that is unknown here: they are misses "
+            "and left alone; stats() counts them as foreign",
+            self.name,
+            signed,
+        )
 
     def _seal(self, entries: Mapping[str, Entry[bytes]]) -> dict[str, Blob]:
         blobs: dict[str, Blob] = {}
