@@ -3,10 +3,15 @@ scheduler's event loops.
 """
 
 import os
+import signal
 import sys
 
 # The tests start hundreds of processes, and each would compile all that it imports anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, as their processes then do.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["faults_table", "interleavings", "servers.databases", "servers.postgres", "servers.valkey"]
