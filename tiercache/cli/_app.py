@@ -1,7 +1,7 @@
 """The `tiercache` command: which commands there are, and what becomes of their errors.
 
-Each command is in a module of its own, imported when it is called or its help is asked for; `tiercache --help`
-prints what `COMMANDS` says of them.
+Each command is in a module of its own, imported when it is called or its help is asked for; what
+`tiercache --help` prints of them is in `COMMANDS`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ __all__ = ["COMMANDS", "run"]
 
 #: Each command: where it is, and its help in one line. A test compares that with its docstring.
 COMMANDS = {
+    "get": ("tiercache.cli.values:get", "Write the value under KEY to stdout."),
+    "set": ("tiercache.cli.values:set_value", "Store VALUE, or what stdin holds, under KEY."),
+    "delete": ("tiercache.cli.values:delete", "Drop KEYS from every tier."),
+    "keys": ("tiercache.cli.keys:keys", "List the live keys."),
+    "inspect": ("tiercache.cli.inspection:inspect", "Show which tiers hold KEY, and what they know of it."),
+    "clear": ("tiercache.cli.dropping:clear", "Drop all entries of the cache."),
+    "purge": ("tiercache.cli.dropping:purge", "Drop entries by their age."),
     "demo": (
         "tiercache.cli.demo_command:demo",
         "Embed real text with a real model, and then not embed it again.",
@@ -95,12 +102,12 @@ def _told(error: Exception) -> int:
     if isinstance(error, Failed):
         note(error.message)
         return error.exit_code
-    if isinstance(error, click.UsageError) and error.message and error.ctx is not None:
-        path = error.ctx.command_path
-        click.echo(f"{path}: {error.format_message()}\nTry '{path} --help'.", err=True)
-        return error.exit_code
-    if isinstance(error, click.ClickException):  # a group without a command shows its help
-        error.show()
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+        context = getattr(error, "ctx", None)
+        if context is not None and not text.startswith("Usage:"):  # so begins a group's help
+            text = f"{context.command_path}: {text}\nTry '{context.command_path} --help'."
+        click.echo(text, err=True)
         return error.exit_code
     if isinstance(error, TierCacheError):
         note(str(error))

@@ -1,13 +1,13 @@
 """What the commands have in common: the flags that all of them take, and the cache that these lead to.
 
-A command is made with ``@command(...)``, a group of commands with ``@group(...)``. It takes a `Settings` first
-(``@click.pass_obj``), and ``with open_cache(settings) as cache`` gives it the cache. What it raises as `Failed`
-is told on stderr as it is, and the exit code is 1; it may return another exit code.
+A command is made with ``@command(...)``, a group of commands with ``@group(...)``. It takes a `Settings`
+first (``@click.pass_obj``), and ``with open_cache(settings) as cache`` gives it the cache. What it raises as
+`Failed` is told on stderr as it is, with exit code 1. What it returns is the exit code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,10 @@ from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.units import DURATIONS, duration
 
-__all__ = ["CONTEXT", "Failed", "Settings", "command", "count", "group", "open_cache", "shared", "span"]
+__all__ = [
+    "CONTEXT", "Failed", "Settings", "command", "count", "group", "in_namespace", "life", "open_cache",
+    "shared", "span",
+]  # fmt: skip
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -53,7 +56,7 @@ def shared() -> list[click.Option]:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None and parameter.name is not None:
+    if value not in (None, False) and parameter.name is not None:  # a flag that is not there says nothing
         setattr(context.ensure_object(Settings), parameter.name, value)
 
 
@@ -85,6 +88,11 @@ def span(text: str) -> str:
     return text
 
 
+def life(text: str) -> str:
+    """The type of a flag that takes a duration or ``none``."""
+    return text if text == "none" else span(text)
+
+
 def count(text: str) -> int:
     """The type of a flag that takes a whole number above zero."""
     try:
@@ -99,10 +107,20 @@ def count(text: str) -> int:
 # -- the cache -------------------------------------------------------------------------------------
 
 
+#: The flag of commands that are about the keys of one namespace.
+in_namespace: Callable[..., Any] = click.option(
+    "-n",
+    "--namespace",
+    multiple=True,
+    metavar="NAME",
+    help="The view of that name, or the namespace NAME inside the cache's own (given again: inside that).",
+)
+
+
 @contextmanager
-def open_cache(settings: Settings) -> Iterator[TieredCache[Any]]:
-    """The cache of the configuration, closed at the end. Raises `Failed` for a configuration that is not in
-    order, which is told in two lines at most; `tiercache check` tells all of it."""
+def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[TieredCache[Any]]:
+    """The cache of the configuration, or its view of ``namespace``; closed at the end. Raises `Failed` for a
+    configuration that is not in order, which is told in two lines at most; `tiercache check` tells all."""
     source: Any = settings.config
     options: dict[str, Any] = {} if settings.cache is None else {"name": settings.cache}
     try:
@@ -110,7 +128,10 @@ def open_cache(settings: Settings) -> Iterator[TieredCache[Any]]:
     except ConfigError as error:
         raise Failed(_in_two_lines(str(error))) from error
     with cache:
-        yield cache
+        view = cache
+        for name in namespace:
+            view = view.view(name)
+        yield view
 
 
 def _in_two_lines(text: str) -> str:

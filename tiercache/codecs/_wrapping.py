@@ -44,6 +44,19 @@ class WrappingCodec(Generic[T]):
         """The codec that is wrapped."""
         return self._inner
 
+    def around(self, inner: Codec[Any]) -> Codec[Any]:
+        """The same around ``inner`` in place of its own, whose name that has: it reads and writes the same
+        payloads. `ConfigError` for another name, since then it would not."""
+        if inner.name != self._inner.name:
+            raise ConfigError(f"inner: {inner.name!r} is not {self._inner.name!r}")
+        other: Any = object.__new__(type(self))
+        vars(other).update(vars(self), _inner=inner)
+        if hasattr(inner, "copy"):
+            other.copy = inner.copy
+        else:
+            vars(other).pop("copy", None)
+        return other  # type: ignore[no-any-return]  # of this very type, since the first line
+
     def _identity(self) -> tuple[Any, ...]:
         """What makes it equal to another of its type."""
         return (self._inner,)

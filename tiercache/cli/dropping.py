@@ -1,0 +1,80 @@
+"""`tiercache clear` and `purge`: what drops many entries at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tiercache.chain import TieredCache
+from tiercache.cli._context import Settings, command, in_namespace, open_cache, span
+from tiercache.cli._output import note, say, show_json
+
+__all__ = ["clear", "purge"]
+
+
+@command()
+@in_namespace
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def clear(settings: Settings, namespace: tuple[str, ...], yes: bool) -> int:
+    """Drop all entries of the cache.
+
+    Those of its namespace alone: not those of others that share its tiers, nor those of namespaces inside it,
+    which --namespace names. The memory of processes that run is cleared by themselves, as entries run out.
+    """
+    with open_cache(settings, namespace) as cache:
+        if not yes:
+            what = f"the namespace {'/'.join(namespace)!r} inside the cache" if namespace else "the cache"
+            _ask(f"Drop all entries of {what}?")
+        cache.clear()
+        return _well(cache)
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("it drops everything, and nobody can be asked here; add --yes")
+    if not click.confirm(question, err=True):
+        raise click.exceptions.Exit(1)
+
+
+@command()
+@click.option("--older-than", type=span, metavar="TIME", help="Those written longer ago (30d, 12h).")
+@click.option(
+    "--idle", type=span, metavar="TIME", help="Those last used longer ago, where a tier knows: disk."
+)
+@click.option("--expired", is_flag=True, help="Those that are past their time.")
+@in_namespace
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def purge(
+    settings: Settings,
+    older_than: str | None,
+    idle: str | None,
+    expired: bool,
+    namespace: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Drop entries by their age.
+
+    Says how many: what several tiers held is counted once. Redis drops what is past its time by itself, and
+    cannot be asked for more.
+    """
+    if not (older_than or idle or expired):
+        raise click.UsageError("say which: --older-than TIME, --idle TIME or --expired, or several of them")
+    with open_cache(settings, namespace) as cache:
+        dropped = cache.purge(expired=expired, older_than=older_than, idle=idle)
+        if as_json:
+            show_json({"dropped": dropped})
+        else:
+            say(f"{dropped:,} {'entry' if dropped == 1 else 'entries'} dropped")
+        return _well(cache)
+
+
+def _well(cache: TieredCache[Any]) -> int:
+    """The exit code: 1 if a tier did not do what it was asked, which was told when it failed."""
+    ill = [tier.name for tier in cache.stats().tiers if tier.errors or tier.timeouts or tier.skipped]
+    if ill:
+        note(f"not done in {', '.join(ill)}; repeat it when that is well")
+    return 1 if ill else 0

@@ -1,0 +1,98 @@
+"""`tiercache get`, `set` and `delete`: one value as bytes, on stdout and from stdin."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from tiercache.chain import TieredCache, WriteResult
+from tiercache.cli._context import Failed, Settings, command, in_namespace, life, open_cache
+from tiercache.cli._look import held
+from tiercache.cli._output import note
+from tiercache.cli._payloads import payloads, payloads_of
+from tiercache.entry import UNSET
+from tiercache.errors import CodecError, WriteError
+
+__all__ = ["delete", "get", "set_value"]
+
+#: What a ``--ttl`` that is no duration stands for.
+_LIVES: dict[str | None, Any] = {None: UNSET, "none": None}
+
+
+@command()
+@click.argument("key")
+@in_namespace
+@click.pass_obj
+def get(settings: Settings, key: str, namespace: tuple[str, ...]) -> int:
+    """Write the value under KEY to stdout.
+
+    Its bytes are those that the cache's codec made: JSON text for a cache of JSON, packed numbers for one of
+    vectors. Compressed and encrypted values are opened. If there is none: nothing, and exit code 1.
+    """
+    with open_cache(settings, namespace) as cache:
+        value = _value(cache, key)
+    if value is None:
+        return 1
+    sys.stdout.buffer.write(value)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _value(cache: TieredCache[Any], key: str) -> bytes | None:
+    """The bytes under ``key``. A function or view of the application may have stored them with a codec of its
+    own, which is not known here: then as the tiers hold them."""
+    ours = payloads(cache)
+    codecs = {copy.entry.codec: None for copy in held(cache, key) if copy.entry is not None}
+    if not codecs or (ours.codec.name if ours.codec else "bytes") in codecs:
+        return ours.get(key)
+    found = (payloads_of(cache, name).get(key) for name in codecs)
+    return next((value for value in found if value is not None), None)
+
+
+@command("set")
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option(
+    "--ttl", type=life, metavar="TIME", help='How long it lives (30s, 5m, 30d), or "none": until evicted.'
+)
+@in_namespace
+@click.pass_obj
+def set_value(
+    settings: Settings, key: str, value: str | None, ttl: str | None, namespace: tuple[str, ...]
+) -> int:
+    """Store VALUE, or what stdin holds, under KEY.
+
+    It is what `get` writes: the bytes that the cache's codec makes, and other bytes are refused. Without
+    --ttl it lives as long as the cache says.
+    """
+    data = sys.stdin.buffer.read() if value is None else os.fsencode(value)
+    with open_cache(settings, namespace) as cache:
+        try:
+            done = payloads(cache).set(key, data, ttl=_LIVES.get(ttl, ttl))
+        except (CodecError, WriteError) as error:
+            raise Failed(str(error)) from error
+    return _told(done, "stored")
+
+
+@command()
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@in_namespace
+@click.pass_obj
+def delete(settings: Settings, keys: tuple[str, ...], namespace: tuple[str, ...]) -> int:
+    """Drop KEYS from every tier.
+
+    It is no error if they were not there.
+    """
+    with open_cache(settings, namespace) as cache:
+        done = cache.mdelete(list(keys))
+    return _told(done, "deleted")
+
+
+def _told(done: WriteResult, what: str) -> int:
+    if done.ok:
+        return 0
+    note(f"not {what} in {', '.join(done.failed)}; repeat it when that is well")
+    return 1
