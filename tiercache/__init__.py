@@ -13,6 +13,7 @@ from tiercache._loaded import Loaded
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET, Entry
 from tiercache.errors import (
+    ArchiveError,
     CacheClosed,
     CodecError,
     ConfigError,
@@ -42,6 +43,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "UNSET",
+    "ArchiveError",
     "BreakerClosed",
     "BreakerOpened",
     "CacheClosed",

@@ -10,14 +10,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiercache._batch import Batch, copied, decoded
+from tiercache._batch import Batch, copied, decoded, encoded
 from tiercache._bridge import BLOCKING, NATIVE, Port, Runtime
 from tiercache._guard import Guard
 from tiercache._journal import Journal
+from tiercache._sound import sound
 from tiercache.entry import Entry
-from tiercache.errors import TierTimeout
+from tiercache.errors import ConfigError, TierTimeout
 from tiercache.keys import KeyRange, Namespace
-from tiercache.protocols import Clock, Codec, Debt, Namespaced, Purge, SupportsNamespaces
+from tiercache.protocols import ChecksPurge, Clock, Codec, Debt, Namespaced, Purge, SupportsNamespaces
 
 __all__ = ["Member"]
 
@@ -120,6 +121,40 @@ class Member:
                 await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)
+
+    async def stored(
+        self, runtime: Runtime, keys: Sequence[str], deleted: Mapping[str, float]
+    ) -> dict[str, Entry[bytes]]:
+        """The live entries under ``keys`` as the tier keeps them, whichever codec wrote them, for a copy or a
+        look: counted nowhere. Left out is what the tier should have dropped, by what it is owed or by when
+        its key was ``deleted``. Raises what the tier raises: who copies wants to know what is missing.
+
+        A tier that keeps objects gives those of this view's codec, encoded anew.
+        """
+        namespace = self._namespace()
+        ledger = self.guard.ledger
+        owed = {debt.key for debt in ledger.unsettled(namespace.fold_all(keys))}
+        names = {
+            key: name for key, name in zip(keys, namespace.fold_all(keys), strict=True) if name not in owed
+        }
+        if not names:
+            return {}
+        ranges = ledger.ranges()
+        asked = list(names.values())
+        answer = await self.guard.command(self.port(runtime).mget, asked, reads=True)
+        found, _, _ = sound(
+            answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
+        )
+        old = set(ledger.too_old(found, ranges))
+        old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
+        entries = {key: found[name] for key, name in names.items() if name in found and name not in old}
+        if self.stores_bytes:
+            return entries
+        codec = self.codec
+        if codec is None:
+            return {key: entry for key, entry in entries.items() if _is_plain(entry, self.stores_bytes)}
+        ours = (codec.name, "bytes")  # as in `_own`
+        return {key: encoded(entry, codec) for key, entry in entries.items() if entry.codec in ours}
 
     async def _read_settled(
         self, port: Port, folded: Sequence[str], deleted: Mapping[str, float], *, counted: bool
@@ -301,6 +336,14 @@ class Member:
                 if cursor is None:
                     break
         return True
+
+    def check_purge(self, what: Purge) -> None:
+        """Raise `ConfigError` if the tier cannot drop what ``what`` names."""
+        tier, name = self.guard.tier, self.guard.name
+        if not (what.older_than is None and what.idle is None) and self._blocking.purge is None:
+            raise ConfigError(f"purge: the tier {name!r} cannot drop entries by age, and has no purge()")
+        if isinstance(tier, ChecksPurge):
+            tier.check_purge(what)
 
     async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
         """Drop what ``what`` names in the range; how many entries. Raises what the tier raises."""

@@ -18,7 +18,7 @@ from tiercache._journal import Fences
 from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache.entry import Entry
-from tiercache.errors import CodecError
+from tiercache.errors import CodecError, TierUnavailable
 from tiercache.protocols import Codec
 
 __all__ = ["Reader"]
@@ -117,6 +117,16 @@ class Reader:
         if hits.objects:
             note(self.stack, hits.objects, member.guard.name)
         return hits
+
+    async def stored(self, runtime: Runtime, member: Member, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        """What ``member`` keeps under ``keys`` (no duplicates), as bytes, with the journal asked first: see
+        `Member.stored`. Raises `TierUnavailable` where the journal cannot be read and may owe something."""
+        fences = Fences()
+        keepers = self.stack.journal.looks.get(member.depth, ())
+        if not await self.stack.journal.look(runtime, self.members, keepers, keys, fences):
+            name = member.guard.name
+            raise TierUnavailable(f"{name}: the journal of what it has yet to hear cannot be read", tier=name)
+        return await member.stored(runtime, keys, fences.deleted)
 
     async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
         """What the tiers say that several processes share, for values of ``keys`` that are made from now on:

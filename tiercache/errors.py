@@ -5,6 +5,7 @@
     TierCacheError
     ├── ConfigError (ValueError)         a wrong argument, option or file
     │   └── MissingPackage (ImportError) an optional package is not installed
+    ├── ArchiveError                     an archive that is damaged, cut short, or none
     ├── CacheClosed                      a call on a cache or tier after ``close()``
     ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
     │   └── ForeignPayload               … bytes that it cannot judge: of an unknown key or format version
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "ArchiveError",
     "CacheClosed",
     "CodecError",
     "ConfigError",
@@ -65,6 +67,22 @@ class MissingPackage(ConfigError, ImportError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.package, self.extra, self.needed_by)
+
+
+class ArchiveError(TierCacheError):
+    """An archive is damaged, cut short, or none at all; or an entry does not fit into one.
+
+    ``offset`` is how many of its bytes, ``entries`` how many of its entries are whole before that place;
+    ``truncated`` tells that it merely ends too early, and ``report`` what an import did before it.
+    """
+
+    report: Any = None
+
+    def __init__(self, message: str, *, offset: int = 0, entries: int = 0, truncated: bool = False) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.entries = entries
+        self.truncated = truncated
 
 
 class CacheClosed(TierCacheError):

@@ -10,15 +10,18 @@ A namespace is a path, because a view's namespace lies inside its parent's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from tiercache.errors import ConfigError
 
-__all__ = ["MARKER", "KeyRange", "Namespace"]
+__all__ = ["MARKER", "KeyRange", "Namespace", "placed"]
 
 #: Begins every folded key. A control character: rare in real keys, and harmless to every backend.
 MARKER: Final = "\x1ftc:"
+
+_LENGTH = re.compile(r"(\d{1,9}):", re.ASCII)
 
 #: A prefix, and a longer prefix to leave out ("" leaves out nothing).
 KeyRange = tuple[str, str]
@@ -88,3 +91,25 @@ class Namespace:
         ):
             found.append((f"{MARKER}/{prefix}", f"{MARKER}/{skip}" if skip.startswith(MARKER) else ""))
         return found
+
+    def tree(self) -> list[KeyRange]:
+        """The ranges of folded keys that hold what is in this namespace and in all that are nested in it."""
+        if self.path == ("",):
+            return [*self.ranges(), (f"{MARKER}0:", "")]
+        names = "".join(f"{len(name)}:{name}" for name in self.path)
+        return [(f"{MARKER}{names}", "")]
+
+
+def placed(folded: str) -> tuple[tuple[str, ...], str] | None:
+    """The path of the namespace and the user's key in ``folded``; ``None`` for what `Namespace.fold` does not
+    make without a generation."""
+    if not folded.startswith(MARKER):
+        return ("",), folded
+    path: list[str] = []
+    place = len(MARKER)
+    while (size := _LENGTH.match(folded, place)) is not None:
+        place = size.end() + int(size[1])
+        path.append(folded[size.end() : place])
+    if folded[place : place + 1] != "/":
+        return None
+    return tuple(path) or ("",), folded[place + 1 :]

@@ -72,7 +72,7 @@ LAYERS = (
         "_telling",
     }
     | {"_view", "guarded", "loading", "memoize"},
-    {"config", "registry"},  # the chain hands itself to it, to be built
+    {"config", "registry", "_described"},  # the chain hands itself to it, to be built
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
@@ -90,7 +90,7 @@ FOR_TIERS = {
     "watchdog",
 }
 #: Who may import the chain: what a user touches.
-ABOVE_THE_CHAIN = {"", "cli", "integrations", "observability", "__main__"}
+ABOVE_THE_CHAIN = {"", "archive", "cli", "integrations", "observability", "__main__"}
 
 
 def _module(path: Path) -> str:

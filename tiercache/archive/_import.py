@@ -1,0 +1,377 @@
+"""Out of an archive into a cache: batch by batch, and never an older entry over a newer one.
+
+What the target has already it keeps, so that an interrupted import goes on where it was when it is started
+again, also through a pipe, and without a word about it in any file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Any, BinaryIO, Final, Literal
+
+from tiercache._batch import Batch, decoded
+from tiercache._bridge import BLOCKING, Runtime, drive
+from tiercache._core import Core
+from tiercache._member import Member
+from tiercache._stack import Stack
+from tiercache.archive._format import Header, Item, Page, Reader
+from tiercache.archive._listing import core_of
+from tiercache.chain import TieredCache
+from tiercache.entry import Entry
+from tiercache.errors import ArchiveError, ConfigError, WriteError
+from tiercache.protocols import Codec, Debt
+from tiercache.registry import codec as codec_of
+from tiercache.registry import codec_names
+from tiercache.stats import TierStats
+
+__all__ = ["ImportReport", "import_archive"]
+
+#: What is in memory at a time.
+_ENTRIES: Final = 500
+_BYTES: Final = 4 << 20
+_CORES: Final = 256  # there may be a namespace for each of a million users
+
+Group = dict[str, Entry[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    ``read``
+        entries read from the archive; each is one of those that follow.
+    ``stored``
+        entries that are now in the target, down to its lowest tier.
+    ``already_there``
+        those that the target had, or had something newer of.
+    ``expired``
+        those past their time.
+    ``skipped``
+        how many of the others are not there, by the reason.
+    ``evicted``
+        entries that the target's lowest tier dropped meanwhile: it is too small for all of them.
+    """
+
+    read: int
+    stored: int
+    already_there: int
+    expired: int
+    skipped: dict[str, int]
+    evicted: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as dicts and numbers, ready for JSON."""
+        return asdict(self)
+
+
+def import_archive(
+    source: str | os.PathLike[str] | BinaryIO,
+    cache: TieredCache[Any],
+    *,
+    views: Mapping[str, TieredCache[Any]] | None = None,
+    expiry: Literal["absolute", "remaining"] = "absolute",
+    replace: bool = False,
+    progress: Callable[[int], object] = lambda _count: None,
+) -> ImportReport:
+    """Store the entries of the archive ``source``, a path or a binary stream (read to its end, and left
+    open), in ``cache``: in its namespace, and in those nested in it, whose names they had.
+
+    ``views``
+        where some tier keeps objects: whose codecs to decode values with, besides that of ``cache`` and those
+        that a configuration can name.
+    ``expiry``
+        ``"absolute"``: an entry expires when it would have; ``"remaining"``: it lives on for as long as it
+        had when the archive was made.
+    ``replace``
+        store what is older than what the target has, too.
+    ``progress``
+        called with how many more entries were read.
+
+    Entries go into every tier below memory as they are, under the caps of these tiers; what memory has of
+    their keys is dropped, unless it is the lowest. They keep when they were created, unless their key was
+    deleted since: then the target's journal would take them for late writes, and they count as of now.
+    Between the look at what the target has and the write, a write of another process is overwritten.
+
+    Raises `ArchiveError` for an archive that is damaged or cut short: what is before that place is stored
+    then, and ``.report`` of the error tells what became of it. Raises `WriteError` where the target's lowest
+    tier takes nothing more, and what a tier raises that cannot be read: what was stored stays, and another
+    run goes on from there.
+    """
+    if expiry not in ("absolute", "remaining"):
+        raise ConfigError(f'expiry: {expiry!r} is unknown; it is "absolute" or "remaining"')
+    run = _Import(cache, views, remaining=expiry == "remaining", replace=replace, progress=progress)
+    with _opened(source) as stream:
+        reader = Reader(stream)
+        try:
+            for record in reader:
+                if isinstance(record, Item):
+                    run.add(record)
+                elif isinstance(record, Page | Header):
+                    run.read_at(record.at if isinstance(record, Page) else record.created_at)
+        except ArchiveError as error:
+            run.flush()
+            report = error.report = run.report()
+            said = f"{report.stored:,} entries were imported ({report.already_there:,} were already there)"
+            error.args = (f"{error}; of what is before it {said}",)
+            raise
+        run.flush()
+    return run.report()
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as stream:  # noqa: PTH123 - a str may be a path too
+            yield stream
+    else:
+        yield source
+
+
+class _Import:
+    """One run: gathers entries and stores them in batches."""
+
+    def __init__(
+        self,
+        cache: TieredCache[Any],
+        views: Mapping[str, TieredCache[Any]] | None,
+        *,
+        remaining: bool,
+        replace: bool,
+        progress: Callable[[int], object],
+    ) -> None:
+        self._start = perf_counter()
+        self._cache = cache
+        self._root = core_of(cache)
+        self._stack = self._root.stack
+        self._clock = self._stack.clock
+        self._remaining = remaining
+        self._replace = replace
+        self._progress = progress
+        self._shift = 0.0
+        self._groups: dict[tuple[tuple[str, ...], str], Group] = {}
+        self._waiting = self._bytes = 0
+        self._read = self._stored = self._already_there = self._expired = 0
+        self._skipped: dict[str, int] = {}
+        self._evicted = self._stack.stats().tiers[-1].evictions
+        #: Whether some tier wants the objects that the bytes stand for.
+        self._decodes = any(
+            not member.stores_bytes and not _can_be_empty(member, self._stack)
+            for member in self._root.members
+        )
+        cores = [self._root, *map(core_of, (views or {}).values())]
+        self._codecs = {core.path: core.codec for core in cores}
+        self._cores: dict[tuple[tuple[str, ...], str], Core | None] = {}
+
+    def report(self) -> ImportReport:
+        return ImportReport(
+            self._read,
+            self._stored,
+            self._already_there,
+            self._expired,
+            dict(sorted(self._skipped.items(), key=lambda item: -item[1])),
+            self._stack.stats().tiers[-1].evictions - self._evicted,
+            perf_counter() - self._start,
+        )
+
+    def read_at(self, seconds: float) -> None:
+        """The entries that follow were read at that time."""
+        if self._remaining:
+            self._shift = self._clock.time() - seconds
+
+    def add(self, item: Item) -> None:
+        """Take one entry, and store what was taken when there is enough of it."""
+        self._read += 1
+        self._waiting += 1
+        entry = item.entry
+        if self._shift:
+            entry = replace(
+                entry,
+                expires_at=None if entry.expires_at is None else entry.expires_at + self._shift,
+                fresh_until=None if entry.fresh_until is None else entry.fresh_until + self._shift,
+            )
+        if entry.expires_at is not None and not entry.expires_at > self._clock.time():
+            self._expired += 1
+        else:
+            group = self._groups.setdefault((item.path, entry.codec), {})
+            if item.key in group:
+                self._already_there += 1  # a server's listing may name a key twice
+            group[item.key] = entry
+            self._bytes += len(entry.value)
+        if self._waiting >= _ENTRIES or self._bytes >= _BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what was taken."""
+        groups, self._groups = self._groups, {}
+        waiting, self._waiting, self._bytes = self._waiting, 0, 0
+        for (path, codec), group in groups.items():
+            core = self._core(path, codec)
+            if core is None:
+                self._skip(f"the codec {codec!r} is not known here", len(group))
+            else:
+                self._store(core, self._missing(core, group))
+        self._progress(waiting)
+
+    def _skip(self, reason: str, count: int) -> None:
+        if count:
+            self._skipped[reason] = self._skipped.get(reason, 0) + count
+
+    def _missing(self, core: Core, group: Group) -> Group:
+        """Those of ``group`` that the lowest tier does not have, or has something older of."""
+        if self._replace:
+            return group
+        held = drive(core.stored(BLOCKING, core.members[-1], list(group)))
+        left = {key: entry for key, entry in group.items() if key not in held or _is_newer(entry, held[key])}
+        self._already_there += len(group) - len(left)
+        return left
+
+    # -- where it goes -----------------------------------------------------------------------------
+
+    def _core(self, path: tuple[str, ...], name: str) -> Core | None:
+        """What writes entries of the codec called ``name`` into the nested namespace at ``path``; ``None``
+        if some tier wants the objects, and nobody knows that codec."""
+        place = path, name
+        if len(self._cores) > _CORES:
+            self._cores.clear()
+        if place not in self._cores:
+            full = (*self._root.path, *path)
+            core: Core | None = None
+            if name == "bytes":
+                core = _Cold(self._stack, full, None)
+            elif not self._decodes:
+                core = _Cold(self._stack, full, _Verbatim(name))
+            elif (codec := self._codec(full, name)) is not None:
+                core = _Cold(self._stack, full, codec)
+            self._cores[place] = core
+        return self._cores[place]
+
+    def _codec(self, path: tuple[str, ...], name: str) -> Codec[Any] | None:
+        ours = self._codecs.get(path)
+        if ours is not None and ours.name == name:
+            return ours
+        if name not in codec_names():
+            return None
+        found: Codec[Any] = codec_of(name)
+        return found
+
+    def _store(self, core: Core, group: Group) -> None:
+        """Store ``group``. Raises `WriteError` if the lowest tier, which has to keep it, takes no writes."""
+        group = self._dated(core, group)
+        batch = Batch(group, core.codec, group)
+        if self._decodes and core.codec is not None:
+            objects, corrupt, foreign = decoded(group, core.codec)
+            self._skip(f"its codec {core.codec.name!r} cannot read it", len(corrupt) + foreign)
+            batch = Batch(objects, core.codec, {key: group[key] for key in objects})
+        if not batch.objects:
+            return
+        refused = 0
+        if not self._taken(core, batch):
+            for key in batch.objects:  # a tier does not tell which ones it took
+                rejected = self._lowest.rejected
+                if self._taken(core, batch.only([key])):
+                    continue
+                if self._lowest.rejected == rejected:
+                    raise WriteError(
+                        f"the tier {self._lowest.name!r} takes no writes, so the import ends here; what was "
+                        f"imported stays: run it again when the tier is well"
+                    )
+                refused += 1
+        self._skip(f"larger than the whole tier {self._lowest.name!r}", refused)
+        self._stored += len(batch) - refused
+
+    @property
+    def _lowest(self) -> TierStats:
+        return self._stack.stats().tiers[-1]
+
+    def _taken(self, core: Core, batch: Batch) -> bool:
+        try:
+            result = drive(core.write(BLOCKING, batch))
+        except WriteError:
+            return False
+        return self._lowest.name not in result.failed
+
+    def _dated(self, core: Core, group: Group) -> Group:
+        """``group`` with those of now that would be older than what the target remembers of their keys."""
+        deleted = drive(core.fences(BLOCKING, list(group))).deleted
+        old: set[str] = set()
+        for member in core.members:
+            ledger = member.guard.ledger
+            if deleted or ledger.debts:
+                names = dict(zip(member.fold_all(list(group)), group, strict=True))
+                folded = {name: group[key] for name, key in names.items()}
+                late = {*ledger.too_old(folded, ()), *_before(folded, deleted)}
+                old.update(names[name] for name in late)
+        if not old:
+            return group
+        now = self._clock.time()
+        return {key: replace(entry, created_at=now) if key in old else entry for key, entry in group.items()}
+
+
+def _is_newer(entry: Entry[bytes], held: Entry[bytes]) -> bool:
+    if entry.created_at is None or held.created_at is None:
+        return entry.value != held.value or entry.expires_at != held.expires_at
+    return entry.created_at > held.created_at
+
+
+def _before(folded: Mapping[str, Entry[bytes]], deleted: Mapping[str, float]) -> Iterator[str]:
+    for name in folded.keys() & deleted.keys():
+        written = folded[name].created_at
+        if written is not None and written < deleted[name]:
+            yield name
+
+
+# -- a chain whose memory stays cold ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Verbatim:
+    """A codec of bytes that another one made, for tiers that keep bytes alone."""
+
+    name: str
+
+    def encode(self, value: bytes) -> bytes:
+        return value
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+class _Emptied:
+    """Memory above another tier, as a member that drops what it has of the keys that are written.
+
+    Rejected: writing to it as well. It would decode all that goes by, to keep the last of it, in a process
+    that often does nothing else.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._member, name)
+
+    async def write(
+        self, runtime: Runtime, batch: Batch, *, promotion: bool = False, debts: Sequence[Debt] = ()
+    ) -> tuple[int, Exception | None]:
+        del promotion, debts  # of tiers that store
+        failure = await self._member.delete(runtime, batch.objects, counted=False)
+        return (0 if failure else len(batch)), failure
+
+
+class _Cold(Core):
+    """A view of a stack that leaves memory above other tiers empty."""
+
+    def __init__(self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None) -> None:
+        super().__init__(stack, path, codec)
+        emptied: list[Any] = [
+            _Emptied(member) if _can_be_empty(member, stack) else member for member in self.members
+        ]
+        self.members = tuple(emptied)
+
+
+def _can_be_empty(member: Member, stack: Stack) -> bool:
+    return member.fast is not None and member.depth < len(stack.guards) - 1

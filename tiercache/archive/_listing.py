@@ -1,0 +1,130 @@
+"""Which keys an export takes, page by page, and how a page's place is written down.
+
+A tier that knows folded keys lists a whole tree of namespaces at once, also those that nobody named. Memory
+keeps namespaces apart, and is listed view by view.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+from tiercache._bridge import BLOCKING, drive
+from tiercache._core import Core
+from tiercache._member import Member
+from tiercache.chain import TieredCache
+from tiercache.errors import ArchiveError, ConfigError
+from tiercache.keys import KeyRange, Namespace, placed
+
+__all__ = ["Listing", "core_of", "listing_member", "packed", "unpacked"]
+
+#: Keys under the path of their namespace.
+Keys = dict[tuple[str, ...], list[str]]
+Source = Callable[[Any], "tuple[Keys, Any]"]
+
+_PAGE: Final = 500  # keys
+_LONGEST_CURSOR: Final = 1 << 16  # characters
+
+
+def core_of(cache: TieredCache[Any]) -> Core:
+    """What ``cache`` stands on: entries with their times are no business of the methods that users call."""
+    return cache._core  # noqa: SLF001 - as above
+
+
+def listing_member(core: Core, tier: str | None) -> Member:
+    """The tier of that name; ``None``: the lowest that can list its keys. Raises `ConfigError`."""
+    names = [member.guard.name for member in core.members]
+    if tier is None:
+        for member in reversed(core.members):
+            if member.can_scan(BLOCKING):
+                return member
+        raise ConfigError(f"none of the tiers can list its keys: {', '.join(names)}")
+    if tier not in names:
+        raise ConfigError(f"tier: {tier!r} is unknown; this cache has {', '.join(map(repr, names))}")
+    member = core.members[names.index(tier)]
+    if not member.can_scan(BLOCKING):
+        raise ConfigError(f"tier: {tier!r} cannot list its keys; choose another")
+    return member
+
+
+class Listing:
+    """All keys of ``member`` in the namespace of ``cores[0]`` and in those nested in it; where namespaces
+    cannot be listed together, in those of ``cores``."""
+
+    def __init__(self, cores: Sequence[Core], member: Member) -> None:
+        self._member = member
+        if member.fast is not None:
+            self._sources: list[Source] = [
+                partial(_own_page, core, core.members[member.depth]) for core in cores
+            ]
+        else:
+            ranges = Namespace(cores[0].path).tree()
+            self._sources = [partial(self._raw_page, span, cores[0].path) for span in ranges]
+
+    def pages(self, start: Any) -> Iterator[tuple[Any, Keys]]:
+        """Each page, after the cursor that leads to it; ``start``: the cursor to begin with, or ``None``."""
+        number, inner = (0, None) if start is None else start
+        while number < len(self._sources):
+            place = (number, inner)
+            keys, inner = self._sources[number](inner)
+            if inner is None:
+                number += 1
+            yield place, keys
+
+    def _raw_page(self, span: KeyRange, root: tuple[str, ...], cursor: Any) -> tuple[Keys, Any]:
+        scan = self._member.port(BLOCKING).scan
+        assert scan is not None  # noqa: S101 - see listing_member
+        prefix, skip = span
+        command = self._member.guard.command(scan, prefix, skip=skip, cursor=cursor, limit=_PAGE, reads=True)
+        folded, following = drive(command)
+        keys: Keys = {}
+        for name in dict.fromkeys(folded):  # a server may name one twice
+            place = placed(name)
+            if place is not None and place[0][: len(root)] == root:
+                keys.setdefault(place[0], []).append(place[1])
+        return keys, following
+
+
+def _own_page(core: Core, member: Member, cursor: Any) -> tuple[Keys, Any]:
+    keys, following = drive(member.page(BLOCKING, "", "", cursor, _PAGE))
+    return {core.path: list(dict.fromkeys(keys))}, following
+
+
+# -- cursors ---------------------------------------------------------------------------------------
+
+
+def packed(cursor: Any) -> Any:
+    """``cursor`` for JSON; ``None`` for one that no other process could use, or that is too long."""
+    try:
+        data = _packed(cursor)
+    except TypeError:
+        return None
+    return data if len(repr(data)) <= _LONGEST_CURSOR else None
+
+
+def _packed(cursor: Any) -> Any:
+    if cursor is None or isinstance(cursor, int | str):
+        return cursor
+    if isinstance(cursor, bytes):
+        return {"bytes": b64encode(cursor).decode()}
+    if isinstance(cursor, tuple) and len(cursor) <= 4:
+        return {"tuple": [_packed(part) for part in cursor]}
+    raise TypeError(type(cursor).__name__)
+
+
+def unpacked(data: Any) -> Any:
+    """The cursor that `packed` wrote. Raises `ArchiveError`."""
+    try:
+        if isinstance(data, dict):
+            ((kind, inner),) = data.items()
+            if kind == "bytes":
+                return b64decode(inner, validate=True)
+            if kind == "tuple":
+                return tuple(unpacked(part) for part in inner)
+        elif data is None or isinstance(data, int | str):
+            return data
+    except (TypeError, ValueError):
+        pass
+    raise ArchiveError("the archive says in no way that can be read where its export was interrupted")
