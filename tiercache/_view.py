@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from tiercache._arguments import check_keys
@@ -30,6 +31,8 @@ class View(Generic[T]):
     _root: View[Any] | None = None
     #: The configuration that the chain was built from, if it was.
     _origin: Origin | None = None
+    #: The views that it names: what each is opened with.
+    _named: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         self._core = core

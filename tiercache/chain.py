@@ -1,20 +1,20 @@
 """`TieredCache`: the chain that users hold. Checks what they pass in, and hands it to the core.
 
-The methods that load are in `tiercache.loading`. Each method and its async twin are the same coroutine
-of the core, run by a different runtime (`tiercache._bridge`). Only a hit in memory at the top takes a
-road of its own, straight to the tier.
+The methods that load are in `tiercache.loading`, those about configurations in `tiercache._described`. Each
+method and its async twin are the same coroutine of the core, run by a different runtime
+(`tiercache._bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core, WriteResult
+from tiercache._described import DescribedMethods
 from tiercache._nested import ChainTier, note_outside
 from tiercache._stack import Stack
 from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
@@ -36,7 +36,7 @@ U = TypeVar("U")
 AnyTier = Tier | AsyncTier
 
 
-class TieredCache(LoadingMethods[T]):
+class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     """A chain of tiers, fastest first, and a view of one namespace in it.
 
     ``tiers``
@@ -136,26 +136,6 @@ class TieredCache(LoadingMethods[T]):
             get = top.get_or(lambda key, default: drive(self._get(BLOCKING, key, default)))
             get.__doc__ = TieredCache.get.__doc__
             vars(self)["get"] = get
-
-    @classmethod
-    def from_config(cls, source: str | PathLike[str] | Mapping[str, Any]) -> TieredCache[Any]:
-        """The cache that ``source`` describes: the path of a TOML, YAML or JSON file, or a mapping.
-
-        Its options are the parameters of the constructors, ``[[tiers]]`` a list of tables with a ``type``
-        (``memory``, ``disk``, ``redis``, ``sql``, ``chain``, or a registered name). ``${VAR}`` and
-        ``${VAR:-default}`` stand for environment variables (``$${`` for the characters themselves),
-        ``"none"`` for ``None``; relative paths in a file begin at its folder. The cache can be pickled: it is
-        built again where it is unpickled.
-
-        Raises one `ConfigError` that names all that is wrong, and nothing stays open then; `MissingPackage`
-        where reading the file needs a package.
-        """
-        from tiercache._pickling import Origin
-        from tiercache.config import build  # it needs pydantic
-
-        cache: TieredCache[Any] = build(source, cls)
-        cache._origin = Origin.of(source, cache)
-        return cache
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
@@ -322,9 +302,12 @@ class TieredCache(LoadingMethods[T]):
         self, *, expired: bool = True, older_than: Duration | None = None, idle: Duration | None = None
     ) -> int:
         """Drop this namespace's entries that are past their time, were written longer than
-        ``older_than`` ago, or last used longer than ``idle`` ago (where a tier knows).
+        ``older_than`` ago, or last used longer than ``idle`` ago, from every tier.
 
-        How many entries: a copy of one in another tier is not counted again. Raises what a tier raises.
+        How many entries: a copy of one in another tier is not counted again. Raises what a tier raises, after
+        all were asked; and `ConfigError` before any is, where one of them cannot tell: of ``idle`` neither
+        Redis nor SQL can, of ``older_than`` a tier of your own that has no ``purge``. On Redis it lists and
+        looks at all keys.
         """
         return drive(self._purge(BLOCKING, expired, older_than, idle))
 
@@ -355,10 +338,17 @@ class TieredCache(LoadingMethods[T]):
         The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl`` and the options of
         loading are inherited; budgets, connections and statistics are shared. Closing a view closes that view
         alone; closing the cache closes its views. A view can be made again at any time, and costs nothing
-        once it is forgotten.
+        once it is forgotten. With nothing but a name that the configuration gave to a view it is that one.
         """
         self._check_open()
         check_codec(codec)
+        if codec is None and ttl is UNSET and isinstance(namespace, str) and namespace in self._named:
+            return self._open_view(**self._named[namespace])
+        return self._open_view(namespace, codec, ttl)
+
+    def _open_view(
+        self, namespace: str, codec: Codec[Any] | None = None, ttl: TTL = UNSET
+    ) -> TieredCache[Any]:
         path = Namespace(self._core.path).child(namespace).path
         return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._staleness)
 

@@ -15,7 +15,9 @@ from tiercache.config._models import (
     DiskOptions,
     MemoryOptions,
     RedisOptions,
+    RootOptions,
     SQLOptions,
+    ViewOptions,
 )
 from tiercache.registry import codec, codec_names, tier_maker
 from tiercache.tiers.memory._policies import POLICIES
@@ -74,6 +76,16 @@ def test_the_choices_are_the_same(made, model):
         if annotation.startswith("Literal["):
             (kind,) = (item for item in model.model_fields[name].metadata if isinstance(item, Kind))
             assert set(kind.names()) == set(typing.get_args(eval(annotation, vars(typing)))), name  # noqa: S307 - our own source
+
+
+def test_a_view_has_the_options_of_the_method():
+    named = dict(inspect.signature(TieredCache.view).parameters)
+    assert ViewOptions.model_fields.keys() == named.keys() - {"self"}
+    assert ViewOptions.model_fields["ttl"].default is named["ttl"].default
+
+
+def test_only_the_outermost_chain_has_views():
+    assert RootOptions.model_fields.keys() - ChainOptions.model_fields.keys() == {"views"}
 
 
 def test_what_is_not_given_is_not_passed_on():

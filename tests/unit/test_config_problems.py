@@ -29,6 +29,7 @@ CHAIN_KEYS = (
     "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
     "load_deadline, lock"
 )
+ROOT_KEYS = f"{CHAIN_KEYS}, views"
 DRIVERS = (
     "sqlite://, sqlite+aiosqlite://, sqlite+pysqlite://, postgresql://, postgresql+psycopg://, "
     "postgresql+psycopg_async://, mysql://, mysql+asyncmy://, mysql+pymysql://, mariadb://, "
@@ -82,11 +83,11 @@ BAD = [
     ),
     (
         {"tiers": [MEMORY], "name_space": "a"},
-        f'name_space: is not known; allowed: {CHAIN_KEYS}; did you mean "namespace"?',
+        f'name_space: is not known; allowed: {ROOT_KEYS}; did you mean "namespace"?',
     ),
-    ({"tiers": [MEMORY], "zzz": 1}, f"zzz: is not known; allowed: {CHAIN_KEYS}"),
-    ({"tiers": [MEMORY], "a b\n": 1}, f'"a b\\n": is not known; allowed: {CHAIN_KEYS}'),
-    ({"tiers": [MEMORY], 7: 1}, f'"7": is not known; allowed: {CHAIN_KEYS}'),
+    ({"tiers": [MEMORY], "zzz": 1}, f"zzz: is not known; allowed: {ROOT_KEYS}"),
+    ({"tiers": [MEMORY], "a b\n": 1}, f'"a b\\n": is not known; allowed: {ROOT_KEYS}'),
+    ({"tiers": [MEMORY], 7: 1}, f'"7": is not known; allowed: {ROOT_KEYS}'),
     ({"tiers": [MEMORY], "namespace": 5}, "namespace: found 5; allowed: text"),
     ({"tiers": [MEMORY], "ttl": 0}, f'ttl: found 0; allowed: {LASTING}, or "none"'),
     ({"tiers": [MEMORY], "ttl": True}, f'ttl: found true; allowed: {LASTING}, or "none"'),
@@ -335,7 +336,7 @@ def test_what_a_variable_holds_is_not_shown(monkeypatch):
 
 
 def test_what_is_no_configuration_is_told():
-    for source in (None, 5, b"tiercache.toml", ["tiers"], "", "a\0b.toml"):
+    for source in (5, b"tiercache.toml", ["tiers"], "", "a\0b.toml"):
         with pytest.raises(
             ConfigError, match=r"is no configuration; give the path of a \.toml, \.yaml, \.yml, \.json"
         ):

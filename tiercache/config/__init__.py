@@ -15,29 +15,46 @@ except ImportError as error:
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from tiercache.config._build import Builder
-from tiercache.config._check import check_chain
+from tiercache.config._check import ViewPlan, check_root
+from tiercache.config._overrides import overridden
 from tiercache.config._problems import Problems
-from tiercache.config._sources import read
+from tiercache.config._sources import Source, cache_names, choose, find, read
 
-__all__ = ["build"]
+__all__ = ["Built", "build", "cache_names", "find", "read"]
 
 C = TypeVar("C")
 
 
-def build(source: str | os.PathLike[str] | Mapping[str, Any], chain: Callable[..., C]) -> C:
-    """The chain that ``source`` describes, made by ``chain`` (as `TieredCache` is called).
+@dataclass(frozen=True, slots=True)
+class Built(Generic[C]):
+    """A chain, its views by name as `TieredCache.view` is called for them, and where they came from."""
+
+    chain: C
+    views: Mapping[str, ViewPlan]
+    source: Source
+
+
+def build(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None,
+    chain: Callable[..., C],
+    name: str | None = None,
+) -> Built[C]:
+    """The chain that ``source`` describes (as `read` reads it), made by ``chain`` (as `TieredCache` is
+    called); where it describes several, the one called ``name``.
 
     Raises `ConfigError` with all that is wrong, and `MissingPackage` where a file's format needs one.
     """
     found = read(source)
     problems = Problems(found.where)
-    plan = check_chain(found.content, found.folder, problems)
+    content, path = choose(found.where, overridden(found.content, problems), name, problems)
+    plan, views = check_root(content, found.folder, problems, path)
     builder = Builder(chain, problems)
-    built = builder.chain(plan) if plan is not None else None
+    built = builder.chain(plan)
     if problems.any or built is None:
         builder.close()
         raise problems.error()
-    return built
+    return Built(built, views, found)

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from tiercache.config._models import MODELS, ChainOptions
-from tiercache.config._options import check_foreign, join, validate
-from tiercache.config._problems import Problems, nearest, show
+from tiercache.config._models import MODELS, ChainOptions, RootOptions, ViewOptions
+from tiercache.config._options import check_foreign, validate
+from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, codec, tier_maker, tier_names
 
-__all__ = ["ChainPlan", "TierPlan", "check_chain"]
+__all__ = ["ChainPlan", "TierPlan", "ViewPlan", "check_chain", "check_root"]
 
 #: A chain in a chain has its use; more than these are an alias of YAML that names itself.
 _DEEPEST = 8
@@ -47,14 +47,57 @@ class ChainPlan:
     arguments: Mapping[str, Any]
 
 
-def check_chain(
-    content: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str = "", depth: int = 0
-) -> ChainPlan | None:
-    """The plan for ``content``, as far as it is in order; ``None`` if there is none to speak of.
+#: A view that has a name: what `TieredCache.view` is called with for it.
+ViewPlan: TypeAlias = Mapping[str, Any]
+
+
+def check_root(
+    content: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str
+) -> tuple[ChainPlan, dict[str, ViewPlan]]:
+    """The plan for ``content`` as far as it is in order, and those of its views.
 
     What is wrong is added to ``problems``. Relative paths begin at ``folder`` where there is one.
     """
-    options = validate(ChainOptions, content, problems, path)
+    plan = check_chain(content, folder, problems, path, model=RootOptions)
+    views = content.get("views")
+    found = {}
+    for name, options in views.items() if isinstance(views, Mapping) else ():
+        if isinstance(name, str):
+            found[name] = _check_view(name, options, problems, join(join(path, "views"), name))
+    return plan, found
+
+
+def _check_view(name: str, content: Any, problems: Problems, path: str) -> ViewPlan:
+    if not isinstance(content, Mapping):
+        problems.add(path, f"found {show(content)}; allowed: a table with namespace, codec and ttl")
+        return {}
+    options = validate(ViewOptions, content, problems, path)
+    if options is None:
+        return {}
+    return {"namespace": name} | _with_codec(options.given(), problems, path)
+
+
+def _with_codec(arguments: dict[str, Any], problems: Problems, path: str) -> dict[str, Any]:
+    """``arguments``, with the codec in the place of its name."""
+    name = arguments.get("codec")
+    if name is not None:
+        try:
+            arguments["codec"] = codec(name)
+        except ConfigError as error:
+            problems.add(join(path, "codec"), str(error))
+    return arguments
+
+
+def check_chain(
+    content: Mapping[Any, Any],
+    folder: Path | None,
+    problems: Problems,
+    path: str = "",
+    depth: int = 0,
+    model: type[ChainOptions] = ChainOptions,
+) -> ChainPlan:
+    """As `check_root`, of any chain."""
+    options = validate(model, content, problems, path)
     listed = content.get("tiers") if options is None else options.tiers
     tiers = tuple(
         _check_tier(tier, folder, problems, f"{join(path, 'tiers')}[{index}]", depth)
@@ -64,12 +107,8 @@ def check_chain(
         return ChainPlan(path, tiers, {})
     arguments = options.arguments(folder)
     del arguments["tiers"]
-    if options.codec is not None:
-        try:
-            arguments["codec"] = codec(options.codec)
-        except ConfigError as error:
-            problems.add(join(path, "codec"), str(error))
-    return ChainPlan(path, tiers, arguments)
+    arguments.pop("views", None)
+    return ChainPlan(path, tiers, _with_codec(arguments, problems, path))
 
 
 def _check_tier(

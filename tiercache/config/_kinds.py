@@ -7,7 +7,7 @@ format or a variable can say only text (``"1000"``, ``"true"``, ``"none"``), as 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -45,6 +45,7 @@ __all__ = [
     "Repeats",
     "Text",
     "Tiers",
+    "Views",
     "Weight",
     "choice",
 ]
@@ -189,6 +190,12 @@ def _tables(value: Any) -> list[Any]:
     return list(value)
 
 
+def _views(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return value
+
+
 def _redis_url(value: Any) -> str:
     scheme, separator, _ = _text(value).partition("://")
     if not separator or scheme not in REDIS_SCHEMES:
@@ -248,6 +255,9 @@ Codec: TypeAlias = Annotated[
 ]
 Tiers: TypeAlias = Annotated[
     list[Any], Kind("a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables)
+]
+Views: TypeAlias = Annotated[
+    dict[str, Any], Kind("a table of tables, one for each view (in TOML: [views.NAME])", _views)
 ]
 RedisURL: TypeAlias = Annotated[
     str,

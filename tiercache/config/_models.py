@@ -32,12 +32,13 @@ from tiercache.config._kinds import (
     Repeats,
     Text,
     Tiers,
+    Views,
     Weight,
     choice,
 )
 from tiercache.entry import UNSET
 
-__all__ = ["MODELS", "ChainOptions", "Options"]
+__all__ = ["MODELS", "ChainOptions", "Options", "RootOptions", "ViewOptions"]
 
 
 #: The default of a parameter that means something else than ``None`` when it is left out.
@@ -139,6 +140,20 @@ class ChainOptions(Options):
     jitter: Jitter = 0
     load_deadline: OptionalLasting = None
     lock: Annotated[str, choice("process", "shared")] = "process"
+
+
+class RootOptions(ChainOptions):
+    """Those of a chain, and what only one that users hold has."""
+
+    views: Views = {}
+
+
+class ViewOptions(Options):
+    """Those of ``TieredCache.view``."""
+
+    namespace: Text = ""
+    codec: Codec = None
+    ttl: OptionalLasting = _UNSET
 
 
 #: By the names of the registry. A tier that somebody else registered has no model: its constructor tells.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -12,18 +11,12 @@ from pydantic.fields import FieldInfo
 
 from tiercache.config._kinds import Kind
 from tiercache.config._models import Options
-from tiercache.config._problems import Problems, nearest, show
+from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "join", "validate"]
+__all__ = ["check_foreign", "validate"]
 
 M = TypeVar("M", bound=Options)
-
-
-def join(path: str, key: object) -> str:
-    """The path of ``key`` inside ``path``; a key that is no plain name is quoted."""
-    name = key if isinstance(key, str) and key.replace("-", "_").isidentifier() else json.dumps(str(key))
-    return f"{path}.{name}" if path else name
 
 
 def validate(model: type[M], content: Mapping[Any, Any], problems: Problems, path: str) -> M | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -10,7 +12,7 @@ from urllib.parse import unquote
 
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "blot", "mask", "nearest", "show"]
+__all__ = ["Problems", "blot", "join", "mask", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
@@ -18,6 +20,8 @@ _LONGEST = 80  # characters of a value that are shown
 _CREDENTIALS = re.compile(r"^((?:[\w+.-]*://)?)(.*)@", re.DOTALL)
 _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|auth|key)[^=&]*=)([^&]*)", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|auth|credential|api_?key", re.IGNORECASE)
+#: See `tiercache.config._overrides`.
+_OVERRIDE = re.compile(r"\$\{(TIERCACHE__\w+)\}", re.IGNORECASE | re.ASCII)
 
 
 class Problems:
@@ -26,6 +30,7 @@ class Problems:
     def __init__(self, where: str) -> None:
         self._where = where
         self._found: list[str] = []
+        self._variables: dict[str, str] = {}
 
     @property
     def any(self) -> bool:
@@ -34,7 +39,17 @@ class Problems:
 
     def add(self, path: str, text: str) -> None:
         """``text`` is wrong at ``path``, such as ``tiers[2].deadline``; ``""`` is the whole."""
-        self._found.append(f"{path}: {text}" if path else text)
+        set_by = [
+            variable
+            for place, variable in self._variables.items()
+            if path and (_is_in(path, place) or _is_in(place, path))
+        ]
+        told = f" (set by {', '.join(set_by)})" if set_by else ""
+        self._found.append(f"{path}{told}: {text}" if path else text)
+
+    def set_by(self, path: str, variable: str) -> None:
+        """What is at ``path`` comes from that environment variable: problems with it name it."""
+        self._variables[path] = variable
 
     def error(self) -> ConfigError:
         """All of them, in one error."""
@@ -44,14 +59,26 @@ class Problems:
         return ConfigError(f"{self._where}: {len(self._found)} problems{lines}")
 
 
+def join(path: str, key: object) -> str:
+    """The path of ``key`` inside ``path``; a key that is no plain name is quoted."""
+    name = key if isinstance(key, str) and key.replace("-", "_").isidentifier() else json.dumps(str(key))
+    return f"{path}.{name}" if path else name
+
+
+def _is_in(path: str, place: str) -> bool:
+    return path == place or (path.startswith(place) and path[len(place)] in ".[")
+
+
 def show(value: object) -> str:
-    """``value`` as a configuration spells it, short, without secrets."""
+    """``value`` as a configuration spells it, short, without secrets; of a reference to one of our own
+    variables what that holds."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        text = mask(value)
+        override = _OVERRIDE.fullmatch(value)
+        text = mask(os.environ.get(override[1], value) if override else value)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
     if isinstance(value, int | float):

@@ -1,4 +1,7 @@
-"""Reads a configuration: a file in TOML, YAML or JSON, or a mapping. Knows nothing of what it means."""
+"""Reads a configuration: a file in TOML, YAML or JSON, or a mapping, and chooses one cache of several.
+
+Knows nothing of what the options of a cache mean.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,30 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tiercache._pickling import Carried
+from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.errors import ConfigError, MissingPackage
 
-__all__ = ["Source", "read"]
+__all__ = ["CACHES", "Source", "cache_names", "choose", "find", "read"]
+
+#: The table of a source with several caches.
+CACHES = "caches"
+#: Where the path of a configuration may be named.
+_VARIABLE = "TIERCACHE_CONFIG"
+_FILE, _PROJECT = "tiercache.toml", "pyproject.toml"
+_IN_PROJECT = "[tool.tiercache]"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """``content``, what errors call its source (``where``), and the folder that relative paths begin at:
     the file's own. A mapping has none, and its paths are as anywhere in a program; but one that was carried
-    here from another process has the folder that was current there."""
+    here from another process has the folder that was current there. ``file`` is the absolute path of the
+    file."""
 
     where: str
     content: Mapping[Any, Any]
     folder: Path | None
+    file: str | None = None
 
 
 class _SyntaxError(ValueError):
@@ -36,24 +49,121 @@ class _SyntaxError(ValueError):
         super().__init__(f"is no valid {format_name}: line {line}, column {column}: {reason}")
 
 
-def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> Source:
-    """What ``source`` holds: a mapping as it is, or the file at that path (``~`` is expanded).
+def read(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
+    """What ``source`` holds: a mapping as it is, or the file at that path (``~`` is expanded); ``None``: the
+    file that `find` finds. Of a ``pyproject.toml`` its table ``[tool.tiercache]``.
 
     Raises `ConfigError`, which names the file, for one that cannot be read, and `MissingPackage` where its
     format needs one.
     """
+    file: str | None = None
     if isinstance(source, Mapping):
         content: Any = source
         where, folder = "the configuration", source.folder if isinstance(source, Carried) else None
     else:
-        path = _path(source)
-        where, folder = str(path), Path(os.path.abspath(path)).parent  # noqa: PTH100 - as the folder is written, links and all
+        path = find() if source is None else _path(source)
+        file = os.path.abspath(path)  # noqa: PTH100 - as the folder is written, links and all
+        where, folder = str(path), Path(file).parent
         content = _parse(path)
+        if path.name == _PROJECT:
+            where, content = f"{where} {_IN_PROJECT}", _in_project(content)
+            if content is None:
+                raise ConfigError(f"{path}: has no table {_IN_PROJECT}")
     if content is None or (isinstance(content, Mapping) and not content):
         raise ConfigError(f"{where}: is empty; it needs at least a list of tiers, each with a type")
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: holds a {type(content).__name__}, not a table of options")
-    return Source(where, content, folder)
+    # Where its schema is: for the author's editor.
+    content = {key: value for key, value in content.items() if key != "$schema"}
+    return Source(where, content, folder, file)
+
+
+def find() -> Path:
+    """The file that `read` reads when it is given none: ``$TIERCACHE_CONFIG``, or, from the working directory
+    upward, the first ``tiercache.toml``, or ``pyproject.toml`` that has a table ``[tool.tiercache]``.
+
+    Raises `ConfigError` when there is none.
+    """
+    named = os.environ.get(_VARIABLE)
+    if named:
+        path = _path(named)
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file; the variable {_VARIABLE} names it")
+        return path
+    try:
+        here = Path.cwd()
+    except OSError as error:  # it was removed
+        raise ConfigError(f"from_config: the working directory cannot be read ({error.strerror})") from error
+    for folder in (here, *here.parents):
+        if (folder / _FILE).is_file():
+            return folder / _FILE
+        if _is_ours(folder / _PROJECT):
+            return folder / _PROJECT
+    raise ConfigError(
+        f"from_config: there is no configuration: {_VARIABLE} is not set, and neither {_FILE} nor a "
+        f"{_PROJECT} with {_IN_PROJECT} is in {here} or above it; write one, or give the path of a file"
+    )
+
+
+def _is_ours(project: Path) -> bool:
+    """Whether that file has our table. One that is broken is ours if it names us: reading it then tells."""
+    try:
+        text = project.read_text("utf-8")
+    except (OSError, ValueError):
+        return False
+    if "tiercache" not in text:
+        return False
+    try:
+        return _in_project(_toml(text)) is not None
+    except (ValueError, RecursionError):
+        return True
+
+
+def _in_project(content: Any) -> Any:
+    tools = content.get("tool") if isinstance(content, Mapping) else None
+    return tools.get("tiercache") if isinstance(tools, Mapping) else None
+
+
+def cache_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names of the caches in ``content``; none where one is at its root."""
+    caches = content.get(CACHES)
+    return tuple(str(name) for name in caches) if isinstance(caches, Mapping) else ()
+
+
+def choose(
+    where: str, content: Mapping[Any, Any], name: str | None, problems: Problems
+) -> tuple[Mapping[Any, Any], str]:
+    """The cache called ``name`` in ``content``, and its path there; ``None``: the only one.
+
+    Adds to ``problems`` what stands beside several caches. Raises `ConfigError` when there is no such cache,
+    or no telling which.
+    """
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"from_config: name={name!r:.60} is no name; give text")
+    if CACHES not in content:
+        if name is not None:
+            raise ConfigError(f"{where}: has one cache, with no name, and none that is called {show(name)}")
+        return content, ""
+    for key in content:
+        if key != CACHES:
+            problems.add(str(key), 'cannot stand beside "caches"; put it into each [caches.NAME]')
+    caches = content[CACHES]
+    if not isinstance(caches, Mapping) or not caches:
+        raise ConfigError(f"{where}: caches: found {show(caches)}; allowed: a table with one table a cache")
+    if any(not isinstance(key, str) for key in caches):
+        raise ConfigError(f"{where}: caches: has a key that is no text")
+    known = ", ".join(f'"{one}"' for one in caches)
+    if name is None and len(caches) > 1:
+        raise ConfigError(f"{where}: has several caches; say which by name=: {known}")
+    if name is None:
+        (name,) = caches
+    if name not in caches:
+        raise ConfigError(f"{where}: has no cache {show(name)}; there are: {known}{nearest(name, caches)}")
+    chosen = caches[name]
+    path = join(CACHES, name)
+    if not isinstance(chosen, Mapping) or not chosen:
+        raise ConfigError(f"{where}: {path}: found {show(chosen)}; allowed: a table with a list of tiers")
+    return chosen, path
 
 
 def _path(source: Any) -> Path:

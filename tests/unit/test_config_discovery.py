@@ -1,0 +1,161 @@
+"""Which file is read when none is given, and which cache of several."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tiercache import ConfigError, TieredCache
+from tiercache.config import cache_names, find, read
+
+ONE = 'namespace = "{}"\n[[tiers]]\ntype = "memory"\n'
+IN_PROJECT = (
+    '[project]\nname = "x"\n[tool.tiercache]\nnamespace = "{}"\n[[tool.tiercache.tiers]]\ntype = "memory"\n'
+)
+TWO = """
+[caches.answers]
+namespace = "a"
+[[caches.answers.tiers]]
+type = "memory"
+
+[caches.vectors]
+namespace = "v"
+codec = "vector-f4"
+[[caches.vectors.tiers]]
+type = "memory"
+max_entries = "many"
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("TIERCACHE_CONFIG", raising=False)
+    return folder
+
+
+def namespace(source=None, **options):
+    with TieredCache.from_config(source, **options) as cache:
+        return "/".join(cache._core.path)
+
+
+def told(source=None, **options):
+    with pytest.raises(ConfigError) as caught:
+        TieredCache.from_config(source, **options)
+    return str(caught.value)
+
+
+def test_the_nearest_folder_upward_that_has_one(here):
+    above = here.parent.parent
+    (above / "tiercache.toml").write_text(ONE.format("above"))
+    assert namespace() == "above"
+    (here.parent / "pyproject.toml").write_text(IN_PROJECT.format("project"))
+    assert namespace() == "project"
+    (here / "pyproject.toml").write_text('[tool.other]\ntiercache = "no table of ours"\n')
+    assert namespace() == "project"
+    (here.parent / "tiercache.toml").write_text(ONE.format("file"))
+    assert namespace() == "file"
+
+
+def test_the_variable_comes_first(here, monkeypatch):
+    (here / "tiercache.toml").write_text(ONE.format("near"))
+    other = here / "other.yaml"
+    other.write_text("namespace: other\ntiers: [{type: memory}]\n")
+    monkeypatch.setenv("TIERCACHE_CONFIG", "other.yaml")
+    assert namespace() == "other"
+    assert namespace("tiercache.toml") == "near"
+    monkeypatch.setenv("TIERCACHE_CONFIG", "")
+    assert namespace() == "near"
+    monkeypatch.setenv("TIERCACHE_CONFIG", "gone.toml")
+    assert told() == "gone.toml: there is no such file; the variable TIERCACHE_CONFIG names it"
+
+
+def test_none_at_all_is_told(here):
+    text = told()
+    assert text.startswith(
+        "from_config: there is no configuration: TIERCACHE_CONFIG is not set, and neither "
+    )
+    assert str(here) in text
+    with pytest.raises(ConfigError, match="there is no configuration"):
+        find()
+
+
+def test_a_broken_project_file_is_told_if_it_is_ours(here):
+    (here.parent / "tiercache.toml").write_text(ONE.format("above"))
+    (here / "pyproject.toml").write_text("[project\n")
+    assert namespace() == "above"
+    (here / "pyproject.toml").write_text("[tool.tiercache\n")
+    assert told().startswith(f"{here / 'pyproject.toml'}: is no valid TOML: line 1, ")
+
+
+def test_a_project_file_can_be_named(here):
+    path = here / "pyproject.toml"
+    path.write_text(IN_PROJECT.format("project"))
+    assert namespace(path) == "project"
+    path.write_text(IN_PROJECT.format("project") + 'ttl = "soon"\n')
+    assert told(path).startswith(f"{path} [tool.tiercache]: tiers[0].ttl: found ")
+    path.write_text('[project]\nname = "x"\n')
+    assert told(path) == f"{path}: has no table [tool.tiercache]"
+
+
+def test_paths_begin_at_the_folder_of_the_file_that_is_found(here):
+    above = here.parent
+    (above / "tiercache.toml").write_text('[[tiers]]\ntype = "disk"\npath = "data"\n')
+    TieredCache.from_config().close()
+    assert (above / "data").is_dir()
+    assert not list(here.iterdir())
+
+
+def test_one_of_several_by_its_name(here):
+    (here / "tiercache.toml").write_text(TWO)
+    assert namespace(name="answers") == "a"
+    assert told(name="vectors").startswith(
+        f'{here / "tiercache.toml"}: caches.vectors.tiers[0].max_entries: found "many"; '
+    )
+    assert (
+        told() == f'{here / "tiercache.toml"}: has several caches; say which by name=: "answers", "vectors"'
+    )
+    assert told(name="answer") == (
+        f'{here / "tiercache.toml"}: has no cache "answer"; there are: "answers", "vectors"; '
+        'did you mean "answers"?'
+    )
+    assert cache_names(read(None).content) == ("answers", "vectors")
+
+
+def test_one_alone_needs_no_name():
+    alone = {"caches": {"a": {"namespace": "n", "tiers": [{"type": "memory"}]}}}
+    assert namespace(alone) == namespace(alone, name="a") == "n"
+    assert cache_names(alone["caches"]["a"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "problem"),
+    [
+        ({"tiers": [{"type": "memory"}]}, "a", 'has one cache, with no name, and none that is called "a"'),
+        ({"caches": []}, None, "caches: found a list; allowed: a table with one table a cache"),
+        ({"caches": {}}, None, "caches: found a table; allowed: a table with one table a cache"),
+        ({"caches": {"a": 5}}, None, "caches.a: found 5; allowed: a table with a list of tiers"),
+        ({"caches": {"a b": {}}}, None, 'caches."a b": found a table; allowed: a table with a list of tiers'),
+        ({"caches": {5: {}}}, None, "caches: has a key that is no text"),
+        (
+            {"ttl": 5, "caches": {"a": {"tiers": [{"type": "memory"}]}}},
+            None,
+            'ttl: cannot stand beside "caches"; put it into each [caches.NAME]',
+        ),
+    ],
+)
+def test_what_is_wrong_with_several_is_told(config, name, problem):
+    assert told(config, name=name) == f"the configuration: {problem}"
+
+
+def test_a_name_is_text():
+    assert told({"caches": {}}, name=5) == "from_config: name=5 is no name; give text"
+
+
+def test_where_the_schema_is_is_the_editors_affair(here):
+    path = here / "a.json"
+    path.write_text('{"$schema": "tiercache.schema.json", "tiers": [{"type": "memory"}]}')
+    assert namespace(os.fspath(path)) == ""

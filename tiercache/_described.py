@@ -1,0 +1,77 @@
+"""The half of a cache's methods that has to do with configurations: `from_config`, and the views in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tiercache._view import View
+
+if TYPE_CHECKING:
+    from tiercache.chain import TieredCache
+
+__all__ = ["DescribedMethods", "NamedViews"]
+
+T = TypeVar("T")
+
+
+class DescribedMethods(View[T]):
+    """Made from a configuration, part of `TieredCache`."""
+
+    @classmethod
+    def from_config(
+        cls, source: str | PathLike[str] | Mapping[str, Any] | None = None, *, name: str | None = None
+    ) -> TieredCache[Any]:
+        """The cache that ``source`` describes: the path of a TOML, YAML or JSON file, or a mapping.
+
+        Without one it is the file that ``$TIERCACHE_CONFIG`` names, or the nearest, from the working
+        directory upward, of ``tiercache.toml`` and of ``pyproject.toml`` with a table ``[tool.tiercache]``.
+        ``name`` says which one, where it describes several (``[caches.NAME]``).
+
+        Its options are the parameters of the constructors, ``[[tiers]]`` a list of tables with a ``type``
+        (``memory``, ``disk``, ``redis``, ``sql``, ``chain``, or a registered name), ``[views.NAME]`` what
+        `views` gives. ``${VAR}`` and ``${VAR:-default}`` stand for environment variables (``$${`` for the
+        characters themselves), ``"none"`` for ``None``; relative paths in a file begin at its folder. A
+        variable such as ``TIERCACHE__TIERS__2__URL`` sets what it names. The cache can be pickled: it is
+        built again where it is unpickled.
+
+        Raises one `ConfigError` that names all that is wrong, and nothing stays open then; `MissingPackage`
+        where reading the file needs a package.
+        """
+        from tiercache._pickling import Origin
+        from tiercache.config import build  # it needs pydantic
+
+        built = build(source, cls, name)
+        cache: Any = built.chain
+        vars(cache).update(_origin=Origin.of(built.source.file or source, cache), _named=built.views)
+        return cache
+
+    @property
+    def views(self) -> Mapping[str, TieredCache[Any]]:
+        """The views that the configuration names, by these names. Each look-up makes a new one: closing it
+        closes that one alone. Empty for a cache that was made in code, and for a view."""
+        this: Any = self
+        return NamedViews(this, self._named)
+
+
+class NamedViews(Mapping[str, Any]):
+    """What `DescribedMethods.views` gives; read-only."""
+
+    def __init__(self, cache: TieredCache[Any], names: Mapping[str, Any]) -> None:
+        self._cache = cache
+        self._names = names
+
+    def __getitem__(self, name: str) -> TieredCache[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._cache.view(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"<views {', '.join(map(repr, self))} of {self._cache!r}>"
