@@ -10,7 +10,7 @@
     ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
     │   └── ForeignPayload               … bytes that it cannot judge: of an unknown key or format version
     ├── LoadError                        a loader that broke its contract
-    ├── WriteError                       no tier took a write, or a tier did not confirm a delete
+    ├── WriteError                       no tier took a write, or neither a tier nor the journal a delete
     └── TierError                        one tier failed
         ├── TierTimeout                  … ran out of its deadline
         ├── TierUnavailable              … cannot be reached
@@ -104,7 +104,7 @@ class LoadError(TierCacheError):
 
 
 class WriteError(TierCacheError):
-    """A write that no tier accepted, or a delete that a tier could not confirm."""
+    """A write that no tier accepted, or a delete that a tier did not confirm and the journal could not note."""
 
 
 class TierError(TierCacheError):
