@@ -104,7 +104,7 @@ class LoadError(TierCacheError):
 
 
 class WriteError(TierCacheError):
-    """A write that no tier accepted, or a delete that a tier did not confirm and the journal could not note."""
+    """A write that no tier accepted, or a delete that a tier did not confirm and no journal could note."""
 
 
 class TierError(TierCacheError):
