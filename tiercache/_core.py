@@ -280,7 +280,9 @@ class Core(Reader):
 
     async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
         """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold.
-        Raises a `TierError`, after every tier was asked, if one of them failed."""
+        Raises a `TierError`, after every tier was asked, if one of them failed; and `ConfigError` before any
+        is asked that cannot drop what ``what`` names."""
+        self.check_purge(what)
         dropped = [0]
         failed: TierError | None = None
         for member in self.members:
@@ -294,6 +296,12 @@ class Core(Reader):
         if failed is not None:
             raise failed
         return max(dropped)
+
+    def check_purge(self, what: Purge) -> None:
+        """Raise `ConfigError` if a tier cannot drop what ``what`` names: who was told that it is gone would
+        find it there. Of what expired nobody finds anything."""
+        for member in self.members:
+            member.check_purge(what)
 
 
 def check_bytes(value: Any) -> None:

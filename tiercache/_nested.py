@@ -152,6 +152,10 @@ class ChainTier:
         await self._open.clear(NATIVE, prefix, skip)
         self._check_told()
 
+    def check_purge(self, what: Purge) -> None:
+        """See `ChecksPurge`."""
+        self._open.check_purge(what)
+
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """Drop entries by age from every tier; see `SupportsPurge`."""
         return drive(self._open.purge(BLOCKING, what, prefix, skip))

@@ -48,7 +48,7 @@ except ImportError as error:
 from tiercache.entry import Entry, make_entry
 from tiercache.errors import ConfigError
 
-__all__ = ["SIGNED_VERSION", "VERSION", "Opened", "Secrets", "open_envelopes", "seal", "written_at"]
+__all__ = ["HEAD", "SIGNED_VERSION", "VERSION", "Opened", "Secrets", "open_envelopes", "seal", "written_at"]
 
 MAGIC = b"tc\x9e"
 VERSION = 1
@@ -63,6 +63,8 @@ _SIGNED_BEGINNING = MAGIC + bytes([SIGNED_VERSION])
 _ID_AT, _SIGNATURE_AT, _SIGNED_TIMES_AT = 4, 12, 44
 _CREATED_AT = struct.Struct("<d")
 _NEVER = inf
+#: So many bytes of an envelope are enough for `written_at`.
+HEAD = _SIGNED_TIMES_AT + _TIMES.size
 _SHORTEST_SECRET = 16  # bytes
 
 

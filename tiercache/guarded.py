@@ -22,8 +22,8 @@ _VERBS = ("mget", "mset", "mdelete", "close", *CAPABILITIES)
 _JOURNAL = ("glance", "fill", "record", "settle", "due", "owed")
 #: What needs no deadline, being no I/O.
 _PLAIN = (
-    "size", "counters", "stores_bytes", "ttl", "domains", "lists_everything", "journals", "owes_nothing",
-    "place", "note_outside",
+    "check_purge", "size", "counters", "stores_bytes", "ttl", "domains", "lists_everything", "journals",
+    "owes_nothing", "place", "note_outside",
 )  # fmt: skip
 
 

@@ -166,6 +166,15 @@ class SupportsPurge(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksPurge(Protocol):
+    """Can purge, though not for every reason."""
+
+    def check_purge(self, what: Purge) -> None:
+        """Raise `ConfigError` if it cannot tell what ``what`` names. No I/O."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much a tier holds; ``bytes`` is ``None`` where values have no known encoded length."""

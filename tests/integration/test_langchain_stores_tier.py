@@ -226,7 +226,9 @@ def test_what_is_past_its_time_stays_until_it_is_purged():
     tier.mset({"a/1": Entry(b"v", 1e9 + 5), "b/1": Entry(b"v", 1e9 + 5), "a/2": Entry(b"v", 1e9 + 500)})
     clock.advance(10)
     assert tier.purge("a/", what=Purge(expired=False)) == 0
-    assert tier.purge("a/", what=Purge(idle=1.0)) == 1  # the expired one; nobody knows what is idle
+    with pytest.raises(ConfigError, match=r"^purge: .*older_than="):
+        tier.purge("a/", what=Purge(idle=1.0))  # nobody knows what is idle
+    assert tier.purge("a/", what=Purge()) == 1
     assert len(store.store) == 2
     assert tier.purge("", what=Purge()) == 1
     assert tier.scan("") == (["a/2"], None)

@@ -8,7 +8,9 @@ import redis
 from tiercache.testing import Capabilities, TierConformance
 from tiercache.tiers.redis import RedisTier
 
-REDIS = Capabilities(asynchronous=True, scan=True, clear=True, counters=True, lease=True, persistent=True)
+REDIS = Capabilities(
+    asynchronous=True, scan=True, clear=True, purge=True, counters=True, lease=True, persistent=True
+)
 
 
 class _Suite(TierConformance):
@@ -60,7 +62,7 @@ class TestSentinel(_Suite):
 
 
 class TestGivenClient(_Suite):
-    capabilities = Capabilities(scan=True, clear=True, counters=True, lease=True, persistent=True)
+    capabilities = Capabilities(scan=True, clear=True, purge=True, counters=True, lease=True, persistent=True)
 
     @pytest.fixture(autouse=True)
     def _server(self, valkey):

@@ -8,11 +8,13 @@ import time
 import pytest
 import redis
 import redis.asyncio
+from apis import both_apis
 from servers.valkey import running
 
-from tiercache import TieredCache
+from tiercache import MemoryTier, TieredCache
 from tiercache.entry import Entry
-from tiercache.errors import CacheClosed, EntryRejected, TierUnavailable
+from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierUnavailable
+from tiercache.testing import FakeClock
 from tiercache.tiers.redis import RedisTier
 
 HOUR = 3600.0
@@ -151,6 +153,44 @@ def test_another_database(server):
     second.close()
 
 
+# -- purging --
+
+
+@both_apis
+def test_purge_by_age_drops_from_the_server_too(call, server, look):
+    clock = FakeClock()
+    tiers = [MemoryTier(clock=clock), RedisTier(server.url, deadline=10, clock=clock, secret="s" * 16)]
+    with TieredCache(tiers, clock=clock) as cache:
+        look.set("tiercache:a", b"somebody else's")
+        look.rpush("tiercache:list", b"somebody else's")
+        others = cache.view("other")
+        others.set("old", b"1")
+        cache.mset({f"old {number}": bytes(2000) for number in range(1500)})
+        clock.advance(2)
+        cache.mset({"new": b"1", "old 7": b"overwritten"})
+        assert call(cache, "purge", older_than=1) == 1499
+        assert sorted(cache.keys()) == ["a", "list", "new", "old 7"]
+        assert cache.mget(["old 1", "old 7"]) == [None, b"overwritten"]
+        assert others.get("old") == b"1"
+        assert look.exists("tiercache:a", "tiercache:list") == 2
+        assert call(cache, "purge", older_than=1) == 0
+
+
+@both_apis
+def test_what_redis_cannot_purge_or_cannot_just_now_is_told(call, server):
+    memory = MemoryTier()
+    with TieredCache([memory, RedisTier(server.url, deadline=10)]) as cache:
+        cache.set("a", b"1")
+        with pytest.raises(ConfigError, match=r"purge: Redis .*older_than="):
+            call(cache, "purge", idle=1e-9)
+        assert memory.size().entries == 1
+    with (
+        TieredCache([MemoryTier(), RedisTier("redis://127.0.0.1:1")]) as cache,
+        pytest.raises(TierUnavailable, match="redis was not purged"),
+    ):
+        call(cache, "purge", older_than=1)
+
+
 # -- rights --
 
 
@@ -167,6 +207,19 @@ def guarded():
             admin.set("tc:other:key", b"foreign")
             admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">master")
         yield server
+
+
+def test_least_rights_for_purging(guarded):
+    url = f"redis://app:secret@127.0.0.1:{guarded.port}"
+    with TieredCache([RedisTier(url, prefix="tc:app:", deadline=10)]) as cache:
+        cache.set("a", b"1")
+        with redis.Redis.from_url(f"redis://:master@127.0.0.1:{guarded.port}") as admin:
+            for right in ("+scan", "+getrange"):
+                with pytest.raises(TierUnavailable, match=f"lacks the right \\{right}"):
+                    cache.purge(older_than=1e-9)
+                admin.execute_command("ACL", "SETUSER", "app", right)
+        assert cache.purge(older_than=1e-9) == 1
+        assert cache.get("a") is None
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

@@ -10,7 +10,7 @@ from servers.databases import Database
 from sqlalchemy import create_engine
 
 from tiercache.entry import Entry
-from tiercache.errors import CacheClosed, EntryRejected, TierUnavailable
+from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierUnavailable
 from tiercache.protocols import Purge
 from tiercache.testing import FakeClock
 from tiercache.tiers.sql import SQLTier
@@ -182,7 +182,8 @@ def test_purge_by_age_and_expiry(database: Database) -> None:
     clock.advance(9)
     database.put(tier, {"n/new": b"v"})
     purge = [tier, "purge", "n/"]
-    assert database.call(*purge, what=Purge(expired=False, idle=1)) == 0
+    with pytest.raises(ConfigError, match=r"^purge: .*older_than="):
+        database.call(*purge, what=Purge(expired=False, idle=1))
     assert database.call(*purge, what=Purge()) == 1
     assert database.call(*purge, skip="n/s/", what=Purge(older_than=5)) == 1
     assert sorted(database.keys(tier)) == ["m/old", "n/new", "n/s/old"]

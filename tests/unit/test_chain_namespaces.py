@@ -13,6 +13,7 @@ from tiercache import (
     MemoryTier,
     TieredCache,
     TierError,
+    guarded,
 )
 from tiercache.codecs import JSONCodec, TextCodec
 from tiercache.keys import MARKER
@@ -332,10 +333,42 @@ def test_purge_drops_what_is_past_its_time_old_or_idle(call, kind):
 @both_apis
 def test_purge_counts_the_copies_of_an_entry_once(call):
     clock = FakeClock()
-    with TieredCache([MemoryTier(clock=clock), DictTier(clock=clock), Bare()], clock=clock) as cache:
+    with TieredCache([MemoryTier(clock=clock), DictTier(clock=clock)], clock=clock) as cache:
         cache.mset({"a": b"", "b": b""})
         clock.advance(5)
         assert call(cache, "purge", older_than=4) == 2
+
+
+class NoLastUse(DictTier):
+    """Knows how old an entry is, and not when it was used."""
+
+    def check_purge(self, what):
+        if what.idle is not None:
+            raise ConfigError("purge: no last use")
+
+
+@both_apis
+@pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
+@pytest.mark.parametrize(
+    ("lowest", "refused"),
+    [(Bare, ("older_than", "idle")), (NoLastUse, ("idle",))],
+    ids=["bare", "no last use"],
+)
+def test_nothing_is_purged_where_a_tier_cannot_tell(call, lowest, refused, nested):
+    """It would be found there afterwards, and nobody would know."""
+    memory, below = MemoryTier(), lowest()
+    tiers = [memory, guarded(TieredCache([below]).as_tier()) if nested else below]
+    with TieredCache(tiers) as cache:
+        cache.set("a", b"1")
+        for option in refused:
+            with pytest.raises(ConfigError, match=r"^purge: "):
+                call(cache, "purge", **{option: 1e-9})
+        assert memory.size().entries == 1
+        assert cache.stats().tiers[1].errors == 0
+        assert call(cache, "purge") == 0  # what expired nobody finds
+        if "older_than" not in refused:
+            assert call(cache, "purge", older_than=1e-9) == 1
+            assert cache.get("a") is None
 
 
 @pytest.mark.parametrize("namespace", [None, 7, b"n", ("a",)], ids=plain_repr)

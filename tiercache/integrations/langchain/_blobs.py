@@ -33,7 +33,7 @@ from langchain_core.stores import BaseStore
 
 from tiercache._bridge import drive
 from tiercache.envelope import written_at
-from tiercache.errors import CacheClosed
+from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import AsyncByteStore, Blob, ByteStore, Clock, Purge
 
@@ -292,8 +292,16 @@ class _Shelf:
             if doomed:
                 await calls.mdelete([row.name for row in doomed])
 
+    def check_purge(self, what: Purge) -> None:
+        """See `ChecksPurge`."""
+        if what.idle is not None:
+            raise ConfigError(
+                "purge: nobody knows when an entry of a LangChain store was last read; purge by older_than="
+            )
+
     async def _purge(self, calls: _Calls, prefix: str, skip: str, what: Purge) -> int:
         self._check_open()
+        self.check_purge(what)
         now = self._clock.time()
         dropped = 0
         for batch in _batches(await calls.names(), _PAGE):
@@ -322,7 +330,7 @@ def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _is_doomed(row: _Row, what: Purge, now: float) -> bool:
-    """Whether ``what`` names the row. When it was last read nobody knows: ``idle`` drops nothing."""
+    """Whether ``what`` names the row."""
     if row.expires_at <= now:
         return what.expired
     written = written_at(row.blob)

@@ -12,8 +12,10 @@ from math import ceil
 from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from tiercache.envelope import HEAD, written_at
 from tiercache.errors import (
     CacheClosed,
+    ConfigError,
     EntryRejected,
     MissingPackage,
     TierTimeout,
@@ -29,7 +31,7 @@ import redis.asyncio.cluster
 import redis.cluster
 import redis.sentinel
 
-from tiercache.protocols import Blob, Clock
+from tiercache.protocols import Blob, Clock, Purge
 from tiercache.tiers.redis import _lease
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
 from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
@@ -264,6 +266,39 @@ class Store:
             if cursor is None:
                 return
 
+    async def _purge(self, clients: Clients, prefix: str, skip: str, what: Purge) -> int:
+        self.check_purge(what)
+        if what.older_than is None:
+            return 0  # what expired the server drops by itself
+        before = self._clock.time() - what.older_than
+        dropped, cursor = 0, None
+        while True:
+            keys, cursor = await self._call(clients, self._scan, prefix, skip, cursor, _CLEAR_PAGE)
+            keys = await self._call(clients, self._written_before, keys, before) if keys else keys
+            if keys:
+                await self._call(clients, self._mdelete, keys)
+                dropped += len(keys)
+            if cursor is None:
+                return dropped
+
+    async def _written_before(
+        self, wire: Wire, until: float, last: bool, keys: Sequence[str], before: float
+    ) -> list[str]:
+        """Those of ``keys`` whose envelopes say so; only their heads are read."""
+        commands: list[Command] = [(b"GETRANGE", self._fold(key), b"0", b"%d" % (HEAD - 1)) for key in keys]
+        heads = await perform(wire, commands, until, last=last)
+        _raise_errors(head for head in heads if not _is_wrong_type(head))
+        times = [written_at(head) if isinstance(head, bytes) else None for head in heads]
+        return [key for key, time in zip(keys, times, strict=True) if time is not None and time < before]
+
+    def check_purge(self, what: Purge) -> None:
+        """See `ChecksPurge`."""
+        if what.idle is not None:
+            raise ConfigError(
+                "purge: Redis tells nobody for certain when an entry was last used (its own maxmemory-policy "
+                "allkeys-lru goes by that); purge by older_than="
+            )
+
 
 class BlockingStore(Store):
     """The operations for blocking callers."""
@@ -286,6 +321,10 @@ class BlockingStore(Store):
     def clear(self, prefix: str, *, skip: str = "") -> None:
         """See `SupportsClear`. Lists and drops page by page; each step has the deadline."""
         drive(self._clear(self._blocking, prefix, skip))
+
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        """See `SupportsPurge`. Lists, looks and drops page by page; each step has the deadline."""
+        return drive(self._purge(self._blocking, prefix, skip, what))
 
     def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
         """See `SupportsLease`."""
@@ -320,6 +359,9 @@ class NativeStore(Store):
 
     async def aclear(self, prefix: str, *, skip: str = "") -> None:
         await self._clear(self._native, prefix, skip)
+
+    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        return await self._purge(self._native, prefix, skip, what)
 
     async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
         return await self._call(self._native, _lease.acquire, self._prefix, keys, token, seconds)

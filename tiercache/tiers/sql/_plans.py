@@ -147,7 +147,7 @@ class Plans:
         yield from self._drop(self.dialect.in_range, _bounds(prefix, skip))
 
     def purge(self, prefix: str, skip: str, what: Purge) -> Plan[int]:
-        """Drop by age. The table keeps no last use, so ``what.idle`` names nothing here."""
+        """Drop by age; by ``what.idle`` it cannot be."""
         dialect, now, dropped = self.dialect, self._clock.time(), 0
         bounds = _bounds(prefix, skip)
         if what.expired:

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tiercache.errors import CacheClosed, EntryRejected, TierError, TierTimeout, TierUnavailable
+from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Blob, Purge
 from tiercache.sqlite_gate import GATE
@@ -121,9 +121,18 @@ class SQLStore:
         self._run(lambda: self._plans.clear(prefix, skip), batches=True)
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
-        """See `SupportsPurge`. ``what.idle`` drops nothing: the table does not know an entry's last use."""
+        """See `SupportsPurge`."""
         self._check_open()
+        self.check_purge(what)
         return self._run(lambda: self._plans.purge(prefix, skip, what), batches=True)
+
+    def check_purge(self, what: Purge) -> None:
+        """See `ChecksPurge`. The table does not know an entry's last use: noting it would make every read a
+        write."""
+        if what.idle is not None:
+            raise ConfigError(
+                "purge: a SQL table does not know when an entry was last used; purge by older_than="
+            )
 
     def acquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
         """See `SupportsLease`."""
@@ -334,6 +343,7 @@ class AsyncSQLStore(SQLStore):
     async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """See `SQLStore.purge`."""
         self._check_open()
+        self.check_purge(what)
         return await self._arun(lambda: self._plans.purge(prefix, skip, what), batches=True)
 
     async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
