@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -33,11 +35,21 @@ COMMANDS = {
     "inspect": ("tiercache.cli.inspection:inspect", "Show which tiers hold KEY, and what they know of it."),
     "clear": ("tiercache.cli.dropping:clear", "Drop all entries of the cache."),
     "purge": ("tiercache.cli.dropping:purge", "Drop entries by their age."),
+    "warm": ("tiercache.cli.warm:warm", 'Store the entries that the lines of FILE describe ("-": stdin).'),
+    "export": ("tiercache.cli.archives:export", "Write all entries to an archive: FILE, or stdout."),
+    "import": ("tiercache.cli.archives:import_", "Store the entries of an archive: FILE, or stdin."),
+    "migrate": ("tiercache.cli.migrate:migrate", "Copy what a store or cache of LangChain holds."),
+    "bench": (
+        "tiercache.cli.bench:bench",
+        "Measure each tier, and the chain of them, on this machine.",
+    ),
     "demo": (
         "tiercache.cli.demo_command:demo",
         "Embed real text with a real model, and then not embed it again.",
     ),
 }
+#: The variable in which a shell asks for completions, as click's scripts for them have it.
+_COMPLETE = "_TIERCACHE_COMPLETE"
 #: Those that are for other processes of ours.
 _HIDDEN = {"demo-pass": "tiercache.cli.demo_command:demo_pass"}
 
@@ -81,12 +93,9 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # a key may have letters that a locale cannot write
     try:
         with _heard(settings):
-            # Not click's own mode, which would end the process, and turn Ctrl-C into exit code 1.
-            code = command_line.main(
-                list(arguments), prog_name="tiercache", standalone_mode=False, obj=settings
-            )
+            code = _invoke(arguments, settings)
             sys.stdout.flush()  # what cannot be written is an error of the command, not of what comes after
-    except click.Abort:  # click's name for Ctrl-C
+    except click.Abort:  # click's name for Ctrl-C at a question
         raise KeyboardInterrupt from None
     except Exception as error:
         if settings.debug and not isinstance(error, click.UsageError):
@@ -95,6 +104,18 @@ def run(arguments: Sequence[str]) -> int:
             raise  # `main` tells those: it meets them before this module is there
         return _told(error)
     return code if isinstance(code, int) else 0
+
+
+def _invoke(arguments: Sequence[str], settings: Settings) -> Any:
+    """What the command returns. Not click's own `main`, which ends the process where a pipe is closed, and
+    writes an empty line at Ctrl-C; that answers a shell which asks for completions, and nothing else."""
+    if _COMPLETE in os.environ:
+        return command_line.main(list(arguments), prog_name="tiercache", complete_var=_COMPLETE)
+    try:
+        with command_line.make_context("tiercache", list(arguments), obj=settings) as context:
+            return command_line.invoke(context)
+    except click.exceptions.Exit as end:  # of --help, for instance
+        return end.exit_code
 
 
 def _told(error: Exception) -> int:

@@ -1,0 +1,151 @@
+"""`tiercache export` and `import`: a cache's entries to an archive and back, by file or through a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
+from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
+from tiercache.cli._output import note, progress, show_json
+from tiercache.errors import ArchiveError, TierError, WriteError
+
+__all__ = ["export", "import_"]
+
+_STREAM = "-"
+
+
+@command()
+@click.argument("file", default=_STREAM)
+@click.option("--tier", metavar="NAME", help="Copy that tier, instead of the lowest that can list its keys.")
+@click.option("--resume", is_flag=True, help="Go on with FILE where an earlier export was interrupted.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@in_namespace
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when FILE is written.")
+@click.pass_obj
+def export(
+    settings: Settings,
+    file: str,
+    tier: str | None,
+    resume: bool,
+    force: bool,
+    namespace: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write all entries to an archive: FILE, or stdout.
+
+    Those of the cache's namespace and of all inside it, with their codecs and times and as they are stored:
+    what is encrypted stays so. One archive fits any chain of tiers: see `import`.
+    """
+    piped = file == _STREAM
+    if piped and (resume or force or as_json):
+        raise click.UsageError("--resume, --force and --json are for an archive in a FILE")
+    if piped and sys.stdout.isatty():
+        raise click.UsageError("an archive is no text for a terminal; name a FILE, or pipe it somewhere")
+    if resume and force:
+        raise click.UsageError("--resume or --force, not both")
+    if not piped and not resume and not force and _has_content(Path(file)):
+        raise Failed(f"{file} is there already; --resume goes on with it, --force replaces it")
+    target: Any = sys.stdout.buffer if piped else file
+    remedy = "" if piped else "; --resume goes on from there"
+    with (
+        open_cache(settings, namespace) as cache,
+        _counted("exporting", "written", remedy) as advance,
+    ):
+        report = export_archive(
+            cache, target, tier=tier, views=cache.views, resume=resume, replace=force, progress=advance
+        )
+    _tell_export(report, as_json=as_json)
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _tell_export(report: ExportReport, *, as_json: bool) -> None:
+    if as_json:
+        show_json(report.as_dict())
+        return
+    more = f", {report.resumed:,} of them before" if report.resumed else ""
+    note(f"{report.entries:,} entries of {report.tier!r} exported{more} ({report.seconds:.1f} s)")
+    if report.unread:
+        note(f"{report.unread:,} keys had no entry to be read: gone meanwhile, or of a codec not known here")
+
+
+@command("import")
+@click.argument("file", default=_STREAM)
+@click.option(
+    "--remaining", is_flag=True, help="Let entries live for as long as they had left when they were exported."
+)
+@click.option("--replace", is_flag=True, help="Store what is older than what the cache has, too.")
+@in_namespace
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def import_(
+    settings: Settings, file: str, remaining: bool, replace: bool, namespace: tuple[str, ...], as_json: bool
+) -> int:
+    """Store the entries of an archive: FILE, or stdin.
+
+    They go into every tier but memory, and expire when they would have. What the cache has already, or has
+    something newer of, it keeps: so an import that was interrupted goes on when it is started again.
+    """
+    if file == _STREAM and sys.stdin.isatty():
+        raise click.UsageError("name a FILE, or pipe an archive here")
+    source: Any = sys.stdin.buffer if file == _STREAM else file
+    with (
+        open_cache(settings, namespace) as cache,
+        _counted("importing", "read", "; started again it goes on from there") as advance,
+    ):
+        report = import_archive(
+            source,
+            cache,
+            views=cache.views,
+            expiry="remaining" if remaining else "absolute",
+            replace=replace,
+            progress=advance,
+        )
+    return _tell_import(report, as_json=as_json)
+
+
+def _tell_import(report: ImportReport, *, as_json: bool) -> int:
+    if as_json:
+        show_json(report.as_dict())
+    else:
+        counts = [
+            f"{report.stored:,} entries imported",
+            *([f"{report.already_there:,} were already there"] if report.already_there else []),
+            *([f"{report.expired:,} are past their time"] if report.expired else []),
+        ]
+        note(f"{', '.join(counts)} ({report.seconds:.1f} s)")
+    for reason, count in report.skipped.items():
+        note(f"{count:,} entries were skipped: {reason}")
+    if report.evicted:
+        note(f"{report.evicted:,} entries were evicted meanwhile: the lowest tier is too small for all")
+    return 1 if report.skipped else 0
+
+
+@contextmanager
+def _counted(what: str, done: str, remedy: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar that tells, when it ends early, how far it came."""
+    count = 0
+
+    def advance(more: int) -> None:
+        nonlocal count
+        count += more
+        shown(more)
+
+    try:
+        with progress(what) as shown:
+            yield advance
+    except KeyboardInterrupt:
+        note(f"{count:,} entries {done}{remedy}")
+        raise
+    except (TierError, WriteError, ArchiveError) as error:
+        if isinstance(error, ArchiveError):
+            raise Failed(str(error)) from error
+        raise Failed(f"{error}\ntiercache: {count:,} entries {done}{remedy}") from error

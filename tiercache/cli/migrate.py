@@ -1,0 +1,220 @@
+"""`tiercache migrate`: what LangChain's stores and caches hold, into a cache."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tiercache.chain import TieredCache
+from tiercache.cli._context import Failed, Settings, group, in_namespace, open_cache
+from tiercache.cli._output import note, say, show_json
+from tiercache.config._variables import VariableError, expand
+from tiercache.errors import ConfigError, LoadError, WriteError
+
+if TYPE_CHECKING:
+    from tiercache.integrations.langchain.migrate import MigrationReport
+
+__all__ = ["migrate"]
+
+_ENCODERS = ("sha1", "blake2b", "sha256", "sha512")
+
+
+@group()
+def migrate() -> None:
+    """Copy what a store or cache of LangChain holds.
+
+    A source is only read. What the cache has already it keeps, so that a run which was interrupted goes on
+    when it is started again.
+    """
+
+
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+#: What the commands have in common whose source is a store of bytes.
+_into = _options(
+    click.option(
+        "--as",
+        "form",
+        type=click.Choice(["bytes", "vectors", "embeddings"]),
+        default="bytes",
+        show_default=True,
+        help="For TieredByteStore, EmbeddingStore or CachedEmbeddings.",
+    ),
+    click.option(
+        "--model", metavar="NAME", help="Of vectors and embeddings: their namespace= in the program."
+    ),
+    click.option(
+        "--key-encoder",
+        type=click.Choice(_ENCODERS),
+        help="Of vectors and embeddings: their key_encoder= in the program.",
+    ),
+    click.option("--queries", is_flag=True, help="Of embeddings: these are of queries, not of documents."),
+    click.option(
+        "--prefix", default="", metavar="TEXT", help="Keys without it are skipped; vectors lose it."
+    ),
+    click.option(
+        "--any-key", is_flag=True, help="Take vectors whatever follows the prefix, not digests alone."
+    ),
+    in_namespace,
+    _as_json,
+)
+
+
+@migrate.command("langchain-files")
+@click.argument("folder")
+@_into
+@click.pass_obj
+def langchain_files(
+    settings: Settings, /, folder: str, namespace: tuple[str, ...], as_json: bool, **options: Any
+) -> int:
+    """Copy the files of a LocalFileStore in FOLDER."""
+    from tiercache.integrations.langchain.migrate import from_local_files
+
+    with _target(settings, namespace, options) as (target, more):
+        return _tell(from_local_files(folder, target, **more), as_json=as_json)
+
+
+@migrate.command("langchain-redis")
+@click.argument("url")
+@click.option("--store-namespace", metavar="NAME", help="The RedisStore's own namespace=, if it had one.")
+@_into
+@click.pass_obj
+def langchain_redis(
+    settings: Settings,
+    /,
+    url: str,
+    store_namespace: str | None,
+    namespace: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Copy the keys of a RedisStore at URL.
+
+    '${NAME}' in it stands for an environment variable: what a command's arguments say, such as a password,
+    other users of the machine can read.
+    """
+    from tiercache.integrations.langchain.migrate import from_redis
+
+    with _target(settings, namespace, options) as (target, more):
+        report = from_redis(_expanded(url), target, namespace=store_namespace, **more)
+    return _tell(report, as_json=as_json)
+
+
+@migrate.command("langchain-sql")
+@click.argument("url")
+@click.option("--store-namespace", metavar="NAME", required=True, help="The SQLStore's own namespace=.")
+@_into
+@click.pass_obj
+def langchain_sql(
+    settings: Settings,
+    /,
+    url: str,
+    store_namespace: str,
+    namespace: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Copy the rows of an SQLStore at URL.
+
+    '${NAME}' in it stands for an environment variable, as for `langchain-redis`.
+    """
+    from tiercache.integrations.langchain.migrate import from_sql
+
+    with _target(settings, namespace, options) as (target, more):
+        report = from_sql(_expanded(url), target, namespace=store_namespace, **more)
+    return _tell(report, as_json=as_json)
+
+
+@migrate.command("langchain-sqlite-llm")
+@click.argument("file")
+@click.option(
+    "--llm-namespace", default="llm", show_default=True, metavar="NAME", help="The LLMCache's namespace=."
+)
+@in_namespace
+@_as_json
+@click.pass_obj
+def langchain_sqlite_llm(
+    settings: Settings, file: str, llm_namespace: str, namespace: tuple[str, ...], as_json: bool
+) -> int:
+    """Copy the answers in the FILE of an SQLiteCache, for LLMCache."""
+    from tiercache.integrations.langchain import LLMCache
+    from tiercache.integrations.langchain.migrate import from_sqlite_cache
+
+    with open_cache(settings, namespace) as cache, _well_told():
+        target = LLMCache(cache, namespace=llm_namespace)
+        return _tell(from_sqlite_cache(file, target, progress=sys.stderr.isatty()), as_json=as_json)
+
+
+@contextmanager
+def _target(
+    settings: Settings, namespace: tuple[str, ...], options: dict[str, Any]
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What takes the entries, and the options of the function that copies them."""
+    form, model, key_encoder = options["form"], options["model"], options["key_encoder"]
+    if form == "bytes" and (model or key_encoder):
+        raise click.UsageError("--model and --key-encoder are for --as vectors and --as embeddings")
+    if form != "bytes" and not model:
+        raise click.UsageError(f"--as {form} needs --model, the namespace= that the program gives it")
+    if options["queries"] and form != "embeddings":
+        raise click.UsageError("--queries is for --as embeddings, which keep them apart from documents")
+    more = {name: options[name] for name in ("prefix", "any_key", "queries")}
+    with open_cache(settings, namespace) as cache, _well_told():
+        yield _taker(cache, form, model, key_encoder), {**more, "progress": sys.stderr.isatty()}
+
+
+def _taker(cache: TieredCache[Any], form: str, model: str, key_encoder: Any) -> Any:
+    from tiercache.integrations.langchain import CachedEmbeddings, EmbeddingStore, TieredByteStore
+
+    if form == "bytes":
+        return TieredByteStore(cache)
+    if form == "vectors":
+        return EmbeddingStore(cache, namespace=model, key_encoder=key_encoder)
+    return CachedEmbeddings(_NoModel(), cache, namespace=model, key_encoder=key_encoder)
+
+
+class _NoModel:
+    """Stands where a program has its model, which copying never asks."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise LoadError(f"there is no model in a shell to embed {len(texts)} texts")
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+def _expanded(url: str) -> str:
+    try:
+        return expand(url)
+    except VariableError as error:
+        raise click.UsageError(f"URL: {error}") from None
+
+
+@contextmanager
+def _well_told() -> Iterator[None]:
+    """What is wrong with the source, or with the cache as a target, is no wrong flag."""
+    try:
+        yield
+    except (ConfigError, WriteError) as error:
+        raise Failed(str(error)) from error
+
+
+def _tell(report: MigrationReport, *, as_json: bool) -> int:
+    if as_json:
+        show_json(report.as_dict())
+    else:
+        say(str(report))
+    if report.evicted:
+        note("the lowest tier is too small for all of them")
+    return 0

@@ -1,0 +1,191 @@
+"""`tiercache warm`: fill a cache from lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import click
+
+from tiercache.chain import TieredCache
+from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
+from tiercache.cli._output import note, progress, show_json
+from tiercache.cli._payloads import payloads
+from tiercache.entry import UNSET
+from tiercache.errors import CodecError, ConfigError, WriteError
+from tiercache.units import optional_duration
+
+__all__ = ["warm"]
+
+#: What is in memory at a time.
+_LINES: Final = 500
+_BYTES: Final = 4 << 20
+#: Bad lines that are named one by one.
+_NAMED: Final = 20
+_FIELDS: Final = ("key", "value", "value_base64", "ttl")
+
+
+class _BadLineError(Exception):
+    """Why a line is left out, with no word of the value on it."""
+
+
+class _Line(NamedTuple):
+    """One entry: ``value`` for the codec, or the bytes that it would make (``encoded``)."""
+
+    number: int
+    key: str
+    value: Any
+    encoded: bool
+    ttl: Any
+
+
+@command()
+@click.argument("file", metavar="FILE")
+@in_namespace
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: bool) -> int:
+    """Store the entries that the lines of FILE describe ("-": stdin).
+
+    Each line is a JSON object with "key" and "value", and perhaps "ttl" (seconds, or text such as "5m"; null:
+    until evicted). A cache without a codec takes text as UTF-8; "value_base64" in the place of "value" is for
+    other bytes, and for those that a codec has made. A bad line is named and left out; the exit code is 1
+    then.
+    """
+    with open_cache(settings, namespace) as cache, _opened(file) as stream, progress("warming") as advance:
+        run = _Warming(cache, advance)
+        try:
+            run.take(stream)
+        except WriteError as error:
+            raise Failed(
+                f"line {run.line:,}: {error}; {run.stored:,} entries before it are stored"
+            ) from error
+    if as_json:
+        show_json({"stored": run.stored, "bad_lines": run.bad, "failed_tiers": sorted(run.failed)})
+    else:
+        note(f"{run.stored:,} entries stored" + (f", {run.bad:,} bad lines left out" if run.bad else ""))
+    if run.failed:
+        note(f"not all of them in {', '.join(sorted(run.failed))}; run it again when that is well")
+    return 1 if run.bad or run.failed else 0
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with Path(file).open("rb") as stream:
+        yield stream
+
+
+class _Warming:
+    """One run."""
+
+    def __init__(self, cache: TieredCache[Any], advance: Callable[[int], None]) -> None:
+        self.stored = self.bad = self.line = 0
+        self.failed: set[str] = set()
+        self._cache = cache
+        self._payloads = payloads(cache)
+        self._advance = advance
+        self._waiting: dict[str, _Line] = {}
+
+    def take(self, lines: Iterable[bytes]) -> None:
+        """Store what ``lines`` describe, batch by batch; of a key that comes twice the last one counts."""
+        size = 0
+        for text in lines:
+            self.line += 1
+            size += len(text)
+            if text.strip():
+                try:
+                    line = _parsed(self.line, text, self._cache)
+                except _BadLineError as error:
+                    self._refuse(self.line, str(error))
+                else:
+                    self.stored += line.key in self._waiting  # each line counts
+                    self._waiting[line.key] = line
+            if len(self._waiting) >= _LINES or size >= _BYTES:
+                self._flush()
+                size = 0
+            self._advance(1)
+        self._flush()
+
+    def _flush(self) -> None:
+        lines, self._waiting = list(self._waiting.values()), {}
+        groups: dict[tuple[bool, Any], list[_Line]] = {}
+        for line in lines:
+            groups.setdefault((line.encoded, line.ttl), []).append(line)
+        for group in groups.values():
+            try:
+                self._store(group)
+            except (CodecError, TypeError):  # before anything of it was stored
+                for line in group:
+                    try:
+                        self._store([line])
+                    except (CodecError, TypeError) as error:
+                        self._refuse(line.number, str(error))
+
+    def _store(self, lines: list[_Line]) -> None:
+        cache = self._payloads if lines[0].encoded else self._cache
+        result = cache.mset([(line.key, line.value) for line in lines], ttl=lines[0].ttl)
+        self.failed.update(result.failed)
+        self.stored += len(lines)
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self.bad += 1
+        if self.bad <= _NAMED:
+            note(f"line {number:,}: {reason}")
+        elif self.bad == _NAMED + 1:
+            note("more bad lines are counted, and not named")
+
+
+def _parsed(number: int, text: bytes, cache: TieredCache[Any]) -> _Line:
+    """The entry on a line. Raises `_BadLineError`."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise _BadLineError(f"no JSON{where}") from None
+    if not isinstance(data, dict):
+        raise _BadLineError("no JSON object")
+    unknown = [name for name in data if name not in _FIELDS]
+    if unknown:
+        raise _BadLineError(f"{unknown[0]!r:.60} is not known; it has {', '.join(map(repr, _FIELDS))}")
+    key = data.get("key")
+    if not isinstance(key, str):
+        raise _BadLineError('"key" is missing' if "key" not in data else '"key" is no text')
+    if ("value" in data) == ("value_base64" in data):
+        raise _BadLineError('one of "value" and "value_base64" is needed')
+    encoded = "value_base64" in data
+    value = _bytes(data["value_base64"]) if encoded else _value(data["value"], cache)
+    return _Line(number, key, value, encoded, _ttl(data))
+
+
+def _bytes(text: Any) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        raise _BadLineError('"value_base64" is no base64') from None
+
+
+def _value(value: Any, cache: TieredCache[Any]) -> Any:
+    if value is None:
+        raise _BadLineError('"value" is null, which is no value')
+    if cache.codec is not None:
+        return value
+    if not isinstance(value, str):
+        raise _BadLineError('"value" is no text, and this cache has no codec')
+    return value.encode("utf-8", "surrogatepass")
+
+
+def _ttl(data: dict[str, Any]) -> Any:
+    if "ttl" not in data:
+        return UNSET
+    try:
+        return optional_duration(data["ttl"], name='"ttl"')
+    except ConfigError as error:
+        raise _BadLineError(str(error)) from None
