@@ -16,6 +16,7 @@ import click
 
 __all__ = [
     "Column", "Styled", "age", "note", "printable", "progress", "say", "show_json", "show_table", "weight",
+    "write",
 ]  # fmt: skip
 
 
@@ -36,6 +37,14 @@ class Styled(NamedTuple):
 def say(text: str) -> None:
     """A line on stdout."""
     click.echo(text)
+
+
+def write(data: bytes) -> None:
+    """``data`` on stdout, as it is and whole."""
+    left = memoryview(data)
+    while left:  # with PYTHONUNBUFFERED this is a raw file, which may take a part
+        left = left[sys.stdout.buffer.write(left) :]
+    sys.stdout.buffer.flush()
 
 
 def note(text: str) -> None:

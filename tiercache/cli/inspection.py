@@ -36,7 +36,7 @@ def inspect(settings: Settings, key: str, with_value: bool, namespace: tuple[str
     """Show which tiers hold KEY, and what they know of it.
 
     Its size as the codec made it, its age, what is left of its life, and its codec. Each tier is asked by
-    itself, and nothing is promoted. Exit code 1 if none holds it.
+    itself, and nothing is promoted. Exit code 1 if none has it, or only such as missed its delete.
     """
     with open_cache(settings, namespace) as cache:
         found = held(cache, key)
@@ -47,7 +47,7 @@ def inspect(settings: Settings, key: str, with_value: bool, namespace: tuple[str
         show_table(_COLUMNS, [_row(one, now) for one in found])
         if with_value:
             _show_values(found)
-    return 0 if any(one.entry is not None for one in found) else 1
+    return 0 if any(one.entry is not None and not one.deleted for one in found) else 1
 
 
 def _row(one: Held, now: float) -> list[str | Styled]:
@@ -59,6 +59,8 @@ def _row(one: Held, now: float) -> list[str | Styled]:
     written = None if entry.created_at is None else now - entry.created_at
     left = "for ever" if entry.expires_at is None else age(entry.expires_at - now)
     state = Styled("stale", "yellow") if stale else Styled("yes", "green")
+    if one.deleted:
+        state = Styled("deleted since", "yellow")
     return [one.tier, state, weight(_size(one)), age(written), left, entry.codec]
 
 
@@ -76,6 +78,7 @@ def _as_data(one: Held, now: float, *, with_value: bool) -> dict[str, Any]:
     data = {
         "tier": one.tier,
         "holds": True,
+        "deleted": one.deleted,
         "size": _size(one),
         "age": None if entry.created_at is None else now - entry.created_at,
         "left": None if entry.expires_at is None else entry.expires_at - now,

@@ -11,7 +11,7 @@ import click
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.cli._context import Failed, Settings, command, in_namespace, life, open_cache
 from tiercache.cli._look import held
-from tiercache.cli._output import note
+from tiercache.cli._output import note, write
 from tiercache.cli._payloads import payloads, payloads_of
 from tiercache.entry import UNSET
 from tiercache.errors import CodecError, WriteError
@@ -36,8 +36,7 @@ def get(settings: Settings, key: str, namespace: tuple[str, ...]) -> int:
         value = _value(cache, key)
     if value is None:
         return 1
-    sys.stdout.buffer.write(value)
-    sys.stdout.buffer.flush()
+    write(value)
     return 0
 
 
