@@ -171,6 +171,8 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         self._uri = f"file:{quote(str(database))}?mode={mode}"
         self._idle: deque[Bounded] = deque()
         self._closed = False
+        #: While a new one is set up, all in one transaction: some eighty would take five times as long.
+        self._making = False
         self._stored: dict[str, Any] = {}
         self._pragmas = (
             f"PRAGMA synchronous = {synchronous}",
@@ -188,9 +190,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
                 check_layout(self._con)
                 self._stored = dict(self._sql(_READ_SETTINGS).fetchall())
             self.close()  # diskcache begins with a thread-local of its own
-            super().__init__(str(directory), timeout=seconds, disk=RawDisk, **_SETTINGS)
-            for statement in _SCHEMA:
-                self._sql(statement)
+            self._set_up(directory, new=new)
         except (ValueError, TypeError) as error:  # of diskcache, which trusts what it finds
             self.close()
             raise Damaged(f"its settings cannot be read ({type(error).__name__})") from error
@@ -261,10 +261,21 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
 
     # -- what diskcache calls while it sets the database up -----------------------------------------
 
+    def _set_up(self, directory: Path, *, new: bool) -> None:
+        self._making = new
+        try:
+            super().__init__(str(directory), timeout=self._seconds, disk=RawDisk, **_SETTINGS)
+            for statement in _SCHEMA:
+                self._sql(statement)
+            if new:
+                self._sql("COMMIT")
+        finally:
+            self._making = False
+
     def close(self) -> None:
         """Close the connection that diskcache's own methods opened for this thread."""
         connection: Bounded | None = getattr(self._local, "con", None)
-        if connection is not None:
+        if connection is not None and not self._making:
             del self._local.con
             _close(connection, self._door)
 
@@ -273,6 +284,8 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         connection: Bounded | None = getattr(self._local, "con", None)
         if connection is None:
             connection = self._local.con = self._connect(self._end)
+            if self._making:
+                connection.execute("BEGIN")
         return connection
 
     @property
@@ -355,7 +368,9 @@ def create_database(directory: Path, *, seconds: float, page_size: int, now: flo
         finally:
             connection.close()
         database.chmod(0o600)  # SQLite gives the same mode to its -wal and -shm
-        engine = Engine(workshop, seconds=seconds, synchronous=2, new=True)
+        # The last connection that closes copies the log into the database, and waits until both are on the
+        # medium: there is no need to wait at each commit, and within a transaction diskcache could not.
+        engine = Engine(workshop, seconds=seconds, new=True)
         try:
             with engine.lease(monotonic() + seconds) as connection:
                 # Not at the first write: whoever looked before that would then hold a ticket of no worth.
