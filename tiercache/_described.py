@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tiercache._view import View
+from tiercache.errors import ConfigError
 
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
@@ -44,8 +45,28 @@ class DescribedMethods(View[T]):
 
         built = build(source, cls, name)
         cache: Any = built.chain
-        vars(cache).update(_origin=Origin.of(built.source.file or source, cache), _named=built.views)
-        return cache
+        codecs = {view: options.get("codec") for view, options in built.views.items()}
+        origin = Origin(cache, built.recipe, config=built.config, reason=built.reason, codecs=codecs)
+        vars(cache).update(_origin=origin, _named=built.views)
+        made: TieredCache[Any] = cache
+        return made
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that this cache was built from, by `from_config` or `from_url`: a new mapping of
+        plain data, from which an equal cache can be built. References to variables are in it as they were
+        given, and one to each variable that set an option; paths are absolute.
+
+        Raises `ConfigError` for a cache that was made in code, for a view, and for a configuration that is no
+        plain data.
+        """
+        self._check_open()
+        if self._root is not None:
+            raise ConfigError("config: this is a view; ask the cache that it was made from")
+        if self._origin is None:
+            raise ConfigError(
+                "config: this cache was made in code; what from_config(...) or from_url(...) makes has one"
+            )
+        return self._origin.told()
 
     @property
     def views(self) -> Mapping[str, TieredCache[Any]]:

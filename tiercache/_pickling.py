@@ -1,9 +1,10 @@
 """Pickling: a cache that was built from a configuration is built again, from the same one, where it is
 unpickled.
 
-What travels is where the configuration is: the path of its file, or the mapping as it was given, with its
-``${VAR}`` unexpanded. No entries, no connections, and nothing that a variable held: the other process reads
-its own. Unpickling calls `restore` with plain data and, for a view that has a codec of its own, that codec.
+What travels is where the configuration is: the path of its file, or the mapping itself, with its
+``${VAR}`` unexpanded and its relative paths made absolute. No entries, no connections, and nothing that a
+variable held: the other process reads its own. Unpickling calls `restore` with plain data and, for a view
+that has a codec of its own, that codec.
 
 Of one configuration a process has one such chain, which lives until it is closed. A chain that is still
 there, in the process that made it or in one that was forked from that, is not built again.
@@ -14,27 +15,29 @@ What a cache stores is never a pickle; this is about the arguments of a program'
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from tiercache._staleness import Staleness
-from tiercache.errors import CacheClosed
+from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Codec
 
-__all__ = ["Carried", "Origin", "ViewOf", "reduced", "restore"]
+__all__ = ["Origin", "Recipe", "ViewOf", "reduced", "restore"]
 
-#: A mapping as JSON, and the folder that its relative paths begin at.
-Mapped: TypeAlias = "tuple[str, str]"
-#: The path of a file, or a mapping.
-Recipe: TypeAlias = "str | Mapped"
+
+class Recipe(NamedTuple):
+    """How to build a chain: ``text`` is the path of a file, or a mapping as JSON, in which relative paths
+    were made absolute; ``name`` says which of its caches."""
+
+    text: str
+    name: str | None
+    is_mapping: bool
 
 
 class Cache(Protocol):
@@ -42,6 +45,8 @@ class Cache(Protocol):
 
     @property
     def codec(self) -> Any: ...
+    @property
+    def views(self) -> Mapping[str, Any]: ...
     def view(self, namespace: str, *, ttl: Any) -> Any: ...
     def with_codec(self, codec: Any) -> Any: ...
     def stats(self) -> Any: ...
@@ -56,65 +61,42 @@ class ViewOf(NamedTuple):
     staleness: Staleness
 
 
-class Carried(dict[str, Any]):
-    """The mapping of a configuration that was carried to another process, with the ``folder`` where its
-    relative paths begin."""
-
-    def __init__(self, content: Mapping[str, Any], folder: Path | None) -> None:
-        super().__init__(content)
-        self.folder = folder
-
-
 class Origin:
-    """Where ``cache`` came from. ``recipe`` is ``None`` where plain data cannot tell; ``reason`` says why."""
+    """Where ``cache`` came from.
 
-    def __init__(self, cache: Cache, recipe: Recipe | None, reason: str = "") -> None:
+    ``recipe`` is ``None`` where plain data cannot tell; ``reason`` says why. ``config`` is the one cache as
+    JSON, ``codecs`` are those of the views that it names.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        recipe: Recipe | None,
+        *,
+        config: str | None = None,
+        reason: str = "",
+        codecs: Mapping[str, Codec[Any] | None] = MappingProxyType({}),
+    ) -> None:
         self.kind: Any = type(cache)
         self.codec = cache.codec
         self.recipe = recipe
+        self.config = config
         self.reason = reason
+        self.codecs = codecs
         #: The name of this very chain.
         self.token = uuid4().hex
         _chains.remember(self.token, cache)
 
-    @classmethod
-    def of(cls, source: str | os.PathLike[str] | Mapping[str, Any], cache: Cache) -> Self:
-        """That of ``cache``, which was just built from ``source``."""
-        try:
-            return cls(cache, _recipe(source))
-        except TypeError as error:
-            return cls(cache, None, str(error))
+    def whose(self, codec: Codec[Any] | None) -> str | bool:
+        """`True` for the chain's own, the name of the view whose it is in the configuration, or `False`."""
+        return codec is self.codec or next((name for name, one in self.codecs.items() if one is codec), False)
 
-
-def _recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
-    if not isinstance(source, Mapping):
-        return os.path.abspath(Path(source).expanduser())  # noqa: PTH100 - as the folder is written, links and all
-    folder = source.folder if isinstance(source, Carried) else _here()
-    return json.dumps(_plain(source, "")), "" if folder is None else str(folder)
-
-
-def _here() -> Path | None:
-    try:
-        return Path.cwd()
-    except OSError:  # it was removed: nothing can begin at it
-        return None
-
-
-def _plain(value: Any, path: str) -> Any:
-    """``value`` of the option at ``path``, as JSON has it. Raises `TypeError` for what is no plain data."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{path or 'it'} has a key that is no text")
-        return {key: _plain(one, f"{path}.{key}" if path else key) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one, f"{path}[{index}]") for index, one in enumerate(value)]
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, os.PathLike):
-        return _plain(os.fspath(value), path)
-    raise TypeError(f"{path} is a {type(value).__name__}, which is no plain data")
+    def told(self) -> dict[str, Any]:
+        """The configuration, as plain data, for the caller to keep. Raises `ConfigError`."""
+        if self.config is None:
+            raise ConfigError(f"config: the configuration is no plain data: {self.reason}")
+        content: dict[str, Any] = json.loads(self.config)
+        return content
 
 
 def reduced(origin: Origin | None, view: ViewOf | None) -> tuple[Any, ...]:
@@ -133,22 +115,22 @@ def reduced(origin: Origin | None, view: ViewOf | None) -> tuple[Any, ...]:
         )
     own = None
     if view is not None:
-        # The chain's own codec is in the configuration; it may hold keys.
-        inherits = view.codec is origin.codec
-        codec = None if inherits else view.codec
-        own = (view.path[1:], inherits, codec, view.ttl, asdict(view.staleness))
-    return restore, (origin.kind, origin.recipe, origin.token, own)
+        # The codecs of the configuration stay there; they may hold keys.
+        whose = origin.whose(view.codec)
+        codec = view.codec if whose is False else None
+        own = (view.path[1:], whose, codec, view.ttl, asdict(view.staleness))
+    return restore, (origin.kind, tuple(origin.recipe), origin.token, own)
 
 
-def restore(kind: Any, recipe: Recipe, token: str, view: tuple[Any, ...] | None) -> Any:
+def restore(kind: Any, recipe: tuple[Any, ...], token: str, view: tuple[Any, ...] | None) -> Any:
     """The chain that ``token`` names or ``recipe`` describes, or a ``view`` of it. Raises what
     ``from_config`` raises."""
-    cache = _chains.find(kind, recipe, token)
+    cache = _chains.find(kind, Recipe(*recipe), token)
     if view is None:
         return cache
-    names, inherits, codec, ttl, staleness = view
-    if inherits:
-        codec = cache.codec
+    names, whose, codec, ttl, staleness = view
+    if whose is not False:
+        codec = cache.codec if whose is True else cache.views[whose].codec
     for name in names:
         cache = cache.view(name, ttl=ttl)
     return cache.with_codec(codec).with_staleness(Staleness(**staleness))
@@ -178,14 +160,10 @@ class _Chains:
             for cache in (self._made.get(token), self._rebuilt.get((kind, recipe))):
                 if cache is not None and _is_open(cache):
                     return cache
-            source = recipe if isinstance(recipe, str) else _carried(recipe)
-            cache = self._rebuilt[kind, recipe] = self._made[token] = kind.from_config(source)
+            source: Any = json.loads(recipe.text) if recipe.is_mapping else recipe.text
+            cache = kind.from_config(source, name=recipe.name)
+            self._rebuilt[kind, recipe] = self._made[token] = cache
             return cache
-
-
-def _carried(mapped: Mapped) -> Carried:
-    text, folder = mapped
-    return Carried(json.loads(text), Path(folder) if folder else None)
 
 
 def _is_open(cache: Cache) -> bool:

@@ -6,13 +6,13 @@ import json
 import os
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from apis import both_apis
+from described import described, options_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,29 +65,6 @@ JSON = """
 """
 FORMATS = {"toml": TOML, "yaml": YAML, "json": JSON}
 MAKERS = {"memory": MemoryTier, "disk": DiskTier, "redis": RedisTier, "sql": SQLTier}
-
-
-def options_of(thing):
-    """What a tier was made with, as far as it is plain: its own settings, its store's and its plans'."""
-    found = {"repr": repr(thing)} if type(thing).__repr__ is not object.__repr__ else {}
-    for name, value in vars(thing).items():
-        if name in ("store", "_plans", "_store", "_database"):
-            found[name] = options_of(value)
-        elif not name.endswith("_at") and (  # when it was made is no option
-            value is None or isinstance(value, str | int | float | Path | bytes) or is_dataclass(value)
-        ):
-            found[name] = value
-    return type(thing).__name__, found
-
-
-def described(cache):
-    """What a chain was made with; equal for equal chains."""
-    members = []
-    for guard in cache._stack.guards:
-        tier = guard.tier
-        inner = getattr(tier, "_core", None)
-        members.append((guard.name, options_of(tier) if inner is None else (inner.path, inner.codec)))
-    return cache._core.path, cache._core.codec, cache._ttl, cache._stack.promote_inline, members
 
 
 @contextmanager

@@ -13,16 +13,20 @@ except ImportError as error:
 
     raise MissingPackage("pydantic", "config", "TieredCache.from_config") from error
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tiercache._pickling import Recipe
 from tiercache.config._build import Builder
 from tiercache.config._check import ViewPlan, check_root
 from tiercache.config._overrides import overridden
+from tiercache.config._portable import portable
 from tiercache.config._problems import Problems
-from tiercache.config._sources import Source, cache_names, choose, find, read
+from tiercache.config._sources import cache_names, choose, find, read
 
 __all__ = ["Built", "build", "cache_names", "find", "read"]
 
@@ -31,11 +35,15 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Built(Generic[C]):
-    """A chain, its views by name as `TieredCache.view` is called for them, and where they came from."""
+    """A chain, its views by name as `TieredCache.view` is called for them, and where they came from: of a
+    file ``recipe`` is the path, of a mapping that itself. ``config`` is the one cache, as JSON; ``None``
+    where it is no plain data, and then ``reason`` says what is none."""
 
     chain: C
     views: Mapping[str, ViewPlan]
-    source: Source
+    recipe: Recipe | None
+    config: str | None
+    reason: str
 
 
 def build(
@@ -57,4 +65,20 @@ def build(
     if problems.any or built is None:
         builder.close()
         raise problems.error()
-    return Built(built, views, found)
+    recipe, config, reason = None, None, ""
+    if found.file is not None:
+        recipe = Recipe(found.file, name, is_mapping=False)
+    try:
+        folder = found.folder or _here()
+        config = json.dumps(portable(content, folder))
+        recipe = recipe or Recipe(json.dumps(portable(found.content, folder)), name, is_mapping=True)
+    except TypeError as error:
+        reason = str(error)
+    return Built(built, views, recipe, config, reason)
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed: nothing can begin at it
+        return None

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from tiercache._staleness import READERS
@@ -48,6 +49,7 @@ __all__ = [
     "Views",
     "Weight",
     "choice",
+    "kind_of",
 ]
 
 REDIS_SCHEMES = (
@@ -74,6 +76,7 @@ class Kind:
     read: Callable[[Any], Any]
     names: Callable[[], tuple[str, ...]] = tuple
     hidden: bool = False  # what was found is told to nobody
+    place: Literal["", "path", "sqlite"] = ""  # that it names: a relative one begins at a folder
 
     def check(self, value: Any) -> Any:
         """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
@@ -179,6 +182,11 @@ def _secrets(value: Any) -> str | list[str]:
     return value  # type: ignore[no-any-return]  # it is text, or a list of texts, since the line before
 
 
+def kind_of(field: FieldInfo) -> Kind:
+    """The kind of a model's field."""
+    return next(item for item in field.metadata if isinstance(item, Kind))
+
+
 def choice(*names: str) -> Kind:
     """One of ``names``."""
     return Kind("{names}", lambda value: _one_of(value, names), lambda: names)
@@ -249,7 +257,9 @@ OptionalSecrets: TypeAlias = Annotated[
     str | list[str] | None,
     Kind("text of 16 bytes and more, or a list of such texts", _secrets, hidden=True).optional(),
 ]
-Place: TypeAlias = Annotated[str, Kind('a path, in which "~" and "~user" are home directories', _place)]
+Place: TypeAlias = Annotated[
+    str, Kind('a path, in which "~" and "~user" are home directories', _place, place="path")
+]
 Codec: TypeAlias = Annotated[
     str | None, Kind("{names}", lambda value: _one_of(value, codec_names()), codec_names).optional()
 ]
@@ -270,5 +280,6 @@ SQLURL: TypeAlias = Annotated[
         + ", ".join(f"{name}://" for name in SQL_DIALECTS)
         + " (with a driver, for instance, postgresql+psycopg://)",
         _sql_url,
+        place="sqlite",
     ),
 ]

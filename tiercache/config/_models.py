@@ -7,6 +7,7 @@ readers and schemas alone: what a configuration does not give is not passed on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from tiercache.config._kinds import (
     Views,
     Weight,
     choice,
+    kind_of,
 )
 from tiercache.entry import UNSET
 
@@ -56,9 +58,14 @@ class Options(BaseModel):
             name: getattr(self, name) for name in self.__class__.model_fields if name in self.model_fields_set
         }
 
-    def arguments(self, folder: Path | None) -> dict[str, Any]:  # noqa: ARG002 - for those with paths
+    def arguments(self, folder: Path | None) -> dict[str, Any]:
         """What to call the constructor with; relative paths begin at ``folder`` where there is one."""
-        return self.given()
+        given = self.given()
+        for name, value in given.items():
+            begin = _AT_A_FOLDER.get(kind_of(self.__class__.model_fields[name]).place)
+            if folder is not None and begin is not None and value is not None:
+                given[name] = begin(folder, value)
+        return given
 
     def touches_nothing(self) -> bool:
         """Whether making the tier leaves no trace on the machine."""
@@ -87,9 +94,6 @@ class DiskOptions(Options):
     on_unusable: Annotated[str, choice("error", "temporary")] = "error"
     name: OptionalName = None
     secret: OptionalSecrets = None
-
-    def arguments(self, folder: Path | None) -> dict[str, Any]:
-        return self.given() | {"directory": _from(folder, self.directory)}
 
     def touches_nothing(self) -> bool:
         return False  # it makes its folder
@@ -120,9 +124,6 @@ class SQLOptions(Options):
     retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
-
-    def arguments(self, folder: Path | None) -> dict[str, Any]:
-        return self.given() | {"url": self.url if folder is None else _sqlite_from(folder, self.url)}
 
     def touches_nothing(self) -> bool:
         return not self.url.startswith("sqlite")  # whose file is made
@@ -165,8 +166,8 @@ MODELS: dict[str, type[Options]] = {
 }
 
 
-def _from(folder: Path | None, path: str) -> str:
-    return path if folder is None or path.startswith("~") else str(folder / path)
+def _from(folder: Path, path: str) -> str:
+    return path if path.startswith("~") else str(folder / path)
 
 
 def _sqlite_from(folder: Path, url: str) -> Any:
@@ -183,3 +184,7 @@ def _sqlite_from(folder: Path, url: str) -> Any:
         return url
     # Not put together as text: a "?" in the folder's name would end the path.
     return parsed.set(database=_from(folder, database))
+
+
+#: What a relative place of each sort begins at a folder with.
+_AT_A_FOLDER: dict[str, Callable[[Path, str], Any]] = {"path": _from, "sqlite": _sqlite_from}

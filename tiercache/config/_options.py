@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
 
-from tiercache.config._kinds import Kind
+from tiercache.config._kinds import kind_of
 from tiercache.config._models import Options
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "validate"]
+__all__ = ["check_foreign", "names_of", "validate"]
 
 M = TypeVar("M", bound=Options)
 
 
 def validate(model: type[M], content: Mapping[Any, Any], problems: Problems, path: str) -> M | None:
     """``content`` as ``model``; ``None`` when there are problems, which were added then."""
-    names = {alias: field for name, field in model.model_fields.items() for alias in _names(name, field)}
+    names = {alias: field for name, field in model.model_fields.items() for alias in names_of(name, field)}
     # Not left to pydantic, which does not say which key it was where that is no Unicode text.
     unknown = [key for key in content if key not in names]
     for key in unknown:
@@ -37,13 +37,10 @@ def validate(model: type[M], content: Mapping[Any, Any], problems: Problems, pat
     return None
 
 
-def _names(name: str, field: FieldInfo) -> list[str]:
+def names_of(name: str, field: FieldInfo) -> list[str]:
+    """What the field called ``name`` is called in a configuration."""
     alias = field.validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
-
-
-def _kind(field: FieldInfo) -> Kind:
-    return next(item for item in field.metadata if isinstance(item, Kind))
 
 
 def _unknown(key: object, known: Iterable[str]) -> str:
@@ -56,14 +53,14 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
     name = error["loc"][0]
     field = names[name]
     if error["type"] == "missing":
-        return f"is missing; give {_kind(field).allowed_now}"
+        return f"is missing; give {kind_of(field).allowed_now}"
     if error["type"] == "extra_forbidden":  # a known name: the field was given by its other one
         other = next(other for other in names if names[other] is field and other != name)
         return f'is the same option as "{other}", which is given too; give one of them'
     reason = error["ctx"]["error"]
     if isinstance(reason, VariableError):
         return str(reason)
-    found = "found a value that is not shown" if _kind(field).hidden else f"found {show(error['input'])}"
+    found = "found a value that is not shown" if kind_of(field).hidden else f"found {show(error['input'])}"
     return f"{found}; allowed: {reason}"
 
 

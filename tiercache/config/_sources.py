@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tiercache._pickling import Carried
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.errors import ConfigError, MissingPackage
 
@@ -32,9 +31,8 @@ _IN_PROJECT = "[tool.tiercache]"
 @dataclass(frozen=True, slots=True)
 class Source:
     """``content``, what errors call its source (``where``), and the folder that relative paths begin at:
-    the file's own. A mapping has none, and its paths are as anywhere in a program; but one that was carried
-    here from another process has the folder that was current there. ``file`` is the absolute path of the
-    file."""
+    the file's own. A mapping has none, and its paths are as anywhere in a program. ``file`` is the absolute
+    path of the file."""
 
     where: str
     content: Mapping[Any, Any]
@@ -59,7 +57,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
     file: str | None = None
     if isinstance(source, Mapping):
         content: Any = source
-        where, folder = "the configuration", source.folder if isinstance(source, Carried) else None
+        where, folder = "the configuration", None
     else:
         path = find() if source is None else _path(source)
         file = os.path.abspath(path)  # noqa: PTH100 - as the folder is written, links and all

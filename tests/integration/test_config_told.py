@@ -1,0 +1,193 @@
+"""What a cache tells of its configuration builds an equal one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from described import described
+
+from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache
+
+FILE = """
+[caches.main]
+namespace = "${SPACE:-app}"
+ttl = "30d"
+codec = "json"
+[[caches.main.tiers]]
+type = "${KIND:-memory}"
+max_bytes = "1MiB"
+[[caches.main.tiers]]
+type = "chain"
+[[caches.main.tiers.tiers]]
+type = "disk"
+path = "${FOLDER}/disk"
+[[caches.main.tiers.tiers]]
+type = "disk"
+directory = "~/home"
+[[caches.main.tiers]]
+type = "disk"
+path = "plain"
+secret = "${SECRET}"
+[[caches.main.tiers]]
+type = "sql"
+url = "sqlite:///data.db"
+[[caches.main.tiers]]
+type = "sql"
+url = "${DATABASE}"
+[[caches.main.tiers]]
+type = "sql"
+url = "sqlite://"
+[[caches.main.tiers]]
+type = "redis"
+url = "redis://:${PASSWORD}@127.0.0.1:1/0"
+[caches.main.views.pages]
+codec = "text"
+ttl = "5m"
+
+[caches.other]
+[[caches.other.tiers]]
+type = "memory"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    folder = tmp_path / "an $ {odd} ${folder}"
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name, value in {
+        "HOME": str(tmp_path / "home"),
+        "FOLDER": "relative",
+        "SECRET": "hunter2 hunter2 hunter2",
+        "DATABASE": "sqlite:///by-variable.db",
+        "PASSWORD": "hunter2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def same(first, second):
+    views = [
+        {name: (view._core.path, view.codec, view._ttl) for name, view in one.views.items()}
+        for one in (first, second)
+    ]
+    return described(first) == described(second) and views[0] == views[1]
+
+
+def test_it_builds_an_equal_cache_from_anywhere(folder, tmp_path, monkeypatch):
+    file = folder / "tiercache.toml"
+    file.write_text(FILE)
+    with TieredCache.from_config(file, name="main") as cache:
+        config = cache.config()
+        text = json.dumps(config)
+        assert config == json.loads(text), "plain data alone"
+        assert "hunter2" not in text
+        assert config["namespace"] == "${SPACE:-app}"
+        assert config["tiers"][0]["type"] == "${KIND:-memory}"
+        assert config["tiers"][2]["secret"] == "${SECRET}"  # noqa: S105 - a reference to it
+        assert config["tiers"][1]["tiers"][0]["path"].endswith("/an $ {odd} $${folder}/${FOLDER}/disk")
+        assert config["tiers"][1]["tiers"][1]["directory"] == "~/home"
+        assert config["tiers"][4]["url"].endswith("$${folder}/by-variable.db")
+        monkeypatch.chdir("/")
+        with TieredCache.from_config(config) as again:
+            assert same(cache, again)
+            assert again.config() == config
+            cache.view("pages").set("k", "text")
+            again._stack.guards[0].tier.clear()
+            assert again.view("pages").get("k") == "text"
+            again_inner, cache_inner = (
+                one._stack.guards[1].tier._core.stack.guards for one in (again, cache)
+            )
+            assert [guard.tier.location for guard in again_inner] == [
+                guard.tier.location for guard in cache_inner
+            ]
+        assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_is_told_can_be_changed_and_changes_nothing(folder):
+    with TieredCache.from_config({"tiers": [{"type": "memory"}]}) as cache:
+        cache.config()["tiers"].append("x")
+        assert cache.config() == {"tiers": [{"type": "memory"}]}
+
+
+def test_plain_data_is_made_of_what_code_gives(folder):
+    config = {"ttl": timedelta(minutes=5), "tiers": ({"type": "disk", "path": Path("here")},)}
+    with TieredCache.from_config(config) as cache:
+        assert cache.config() == {
+            "ttl": 300.0,
+            "tiers": [{"type": "disk", "path": str(Path.cwd() / "here")}],
+        }
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_a_variable_set_is_a_reference_to_it(folder, monkeypatch, several):
+    prefix = "TIERCACHE__CACHES__MAIN__" if several else "TIERCACHE__"
+    monkeypatch.setenv(f"{prefix}TIERS__0__PATH", "hunter2")
+    monkeypatch.setenv(f"{prefix}TIERS__1__TYPE", "memory")
+    plain = {"tiers": [{"type": "disk", "directory": "x"}]}
+    file = folder / "a.json"
+    file.write_text(json.dumps({"caches": {"main": plain, "other": plain}} if several else plain))
+    with TieredCache.from_config(file, name="main" if several else None) as cache:
+        config = cache.config()
+        assert "hunter2" not in json.dumps(config)
+        with TieredCache.from_config(config) as again:
+            assert same(cache, again)
+            assert again.config() == config
+    assert {path.name for path in folder.iterdir()} == {"a.json", "hunter2"}
+
+
+def test_one_that_has_none_says_so(folder):
+    with TieredCache([MemoryTier()]) as cache, pytest.raises(ConfigError, match=r"made in code.*from_config"):
+        cache.config()
+    cache = TieredCache.from_config({"tiers": [{"type": "memory"}], "views": {"a": {}}})
+    for view in (cache.view("a"), cache.view("b").view("c")):
+        with pytest.raises(ConfigError, match="this is a view; ask the cache that it was made from"):
+            view.config()
+    cache.close()
+    with pytest.raises(CacheClosed):
+        cache.config()
+
+
+def test_what_no_url_can_hold_is_told(tmp_path, monkeypatch):
+    odd = tmp_path / "odd?"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with TieredCache.from_config({"tiers": [{"type": "sql", "url": "sqlite:///a.db"}]}) as cache:
+        with pytest.raises(ConfigError, match=r"is no plain data: the path of a database begins at .*odd\?"):
+            cache.config()
+        with pytest.raises(TypeError, match="the path of a database begins at"):
+            pickle.dumps(cache)
+
+
+def test_one_cache_of_several_is_built_again_where_it_is_unpickled(folder):
+    """With its views, and from a file or a mapping alike; each as it is there."""
+    config = {"tiers": [{"type": "memory"}, {"type": "disk", "path": "d"}], "views": {"v": {"codec": "text"}}}
+    file = folder / "several.json"
+    several = {"caches": {"one": config, "two": {"tiers": [{"type": "memory"}]}}}
+    file.write_text(json.dumps(several))
+    for source in (file, several):
+        with TieredCache.from_config(source, name="one") as cache:
+            cache.views["v"].set("k", "value")
+            data = pickle.dumps([cache, cache.views["v"]])
+            code = (
+                "import sys, pickle\ncache, view = pickle.load(sys.stdin.buffer)\n"
+                "assert view._root is cache\nprint(cache.views['v'].get('k'), view.get('k'), view.codec)"
+            )
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", code],
+                input=data,
+                capture_output=True,
+                cwd="/",
+                env={"PATH": os.environ["PATH"]},
+                timeout=60,
+                check=False,
+            )
+            assert done.stdout == b"value value TextCodec()\n", done.stderr

@@ -1,0 +1,112 @@
+"""A configuration as plain data that means the same wherever it is read on this machine: for
+`TieredCache.config`, and for pickles.
+
+Its references to variables stay what they are; its relative paths begin at a folder from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tiercache.config._kinds import kind_of
+from tiercache.config._models import MODELS, Options, RootOptions
+from tiercache.config._options import names_of
+from tiercache.config._problems import join
+from tiercache.config._sources import CACHES
+from tiercache.config._variables import VariableError, expand
+from tiercache.registry import CHAIN
+
+__all__ = ["portable"]
+
+#: A relative path in the URL of a SQLite database: an absolute one has a fourth slash.
+_RELATIVE = re.compile(r"(sqlite(?:\+\w+)?:///)([^/?].*)", re.DOTALL)
+
+
+def portable(content: Mapping[Any, Any], folder: Path | None) -> dict[str, Any]:
+    """``content`` in new tables and lists, with texts, numbers, true, false and null in them. Its relative
+    paths begin at ``folder``; ``None``: they stay.
+
+    Raises `TypeError` for what is no plain data. What is not in order otherwise is left as it is.
+    """
+    made: dict[str, Any] = _plain(content, "")
+    caches = made.get(CACHES)
+    if folder is None:
+        return made
+    for one in caches.values() if isinstance(caches, dict) else [made]:
+        _root(one, folder)
+    return made
+
+
+def _plain(value: Any, path: str) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{path or 'it'} has a key that is no text")
+        return {key: _plain(one, join(path, key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, f"{path}[{index}]") for index, one in enumerate(value)]
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, os.PathLike):
+        return _plain(os.fspath(value), path)
+    raise TypeError(f"{path} is a {type(value).__name__}, which is no plain data")
+
+
+def _root(table: Any, folder: Path) -> None:
+    """Begin the paths in a chain, and in the tiers in it, at ``folder``."""
+    if not isinstance(table, dict):
+        return
+    _begin(table, RootOptions, folder)
+    tiers = table.get("tiers")
+    for tier in tiers if isinstance(tiers, list) else ():
+        if not isinstance(tier, dict):
+            continue
+        kind = _expanded(tier.get("type"))
+        if kind == CHAIN:
+            _root(tier, folder)
+        elif kind in MODELS:
+            _begin(tier, MODELS[kind], folder)
+
+
+def _begin(table: dict[str, Any], model: type[Options], folder: Path) -> None:
+    for field_name, field in model.model_fields.items():
+        place = kind_of(field).place
+        for name in names_of(field_name, field) if place else ():
+            if isinstance(table.get(name), str):
+                table[name] = (_path if place == "path" else _sqlite)(table[name], folder)
+
+
+def _path(text: str, folder: Path) -> str:
+    where = _expanded(text)
+    if not where or where.startswith("~") or os.path.isabs(where):  # noqa: PTH117 - a text
+        return text
+    return os.path.join(_literal(folder), text)  # noqa: PTH118 - a reference is no path
+
+
+def _sqlite(text: str, folder: Path) -> str:
+    relative = _RELATIVE.fullmatch(_expanded(text) or "")
+    if relative is None or relative[2].startswith(("~", "file:")) or ":memory:" in relative[2]:
+        return text
+    if "?" in str(folder):
+        raise TypeError(f'the path of a database begins at {folder}, and a URL cannot hold the "?" in that')
+    written = _RELATIVE.fullmatch(text)
+    if written is None:  # the variable holds the beginning of the URL
+        return f"{relative[1]}{_literal(folder)}/{_literal(relative[2])}"
+    return f"{written[1]}{_literal(folder)}/{written[2]}"
+
+
+def _literal(text: object) -> str:
+    return str(text).replace("${", "$${")
+
+
+def _expanded(text: Any) -> str | None:
+    try:
+        return expand(text) if isinstance(text, str) else None
+    except VariableError:
+        return None
