@@ -14,7 +14,7 @@
     └── TierError                        one tier failed
         ├── TierTimeout                  … ran out of its deadline
         ├── TierUnavailable              … cannot be reached
-        │   └── TierFull                 … has no room on its disk; it still reads and deletes
+        │   └── TierFull                 … has no room for more; it still reads and deletes
         └── EntryRejected                … refused entries that do not fit; it kept the others
 
 Reads never raise a `TierError`: a tier that is ill is a miss at that tier, counted in its statistics.
@@ -130,7 +130,7 @@ class TierUnavailable(TierError):
 
 
 class TierFull(TierUnavailable):
-    """A tier's disk has no room for what it was to store. What it holds can be read and deleted."""
+    """A tier's disk or server has no room for what it was to store. What it holds can be read and deleted."""
 
 
 class EntryRejected(TierError):

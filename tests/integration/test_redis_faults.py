@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import redis
+from apis import both_apis
 from servers.valkey import free_port, running
 
+from tiercache import TieredCache
 from tiercache.entry import Entry
-from tiercache.errors import TierError, TierTimeout, TierUnavailable
+from tiercache.errors import TierError, TierFull, TierTimeout, TierUnavailable, WriteError
 from tiercache.tiers.redis import RedisTier
 from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 
@@ -199,11 +201,33 @@ def test_an_unreachable_server_is_unavailable_at_every_call(tmp_path):
         tier.close()
 
 
+@both_apis
+def test_a_chain_goes_on_reading_from_a_full_server(call):
+    with running("--maxmemory", "4mb", "--maxmemory-policy", "noeviction") as server:
+        cache = TieredCache([RedisTier(server.url, deadline=10)])
+        call(cache, "set", "held", b"value")
+        call(cache, "set", "overwritten", b"old")
+        other = RedisTier(server.url, deadline=10)
+        with pytest.raises(TierFull):
+            other.mset({f"big {n}": Entry(bytes(100_000)) for n in range(100)})
+        other.close()
+        for number in range(5):
+            key = f"new {number}" if number else "overwritten"
+            with pytest.raises(WriteError, match="out of memory"):
+                call(cache, "set", key, bytes(1_000_000))
+        assert call(cache, "get", "held") == b"value", "its circuit is open for look-ups too"
+        assert call(cache, "get", "overwritten") is None
+        assert call(cache, "delete", "held").ok
+        assert call(cache, "get", "held") is None
+        assert cache.stats().tiers[0].skipped == 0
+        cache.close()
+
+
 def test_a_full_server_is_unavailable_for_writes_alone():
     with running("--maxmemory", "4mb", "--maxmemory-policy", "noeviction") as server:
         tier = RedisTier(server.url, deadline=10)
         tier.mset({"small": Entry(b"v")})
-        with pytest.raises(TierUnavailable, match="out of memory"):
+        with pytest.raises(TierFull, match="out of memory"):
             tier.mset({f"big {n}": Entry(bytes(100_000)) for n in range(100)})
         assert values(tier.mget(["small"])) == {"small": b"v"}
         tier.mdelete(["small"])
@@ -252,6 +276,7 @@ def test_cancelled_tasks_leave_no_replies_behind(valkey, valkey_cluster, topolog
 def test_a_loop_that_ends_leaves_nothing_behind(valkey):
     program = f"""
 import asyncio, gc
+from tiercache import TieredCache
 from tiercache.entry import Entry
 from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
@@ -328,6 +353,7 @@ def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topol
     url = (valkey.url if topology == "single" else valkey_cluster.url) + "?max_connections=1"
     program = f"""
 import asyncio, os, threading
+from tiercache import TieredCache
 from tiercache.entry import Entry
 from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier

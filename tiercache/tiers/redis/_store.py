@@ -18,6 +18,7 @@ from tiercache.errors import (
     ConfigError,
     EntryRejected,
     MissingPackage,
+    TierFull,
     TierTimeout,
     TierUnavailable,
 )
@@ -31,8 +32,8 @@ import redis.asyncio.cluster
 import redis.cluster
 import redis.sentinel
 
-from tiercache.protocols import Blob, Clock, Purge
-from tiercache.tiers.redis import _lease
+from tiercache.protocols import About, Blob, Clock, Purge
+from tiercache.tiers.redis import _about, _lease
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
 from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
 
@@ -145,7 +146,8 @@ class Store:
             hint = "" if self._answered or not self._described.startswith("rediss") else _TLS
             raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s{hint}") from None
         except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-            raise TierUnavailable(f"{self._described}: {self._reason(error)}") from None
+            kind = TierFull if isinstance(error, redis.exceptions.OutOfMemoryError) else TierUnavailable
+            raise kind(f"{self._described}: {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         """Why a server said no, in words that hold no key, value or password (its own may)."""
@@ -333,6 +335,10 @@ class BlockingStore(Store):
     def release(self, keys: Sequence[str], token: str) -> None:
         """See `SupportsLease`."""
         drive(self._call(self._blocking, _lease.release, self._prefix, keys, token))
+
+    def about(self) -> About:
+        """See `SupportsAbout`."""
+        return drive(self._call(self._blocking, _about.ask, self._clock))
 
     def close(self) -> None:
         """Close the blocking client; asyncio clients close with `aclose`, or with their loops."""
