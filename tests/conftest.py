@@ -2,6 +2,7 @@
 scheduler's event loops.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -15,3 +16,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["faults_table", "interleavings", "servers.databases", "servers.postgres", "servers.valkey"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected is there until the end: no collection of garbage need look at it."""
+    gc.collect()
+    gc.freeze()

@@ -65,13 +65,13 @@ def demo(tmp_path_factory):
     """The report of one run, made without a network, and the folder that its temporary ones were in."""
     folder = tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-c", OFFLINE, "demo"]
-    return run_json("--limit", 24, command=command, TMPDIR=folder), folder
+    return run_json("--limit", BATCH + 1, command=command, TMPDIR=folder), folder
 
 
 def test_each_pass_finds_everything_in_its_tier(demo):
     report, _ = demo
     n = report["chunks"]
-    assert n == 24
+    assert n == BATCH + 1
     assert [one["name"] for one in report["passes"]] == ["cold", "warm", "new process", "other machine"]
     assert {
         one["name"]: (one["hits"], one["promotions"], one["model_calls"]) for one in report["passes"]
@@ -90,21 +90,21 @@ def test_speed_ups_follow_from_the_seconds(demo):
     for one in report["passes"]:
         assert one["seconds"] > 0
         assert one["speed_up"] == pytest.approx(cold["seconds"] / one["seconds"])
-    assert report["saved"]["model_calls"] == 3 * 24
+    assert report["saved"]["model_calls"] == 3 * (BATCH + 1)
     assert report["saved"]["model_seconds"] > 0
 
 
 def test_the_vectors_are_the_models_own(demo):
     report, _ = demo
     assert report["bit_identical"] is True
-    assert report["comparison"] == {"with_model": 24, "wrong_topics": [], "wrong_passes": []}
+    assert report["comparison"] == {"with_model": BATCH + 1, "wrong_topics": [], "wrong_passes": []}
     assert len({one["digest"] for one in report["passes"]}) == 1
 
 
 def test_two_questions_are_answered(demo):
     report, _ = demo
     assert len(report["answers"]) == 2
-    texts = {chunk.text: chunk.topic for chunk in chunked(python_documentation(), 24)}
+    texts = {chunk.text: chunk.topic for chunk in chunked(python_documentation(), BATCH + 1)}
     for answer in report["answers"]:
         assert texts[answer["text"]] == answer["topic"]
         assert 0 < answer["score"] <= 1
@@ -117,11 +117,18 @@ def test_nothing_is_left_behind(demo):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A folder that a run with ``--dir`` left."""
+def on_a_terminal(tmp_path_factory):
+    """What a run with ``--dir`` shows on a terminal, and the folder that it left."""
     folder = tmp_path_factory.mktemp("parent") / "kept"
-    report = run_json("--limit", 4, "--dir", folder)
-    assert report["directory"] == str(folder)
+    code, shown = in_a_terminal("--limit", 4, "--dir", folder, NO_COLOR="")
+    assert code == 0, shown
+    return shown, folder
+
+
+@pytest.fixture(scope="module")
+def kept(on_a_terminal):
+    """A folder that a run with ``--dir`` left."""
+    _, folder = on_a_terminal
     return folder
 
 
@@ -175,7 +182,7 @@ def test_ones_own_text_and_questions_in_a_pipe(tmp_path):
     )  # fmt: skip
 
 
-def test_redis_as_the_lowest_tier(valkey, tmp_path):
+def test_redis_as_the_lowest_tier(valkey):
     valkey.flush()
     passes = by_name(run_json("--limit", 4, "--redis", valkey.url))
     assert passes["cold"]["model_calls"] == 4
@@ -183,9 +190,6 @@ def test_redis_as_the_lowest_tier(valkey, tmp_path):
     assert passes["other machine"]["promotions"] == {"memory": 4, "disk": 4, "redis": 0}
     with valkey.client() as client:
         assert client.dbsize() == 0  # what is temporary is taken out of the server again
-
-        run_json("--limit", 4, "--redis", valkey.url, "--dir", tmp_path / "kept")
-        assert client.dbsize() == 4
 
 
 def test_a_server_that_does_not_answer_is_told_at_once(tmp_path):
@@ -263,18 +267,19 @@ def in_a_terminal(*arguments, **variables):
     return process.wait(), shown.decode()
 
 
-def test_a_terminal_gets_progress_bars_and_colours(kept):
-    code, shown = in_a_terminal("--limit", 4, "--dir", kept, NO_COLOR="")
-    assert code == 0
+def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
+    shown, folder = on_a_terminal
     assert COLOUR.search(shown)
     assert len(re.findall("4/4", shown)) >= 4  # a bar for each pass
     assert "other machine" in shown
     assert "speed-up" in shown
-    assert f"is kept in {kept}" in shown
+    assert f"is kept in {folder}" in shown
 
 
-def test_no_color_is_respected(kept):
-    code, shown = in_a_terminal("--limit", 4, "--dir", kept, NO_COLOR="1")
+def test_no_color_is_respected_and_what_a_server_got_is_kept(valkey, tmp_path):
+    code, shown = in_a_terminal("--limit", 4, "--redis", valkey.url, "--dir", tmp_path, NO_COLOR="1")
     assert code == 0
     assert "4/4" in shown
     assert not COLOUR.search(shown)
+    with valkey.client() as client:
+        assert client.dbsize() == 4

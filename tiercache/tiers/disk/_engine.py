@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -334,8 +335,10 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         return connection
 
 
+@cache
 def keep_freed_memory() -> None:
     """Have the C library keep a batch's memory for the next one, rather than give it back to the system.
+    It does so for good: once is enough for a process.
 
     To get it back page by page took a third of the time of a read. glibc learns from what it frees: a
     block of its own, of `_BATCH_BYTES`, raises what it keeps to twice as much. Others make nothing of it.
