@@ -200,6 +200,25 @@ class SupportsCounters(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a backend says of itself, for people: what it is, how many seconds its clock is ahead of this
+    machine's, how many bytes it has room for; ``None`` where it has no clock or bound, or does not say."""
+
+    version: str
+    skew: float | None = None
+    room: int | None = None
+
+
+@runtime_checkable
+class SupportsAbout(Protocol):
+    """Can be asked about its backend; `tiercache check --connect` shows it."""
+
+    def about(self) -> About:
+        """What is behind the tier. Raises what its reads raise."""
+        ...
+
+
 @runtime_checkable
 class SupportsLease(Protocol):
     """Can keep leases: locks on keys that run out by themselves, seen by all who share the tier.

@@ -8,6 +8,7 @@ whose order makes every prefix a range.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 from collections import deque
@@ -28,7 +29,7 @@ from tiercache.errors import (
     TierFull,
 )
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import Blob, Clock, Debt, Purge
+from tiercache.protocols import About, Blob, Clock, Debt, Purge
 from tiercache.tiers.disk._ballast import in_pieces
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
@@ -334,6 +335,10 @@ class DiskStore(JournalMethods, LeaseMethods):
         """Totals since it was made: ``evictions``, ``expirations`` (swept), ``corrupt`` (planted rows)."""
         with self._counting:
             return dict(self._counts)
+
+    def about(self) -> About:
+        """See `SupportsAbout`."""
+        return About(f"SQLite {sqlite3.sqlite_version}", room=shutil.disk_usage(self._directory).free)
 
     # -- pieces of the above ---------------------------------------------------------------------
 

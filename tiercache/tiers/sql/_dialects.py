@@ -81,6 +81,8 @@ class Dialect:
     begin: ClassVar[str] = ""
     #: Whether the driver's cursor is asked for binary results.
     binary: ClassVar[bool] = False
+    #: One row: what the database is, of which version, and its clock's Unix seconds, where it has one.
+    about: ClassVar[str]
 
     def __init__(self, table: str) -> None:
         self.schema, _, self.name = table.rpartition(".")
@@ -177,6 +179,7 @@ class Dialect:
 
 class SQLite(Dialect):
     place = "?"
+    about = "SELECT 'SQLite ' || sqlite_version(), NULL"
     #: A transaction that reads first and then writes is "locked" at once when another process wrote in
     #: between, whatever the busy time-out; one that is a writer from its start waits for its turn.
     begin = "BEGIN IMMEDIATE"
@@ -262,6 +265,10 @@ class SQLite(Dialect):
 
 class PostgreSQL(Dialect):
     binary = True
+    about = (
+        "SELECT 'PostgreSQL ' || current_setting('server_version'), "
+        "extract(epoch FROM clock_timestamp())::float8"
+    )
     _TYPES = ("bytea", "bytea", "bytea", "bytea", "float8", "float8", "int8")
 
     def __init__(self, table: str) -> None:
@@ -337,6 +344,10 @@ class MySQL(Dialect):
     """MySQL and MariaDB: the statements are those that both understand."""
 
     quote = "`"
+    about = (
+        "SELECT CONCAT(IF(LOCATE('MariaDB', VERSION()), '', 'MySQL '), VERSION()), "
+        "UNIX_TIMESTAMP(SYSDATE(6)) + 0e0"
+    )
 
     def __init__(self, table: str) -> None:
         super().__init__(table)

@@ -87,6 +87,13 @@ class Plans:
                 f"format {FORMAT}: a newer version made it, so upgrade, or give another table="
             )
 
+    def about(self) -> Plan[tuple[str, float | None]]:
+        """What the database is, and how many seconds its clock is ahead of ours, if it has one."""
+        before = self._clock.time()
+        [(version, seconds)] = yield Step(self.dialect.about)
+        here = (before + self._clock.time()) / 2
+        return str(version), None if seconds is None else float(seconds) - here
+
     # -- the four verbs --------------------------------------------------------------------------
 
     def mget(self, keys: Sequence[str]) -> Plan[dict[str, bytes]]:

@@ -25,13 +25,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import Blob, Purge
+from tiercache.protocols import About, Blob, Purge
 from tiercache.sqlite_gate import GATE
 from tiercache.tiers.sql._bounded import abort, watch_connection
 from tiercache.tiers.sql._engines import LoopEngines, in_memory, masked, most_connections, without_secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
+from tiercache.tiers.sql._room import room
 from tiercache.watchdog import Call, Watch
 
 if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
@@ -148,6 +149,10 @@ class SQLStore:
     def counters(self) -> Mapping[str, int]:
         """See `SupportsCounters`."""
         return {"evictions": self._plans.evictions, "expirations": self._plans.expirations}
+
+    def about(self) -> About:
+        """See `SupportsAbout`."""
+        return About(*self._run(self._plans.about), room(self._engine.url))
 
     def _new_turns(self) -> threading.BoundedSemaphore | None:
         # An engine that we were given has a pool with a time-out of its own.
