@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
+from tiercache._log import logger
 from tiercache.errors import ConfigError
 from tiercache.protocols import Codec
 
@@ -81,6 +83,14 @@ def check_batch_size(batch_size: object) -> None:
 
 
 def check_tiers(tiers: object) -> None:
-    """Raise `ConfigError` for what is no list of tiers."""
+    """Raise `ConfigError` for what is no list of tiers. An order that can hardly be meant is logged."""
     if not isinstance(tiers, Sequence) or isinstance(tiers, str | bytes):
         raise ConfigError(f"tiers: give a list of tiers, the fastest first, not a {type(tiers).__name__}")
+    for above, below in pairwise(tiers):
+        if getattr(above, "stores_bytes", False) and getattr(below, "nonblocking", False):
+            logger().warning(
+                "tiers: %s stands below %s, which is slower, and is asked only for what that misses; "
+                "list the fastest first",
+                type(below).__name__,
+                type(above).__name__,
+            )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 from tiercache._arguments import check_keys
 from tiercache._core import Core
 from tiercache._load import Loading
+from tiercache._log import logger
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.units import Duration, duration
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["TTL", "View", "no_hit", "no_hits"]
 
 T = TypeVar("T")
+
+#: Seconds; what is longer was meant as something else: Unix time has been more since 2001.
+_DECADES = 1e9
 
 #: A duration, ``None`` for no expiry, or ``UNSET`` for the cache's default.
 TTL: TypeAlias = "Duration | Literal[Sentinel.UNSET] | None"
@@ -38,7 +42,7 @@ class View(Generic[T]):
         self._core = core
         self._loading = Loading(core)
         self._stack = core.stack
-        self._ttl = ttl
+        self._ttl = self._believed(ttl)
         self._staleness = staleness
         self._eager = staleness.refresh_ahead > 0  # then even a hit may start a load
         self._loading.check(staleness)
@@ -69,7 +73,18 @@ class View(Generic[T]):
     def _seconds(self, ttl: TTL) -> float | None:
         if ttl is UNSET:
             return self._ttl
-        return None if ttl is None else duration(ttl, name="ttl")
+        return None if ttl is None else self._believed(duration(ttl, name="ttl"))
+
+    def _believed(self, seconds: float | None) -> float | None:
+        """``seconds``, told once if it looks like a time of day: the entry would as good as never expire."""
+        if seconds is not None and seconds > _DECADES and self._stack.told.first("ttl", ""):
+            logger().warning(
+                "a ttl of %.0f s is %.0f years: it is how long an entry lives, and no time of day; "
+                "None is for ever",
+                seconds,
+                seconds / 31_556_952,
+            )
+        return seconds
 
     def _options(self, given: Mapping[str, Any]) -> Staleness:
         """This view's defaults, with the options that a call was ``given`` in their place."""

@@ -12,9 +12,9 @@ from apis import both_apis
 from names import plain_repr
 
 import tiercache
-from tiercache import ConfigError, DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache import ConfigError, DiskTier, EncodedTier, MemoryTier, RedisTier, SQLTier, TieredCache
 from tiercache.codecs import JSONCodec
-from tiercache.testing import DictTier, SpyTier
+from tiercache.testing import DictStore, DictTier, SpyTier
 
 SINGLE = {"get": (), "set": (b"1",), "delete": (), "get_or_load": (lambda key: b"1",)}
 MANY = {"mget": (), "mdelete": (), "mget_or_load": (lambda keys: {},)}
@@ -336,3 +336,24 @@ def test_a_tier_stands_in_a_chain_once():
     tier = DictTier()
     with pytest.raises(ConfigError, match="twice"):
         TieredCache([tier, tier])
+
+
+def test_memory_below_a_slower_tier_is_told(caplog):
+    TieredCache([MemoryTier(), EncodedTier(DictStore()), DictTier()]).close()
+    assert not caplog.records
+    TieredCache([EncodedTier(DictStore()), MemoryTier()]).close()
+    (record,) = caplog.records
+    assert "MemoryTier stands below EncodedTier" in record.getMessage()
+
+
+@both_apis
+def test_a_life_that_looks_like_a_time_of_day_is_told_once(call, caplog):
+    now = 1_800_000_000
+    with TieredCache([DictTier()], ttl="5000d") as cache:
+        assert not caplog.records
+        call(cache, "set", "a", b"1", ttl=now)
+        call(cache, "get_or_load", "b", lambda key: b"1", ttl=now * 1000)
+        assert cache.view("v").mget(["a"]) == [None]
+    with TieredCache([DictTier()], ttl=now * 1000):
+        pass
+    assert ["ttl" in record.getMessage() for record in caplog.records] == [True, True]
