@@ -62,7 +62,7 @@ def typed_in(folder, path, answer, *, how, **variables):
         [sys.executable, *(["-c", program] if how == "-c" else ["-"])],
         input=program,
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**os.environ, "JPY_SESSION_NAME": "", **variables},
         capture_output=True,
         text=True,
         check=True,
