@@ -33,6 +33,7 @@ from tiercache.stats import CacheStats, TierStats
 
 if TYPE_CHECKING:
     from tiercache.guarded import guarded
+    from tiercache.registry import register_codec, register_tier
     from tiercache.tiers.disk import DiskTier
     from tiercache.tiers.encoded import EncodedTier
     from tiercache.tiers.memory import MemoryTier
@@ -73,6 +74,8 @@ __all__ = [
     "WriteError",
     "WriteResult",
     "guarded",
+    "register_codec",
+    "register_tier",
 ]
 
 _LAZY = {
@@ -82,6 +85,8 @@ _LAZY = {
     "RedisTier": "tiercache.tiers.redis",
     "SQLTier": "tiercache.tiers.sql",
     "guarded": "tiercache.guarded",
+    "register_codec": "tiercache.registry",
+    "register_tier": "tiercache.registry",
 }
 
 

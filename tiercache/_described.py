@@ -1,4 +1,5 @@
-"""The half of a cache's methods that has to do with configurations: `from_config`, and the views in it."""
+"""The half of a cache's methods that has to do with configurations: how it is made from one, the views in
+that, and what it tells of it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from tiercache.errors import ConfigError
 
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
+    from tiercache.config import Built
 
 __all__ = ["DescribedMethods", "NamedViews"]
 
@@ -40,16 +42,22 @@ class DescribedMethods(View[T]):
         Raises one `ConfigError` that names all that is wrong, and nothing stays open then; `MissingPackage`
         where reading the file needs a package.
         """
-        from tiercache._pickling import Origin
         from tiercache.config import build  # it needs pydantic
 
-        built = build(source, cls, name)
-        cache: Any = built.chain
-        codecs = {view: options.get("codec") for view, options in built.views.items()}
-        origin = Origin(cache, built.recipe, config=built.config, reason=built.reason, codecs=codecs)
-        vars(cache).update(_origin=origin, _named=built.views)
-        made: TieredCache[Any] = cache
-        return made
+        return _made(build(source, cls, name))
+
+    @classmethod
+    def from_url(cls, *urls: str, **options: Any) -> TieredCache[Any]:
+        """The cache of the tiers that ``urls`` name, the fastest first: ``memory://?max_bytes=256MiB``,
+        ``disk:///var/cache/app``, ``redis://…``, ``sqlite:///…``, ``postgresql://…``, a registered name.
+
+        A tier's options are query parameters, by the names of its constructor's; what a server's own URL has
+        besides stays in it. ``options`` are those of a chain, as a configuration has them: ``namespace``,
+        ``ttl``, ``codec`` (a name, a table or a codec), and so on. Raises what `from_config` raises.
+        """
+        from tiercache.config import build_urls
+
+        return _made(build_urls(urls, options, cls))
 
     def config(self) -> dict[str, Any]:
         """The configuration that this cache was built from, by `from_config` or `from_url`: a new mapping of
@@ -74,6 +82,17 @@ class DescribedMethods(View[T]):
         closes that one alone. Empty for a cache that was made in code, and for a view."""
         this: Any = self
         return NamedViews(this, self._named)
+
+
+def _made(built: Built[Any]) -> TieredCache[Any]:
+    """The chain, which remembers what it was built from."""
+    from tiercache._pickling import Origin
+
+    codecs = {name: options.get("codec") for name, options in built.views.items()}
+    origin = Origin(built.chain, built.recipe, config=built.config, reason=built.reason, codecs=codecs)
+    vars(built.chain).update(_origin=origin, _named=built.views)
+    cache: TieredCache[Any] = built.chain
+    return cache
 
 
 class NamedViews(Mapping[str, Any]):

@@ -1,25 +1,44 @@
 """Names for use in configurations: which tier or codec a name stands for, imported at its first use.
 
-A tier is registered as a class (or another callable that makes a tier) or as an import string
-``"package.module:Name"``; its parameters are then the options that a configuration may give. Registering
-is thread-safe.
+A tier or codec is registered as a class (or another callable that makes one) or as an import string
+``"package.module:Name"``; its parameters are then the options that a configuration may give. A package that
+is installed offers them by the entry-point groups ``tiercache.tiers`` and ``tiercache.codecs``; these are
+looked at when a name is asked for that is not registered. Registering is thread-safe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tiercache.errors import ConfigError
 
-__all__ = ["CHAIN", "codec", "codec_names", "register_tier", "tier_maker", "tier_names"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
-#: What makes a tier.
+__all__ = [
+    "CHAIN",
+    "codec",
+    "codec_maker",
+    "codec_names",
+    "is_codec",
+    "is_tier",
+    "register_codec",
+    "register_tier",
+    "tier_maker",
+    "tier_names",
+]
+
+#: What makes a tier or a codec.
 Maker: TypeAlias = Callable[..., Any]
 
 #: The type of a chain among the tiers of a chain. No class of its own is behind it.
 CHAIN: Final = "chain"
+
+_TIER_GROUP: Final = "tiercache.tiers"
+_CODEC_GROUP: Final = "tiercache.codecs"
 
 _TIERS: dict[str, str | Maker] = {
     "memory": "tiercache.tiers.memory:MemoryTier",
@@ -28,8 +47,8 @@ _TIERS: dict[str, str | Maker] = {
     "sql": "tiercache.tiers.sql:SQLTier",
 }
 
-#: Each codec under the name that it stores beside its bytes, so that a name cannot mean two formats.
-_CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+#: Each codec of ours under the name that it stores beside its bytes, so that a name cannot mean two formats.
+_OWN_CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "bytes": ("tiercache.codecs:BytesCodec", {}),
     "json": ("tiercache.codecs:JSONCodec", {}),
     "text": ("tiercache.codecs:TextCodec", {}),
@@ -40,6 +59,7 @@ _CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 #: Those of them that may have this before their name, and are compressed then. Vectors gain nothing by it.
 _COMPRESSED: Final = "zstd-"
 _COMPRESSIBLE: Final = ("bytes", "json", "text")
+_CODECS: dict[str, str | Maker] = {}
 
 
 def register_tier(name: str, tier: str | Maker) -> None:
@@ -48,43 +68,88 @@ def register_tier(name: str, tier: str | Maker) -> None:
     Registering the same again changes nothing. Raises `ConfigError` for a name that is taken, and for what
     is neither.
     """
-    if not isinstance(name, str) or not name or name != name.strip():
-        raise ConfigError(f"register_tier: {name!r} is no name; give text without spaces around it")
-    if not (callable(tier) or (isinstance(tier, str) and all(tier.partition(":")))):
-        raise ConfigError(
-            f'register_tier: {tier!r:.60} is neither a class nor an import string "package.module:Name"'
-        )
+    _check("register_tier", name, tier)
     if name == CHAIN or _TIERS.setdefault(name, tier) != tier:
         raise ConfigError(f"register_tier: the name {name!r} is taken; choose another")
 
 
+def register_codec(name: str, made: str | Maker) -> None:
+    """Let configurations say ``codec = name`` for what ``made`` makes: a class, or ``"package.module:Name"``.
+
+    Registering the same again changes nothing. Raises `ConfigError` for a name that is taken, and for what
+    is neither.
+    """
+    _check("register_codec", name, made)
+    if _is_own(name) or name == "none" or _CODECS.setdefault(name, made) != made:
+        raise ConfigError(f"register_codec: the name {name!r} is taken; choose another")
+
+
+def _check(caller: str, name: object, made: object) -> None:
+    if not isinstance(name, str) or not name or name != name.strip():
+        raise ConfigError(f"{caller}: {name!r} is no name; give text without spaces around it")
+    if not (callable(made) or (isinstance(made, str) and all(made.partition(":")))):
+        raise ConfigError(
+            f'{caller}: {made!r:.60} is neither a class nor an import string "package.module:Name"'
+        )
+
+
+def is_tier(name: str) -> bool:
+    """Whether ``type`` may be ``name``."""
+    return name == CHAIN or name in _TIERS or name in _offered(_TIER_GROUP)
+
+
 def tier_names() -> tuple[str, ...]:
-    """All that ``type`` may be, in the order in which they were registered."""
-    return (*_TIERS, CHAIN)
+    """All that ``type`` may be: what is registered, in that order, and what packages offer."""
+    return (*dict.fromkeys((*_TIERS, *_offered(_TIER_GROUP))), CHAIN)
 
 
 def tier_maker(name: str) -> Maker:
-    """What makes the tier of that registered name.
+    """What makes the tier of that name.
 
-    Raises `MissingPackage` where its package is absent, and `ConfigError` for an import string that leads
-    nowhere.
+    Raises `MissingPackage` where its package is absent, and `ConfigError` for an import string or an entry
+    point that leads nowhere.
     """
-    tier = _TIERS[name]
-    return _load(tier, f"the tier type {name!r}") if isinstance(tier, str) else tier
+    return _maker(name, _TIERS, _TIER_GROUP, f"the tier type {name!r}")
+
+
+def is_codec(name: str) -> bool:
+    """Whether ``codec`` may be ``name``."""
+    return _is_own(name) or name in _CODECS or name in _offered(_CODEC_GROUP)
 
 
 def codec_names() -> tuple[str, ...]:
     """All that ``codec`` may be."""
-    return (*_CODECS, *(_COMPRESSED + name for name in _COMPRESSIBLE))
+    own = (*_OWN_CODECS, *(_COMPRESSED + name for name in _COMPRESSIBLE))
+    return tuple(dict.fromkeys((*own, *_CODECS, *_offered(_CODEC_GROUP))))
 
 
 def codec(name: str) -> Any:
-    """A codec of that name. Raises `MissingPackage` where its package is absent."""
+    """A codec of that name, made with no options. Raises as `codec_maker` does."""
+    return codec_maker(name)()
+
+
+def codec_maker(name: str) -> Maker:
+    """What makes the codec of that name; raises what `tier_maker` raises."""
+    what = f"the codec {name!r}"
+    if not _is_own(name):
+        return _maker(name, _CODECS, _CODEC_GROUP, what)
     if name.startswith(_COMPRESSED):
-        inner = codec(name.removeprefix(_COMPRESSED))
-        return _load("tiercache.codecs:ZstdCodec", f"the codec {name!r}")(inner)
-    where, options = _CODECS[name]
-    return _load(where, f"the codec {name!r}")(**options)
+        return partial(_load("tiercache.codecs:ZstdCodec", what), codec(name.removeprefix(_COMPRESSED)))
+    where, options = _OWN_CODECS[name]
+    return partial(_load(where, what), **options)
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN_CODECS or (
+        name.startswith(_COMPRESSED) and name.removeprefix(_COMPRESSED) in _COMPRESSIBLE
+    )
+
+
+def _maker(name: str, registered: Mapping[str, str | Maker], group: str, what: str) -> Maker:
+    made = registered.get(name)
+    if made is None:
+        return _from_package(_offered(group)[name], what)
+    return _load(made, what) if isinstance(made, str) else made
 
 
 def _load(where: str, what: str) -> Maker:
@@ -95,4 +160,34 @@ def _load(where: str, what: str) -> Maker:
         raise
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{what} is registered as {where!r}, which cannot be imported: {error}") from error
+    return found
+
+
+@cache
+def _offered(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """What the packages that are installed offer in ``group``, by name. None of it is imported."""
+    from importlib.metadata import entry_points  # few need it, and it costs more than this whole package
+
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=group):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _from_package(points: tuple[EntryPoint, ...], what: str) -> Maker:
+    point = points[0]
+    packages = sorted({one.dist.name if one.dist else "?" for one in points})
+    if len({one.value for one in points}) > 1:
+        raise ConfigError(f"{what} is offered by several packages: {', '.join(packages)}; keep one of them")
+    try:
+        found: Maker = point.load()
+    except ConfigError:  # it says what is missing
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{what} is offered by the package {packages[0]!r} as {point.value!r}, which cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{what} is offered by the package {packages[0]!r} as {point.value!r}, no class")
     return found

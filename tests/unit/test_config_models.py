@@ -7,12 +7,15 @@ import typing
 
 import pytest
 
-from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache, guarded, registry
+from tiercache.codecs import EncryptedCodec, VectorCodec, ZstdCodec
+from tiercache.config._codecs import OWN_CODECS, EncryptedOptions, VectorOptions, ZstdOptions
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS, Kind
 from tiercache.config._models import (
     MODELS,
     ChainOptions,
     DiskOptions,
+    GuardOptions,
     MemoryOptions,
     RedisOptions,
     RootOptions,
@@ -76,6 +79,28 @@ def test_the_choices_are_the_same(made, model):
         if annotation.startswith("Literal["):
             (kind,) = (item for item in model.model_fields[name].metadata if isinstance(item, Kind))
             assert set(kind.names()) == set(typing.get_args(eval(annotation, vars(typing)))), name  # noqa: S307 - our own source
+
+
+@pytest.mark.parametrize(
+    ("made", "model", "apart"),
+    [
+        (guarded, GuardOptions, {"tier"}),
+        (ZstdCodec, ZstdOptions, {"inner"}),
+        (EncryptedCodec, EncryptedOptions, {"inner"}),
+        (VectorCodec, VectorOptions, set()),
+    ],
+)
+def test_what_is_put_around_has_its_options_too(made, model, apart):
+    named = {name: one for name, one in inspect.signature(made).parameters.items() if name not in apart}
+    assert model.model_fields.keys() == named.keys()
+    for name, parameter in named.items():
+        if parameter.default is not parameter.empty:
+            assert model.model_fields[name].default == parameter.default, name
+
+
+def test_each_codec_of_ours_has_its_options():
+    plain = set(registry._OWN_CODECS)
+    assert OWN_CODECS.keys() == plain | {"vector"}
 
 
 def test_a_view_has_the_options_of_the_method():

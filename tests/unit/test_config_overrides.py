@@ -111,8 +111,8 @@ def test_each_of_several_caches_has_its_own(override):
         (
             {"TIERS__0__MAX_ENTRY": "5"},
             (
-                "tiers[0].max_entry (set by TIERCACHE__TIERS__0__MAX_ENTRY): is not known; allowed: max_entries, "
-                'max_bytes, ttl, policy, name; did you mean "max_entries"?'
+                "tiers[0].max_entry (set by TIERCACHE__TIERS__0__MAX_ENTRY): is not known; allowed: "
+                'max_entries, max_bytes, ttl, policy, name; did you mean "max_entries"?'
             ),
         ),
         ({"TIERS__7__TTL": "5"}, "TIERCACHE__TIERS__7__TTL leads nowhere: tiers has 1, and 1 would append"),

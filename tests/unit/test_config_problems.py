@@ -41,7 +41,8 @@ TABLE_NAMES = (
 )
 PATH = 'a path, in which "~" and "~user" are home directories'
 CODECS = (
-    '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8", "zstd-bytes", "zstd-json", "zstd-text"'
+    '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8", "zstd-bytes", "zstd-json", "zstd-text", '
+    "a table with a type and its options, compress and encrypt"
 )
 NOT_A_VARIABLE = (
     'holds a "${" that begins no variable; write ${NAME} or ${NAME:-default} '

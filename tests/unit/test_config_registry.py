@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+import tiercache
 from tiercache import ConfigError, TieredCache, registry
+from tiercache.codecs import JSONCodec
+from tiercache.policies import Failure
 from tiercache.testing import AsyncDictTier, DictTier
 
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))
+    monkeypatch.setattr(registry, "_CODECS", dict(registry._CODECS))
 
 
 class Vault(DictTier):
@@ -63,7 +67,8 @@ def test_its_parameters_are_its_options():
     registry.register_tier("strict", Strict)
     assert told({"type": "strict", "dead_line": 1, "url": "${NO_SUCH}"}) == (
         "2 problems\n"
-        '  tiers[0].dead_line: is not known; allowed: url, deadline; did you mean "deadline"?\n'
+        "  tiers[0].dead_line: is not known; allowed: url, deadline, breaker_failures, breaker_pause, "
+        'retries, name; did you mean "deadline"?\n'
         "  tiers[0].url: the variable NO_SUCH is not set; set it, or write a default: ${NO_SUCH:-…}"
     )
     assert told({"type": "strict"}) == "tiers[0].url: is missing"
@@ -178,3 +183,98 @@ def test_a_name_is_registered_once():
 def test_what_cannot_be_registered_is_refused(name, tier):
     with pytest.raises(ConfigError, match="register_tier: "):
         registry.register_tier(name, tier)
+
+
+def test_what_it_has_no_parameter_for_is_done_around_it():
+    class Named(DictTier):
+        def __init__(self, name="own"):
+            super().__init__(name)
+
+    registry.register_tier("named", Named)
+    options = {"deadline": "250ms", "breaker_failures": "none", "breaker_pause": 2, "retries": 3}
+    tiers = [{"type": "named", "name": "mine", **options}, {"type": "named", "deadline": "none"}]
+    with TieredCache.from_config({"tiers": tiers}) as cache:
+        first, second = (guard.tier for guard in cache._stack.guards)
+        assert [guard.name for guard in cache._stack.guards] == ["mine", "own"]
+        assert first.failure == Failure(0.25, None, 2.0, 30.0, 3)
+        assert second.failure == Failure()
+        assert isinstance(first.tier, Named)
+        assert call_twice(cache) == b"1"
+    assert told({"type": "named", "deadline": "soon", "retries": -1}).splitlines()[0] == "2 problems"
+    assert told({"type": "named", "deadline": 0}).startswith("tiers[0].deadline: found 0; allowed: more than")
+
+
+def call_twice(cache):
+    cache.set("a", b"1")
+    return cache.get("a")
+
+
+def test_its_own_parameters_are_its_own():
+    registry.register_tier("strict", Strict)
+    with TieredCache.from_config({"tiers": [{"type": "strict", "url": "x", "deadline": "any"}]}) as cache:
+        assert cache._stack.guards[0].tier.made_with == ("x", "any")
+    registry.register_tier("vault", Vault)
+    with TieredCache.from_config({"tiers": [{"type": "vault", "url": "x", "retries": "any"}]}) as cache:
+        assert cache._stack.guards[0].tier.made_with["retries"] == "any"
+
+
+# -- codecs ----------------------------------------------------------------------------------------
+
+
+class Reversed:
+    def __init__(self, times=1, secret=""):
+        self.name = "reversed"
+        self.times = times
+        if secret:
+            raise ValueError(f"no {secret}")
+
+    def encode(self, value):
+        return value[:: -1 if self.times % 2 else 1].encode()
+
+    def decode(self, data):
+        return data.decode()[:: -1 if self.times % 2 else 1]
+
+
+def test_a_registered_codec_is_one():
+    registry.register_codec("reversed", Reversed)
+    registry.register_codec("reversed", Reversed)
+    registry.register_codec("json-too", "tiercache.codecs:JSONCodec")
+    registry.register_codec("nowhere", "tiercache.codecs:NoSuch")
+    registry.register_codec("text-class", "builtins:str")
+    config = {"tiers": [{"type": "memory"}, {"type": "dict"}]}
+    registry.register_tier("dict", "tiercache.testing:DictTier")
+    with TieredCache.from_config(config | {"codec": "reversed"}) as cache:
+        cache.set("a", "bc")
+        assert cache.get("a") == "bc"
+    with TieredCache.from_config(config | {"codec": {"type": "reversed", "times": 2}}) as cache:
+        assert cache.codec.times == 2
+    with TieredCache.from_config(config | {"codec": "json-too"}) as cache:
+        assert cache.codec == JSONCodec()
+    for codec, problem in {
+        "nowhere": "the codec 'nowhere' is registered as 'tiercache.codecs:NoSuch', which cannot be imported",
+        "text-class": "its type made a str, which is no codec",
+        "reverse": 'found "reverse"; allowed: ',
+    }.items():
+        with pytest.raises(ConfigError, match=f"codec: {problem}"):
+            TieredCache.from_config(config | {"codec": codec})
+    for options, problem in {
+        "time": r'time: is not known; allowed: times, secret, compress, encrypt; did you mean "times"\?',
+        "secret": r"codec: cannot be made \(ValueError\)",
+    }.items():
+        with pytest.raises(ConfigError, match=problem) as caught:
+            TieredCache.from_config(config | {"codec": {"type": "reversed", options: "hunter2"}})
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["json", "zstd-json", "vector-f4", "none", "reversed"])
+def test_a_codecs_name_is_taken_once(name):
+    registry.register_codec("reversed", Reversed)
+    with pytest.raises(ConfigError, match=f"register_codec: the name '{name}' is taken"):
+        registry.register_codec(name, str)
+    with pytest.raises(ConfigError, match="register_codec: 5 is no name"):
+        registry.register_codec(5, Reversed)
+
+
+def test_both_are_public():
+    assert tiercache.register_tier is registry.register_tier
+    assert tiercache.register_codec is registry.register_codec

@@ -15,7 +15,7 @@ except ImportError as error:
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,10 +27,14 @@ from tiercache.config._overrides import overridden
 from tiercache.config._portable import portable
 from tiercache.config._problems import Problems
 from tiercache.config._sources import cache_names, choose, find, read
+from tiercache.config._urls import tables
 
-__all__ = ["Built", "build", "cache_names", "find", "read"]
+__all__ = ["Built", "build", "build_urls", "cache_names", "find", "read"]
 
 C = TypeVar("C")
+
+#: What errors call a configuration of URLs.
+_URLS = "from_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,15 @@ def build(
     source: str | os.PathLike[str] | Mapping[str, Any] | None,
     chain: Callable[..., C],
     name: str | None = None,
+    where: str | None = None,
 ) -> Built[C]:
     """The chain that ``source`` describes (as `read` reads it), made by ``chain`` (as `TieredCache` is
-    called); where it describes several, the one called ``name``.
+    called); where it describes several, the one called ``name``. Errors call a mapping ``where``.
 
     Raises `ConfigError` with all that is wrong, and `MissingPackage` where a file's format needs one.
     """
     found = read(source)
-    problems = Problems(found.where)
+    problems = Problems(where or found.where)
     content, path = choose(found.where, overridden(found.content, problems), name, problems)
     plan, views = check_root(content, found.folder, problems, path)
     builder = Builder(chain, problems)
@@ -75,6 +80,17 @@ def build(
     except TypeError as error:
         reason = str(error)
     return Built(built, views, recipe, config, reason)
+
+
+def build_urls(urls: Sequence[Any], options: Mapping[str, Any], chain: Callable[..., C]) -> Built[C]:
+    """The chain of the tiers that ``urls`` name, with the ``options`` of a chain; as `build`."""
+    problems = Problems(_URLS)
+    if "tiers" in options:
+        problems.add("tiers", "is what the URLs say; give options of the chain besides them")
+    listed = tables(urls, problems)
+    if problems.any:
+        raise problems.error()
+    return build({"tiers": listed, **options}, chain, where=_URLS)
 
 
 def _here() -> Path | None:

@@ -11,6 +11,7 @@ from tiercache._bridge import BLOCKING, drive
 from tiercache.config._check import ChainPlan, TierPlan
 from tiercache.config._problems import Problems, blot
 from tiercache.errors import ConfigError
+from tiercache.guarded import guarded
 from tiercache.protocols import AsyncTier, Tier
 
 __all__ = ["Builder"]
@@ -64,7 +65,7 @@ class Builder(Generic[C]):
             self._problems.add(plan.path, f"its type made a {type(made).__name__}, which is no tier")
             return None
         self._made.append(made)
-        return made
+        return guarded(made, **plan.guard) if plan.guard else made
 
     def _refused(self, plan: TierPlan, message: str) -> None:
         """Add what a constructor says; where it begins with the name of an option, at that option's path."""

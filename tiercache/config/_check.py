@@ -6,16 +6,17 @@ Goes on after a problem, so that all of them are told at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tiercache.config._models import MODELS, ChainOptions, RootOptions, ViewOptions
-from tiercache.config._options import check_foreign, validate
+from tiercache.config._codecs import make_codec
+from tiercache.config._models import MODELS, ChainOptions, GuardOptions, RootOptions, ViewOptions
+from tiercache.config._options import check_foreign, takes, validate
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
-from tiercache.registry import CHAIN, codec, tier_maker, tier_names
+from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
 __all__ = ["ChainPlan", "TierPlan", "ViewPlan", "check_chain", "check_root"]
 
@@ -28,7 +29,8 @@ class TierPlan:
     """One tier: what makes it, and what that is called with.
 
     ``path`` is its place in the configuration; ``given`` holds its options by the constructor's names,
-    with variables expanded; ``touches_nothing`` says that making it leaves no trace on the machine.
+    with variables expanded; ``touches_nothing`` says that making it leaves no trace on the machine, ``guard``
+    what `guarded` is called with round it, if it is.
     """
 
     path: str
@@ -36,6 +38,7 @@ class TierPlan:
     arguments: Mapping[str, Any]
     given: Mapping[str, Any]
     touches_nothing: bool
+    guard: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,8 @@ def _check_view(name: str, content: Any, problems: Problems, path: str) -> ViewP
 
 def _with_codec(arguments: dict[str, Any], problems: Problems, path: str) -> dict[str, Any]:
     """``arguments``, with the codec in the place of its name."""
-    name = arguments.get("codec")
-    if name is not None:
-        try:
-            arguments["codec"] = codec(name)
-        except ConfigError as error:
-            problems.add(join(path, "codec"), str(error))
+    if "codec" in arguments:
+        arguments["codec"] = make_codec(arguments["codec"], problems, join(path, "codec"))
     return arguments
 
 
@@ -114,9 +113,9 @@ def check_chain(
 def _check_tier(
     content: Any, folder: Path | None, problems: Problems, path: str, depth: int
 ) -> TierPlan | ChainPlan | None:
-    known = ", ".join(f'"{name}"' for name in tier_names())
     if not isinstance(content, Mapping):
-        problems.add(path, f"found {show(content)}; allowed: a table with a type ({known}) and its options")
+        allowed = f"a table with a type ({_known()}) and its options"
+        problems.add(path, f"found {show(content)}; allowed: {allowed}")
         return None
     kind = content.get("type")
     try:
@@ -124,10 +123,10 @@ def _check_tier(
     except VariableError as error:
         problems.add(f"{path}.type", str(error))
         return None
-    if not isinstance(kind, str) or kind not in tier_names():
+    if not isinstance(kind, str) or not is_tier(kind):
         hint = nearest(kind, tier_names()) if isinstance(kind, str) else ""
         found = f"found {show(content['type'])}" if "type" in content else "is missing"
-        problems.add(f"{path}.type", f"{found}; allowed: {known}{hint}")
+        problems.add(f"{path}.type", f"{found}; allowed: {_known()}{hint}")
         return None
     rest = {key: value for key, value in content.items() if key != "type"}
     if kind == CHAIN:
@@ -142,13 +141,25 @@ def _check_tier(
         make = None
     model = MODELS.get(kind)
     if model is None:
-        given = None if make is None else check_foreign(make, rest, problems, path)
-        return (
-            None
-            if make is None or given is None
-            else TierPlan(path, make, given, given, touches_nothing=False)
-        )
+        return None if make is None else _check_foreign(make, rest, problems, path)
     options = validate(model, rest, problems, path)
     if options is None or make is None:
         return None
     return TierPlan(path, make, options.arguments(folder), options.given(), options.touches_nothing())
+
+
+def _known() -> str:
+    return ", ".join(f'"{name}"' for name in tier_names())
+
+
+def _check_foreign(
+    make: Callable[..., Any], content: Mapping[Any, Any], problems: Problems, path: str
+) -> TierPlan | None:
+    """A tier of somebody else: what it has no parameters for, `guarded` may."""
+    besides = [name for name in GuardOptions.model_fields if not takes(make, name)]
+    own = {key: value for key, value in content.items() if key not in besides}
+    given = check_foreign(make, own, problems, path, besides)
+    guard = validate(GuardOptions, {key: content[key] for key in besides if key in content}, problems, path)
+    if given is None or guard is None:
+        return None
+    return TierPlan(path, make, given, given, touches_nothing=False, guard=guard.given())

@@ -7,6 +7,7 @@ format or a variable can say only text (``"1000"``, ``"true"``, ``"none"``), as 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,7 +22,8 @@ from pydantic_core import CoreSchema, core_schema
 from tiercache._staleness import READERS
 from tiercache.config._problems import nearest
 from tiercache.config._variables import expand
-from tiercache.registry import codec_names
+from tiercache.protocols import Codec as AnyCodec
+from tiercache.registry import codec_names, is_codec
 from tiercache.units import DURATIONS, SIZES, duration, size
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "Grace",
     "GraceOnError",
     "Jitter",
+    "Keys",
     "Kind",
     "Lasting",
+    "Level",
     "OptionalCount",
     "OptionalLasting",
     "OptionalName",
@@ -62,6 +66,9 @@ REDIS_SCHEMES = (
     "rediss+cluster",
 )
 SQL_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+_KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
 class Refused(ValueError):
@@ -204,6 +211,28 @@ def _views(value: Any) -> Any:
     return value
 
 
+def _codec(value: Any) -> Any:
+    if isinstance(value, Mapping) or (isinstance(value, AnyCodec) and not isinstance(value, type)):
+        return value
+    if not isinstance(value, str) or not is_codec(value):
+        raise ValueError
+    return value
+
+
+def _level(value: Any) -> int:
+    level = _count(value)
+    if level > 22:
+        raise ValueError
+    return level
+
+
+def _keys(value: Any) -> Any:
+    for one in _tables(value) if isinstance(value, list) else [value]:
+        if not isinstance(one, bytes) and not _KEY.fullmatch(_text(one)):
+            raise ValueError
+    return value
+
+
 def _redis_url(value: Any) -> str:
     scheme, separator, _ = _text(value).partition("://")
     if not separator or scheme not in REDIS_SCHEMES:
@@ -261,7 +290,19 @@ Place: TypeAlias = Annotated[
     str, Kind('a path, in which "~" and "~user" are home directories', _place, place="path")
 ]
 Codec: TypeAlias = Annotated[
-    str | None, Kind("{names}", lambda value: _one_of(value, codec_names()), codec_names).optional()
+    str | dict[str, Any] | None,
+    Kind(
+        "{names}, a table with a type and its options, compress and encrypt", _codec, codec_names
+    ).optional(),
+]
+Level: TypeAlias = Annotated[int, Kind("a whole number from 1 to 22", _level)]
+Keys: TypeAlias = Annotated[
+    str | list[str],
+    Kind(
+        "text of 64 hex digits (32 or 48 will do), or a list of such texts, the current one first",
+        _keys,
+        hidden=True,
+    ),
 ]
 Tiers: TypeAlias = Annotated[
     list[Any], Kind("a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables)

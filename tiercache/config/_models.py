@@ -40,7 +40,7 @@ from tiercache.config._kinds import (
 )
 from tiercache.entry import UNSET
 
-__all__ = ["MODELS", "ChainOptions", "Options", "RootOptions", "ViewOptions"]
+__all__ = ["MODELS", "ChainOptions", "GuardOptions", "Options", "RootOptions", "ViewOptions"]
 
 
 #: The default of a parameter that means something else than ``None`` when it is left out.
@@ -155,6 +155,16 @@ class ViewOptions(Options):
     namespace: Text = ""
     codec: Codec = None
     ttl: OptionalLasting = _UNSET
+
+
+class GuardOptions(Options):
+    """Those of ``guarded``, for a tier of somebody else that has none of that name itself."""
+
+    deadline: OptionalLasting = None
+    breaker_failures: OptionalCount = 3
+    breaker_pause: Lasting = 1.0
+    retries: Repeats = 0
+    name: OptionalName = None
 
 
 #: By the names of the registry. A tier that somebody else registered has no model: its constructor tells.

@@ -14,18 +14,25 @@ from tiercache.config._models import Options
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "names_of", "validate"]
+__all__ = ["check_foreign", "named", "names_of", "takes", "validate"]
 
 M = TypeVar("M", bound=Options)
 
 
-def validate(model: type[M], content: Mapping[Any, Any], problems: Problems, path: str) -> M | None:
-    """``content`` as ``model``; ``None`` when there are problems, which were added then."""
+def validate(
+    model: type[M],
+    content: Mapping[Any, Any],
+    problems: Problems,
+    path: str,
+    besides: Iterable[str] = (),
+) -> M | None:
+    """``content`` as ``model``; ``None`` when there are problems, which were added then. ``besides``: options
+    that somebody else reads."""
     names = {alias: field for name, field in model.model_fields.items() for alias in names_of(name, field)}
     # Not left to pydantic, which does not say which key it was where that is no Unicode text.
     unknown = [key for key in content if key not in names]
     for key in unknown:
-        problems.add(join(path, key), _unknown(key, names))
+        problems.add(join(path, key), _unknown(key, (*names, *besides)))
     try:
         options = model.model_validate({key: value for key, value in content.items() if key in names})
     except ValidationError as error:
@@ -64,22 +71,43 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
     return f"{found}; allowed: {reason}"
 
 
+def named(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of ``make`` that can be given by name."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except ValueError:  # written in C, and not telling
+        return {}
+    return {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+
+
+def takes(make: Callable[..., Any], name: str) -> bool:
+    """Whether ``make`` has a parameter of that name, or takes any."""
+    return name in named(make) or _takes_any(make)
+
+
+def _takes_any(make: Callable[..., Any]) -> bool:
+    try:
+        return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(make).parameters.values())
+    except ValueError:
+        return True
+
+
 def check_foreign(
-    make: Callable[..., Any], content: Mapping[Any, Any], problems: Problems, path: str
+    make: Callable[..., Any],
+    content: Mapping[Any, Any],
+    problems: Problems,
+    path: str,
+    besides: Iterable[str] = (),
 ) -> dict[str, Any] | None:
     """The arguments for ``make`` in ``content``, with variables expanded, their names held against its
-    parameters; ``None`` when there are problems, which were added then. Values are its own affair."""
-    try:
-        parameters = list(inspect.signature(make).parameters.values())
-        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
-    except ValueError:  # written in C, and not telling
-        parameters, takes_any = [], True
-    known = {one.name: one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    parameters; ``None`` when there are problems, which were added then. Values are its own affair.
+    ``besides``: options that somebody else reads."""
+    known, takes_any = named(make), _takes_any(make)
     given: dict[str, Any] = {}
     wrong = False
     for key, value in content.items():
         if not isinstance(key, str) or (key not in known and not takes_any):
-            problems.add(join(path, key), _unknown(key, known))
+            problems.add(join(path, key), _unknown(key, dict.fromkeys((*known, *besides))))
             wrong = True
             continue
         try:

@@ -37,6 +37,11 @@ class Problems:
         """Whether there is one."""
         return bool(self._found)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._found)
+
     def add(self, path: str, text: str) -> None:
         """``text`` is wrong at ``path``, such as ``tiers[2].deadline``; ``""`` is the whole."""
         set_by = [

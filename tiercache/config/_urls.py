@@ -1,0 +1,92 @@
+"""Tiers as URLs: ``memory://?max_bytes=256MiB``, ``disk:///var/cache/app``, and the URLs of servers.
+
+What comes of them is the mapping that says the same. Options are query parameters, with the names of the
+constructor's parameters; what a server's own URL has besides is left in it. "%20" stands for a space there,
+and "+" for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
+from tiercache.config._models import MODELS, GuardOptions
+from tiercache.config._options import named, names_of, takes
+from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.errors import ConfigError
+from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
+
+__all__ = ["tables"]
+
+#: The dialects by which SQLAlchemy, or people, call the ones above too.
+_SQL = (*SQL_DIALECTS, "postgres")
+#: Not options: what a URL says itself.
+_ITSELF = ("type", "url", "path", "directory")
+
+
+def tables(urls: Sequence[Any], problems: Problems) -> list[dict[str, Any]]:
+    """One table for each of ``urls``; what is wrong is added to ``problems``."""
+    return [_table(url, problems, f"tiers[{index}]") for index, url in enumerate(urls)]
+
+
+def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
+    scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+    kind = _kind(scheme)
+    if not separator or kind is None:
+        schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
+        known = ", ".join(f"{one}://" for one in schemes)
+        hint = nearest(scheme, schemes) if scheme else ""
+        problems.add(path, f"found {show(url)}; allowed: a URL that begins with {known}{hint}")
+        return {}
+    address, _, query = rest.partition("?")
+    table: dict[str, Any] = {"type": kind}
+    is_server, options = _of(kind, problems, path)
+    left = []
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        name, value = unquote(name), unquote(value)
+        if is_server and name not in options:
+            left.append(part)
+        elif name in _ITSELF:
+            problems.add(join(path, name), "is no option of a URL, which says it itself")
+        elif name not in table:
+            table[name] = value
+        elif name == "secret":  # several of them, to rotate
+            table[name] = [*([table[name]] if isinstance(table[name], str) else table[name]), value]
+        else:
+            problems.add(join(path, name), "is given twice; give it once")
+    if is_server:
+        table["url"] = f"{scheme}://{address}" + (f"?{'&'.join(left)}" if left else "")
+    elif kind == "disk":
+        table["path"] = unquote(address)
+    elif address:
+        problems.add(path, f'found {show(url)}; allowed: nothing between "{scheme}://" and the options')
+    return table
+
+
+def _kind(scheme: str) -> str | None:
+    """The type of the tier that URLs of that scheme are for."""
+    if scheme in REDIS_SCHEMES:
+        return "redis"
+    if scheme.partition("+")[0] in _SQL:
+        return "sql"
+    ours = scheme in ("memory", "disk")
+    return scheme if ours or (scheme not in (*MODELS, CHAIN) and is_tier(scheme)) else None
+
+
+def _of(kind: str, problems: Problems, path: str) -> tuple[bool, frozenset[str]]:
+    """Whether a tier of that type is told a URL, and which options it has besides."""
+    model = MODELS.get(kind)
+    if model is not None:
+        names = [one for name, field in model.model_fields.items() for one in names_of(name, field)]
+        return "url" in names, frozenset(names) - {"url"}
+    try:
+        make = tier_maker(kind)
+    except ConfigError as error:
+        problems.add(path, str(error))
+        return False, frozenset()
+    if not takes(make, "url"):
+        return False, frozenset()
+    return True, frozenset((*named(make), *GuardOptions.model_fields)) - {"url"}
