@@ -36,13 +36,15 @@ LOOP = _Loop("the loop")
 
 class Pause:
     """Awaited, lets the scheduler choose who goes on; with ``until``, not before that has ended. ``touches``:
-    what the step that follows has to do with, and whether it changes that; ``None``: with everything."""
+    what the step that follows has to do with, and whether it changes that; ``None``: with everything.
+    ``step`` names it."""
 
     def __init__(
-        self, until: Future[Any] | None = None, *, touches: Mapping[str, bool] | None = None
+        self, until: Future[Any] | None = None, *, touches: Mapping[str, bool] | None = None, step: str = ""
     ) -> None:
         self.until = until
         self.touches = touches
+        self.step = step
 
     def __await__(self) -> Generator[Pause, None, None]:
         yield self
@@ -131,13 +133,14 @@ class SteppingTier(PlainTier):
 class Task:
     """One coroutine. ``loop``: the event loop it runs on, ``None`` for a thread of its own. ``holds``: it
     is a blocking call on that loop's thread, which holds up everything else there. ``process``: whose memory
-    it shares; ``touches``: what its next step does, as in `Pause`."""
+    it shares; ``touches`` and ``step``: its next step, as in `Pause`."""
 
     coroutine: Coroutine[Any, Any, Any]
     loop: str | None = None
     holds: bool = False
     process: str = ""
     touches: Mapping[str, bool] | None = None
+    step: str = "begins"
     started: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
     cancel: bool = field(default=False, init=False)
@@ -149,6 +152,9 @@ class Scenario:
     """What is explored: override `check`, and give `tasks` in `__init__`. More may be added on the way."""
 
     tasks: list[Task]
+
+    def moment(self, number: int) -> None:
+        """Called by `explore_different` before each step, which is of this moment: see `_Moments`."""
 
     def check(self) -> None:
         """Called after every step. Raises `AssertionError` for what must never be."""
@@ -196,7 +202,7 @@ def _step(task: Task) -> None:
             pause = task.context.run(task.coroutine.throw, asyncio.CancelledError())
         else:
             pause = task.context.run(task.coroutine.send, None)
-        task.until, task.touches = pause.until, pause.touches
+        task.until, task.touches, task.step = pause.until, pause.touches, pause.step
     except StopIteration:
         task.done = True
     except asyncio.CancelledError:
@@ -230,6 +236,7 @@ def _run(scenario: Scenario, choices: Sequence[int], known: int) -> list[tuple[i
         if interrupts:
             options.sort(key=lambda task: task is not last)  # stable: the last one first
         choice = choices[len(made)] if len(made) < len(choices) else 0
+        assert choice < len(options), f"{_DIFFERS}: {len(options)} can go on, and not {choice + 1}"
         made.append((choice, len(options), interrupts))
         last = options[choice]
         _step(last)
@@ -243,10 +250,12 @@ def explore(make: Callable[[], Scenario], *, interruptions: int | None = None) -
     """Run every schedule (with at most so many ``interruptions``); how many there were. Raises the first
     `AssertionError`, with the schedule in its notes."""
     choices: list[int] = []
+    before: list[tuple[int, int, bool]] = []
     count = 0
     while True:
         try:
             made = replay(make, choices, known=len(choices) - 1)
+            assert made[: len(before)] == before, f"{_DIFFERS}: {made}, and earlier {before}"
         except AssertionError as error:
             error.add_note(f"schedule {count}: {choices}")
             raise
@@ -257,19 +266,57 @@ def explore(make: Callable[[], Scenario], *, interruptions: int | None = None) -
             allowed = not interrupts or interruptions is None or spent < interruptions
             if choice + 1 < options and allowed:
                 choices = [other for other, _, _ in made] + [choice + 1]
+                before = made
                 break
         else:
             return count
 
 
+#: The same choices have to lead to the same steps, or what was explored is not what is told.
+_DIFFERS = "a replay differs from what was there before"
+
+
+class _Moments:
+    """When each step is: just after the last of those before it whose order with it makes a difference. So
+    the order of others makes none to what tells the time either. (These are Lamport's clocks.)"""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, int] = {}
+        self._changes: dict[str, int] = {}
+        self._looks: dict[str, int] = {}
+        self._latest = self._latest_of_all = 0
+
+    def next(self, task: Task) -> int:
+        """That of the next step of ``task``."""
+        if task.touches is None:
+            moment = self._latest_of_all = self._latest + 1
+        else:
+            after = [self._latest_of_all, self._processes.get(task.process, 0)]
+            for place, changes in task.touches.items():
+                after.append(self._changes.get(place, 0))
+                if changes:
+                    after.append(self._looks.get(place, 0))
+            moment = max(after) + 1
+            for place, changes in task.touches.items():
+                last = self._changes if changes else self._looks
+                last[place] = max(moment, last.get(place, 0))
+        self._processes[task.process] = moment
+        self._latest = max(self._latest, moment)
+        return moment
+
+
 @dataclass
 class _Fork:
-    """A state of a scenario: who may go on, by number; who goes on just now; and who need not, since all that
-    would come of it was seen when he went on earlier."""
+    """A state of a scenario: who can go on, by number, and with what; which of them may; who goes on just
+    now; and who need not, since all that would come of it was seen when he went on earlier."""
 
+    runnable: dict[int, tuple[str, str]]
     options: list[int]
     asleep: set[int]
     chosen: int = 0
+
+    def __str__(self) -> str:
+        return ": ".join(self.runnable[self.options[self.chosen]])
 
 
 def explore_different(make: Callable[[], Scenario]) -> int:
@@ -283,7 +330,7 @@ def explore_different(make: Callable[[], Scenario]) -> int:
         try:
             count += _follow(scenario, path)
         except AssertionError as error:
-            error.add_note(f"schedule {count}: {[fork.options[fork.chosen] for fork in path]}")
+            error.add_note("\n".join([f"schedule {count}:", *map(str, path)]))
             raise
         finally:
             for task in scenario.tasks:
@@ -300,25 +347,28 @@ def _follow(scenario: Scenario, path: list[_Fork]) -> bool:
     known = len(path) - 1
     asleep: set[int] = set()
     tasks = scenario.tasks
+    moments = _Moments()
     step = 0
     while any(not task.done for task in tasks):
+        can = _runnable(tasks)
+        runnable = {number: (task.process, task.step) for number, task in enumerate(tasks) if task in can}
+        assert runnable, "deadlock: nobody can go on"
         if step == len(path):
-            runnable = _runnable(tasks)
-            assert runnable, "deadlock: nobody can go on"
-            options = [
-                number for number, task in enumerate(tasks) if task in runnable and number not in asleep
-            ]
+            options = [number for number in runnable if number not in asleep]
             if not options:
                 return False
-            path.append(_Fork(options, asleep))
+            path.append(_Fork(runnable, options, asleep))
         fork = path[step]
+        assert runnable == fork.runnable, f"{_DIFFERS}: at step {step} {runnable}, and not {fork.runnable}"
         task = tasks[fork.options[fork.chosen]]
         before = fork.asleep | set(fork.options[: fork.chosen])
         asleep = {number for number in before if _is_apart(tasks[number], task)}
+        scenario.moment(moments.next(task))
         _step(task)
         if step >= known:
             scenario.check()
         step += 1
+    assert step >= len(path), f"{_DIFFERS}: it is over after {step} steps, and not {len(path)}"
     scenario.finish()
     return True
 
