@@ -1,0 +1,255 @@
+"""`tiercache check`: on configurations in order and not, and with real servers, well and ill."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from servers.valkey import free_port, running
+from shell import COLOUR, in_a_terminal, run
+
+from tiercache import register_tier, registry
+from tiercache.protocols import About
+from tiercache.testing import DictTier
+
+THREE = """
+[[tiers]]
+type = "memory"
+[[tiers]]
+type = "disk"
+directory = "cache"
+[[tiers]]
+type = "{}"
+url = "{}"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a configuration, and gives its path."""
+
+    def write(text):
+        path = tmp_path / "tiercache.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def found(path, *, code=0):
+    done = run("check", path, "--connect", "--json")
+    assert done.code == code, done
+    data = json.loads(done.out)
+    assert data["in_order"] is (code == 0)
+    return data, {tier["tier"]: tier for tier in data["tiers"]}
+
+
+def test_a_configuration_in_order(write):
+    path = write(THREE.format("redis", "redis://user:sesame@127.0.0.1:1"))
+    done = run("check", path)  # nothing is connected to
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.splitlines()] == [
+        *("tier", "memory", "disk", "redis", f"{path}:")
+    ]
+    assert done.out.endswith("tiercache.toml: in order\n")
+    assert "sesame" not in done.out
+    assert run("check", "-c", path).out == done.out
+    assert run("-c", path, "check").out == done.out
+    assert json.loads(run("check", path, "--json").out)["problems"] == []
+
+
+def test_all_that_is_wrong_is_told_a_line_each(write):
+    path = write('tttl = 1\n[[tiers]]\ntype = "disc"\n[[tiers]]\ntype = "redis"\nurl = "http://u:sesame@h"\n')
+    done = run("check", path)
+    assert (done.code, done.out) == (1, "")
+    lines = done.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"tiercache: {path}: ") for line in lines)
+    assert lines[0].endswith('did you mean "ttl"?')
+    assert 'tiers[0].type: found "disc"' in lines[1]
+    assert "tiers[1].url: " in lines[2]
+    assert "sesame" not in done.err
+    data = json.loads(run("check", path, "--json").out)
+    assert [f"tiercache: {problem}" for problem in data["problems"]] == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [("nowhere.toml", None, "No such file"), ("bad.toml", "x", "no valid TOML"), ("a.ini", "x", "no format")],
+)  # fmt: skip
+def test_a_file_that_is_none(tmp_path, name, text, says):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    done = run("check", path)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"tiercache: {path}: ")
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert says in json.loads(run("check", path, "--json").out)["problems"][0]
+
+
+def test_each_of_several_caches(write):
+    path = write(
+        '[[caches.good.tiers]]\ntype = "memory"\n[[caches.bad.tiers]]\ntype = "memory"\nttl = "soon"\n'
+        '[[caches.worse.tiers]]\ntype = "memory"\nmax_entries = 0\n'
+    )
+    done = run("check", path)
+    assert done.code == 1
+    assert "good: memory" in done.out
+    assert len(done.err.splitlines()) == 2
+    assert "caches.bad.tiers[0].ttl" in done.err
+    assert "caches.worse.tiers[0].max_entries" in done.err
+    assert run("check", path, "--cache", "good").code == 0
+
+
+def test_tiers_that_are_well(write, valkey, postgres_url, tmp_path):
+    text = THREE.format("redis", valkey.url)
+    text += f'[[tiers]]\ntype = "sql"\nurl = "sqlite:///{tmp_path}/x.db"\n'
+    text += f'[[tiers]]\ntype = "sql"\nname = "postgres"\nurl = "{postgres_url}"\ntable = "tiercache_check"\n'
+    data, tiers = found(write(text))
+    assert data["problems"] == []
+    assert list(tiers) == ["memory", "disk", "redis", "sql", "postgres"]
+    assert "version" not in tiers.pop("memory")
+    for tier in tiers.values():
+        assert tier["rights"] == ["read", "list", "write", "delete"]
+        assert tier["notes"] == []
+        assert min(tier[f"{what}_seconds"] for what in ("connect", "read", "write")) > 0
+    assert [tiers[name]["version"].split()[0] for name in tiers] == [
+        "SQLite",
+        "Valkey",
+        "SQLite",
+        "PostgreSQL",
+    ]
+    assert [tiers[name]["room_bytes"] is None for name in tiers] == [False, True, False, True]
+    assert [tiers[name]["clock_skew_seconds"] is None for name in tiers] == [True, False, True, False]
+    with valkey.client() as client:
+        assert client.dbsize() == 0  # what was written is gone again
+    done = run("check", tmp_path / "tiercache.toml", "--connect")
+    assert done.code == 0
+    assert done.err == ""
+    rows = [line.split()[:2] for line in done.out.splitlines()[1:]]
+    assert rows[:5] == [
+        ["memory", "in"], ["disk", "fine"], ["redis", "fine"], ["sql", "fine"], ["postgres", "fine"]
+    ]  # fmt: skip
+    assert done.out.endswith("in order, and every tier answers\n")
+
+
+def test_a_server_that_does_not_answer(write):
+    path = write(THREE.format("redis", f"redis://user:sesame@127.0.0.1:{free_port()}/0"))
+    data, tiers = found(path, code=1)
+    [problem] = data["problems"]
+    assert problem.startswith("redis: it cannot read: ")
+    assert tiers["redis"]["rights"] == []
+    assert tiers["disk"]["rights"]  # the others are tried all the same
+    done = run("check", path, "--connect")
+    assert done.code == 1
+    assert re.search(r"^redis +wrong ", done.out, re.MULTILINE)
+    assert "in order" not in done.out
+    assert done.err == f"tiercache: {problem}\n"
+    assert "sesame" not in done.out + done.err
+
+
+def test_a_user_without_rights(write):
+    with running() as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "least", "on", ">sesame", "~*", "-@all", "+get", "+mget")
+        path = write(THREE.format("redis", server.url.replace("//", "//least:sesame@")))
+        data, tiers = found(path, code=1)
+        assert tiers["redis"]["rights"] == ["read"]
+        assert re.fullmatch(r"redis: it cannot write: .*lacks the right \+set", data["problems"][0])
+        [listing] = tiers["redis"]["notes"]
+        assert "lacks the right +scan" in listing
+
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "least", "+set", "+unlink")
+        data, tiers = found(path)  # a cache does without listing
+        assert tiers["redis"]["rights"] == ["read", "write", "delete"]
+        done = run("check", path, "--connect")
+        assert done.code == 0
+        assert "`keys`, `clear` and `export` need that" in done.err
+
+
+def test_a_directory_that_is_read_only_and_one_that_is_damaged(write, tmp_path):
+    path = write('[[tiers]]\ntype = "disk"\ndirectory = "cache"\nread_only = true\n')
+    run("check", write('[[tiers]]\ntype = "disk"\ndirectory = "cache"\n'), "--connect")  # makes it
+    write(path.read_text() + "read_only = true\n")
+    _, tiers = found(path)
+    assert tiers["disk"]["notes"] == ["it is read-only"]
+    assert tiers["disk"]["rights"] == ["read", "list"]
+
+    (tmp_path / "cache.db").write_bytes(b"nothing of SQLite" * 100)
+    data, _ = found(write(f'[[tiers]]\ntype = "sql"\nurl = "sqlite:///{tmp_path}/cache.db"\n'), code=1)
+    assert data["problems"][0].startswith("sql: it cannot read: ")
+
+
+def test_the_tiers_of_a_chain_inside(write, tmp_path):
+    path = write("""
+        [[tiers]]
+        type = "memory"
+        [[tiers]]
+        type = "chain"
+        [[tiers.tiers]]
+        type = "disk"
+        directory = "inner"
+    """)
+    _, tiers = found(path)
+    assert list(tiers) == ["memory", "chain/disk"]
+    assert tiers["chain/disk"]["rights"] == ["read", "list", "write", "delete"]
+
+
+class Odd(DictTier):
+    """A tier that is wrong in a way of its own, as somebody's may be."""
+
+    nonblocking = False
+
+    def __init__(self, fault: str) -> None:
+        super().__init__("odd")
+        self.fault = fault
+
+    def about(self):
+        if self.fault == "dumb":
+            raise OSError("no answer")
+        return About("Odd 1", skew=-90.0 if self.fault == "late" else 0.0, room=1 << 20)
+
+    def mset(self, entries):
+        if self.fault == "liar":
+            entries = {key: replace(entry, value=b"something else") for key, entry in entries.items()}
+        if self.fault != "forgetful":
+            super().mset(entries)
+
+    def mdelete(self, keys):
+        if self.fault != "hoarder":
+            super().mdelete(keys)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("late", "its clock is 90.0 s behind this machine's"),
+        ("dumb", "it does not tell what it is: OSError"),
+        ("liar", "what was written to it is not there, or is another value"),
+        ("forgetful", "what was written to it is not there, or is another value"),
+        ("hoarder", "what was deleted from it is still there"),
+    ],
+)
+def test_what_may_be_wrong_with_a_tier_of_ones_own(write, fault, says, monkeypatch):
+    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))  # as it was, for other tests
+    register_tier("odd", Odd)
+    data, tiers = found(write(f'[[tiers]]\ntype = "odd"\nfault = "{fault}"\n'), code=1)
+    [problem] = data["problems"]
+    assert says in problem
+    if fault == "late":
+        assert tiers["odd"]["notes"] == ["it has little room left: 1.0 MiB"]
+
+
+def test_on_a_terminal_there_are_colours_unless_they_are_not_wanted(write):
+    path = write(THREE.format("redis", f"redis://127.0.0.1:{free_port()}/0"))
+    code, shown = in_a_terminal("check", path, "--connect")
+    assert code == 1
+    assert COLOUR.search(shown)
+    plain = in_a_terminal("check", path, "--connect", NO_COLOR="1")[1]
+    assert "wrong" in plain
+    assert not COLOUR.search(plain)
