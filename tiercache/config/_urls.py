@@ -22,8 +22,8 @@ __all__ = ["tables"]
 
 #: The dialects by which SQLAlchemy, or people, call the ones above too.
 _SQL = (*SQL_DIALECTS, "postgres")
-#: Not options: what a URL says itself.
-_ITSELF = ("type", "url", "path", "directory")
+#: What a URL says itself, of tiers that are told no URL.
+_ITSELF = {"disk": ("type", "path", "directory")}
 
 
 def tables(urls: Sequence[Any], problems: Problems) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
         name, value = unquote(name), unquote(value)
         if is_server and name not in options:
             left.append(part)
-        elif name in _ITSELF:
+        elif name in _ITSELF.get(kind, ("type",)):
             problems.add(join(path, name), "is no option of a URL, which says it itself")
         elif name not in table:
             table[name] = value
