@@ -7,19 +7,19 @@ listing and purging.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import Runtime
 from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences, Missed
-from tiercache._log import describe
+from tiercache._log import describe, logger
 from tiercache._member import Member
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
-from tiercache.errors import EntryRejected, TierError, TierUnavailable, WriteError
+from tiercache.errors import ConfigError, EntryRejected, TierError, TierUnavailable, WriteError
 from tiercache.protocols import Debt, Purge
 
 __all__ = ["Core", "WriteResult", "check_bytes"]
@@ -280,14 +280,18 @@ class Core(Reader):
 
     async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
         """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold.
-        Raises a `TierError`, after every tier was asked, if one of them failed; and `ConfigError` before any
-        is asked that cannot drop what ``what`` names."""
-        self.check_purge(what)
+        Raises a `TierError`, after every tier was asked, if one of them failed; and `ConfigError` as
+        `check_purge` does, before any is asked."""
+        untold = self.check_purge(what)
+        if untold:
+            names = ", ".join(member.guard.name for member in untold)
+            logger().warning("purge by idle: %s cannot tell when an entry was last used", names)
         dropped = [0]
         failed: TierError | None = None
         for member in self.members:
+            told = replace(what, idle=None) if member in untold else what
             try:
-                dropped.append(await member.purge(runtime, what, prefix, skip))
+                dropped.append(await member.purge(runtime, told, prefix, skip))
             except Exception as error:  # noqa: BLE001 - the other tiers are still to be purged
                 member.guard.failed(error, "purge")
                 name = member.guard.name
@@ -297,11 +301,22 @@ class Core(Reader):
             raise failed
         return max(dropped)
 
-    def check_purge(self, what: Purge) -> None:
-        """Raise `ConfigError` if a tier cannot drop what ``what`` names: who was told that it is gone would
-        find it there. Of what expired nobody finds anything."""
+    def check_purge(self, what: Purge) -> list[Member]:
+        """The tiers that do not know when their entries were last used, if ``what`` asks for that: to make
+        room, what the others drop is worth it. Raises `ConfigError` if none knows; or if one does not know
+        the age of its entries: who was told that they are gone would find them there."""
+        untold: list[Member] = []
+        refusals: list[ConfigError] = []
         for member in self.members:
-            member.check_purge(what)
+            member.check_purge(replace(what, idle=None))
+            try:
+                member.check_purge(replace(what, older_than=None))
+            except ConfigError as error:
+                untold.append(member)
+                refusals.append(error)
+        if len(untold) == len(self.members):
+            raise refusals[0]
+        return untold
 
 
 def check_bytes(value: Any) -> None:

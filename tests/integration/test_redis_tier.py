@@ -177,13 +177,20 @@ def test_purge_by_age_drops_from_the_server_too(call, server, look):
 
 
 @both_apis
-def test_what_redis_cannot_purge_or_cannot_just_now_is_told(call, server):
+def test_what_redis_cannot_purge_or_cannot_just_now_is_told(call, server, caplog):
     memory = MemoryTier()
     with TieredCache([memory, RedisTier(server.url, deadline=10)]) as cache:
         cache.set("a", b"1")
-        with pytest.raises(ConfigError, match=r"purge: Redis .*older_than="):
-            call(cache, "purge", idle=1e-9)
-        assert memory.size().entries == 1
+        with TieredCache([RedisTier(server.url, deadline=10)]) as alone:
+            with pytest.raises(ConfigError, match=r"purge: Redis .*older_than="):
+                call(alone, "purge", idle=1e-9)
+            with pytest.raises(ConfigError, match=r"purge: Redis .*older_than="):
+                call(alone, "purge", older_than=1e-9, idle=1e-9)
+            assert alone.get("a") == b"1"
+        assert call(cache, "purge", idle=1e-9) == 1
+        assert memory.size().entries == 0
+        assert "redis cannot tell when an entry was last used" in caplog.text
+        assert cache.get("a") == b"1"
     with (
         TieredCache([MemoryTier(), RedisTier("redis://127.0.0.1:1")]) as cache,
         pytest.raises(TierUnavailable, match="redis was not purged"),

@@ -350,25 +350,44 @@ class NoLastUse(DictTier):
 @both_apis
 @pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
 @pytest.mark.parametrize(
-    ("lowest", "refused"),
-    [(Bare, ("older_than", "idle")), (NoLastUse, ("idle",))],
-    ids=["bare", "no last use"],
+    "options", [{"older_than": 1e-9}, {"older_than": 1e-9, "idle": 1e-9}], ids=plain_repr
 )
-def test_nothing_is_purged_where_a_tier_cannot_tell(call, lowest, refused, nested):
+def test_nothing_is_purged_by_age_where_a_tier_cannot_tell(call, options, nested):
     """It would be found there afterwards, and nobody would know."""
-    memory, below = MemoryTier(), lowest()
-    tiers = [memory, guarded(TieredCache([below]).as_tier()) if nested else below]
-    with TieredCache(tiers) as cache:
+    memory = MemoryTier()
+    below = guarded(TieredCache([Bare()]).as_tier()) if nested else Bare()
+    with TieredCache([memory, below]) as cache:
         cache.set("a", b"1")
-        for option in refused:
-            with pytest.raises(ConfigError, match=r"^purge: "):
-                call(cache, "purge", **{option: 1e-9})
+        with pytest.raises(ConfigError, match=r"^purge: "):
+            call(cache, "purge", **options)
         assert memory.size().entries == 1
         assert cache.stats().tiers[1].errors == 0
         assert call(cache, "purge") == 0  # what expired nobody finds
-        if "older_than" not in refused:
-            assert call(cache, "purge", older_than=1e-9) == 1
-            assert cache.get("a") is None
+
+
+@both_apis
+@pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
+@pytest.mark.parametrize("lowest", [Bare, NoLastUse], ids=["bare", "no last use"])
+def test_what_is_idle_is_purged_where_tiers_can_tell(call, lowest, nested, caplog):
+    """It makes room; the tiers that cannot are named, and at least one must."""
+    memory = MemoryTier()
+    below = guarded(TieredCache([lowest()]).as_tier()) if nested else lowest()
+    with TieredCache([memory, below]) as cache:
+        cache.set("a", b"1")
+        assert call(cache, "purge", idle=1e-9) == 1
+        assert memory.size().entries == 0
+        assert f"{cache.stats().tiers[1].name} cannot tell when an entry was last used" in caplog.text
+        assert cache.get("a") == b"1"
+    with TieredCache([lowest()]) as cache, pytest.raises(ConfigError, match=r"^purge: "):
+        call(cache, "purge", idle=1e-9)
+
+
+@both_apis
+def test_both_reasons_are_applied_where_a_tier_knows_one(call):
+    with TieredCache([MemoryTier(), NoLastUse()]) as cache:
+        cache.set("a", b"1")
+        assert call(cache, "purge", older_than=1e-9, idle=1e-9) == 1
+        assert cache.get("a") is None
 
 
 @pytest.mark.parametrize("namespace", [None, 7, b"n", ("a",)], ids=plain_repr)
