@@ -16,6 +16,7 @@ from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._output import note, progress, show_json
 from tiercache.cli._payloads import payloads
+from tiercache.codecs._wrapping import WrappingCodec
 from tiercache.entry import UNSET
 from tiercache.errors import CodecError, ConfigError, WriteError
 from tiercache.units import optional_duration
@@ -53,7 +54,7 @@ def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: boo
     """Store the entries that the lines of FILE describe ("-": stdin).
 
     Each line is a JSON object with "key" and "value", and perhaps "ttl" (seconds, or text such as "5m"; null:
-    until evicted). A cache without a codec takes text as UTF-8; "value_base64" in the place of "value" is for
+    until evicted). A cache of bytes takes text as UTF-8; "value_base64" in the place of "value" is for
     other bytes, and for those that a codec has made. A bad line is named and left out; the exit code is 1
     then.
     """
@@ -175,11 +176,18 @@ def _bytes(text: Any) -> bytes:
 def _value(value: Any, cache: TieredCache[Any]) -> Any:
     if value is None:
         raise _BadLineError('"value" is null, which is no value')
-    if cache.codec is not None:
+    if not _is_of_bytes(cache):
         return value
     if not isinstance(value, str):
-        raise _BadLineError('"value" is no text, and this cache has no codec')
+        raise _BadLineError('"value" is no text, and this cache is of bytes')
     return value.encode("utf-8", "surrogatepass")
+
+
+def _is_of_bytes(cache: TieredCache[Any]) -> bool:
+    codec: Any = cache.codec
+    while isinstance(codec, WrappingCodec):
+        codec = codec.inner
+    return codec is None or codec.name == "bytes"
 
 
 def _ttl(data: dict[str, Any]) -> Any:
