@@ -28,6 +28,7 @@ __all__ = ["COMMANDS", "run"]
 
 #: Each command: where it is, and its help in one line. A test compares that with its docstring.
 COMMANDS = {
+    "init": ("tiercache.cli.init:init", "Write a commented configuration."),
     "check": ("tiercache.cli.check:check", "Tell whether a configuration is in order."),
     "get": ("tiercache.cli.values:get", "Write the value under KEY to stdout."),
     "set": ("tiercache.cli.values:set_value", "Store VALUE, or what stdin holds, under KEY."),

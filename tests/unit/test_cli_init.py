@@ -1,0 +1,117 @@
+"""`tiercache init`: what it writes, from flags and from answers, and when it does not."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+
+import pytest
+from shell import in_a_terminal, run
+
+from tiercache import TieredCache
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TIERCACHE_CONFIG", raising=False)
+    return folder
+
+
+def test_what_is_proposed_is_in_order_and_works(here, tmp_path):
+    done = run("init")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "tiercache.toml is written; `tiercache check --connect` tries it\n"
+    content = tomllib.loads((here / "tiercache.toml").read_text())
+    assert content["namespace"] == "shop"
+    assert [tier["type"] for tier in content["tiers"]] == ["memory", "disk"]
+    assert not (tmp_path / ".cache").exists()  # nothing is made but the file
+    assert run("check", "--connect").code == 0  # which finds it
+    assert run("set", "key", "value").code == 0
+    assert run("get", "key").out == "value"
+    assert (tmp_path / ".cache" / "shop").is_dir()
+
+
+def test_flags(here):
+    flags = [
+        *("--namespace", 'quoted "name" \\ ü'), *("--ttl", "none"), *("--codec", "json"),
+        *("--memory", "none"),
+        *("--disk", "cache"), *("--disk-size", "1GiB"), *("--shared", "sqlite:///${WHERE:-here}/x.db"),
+    ]  # fmt: skip
+    assert run("init", "deep.toml", *flags).code == 0
+    with TieredCache.from_config("deep.toml") as cache:
+        content = cache.config()
+    assert content["namespace"] == 'quoted "name" \\ ü'
+    assert content["ttl"] == "none"
+    assert content["codec"] == "json"
+    disk, sql = content["tiers"]
+    assert (disk["type"], disk["max_bytes"]) == ("disk", "1GiB")
+    assert sql["type"] == "sql"
+    assert "${WHERE:-here}" in (here / "deep.toml").read_text()  # as it was given
+    assert len((here / "deep.toml").read_text().split("\n#")) > 10  # with comments
+
+
+@pytest.mark.parametrize("codec", ["bytes", "json", "text", "vector-f4", "zstd-json"])
+@pytest.mark.parametrize(
+    "tiers", [["--memory", "none"], ["--disk", "none"], ["--shared", "redis://127.0.0.1/0"]]
+)
+def test_whatever_is_chosen_is_in_order(here, codec, tiers):
+    assert run("init", "-c", "x.toml", "--codec", codec, *tiers).code == 0
+    assert run("check", "x.toml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["x.yaml"], 2, "'x.yaml' is not the name of a TOML file"),
+        (["--ttl", "soon"], 1, 'ttl: found "soon"'),
+        (["--codec", "jsom"], 1, 'did you mean "json"?'),
+        (["--disk-size", "lots"], 1, "max_bytes"),
+        (["--shared", "gopher://u:sesame@host"], 1, "a URL that begins with"),
+        (["--shared", "${NOWHERE_AT_ALL}"], 1, "the variable NOWHERE_AT_ALL is not set"),
+        (["--memory", "none", "--disk", "none"], 1, "a list of tables"),
+        (["nowhere/x.toml"], 1, "cannot be written (No such file or directory)"),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
+    done = run("init", *flags)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert "sesame" not in done.err
+    assert list(here.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept(here):
+    (here / "tiercache.toml").write_text("precious")
+    done = run("init")
+    assert done.code == 1
+    assert "--force" in done.err
+    assert (here / "tiercache.toml").read_text() == "precious"
+    assert run("init", "--force").code == 0
+    assert "precious" not in (here / "tiercache.toml").read_text()
+    assert [one.name for one in here.iterdir()] == ["tiercache.toml"]
+
+
+def test_a_password_is_for_its_owner_alone(here):
+    done = run("init", "--shared", "redis://user:sesame@127.0.0.1/0")
+    assert done.code == 0
+    assert "holds a password" in done.err
+    assert "sesame" not in done.out + done.err
+    assert stat.S_IMODE((here / "tiercache.toml").stat().st_mode) == 0o600
+    done = run("init", "--force", "--shared", "redis://user:${NO_SUCH_SECRET:-}@127.0.0.1/0")
+    assert done.err == ""
+
+
+def test_on_a_terminal_it_asks_for_what_no_flag_says(here):
+    answers = b"\n2h\njson\nnone\ncache\n\nnone\n"
+    code, shown = in_a_terminal("init", "--namespace", "asked", typed=answers.removeprefix(b"\n"))
+    assert code == 0, shown
+    assert "How long an entry lives" in shown
+    assert "Namespace" not in shown
+    content = tomllib.loads((here / "tiercache.toml").read_text())
+    assert (content["namespace"], content["ttl"], content["codec"]) == ("asked", "2h", "json")
+    [disk] = content["tiers"]
+    assert (disk["directory"], disk["max_bytes"]) == ("cache", "10GiB")

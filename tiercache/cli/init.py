@@ -1,0 +1,131 @@
+"""`tiercache init`: writes a configuration, commented, from flags or from answers to a few questions."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from tiercache.cli._context import Failed, Settings, command
+from tiercache.cli._output import note, say
+from tiercache.cli._template import Choices, rendered
+
+__all__ = ["init"]
+
+_FILE = "tiercache.toml"
+
+
+@command()
+@click.argument("file", required=False, type=click.Path())
+@click.option("--namespace", metavar="NAME", help="Keeps its keys apart from those of other caches.")
+@click.option("--ttl", metavar="TIME", help='How long an entry lives: 12h, 30d, or "none": until evicted.')
+@click.option("--codec", metavar="NAME", help="What values are: bytes, json, text, vector-f4, zstd-json, ...")
+@click.option("--memory", metavar="SIZE", help='Room in the memory of each process (256MiB), or "none".')
+@click.option("--disk", metavar="DIR", help='A directory of this machine, or "none".')
+@click.option("--disk-size", metavar="SIZE", help="Room in that directory (10GiB).")
+@click.option("--shared", metavar="URL", help='A Redis server or a database that machines share, or "none".')
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing: what no flag says is as proposed.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.pass_obj
+def init(settings: Settings, /, file: str | None, yes: bool, force: bool, **given: str | None) -> int:
+    """Write a commented configuration.
+
+    To FILE, or else tiercache.toml here. On a terminal it asks what no flag says. Nothing is written unless
+    the answers make a configuration that is in order.
+    """
+    path = Path(file or settings.config or _FILE).expanduser()
+    if path.suffix != ".toml":
+        raise click.UsageError(f"{path.name!r} is not the name of a TOML file; give one that ends in .toml")
+    if path.exists() and not force:
+        raise Failed(f"{path} is there already; --force replaces it")
+    answer = _asked if sys.stdin.isatty() and not yes else _proposed
+    choices = _choices(given, path, answer)
+    text = rendered(choices, path.name)
+    _check(text, path)
+    _write(path, text, private=choices.holds_a_password)
+    say(f"{path} is written; `tiercache check --connect` tries it")
+    if choices.holds_a_password:
+        note(
+            "it holds a password, and only you can read it; a variable, as in ${CACHE_URL}, would keep it out"
+        )
+    return 0
+
+
+def _asked(question: str, proposal: str) -> str:
+    answer: str = click.prompt(question, default=proposal, err=True)
+    return answer.strip()
+
+
+def _proposed(_question: str, proposal: str) -> str:
+    return proposal
+
+
+def _choices(given: dict[str, str | None], path: Path, answer: Callable[[str, str], str]) -> Choices:
+    """What the flags say, and where they do not, the ``answer`` to a question with a proposal."""
+
+    def choice(name: str, question: str, proposal: str) -> str | None:
+        said = given[name]
+        text = answer(question, proposal) if said is None else said
+        return None if text == "none" else text
+
+    folder = Path(os.path.abspath(path)).parent.name or "cache"  # noqa: PTH100 - as the folder is written, links and all
+    namespace = choice("namespace", "Namespace, which keeps keys apart from those of other caches", folder)
+    ttl = choice("ttl", 'How long an entry lives ("none": until evicted)', "30d")
+    codec = choice("codec", "What values are: bytes, json, text, vector-f4, zstd-json, ...", "bytes")
+    memory = choice("memory", 'Room in the memory of each process ("none": do without)', "256MiB")
+    disk = choice("disk", 'Directory of this machine ("none": do without)', f"~/.cache/{namespace or folder}")
+    size = "10GiB" if disk is None else choice("disk_size", "Room in that directory", "10GiB")
+    shared = choice("shared", 'URL of a Redis server or a database that machines share ("none")', "none")
+    return Choices(
+        namespace or "", ttl, codec or "bytes", memory, disk, size or "10GiB", shared, _kind(shared)
+    )
+
+
+def _kind(url: str | None) -> str:
+    """The type of the tier that ``url`` is for."""
+    from tiercache.config._problems import Problems  # it needs pydantic
+    from tiercache.config._urls import tables
+    from tiercache.config._variables import VariableError, expand
+
+    if url is None:
+        return ""
+    problems = Problems("--shared")
+    try:
+        kind = tables([expand(url)], problems)[0].get("type", "")
+    except VariableError as error:
+        raise Failed(f"--shared: {error}") from error
+    if problems.any:
+        raise Failed(str(problems.error()))
+    return str(kind)
+
+
+def _check(text: str, path: Path) -> None:
+    """Raise `Failed` for a configuration that is not in order. Makes no tier, and so no directory."""
+    from tiercache.config._check import check_root  # it needs pydantic
+    from tiercache.config._problems import Problems
+
+    problems = Problems("nothing is written")
+    check_root(tomllib.loads(text), path.parent, problems, "")
+    if problems.any:
+        raise Failed(str(problems.error()))
+
+
+def _write(path: Path, text: str, *, private: bool) -> None:
+    """All of it or nothing: beside the file, and then in its place."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.unlink(missing_ok=True)
+        with open(beside, "x", encoding="utf-8", opener=_private if private else None) as file:
+            file.write(text)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise Failed(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
