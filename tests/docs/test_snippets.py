@@ -71,7 +71,8 @@ def test_commands_exist(words):
     elif words[0] == "tiercache":
         script = "import sys; from tiercache.cli import main; sys.exit(main())"
         options = [re.match(r"--[\w-]+", word)[0] for word in words if word.startswith("--")]
-        subcommand = words[1:2] if len(words) > 1 and not words[1].startswith("-") else []
+        depth = 3 if words[1:2] == ["migrate"] else 2  # a group of commands
+        subcommand = words[1:depth] if len(words) > 1 and not words[1].startswith("-") else []
         done = subprocess.run(
             [sys.executable, "-c", script, *subcommand, "--help"],
             capture_output=True,
