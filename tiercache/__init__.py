@@ -32,7 +32,7 @@ from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
 from tiercache.stats import CacheStats, TierStats
 
 if TYPE_CHECKING:
-    from tiercache.guarded import guarded
+    from tiercache._guarded import guarded
     from tiercache.registry import register_codec, register_tier
     from tiercache.tiers.disk import DiskTier
     from tiercache.tiers.encoded import EncodedTier
@@ -84,7 +84,7 @@ _LAZY = {
     "MemoryTier": "tiercache.tiers.memory",
     "RedisTier": "tiercache.tiers.redis",
     "SQLTier": "tiercache.tiers.sql",
-    "guarded": "tiercache.guarded",
+    "guarded": "tiercache._guarded",
     "register_codec": "tiercache.registry",
     "register_tier": "tiercache.registry",
 }

@@ -11,7 +11,7 @@ from tiercache._bridge import BLOCKING, drive
 from tiercache.config._check import ChainPlan, TierPlan
 from tiercache.config._problems import Problems, blot
 from tiercache.errors import ConfigError
-from tiercache.guarded import guarded
+from tiercache._guarded import guarded
 from tiercache.protocols import AsyncTier, Tier
 
 __all__ = ["Builder"]

@@ -77,9 +77,11 @@ class TieredByteStore(ByteStore):
         return cls(TieredCache([memory, disk], namespace=namespace, ttl=ttl))
 
     @classmethod
-    def from_config(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
+    def from_config(
+        cls, source: str | os.PathLike[str] | Mapping[str, Any] | None = None, *, name: str | None = None
+    ) -> Self:
         """The store over the chain that ``source`` describes; see `TieredCache.from_config`."""
-        return cls(TieredCache.from_config(source))
+        return cls(TieredCache.from_config(source, name=name))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._cache,)  # pickled as its cache can be; a trace that is on is not
