@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from tiercache._bridge import BLOCKING, drive
+from tiercache._guarded import guarded
 from tiercache.config._check import ChainPlan, TierPlan
 from tiercache.config._problems import Problems, blot
 from tiercache.errors import ConfigError
-from tiercache._guarded import guarded
 from tiercache.protocols import AsyncTier, Tier
 
 __all__ = ["Builder"]
