@@ -172,9 +172,9 @@ class LoadingMethods(View[T]):
         """Decorator that keeps the results of a function or async function; single-flight.
 
         A result is kept under the function's name and a digest of its arguments, so closures that one
-        function makes share their results. ``key`` makes something else of the arguments than the digest, and
-        ``name`` is used instead of the function's: functions that are given the same one share their results,
-        and ``name=""`` leaves what ``key`` makes as it is.
+        function makes share their results. ``name`` is used instead of the function's: functions that are
+        given the same one share their results. ``key`` makes the whole key of the arguments: two functions
+        with the same keys get each other's results, unless a ``name`` is given too, which stands before it.
         ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
         ``cache_none=True``. ``options`` are those of `get_or_load`. The decorated function has
         ``cache_key(*args)`` and ``cache_delete(*args)`` (to be awaited for an async one).

@@ -72,8 +72,8 @@ def memoize(
         raise TypeError(f"key must be a function of the arguments that returns a str, not {key!r:.60}")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}: {name!r:.60}")
-    if name == "" and key is None:
-        raise ConfigError("name: '' leaves the key to key= alone, and there is none")
+    if name == "":
+        raise ConfigError("name: '' names nothing; leave it out, and key= makes the whole key")
     if not isinstance(cache_none, bool):
         raise ConfigError(f"cache_none: {cache_none!r:.60} is not allowed; it is True or False")
     kept = cache
@@ -81,7 +81,7 @@ def memoize(
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
     kept = kept.with_staleness(staleness)
-    make_key = call_key(function, name) if key is None else _named(function, name, key)
+    make_key = call_key(function, name) if key is None else _checked(key, name)
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
@@ -98,19 +98,16 @@ def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _named(function: Callable[..., Any], name: str | None, key: Callable[..., str]) -> Callable[..., str]:
-    """The keys that ``key`` makes, behind the name: two functions whose keys are as simple as their arguments
-    would get each other's results."""
-    beginning = function_name(function) if name is None else name
-    if beginning:
-        beginning += ":"
+def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
+    """The keys that ``key`` makes, behind the ``name`` if there is one."""
+    beginning = "" if name is None else f"{name}:"
 
-    def named(*args: Any, **kwargs: Any) -> str:
+    def checked(*args: Any, **kwargs: Any) -> str:
         made = key(*args, **kwargs)
         check_key(made)
         return beginning + made
 
-    return named
+    return checked
 
 
 def _blocking(

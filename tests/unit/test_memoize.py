@@ -137,16 +137,16 @@ def test_key_makes_the_key_of_the_arguments(cache, asynchronous):
     calls = []
     kept = cache.cached(key=lambda a, b=2, **_: f"user:{a}")(counted(calls, asynchronous=asynchronous))
     assert run(kept, 1, object()) == run(kept, 1, c=object()) == [1]
-    assert cache.get(kept.cache_key(1)) == [1]
-    assert kept.cache_key(5) == f"{__name__}.counted.<locals>.function:user:5"
+    assert cache.get("user:1") == [1]
+    assert kept.cache_key(5) == "user:5"
 
 
-def test_functions_with_equal_keys_do_not_share_results(cache):
-    @cache.cached(key=lambda x: x)
+def test_functions_of_two_names_with_equal_keys_do_not_share_results(cache):
+    @cache.cached(name="one", key=lambda x: x)
     def one(x):
         return ["one", x]
 
-    @cache.cached(key=lambda x: x)
+    @cache.cached(name="two", key=lambda x: x)
     def two(x):
         return ["two", x]
 
@@ -168,9 +168,7 @@ def test_functions_of_one_name_share_results(cache, asynchronous):
     assert calls == []
 
 
-def test_an_empty_name_leaves_the_key_as_it_is(cache):
-    kept = cache.cached(name="", key=lambda x: f"user:{x}")(lambda x: [x])
-    assert kept(1) == cache.get("user:1") == [1]
+def test_a_name_is_a_text_and_not_empty(cache):
     with pytest.raises(ConfigError, match=r"^name: .*key="):
         cache.cached(name="")(lambda x: [x])
     with pytest.raises(TypeError, match="name must be a str, not int"):
