@@ -23,7 +23,7 @@ def told(tier):
 
 
 def test_a_server_of_redis(valkey):
-    about = told(RedisTier(valkey.url))
+    about = told(RedisTier(valkey.url, deadline=20))
     with valkey.client() as client:
         assert about.version == f"Valkey {client.info()['valkey_version']}"
     assert abs(about.skew) < 5
@@ -32,17 +32,17 @@ def test_a_server_of_redis(valkey):
 
 def test_a_server_with_a_bound_and_a_user_with_few_rights():
     with running("--maxmemory", "100mb") as server:
-        room = told(RedisTier(server.url)).room
+        room = told(RedisTier(server.url, deadline=20)).room
         assert 50 << 20 < room < 100 << 20
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "least", "on", ">sesame", *LEAST.split())
-        about = told(RedisTier(server.url.replace("//", "//least:sesame@")))
+        about = told(RedisTier(server.url.replace("//", "//least:sesame@"), deadline=20))
     assert about.version.startswith("Valkey ")  # of which HELLO tells
     assert (about.skew, about.room) == (None, None)
 
 
 def test_a_cluster(valkey_cluster):
-    about = told(RedisTier(valkey_cluster.url))
+    about = told(RedisTier(valkey_cluster.url, deadline=20))
     assert about.version.startswith("Valkey ")
     assert "," not in about.version  # all nodes are alike
     assert abs(about.skew) < 5
@@ -54,7 +54,7 @@ def test_databases(tmp_path, postgres_url):
     assert about.skew is None
     assert about.room > 0
     assert told(SQLTier("sqlite://")).room is None
-    about = told(SQLTier(postgres_url, table="tiercache_about"))
+    about = told(SQLTier(postgres_url, table="tiercache_about", deadline=20))
     assert about.version.startswith("PostgreSQL ")
     assert abs(about.skew) < 5
     assert about.room is None
@@ -65,9 +65,9 @@ def test_a_clock_that_is_wrong(kind, valkey, postgres_url):
     """The server's is ahead by what this process's is behind."""
     clock = FakeClock(time() - 600)
     tier = (
-        RedisTier(valkey.url, clock=clock)
+        RedisTier(valkey.url, clock=clock, deadline=20)
         if kind == "redis"
-        else SQLTier(postgres_url, table="tiercache_about", clock=clock)
+        else SQLTier(postgres_url, table="tiercache_about", clock=clock, deadline=20)
     )
     assert 590 < told(tier).skew < 700
 

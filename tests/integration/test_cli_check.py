@@ -20,9 +20,11 @@ type = "memory"
 [[tiers]]
 type = "disk"
 directory = "cache"
+deadline = "20s"
 [[tiers]]
 type = "{}"
 url = "{}"
+deadline = "20s"
 """
 
 

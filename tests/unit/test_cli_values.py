@@ -26,9 +26,11 @@ type = "memory"
 [[tiers]]
 type = "disk"
 directory = "disk"
+deadline = "20s"
 
 [[tiers]]
 type = "sql"
+deadline = "20s"
 url = "sqlite:///{}/shared.sqlite"
 """
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from tiercache.chain import TieredCache
-from tiercache.cli._context import Settings, command, in_namespace, open_cache, span
+from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache, span
 from tiercache.cli._output import note, say, show_json
+from tiercache.errors import ConfigError
 
 __all__ = ["clear", "purge"]
 
@@ -58,13 +59,16 @@ def purge(
 ) -> int:
     """Drop entries by their age.
 
-    Says how many: what several tiers held is counted once. Redis drops what is past its time by itself, and
-    cannot be asked for more.
+    Says how many: what several tiers held is counted once. When an entry was last used is known to disk
+    tiers alone; the others are named then, and keep theirs. On Redis all keys of the database are looked at.
     """
     if not (older_than or idle or expired):
         raise click.UsageError("say which: --older-than TIME, --idle TIME or --expired, or several of them")
     with open_cache(settings, namespace) as cache:
-        dropped = cache.purge(expired=expired, older_than=older_than, idle=idle)
+        try:
+            dropped = cache.purge(expired=expired, older_than=older_than, idle=idle)
+        except ConfigError as error:  # none of its tiers can tell
+            raise Failed(str(error)) from error
         if as_json:
             show_json({"dropped": dropped})
         else:
