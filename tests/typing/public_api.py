@@ -5,7 +5,7 @@ A line with an ignore is an error that mypy must find: an ignore that it has no 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, assert_type
 
 from tiercache import (
@@ -81,6 +81,12 @@ TieredCache([MemoryTier()], stale_for=b"")  # type: ignore[call-overload]  # no 
 assert_type(plain.keys(), Iterator[str])
 assert_type(plain.akeys(), AsyncIterator[str])
 assert_type(plain.purge(idle="1h"), int)
+
+assert_type(TieredCache.from_config(), TieredCache[Any])
+assert_type(TieredCache.from_config("cache.toml", name="one"), TieredCache[Any])
+assert_type(TieredCache.from_url("memory://", "disk://a", ttl="5m", codec=TextCodec()), TieredCache[Any])
+assert_type(plain.views, Mapping[str, TieredCache[Any]])
+assert_type(plain.config(), dict[str, Any])
 assert_type(plain.stats(), CacheStats)
 assert_type(plain.stats().tiers, tuple[TierStats, ...])
 assert_type(plain.stats().as_dict(), dict[str, Any])

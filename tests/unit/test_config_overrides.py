@@ -152,3 +152,12 @@ def test_what_a_tier_says_names_the_variable_too(override):
     override(TIERS__0__TABLE="my-table")
     text = told({"tiers": [{"type": "sql", "url": "sqlite://"}]})
     assert text.startswith("tiers[0].table (set by TIERCACHE__TIERS__0__TABLE): 'my-table' is not allowed; ")
+
+
+def test_what_names_itself_is_told(override, tmp_path):
+    override(TTL="5m")
+    file = tmp_path / "a.yaml"
+    file.write_text("tiers:\n- &a\n  type: chain\n  tiers: [{type: memory}, *a]\n")
+    lines = told(file).splitlines()
+    assert lines[1] == "  TIERCACHE__TTL cannot be set in what is nested too deeply"
+    assert lines[2].endswith("more than 8 chains inside each other are not allowed")

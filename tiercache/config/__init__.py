@@ -77,7 +77,7 @@ def build(
         folder = found.folder or _here()
         config = json.dumps(portable(content, folder))
         recipe = recipe or Recipe(json.dumps(portable(found.content, folder)), name, is_mapping=True)
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         reason = str(error)
     return Built(built, views, recipe, config, reason)
 

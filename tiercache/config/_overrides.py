@@ -44,13 +44,15 @@ def overridden(content: Mapping[Any, Any], problems: Problems) -> Mapping[Any, A
                 wanted = f"{_PREFIX}CACHES__NAME__{'__'.join(parts).upper()}"
                 problems.add("", f"{variable} names none of its caches; write {wanted}")
             continue
-        made = _copy(made) if made is content else made
         try:
+            made = _copy(made) if made is content else made
             if several:
                 _check_cache(made[CACHES], parts)
             problems.set_by(_put(made, parts, variable), variable)
         except _Refused as refused:
             problems.add("", f"{variable} {refused}")
+        except RecursionError:  # an alias of YAML that names itself
+            problems.add("", f"{variable} cannot be set in what is nested too deeply")
     return made
 
 
