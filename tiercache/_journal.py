@@ -252,6 +252,12 @@ class Journal:
 
     # -- settling behind the caller ----------------------------------------------------------------
 
+    def pursue(self) -> None:
+        """Something was found to be owed, perhaps noted by another chain: have it settled. Of a range that
+        is owed a tier serves nothing until then."""
+        self.owing = True
+        self.kick()
+
     def kick(self) -> None:
         """Have what is owed settled by the promoter, now and then. Call it when `owing`."""
         with self._lock:

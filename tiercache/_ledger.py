@@ -23,7 +23,7 @@ __all__ = ["CLOCKS_APART", "JUST_LATER", "Ledger"]
 
 _MOST_KEYS = 100_000
 #: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an entry
-#: tells whether it is older than a clear that the tier has not heard of.
+#: tells whether it is older than debts that are forgotten.
 CLOCKS_APART = 60.0
 #: Seconds by which a debt is later than the one that was noted before it, whatever the clock says.
 JUST_LATER = 1e-6
@@ -149,9 +149,11 @@ class Ledger:
     ) -> Collection[str]:
         """The keys of those entries that are older than what the tier was, or should have been, told.
 
-        An entry that does not say when it was written is too old while that is owed; and for good where the
-        tier cannot drop a range (``drops``), for what it held is still there. ``ranges`` are those of before
-        the entries were read: somebody may have told the tier since, and its answer comes from before.
+        While a range is owed all of it is, whatever the times say: a clock that was set back makes what the
+        tier should have dropped look new. An entry that does not say when it was written is too old while
+        its key is owed; and for good where the tier cannot drop a range (``drops``), for what it held is
+        still there. ``ranges`` are those of before the entries were read: somebody may have told the tier
+        since, and its answer comes from before.
         """
         known = self._keys
         wide = [*ranges, *self.ranges()] if self._wide else ()
@@ -171,12 +173,12 @@ def _is_later(debt: Debt, known: Debt) -> bool:
 
 
 def _is_older(written: float | None, debt: Debt, drops: bool = True) -> bool:
-    everything = debt.skip == "" and debt.key == ""
+    if debt.skip is not None and not debt.settled:
+        return True
     if written is None:
+        everything = debt.skip == "" and debt.key == ""
         return everything or not debt.settled or not drops
-    # Of a range that the tier has not dropped yet, the times alone tell what is old, by whose clock ever.
-    margin = CLOCKS_APART if debt.skip is not None and not debt.settled else 0.0
-    return written < debt.before + margin
+    return written < debt.before
 
 
 def _covers(debt: Debt, key: str) -> bool:

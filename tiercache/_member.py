@@ -141,7 +141,7 @@ class Member:
             return {}
         ranges = ledger.ranges()
         asked = list(names.values())
-        answer = await self.guard.command(self.port(runtime).mget, asked, reads=True)
+        answer = await self.guard.command(self._peek or self.port(runtime).mget, asked, reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )
@@ -179,6 +179,8 @@ class Member:
                 if counted:
                     guard.unasked(len(folded) - len(asked))
         ranges = guard.ledger.ranges()
+        if any(not debt.settled for debt in ranges):
+            self._journal.pursue()
         found = await guard.read(port, asked, counted=counted) if asked else {}
         old = set(guard.ledger.too_old(found, ranges, drops=self._drops(port)))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))

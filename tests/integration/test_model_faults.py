@@ -120,6 +120,15 @@ def the_clock_was_back_for_a_while(machine: FaultModel) -> None:
     machine.the_clock_is_wrong_for_a_while(offset=-HOURS, seconds=62.0, view=0, looks=B)
 
 
+def a_tier_misses_a_clear_after_the_clock_went_back(machine: FaultModel) -> None:
+    """What it holds seems to be written after the clear."""
+    begun(machine, ["disk", "sql"])
+    store(machine, A)
+    machine.the_clock_is_set(offset=-HOURS)
+    machine.a_tier_dies(what="lock", mode=Refuse())
+    machine.overwrite(who=A, verb="clear", view=0, keys=["a"], way=False, looks=A)
+
+
 def the_second_dies_on_its_way_through_the_tiers(machine: FaultModel) -> None:
     begun(machine, ["memory", "disk", "redis"])
     for dies_at in range(3):
@@ -153,6 +162,7 @@ PROGRAMS = [
     the_database_is_lost_with_what_it_had_noted,
     a_life_is_over,
     the_clock_was_back_for_a_while,
+    a_tier_misses_a_clear_after_the_clock_went_back,
     the_second_dies_on_its_way_through_the_tiers,
     nobody_can_write_to_the_disk,
 ]

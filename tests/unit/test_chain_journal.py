@@ -107,6 +107,29 @@ def test_nor_by_another_process(world, clock, layout, verb, when):
     assert not (here.folder / "disk" / PENDING).exists()
 
 
+@pytest.mark.parametrize("verb", ENDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("put_right", [False, True])
+def test_nor_where_the_clock_was_set_back_before_it_was_missed(
+    world, clock, monkeypatch, layout, verb, put_right
+):
+    monkeypatch.setattr("tiercache._journal.Journal.kick", lambda self: None)  # a read comes before
+    here = world(layout)
+    here.cache.set("k", OLD)
+    clock.step_wall(-7200)
+    here.tier.down = True
+    getattr(here.cache, verb)(*ENDS[verb])
+    forget(here.cache, "k")
+    if put_right:
+        clock.step_wall(7200)
+        clock.advance(1)
+    here.tier.down = False
+    assert here.cache.get("k") is None
+    if here.durable:
+        here.restart()
+        assert here.cache.get("k") is None
+
+
 def test_the_next_chain_of_the_process_over_the_same_tier_knows_without_a_durable_tier(world):
     here = world("memory L3")
     here.cache.set("k", OLD)

@@ -138,6 +138,21 @@ def test_what_was_cleared_stays_so_on_a_tier_that_cannot_tell_old_from_new(call,
 # -- beside writers --------------------------------------------------------------------------------
 
 
+@both_apis
+@pytest.mark.parametrize("layout", ["L3", "memory L3"])
+def test_a_range_is_settled_by_any_chain_that_reads_it_and_be_it_by_loads_alone(call, world, clock, layout):
+    here = world(layout)
+    here.cache.set("k", OLD)
+    here.tier.down = True
+    here.cache.clear()
+    here.tier.down = False
+    with TieredCache([here.tier], clock=clock) as cache:
+        assert call(cache, "get_or_load", "k", lambda _: NEW) == NEW
+        cache.flush()
+        assert call(cache, "get_or_load", "l", lambda _: NEW) == NEW
+        assert call(cache, "get", "l") == NEW
+
+
 def test_what_is_missed_while_something_is_settled_is_owed_all_the_same(clock, monkeypatch):
     monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
     first, second = WatchedTier({}, "first"), WatchedTier({}, "second")
