@@ -95,6 +95,7 @@ def told(**config):
         print("well")
 
 told(codec="json")
+told(codec={"type": "vector", "compress": "zstd"})
 print(registry._offered.cache_info().currsize)
 told(tiers=[{"type": "broken"}])
 told(tiers=[{"type": "nowhere"}])
@@ -124,6 +125,7 @@ def test_a_broken_plug_in_is_a_problem_where_it_is_asked_for(site, tmp_path):
     )
     write_metadata(site, "second-package", {"tiercache.tiers": {"twice": "tiercache.testing:SpyTier"}})
     lines = python(BROKEN, cwd=tmp_path, path=[site]).splitlines()
+    assert lines.pop(0) == "well"
     assert lines[:2] == ["well", "0"], "nobody looks at packages for a name of ours"
     assert lines[2] == (
         "tiers[0]: the tier type 'broken' is offered by the package 'first-package' as 'broken:Tier', which "

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from tiercache.codecs import EncryptedCodec, ZstdCodec
 from tiercache.config._kinds import Keys, Level, Weight, choice
 from tiercache.config._models import Options
 from tiercache.config._options import check_foreign, validate
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._problems import Problems, blot, join, nearest, show
 from tiercache.config._variables import VariableError, expand
-from tiercache.errors import ConfigError
 from tiercache.protocols import Codec
-from tiercache.registry import codec, codec_maker, codec_names
+from tiercache.registry import codec, codec_maker, codec_names, is_codec
 
 __all__ = ["OWN_CODECS", "EncryptedOptions", "VectorOptions", "ZstdOptions", "make_codec"]
 
@@ -111,13 +111,12 @@ def _innermost(given: Mapping[Any, Any], rest: dict[Any, Any], problems: Problem
     except VariableError as error:
         problems.add(where, str(error))
         return None
-    known = (*(name for name in codec_names() if not name.startswith(_COMPRESSED)), _VECTOR)
-    if not isinstance(kind, str) or kind not in known:
+    if not isinstance(kind, str) or not (kind == _VECTOR or (is_codec(kind) and _is_innermost(kind))):
+        known = (*filter(_is_innermost, codec_names()), _VECTOR)
         found = f"found {show(given['type'])}" if "type" in given else "is missing"
         hint = nearest(kind, known) if isinstance(kind, str) else ""
-        problems.add(
-            where, f"{found}; allowed: {', '.join(f'{chr(34)}{name}{chr(34)}' for name in known)}{hint}"
-        )
+        allowed = ", ".join(f'"{name}"' for name in known)
+        problems.add(where, f"{found}; allowed: {allowed}{hint}")
         return None
     maker = _made(lambda: codec_maker("vector-f4" if kind == _VECTOR else kind), problems, path)
     if maker is None:
@@ -127,7 +126,11 @@ def _innermost(given: Mapping[Any, Any], rest: dict[Any, Any], problems: Problem
         arguments = None if options is None else options.given()
     else:
         arguments = check_foreign(maker, rest, problems, path, _BESIDES)
-    return None if arguments is None else _made(lambda: maker(**arguments), problems, path)
+    return None if arguments is None else _made(lambda: maker(**arguments), problems, path, arguments)
+
+
+def _is_innermost(name: str) -> bool:
+    return not name.startswith(_COMPRESSED)  # a table says that by "compress"
 
 
 def _wrapped(inner: Any, layer: _Layer, given: Any, problems: Problems, path: str) -> Any:
@@ -158,11 +161,11 @@ def _read(value: Any) -> Any:
         return value  # it is none of the texts that are allowed here
 
 
-def _made(make: Callable[[], Any], problems: Problems, path: str) -> Any:
+def _made(
+    make: Callable[[], Any], problems: Problems, path: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
     try:
         return make()
-    except ConfigError as error:
-        problems.add(path, str(error))
-    except (ValueError, TypeError) as error:  # of somebody else's; it may quote what it was given
-        problems.add(path, f"cannot be made ({type(error).__name__})")
+    except (ValueError, TypeError) as error:  # a ConfigError is one; what else there is, is a defect
+        problems.add(path, blot(str(error) or type(error).__name__, given))
     return None
