@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
 
 import pytest
+import shell
 from doc_snippets import PAGES, ROOT, blocks, run
 
 
@@ -69,20 +68,13 @@ def test_commands_exist(words):
         assert asked
         assert set(asked) <= targets
     elif words[0] == "tiercache":
-        script = "import sys; from tiercache.cli import main; sys.exit(main())"
         options = [re.match(r"--[\w-]+", word)[0] for word in words if word.startswith("--")]
         depth = 3 if words[1:2] == ["migrate"] else 2  # a group of commands
         subcommand = words[1:depth] if len(words) > 1 and not words[1].startswith("-") else []
-        done = subprocess.run(
-            [sys.executable, "-c", script, *subcommand, "--help"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        done = shell.run(*subcommand, "--help")  # in this process: there are many
+        assert done.code == 0, done.err
         for option in options:
-            assert option in done.stdout, f"{' '.join(words)}: there is no {option}"
+            assert option in done.out, f"{' '.join(words)}: there is no {option}"
 
 
 def test_the_distributions_name_is_right_everywhere():
