@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tiercache._batch import Batch, copied, decoded, encoded
@@ -141,7 +142,9 @@ class Member:
             return {}
         ranges = ledger.ranges()
         asked = list(names.values())
-        answer = await self.guard.command(self._peek or self.port(runtime).mget, asked, reads=True)
+        peek = getattr(self.guard.tier, "peek", None)
+        verb = partial(runtime.call, peek) if callable(peek) else self.port(runtime).mget
+        answer = await self.guard.command(verb, asked, reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )

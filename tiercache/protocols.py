@@ -38,6 +38,7 @@ __all__ = [
     "SupportsLease",
     "SupportsLocation",
     "SupportsNamespaces",
+    "SupportsPeek",
     "SupportsPurge",
     "SupportsScan",
     "SupportsSize",
@@ -122,6 +123,13 @@ class AsyncByteStore(Protocol):
 
 
 # -- capabilities ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class SupportsPeek(Protocol):
+    """Can be read without its entries counting as used: for copies and looks."""
+
+    def peek(self, keys: Sequence[str]) -> dict[str, Entry[Any]]: ...
 
 
 @runtime_checkable

@@ -230,6 +230,16 @@ def test_keys_of_which_a_lower_tier_knows_nothing_come_from_above_unless_a_tier_
     assert (report.entries, report.unread) == (1, 1)
 
 
+def test_a_copy_is_no_use_of_an_entry(make, clock):
+    source = make("source", tiers=("disk",))
+    source.mset({"a": b"1", "b": b"2"})
+    clock.advance(1000)
+    assert source.get("b") == b"2"
+    assert archive(source)[1].entries == 2
+    assert source.purge(expired=False, idle=500) == 1
+    assert list(source.keys()) == ["b"]
+
+
 # -- what is there already, and what is newer ------------------------------------------------------
 
 

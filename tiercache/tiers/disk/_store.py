@@ -139,13 +139,18 @@ class DiskStore(JournalMethods, LeaseMethods):
         return self.read(keys, self._as_they_are)
 
     def read(
-        self, keys: Sequence[str], take: Callable[[Iterable[tuple[str, Any]]], tuple[dict[str, V], list[str]]]
+        self,
+        keys: Sequence[str],
+        take: Callable[[Iterable[tuple[str, Any]]], tuple[dict[str, V], list[str]]],
+        *,
+        uses: bool = True,
     ) -> dict[str, V]:
         """The hits that ``take`` makes of pairs of key and bytes, as they leave the database: verified one
         by one they stay in the processor's caches, and memory holds the batch once.
 
         ``None`` stands for nothing, and what is no bytes for a row that we did not write. ``take`` says
-        besides which keys hold nothing but damage, and they are dropped. It may be called twice.
+        besides which keys hold nothing but damage, and they are dropped. It may be called twice. Hits count
+        as used where it ``uses`` them.
         """
         asked, given = row_keys(keys)
         statement = GET_MANY
@@ -164,7 +169,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         if corrupt:
             with suppress(TierCacheError):  # a read never fails because the repair did
                 self._delete(corrupt, end)
-        if hits:
+        if hits and uses:
             used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
             self._note_uses(used)
         return hits

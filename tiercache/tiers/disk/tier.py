@@ -161,6 +161,11 @@ class DiskTier(EncodedTier):
         hits: dict[str, Entry[bytes]] = self.store.read(keys, self._open)
         return hits
 
+    def peek(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        """See `SupportsPeek`."""
+        hits: dict[str, Entry[bytes]] = self.store.read(keys, self._open, uses=False)
+        return hits
+
 
 def _temporary(reason: ConfigError) -> Path:
     path = prepare(tempfile.mkdtemp(prefix="tiercache-"), read_only=False)
