@@ -169,6 +169,23 @@ def test_a_tier_that_did_not_take_it_is_named_and_exit_code_1(make, tmp_path):
     assert "it failed: " in done.out
 
 
+def test_a_value_that_is_too_large_for_a_tier(tmp_path):
+    config = tmp_path / "small.toml"
+    config.write_text("""
+        [[tiers]]
+        type = "disk"
+        directory = "small"
+        max_bytes = "64KiB"
+        [[tiers]]
+        type = "disk"
+        directory = "large"
+    """)
+    done = run("-c", config, "set", "key", stdin=b"x" * 100_000)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "tiercache: not stored in disk: it is larger than all of its room\n"
+    assert run("-c", config, "get", "key").raw == b"x" * 100_000
+
+
 def test_keys(make):
     config = make()
     assert run("-c", config, "keys").out == ""

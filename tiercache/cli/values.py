@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -71,9 +72,10 @@ def set_value(
     with open_cache(settings, namespace) as cache:
         try:
             done = payloads(cache).set(key, data, ttl=_LIVES.get(ttl, ttl))
+            refused = [tier.name for tier in cache.stats().tiers if tier.rejected]
         except (CodecError, WriteError) as error:
             raise Failed(str(error)) from error
-    return _told(done, "stored")
+    return _told(done, "stored", refused)
 
 
 @command()
@@ -90,8 +92,11 @@ def delete(settings: Settings, keys: tuple[str, ...], namespace: tuple[str, ...]
     return _told(done, "deleted")
 
 
-def _told(done: WriteResult, what: str) -> int:
-    if done.ok:
-        return 0
-    note(f"not {what} in {', '.join(done.failed)}; repeat it when that is well")
-    return 1
+def _told(done: WriteResult, what: str, refused: Sequence[str] = ()) -> int:
+    """The exit code; says which tiers failed, and for which of them (``refused``) the value is too large."""
+    ill = [name for name in done.failed if name not in refused]
+    if refused:
+        note(f"not {what} in {', '.join(refused)}: it is larger than all of its room")
+    if ill:
+        note(f"not {what} in {', '.join(ill)}; repeat it when that is well")
+    return 0 if done.ok else 1
