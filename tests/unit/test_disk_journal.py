@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -497,13 +498,59 @@ def test_deletes_in_a_database_that_took_the_place_of_another_are_told(tier, clo
 
 def test_the_last_deletes_are_kept(tier, open_tier, clock, monkeypatch):
     monkeypatch.setattr(_deletes, "_MOST_KEYS", 3)
-    monkeypatch.setattr(_deletes, "_MOST_RANGES", 1)
+    monkeypatch.setattr(_deletes, "_MOST_PIECES", 8)
     names = [f"k{number}" for number in range(5)]
     for name in [*names, "k0"]:
         tier.mdelete([name], everywhere=True)
-    tier.clear("a", everywhere=True)
-    tier.clear("b", everywhere=True)
-    assert deleted(tier, *names, "a", "b").keys() == {"k3", "k4", "k0", "b"}
+    assert deleted(tier, *names).keys() == {"k3", "k4", "k0"}
+    for name in "acegi":
+        clock.advance(1)
+        tier.clear(name, everywhere=True)
+        assert name in deleted(tier, *"acegi")
+    assert deleted(tier, *"acegi").keys() == {"e", "g", "i"}
+
+
+def test_a_bulk_delete_is_told_whole(tier, open_tier, clock):
+    names = [f"a key of some length {number:06}" for number in range(12_000)]
+    open_tier().mdelete(names, everywhere=True)
+    assert deleted(tier, *names) == dict.fromkeys(names, clock.time())
+
+
+def test_the_clears_of_many_ranges_are_told(tier, open_tier, clock):
+    """Each as a list of all of them would say; a later one counts unless the clock was set back."""
+    other = open_tier()
+    random = Random(7)
+    cleared: list[tuple[str, str, float]] = []
+    keys = ["".join(random.choices("ab/", k=random.randint(0, 4))) for _ in range(60)]
+    for number in range(400):
+        clock.step_wall(random.choice([1, 1, 1, -3]))
+        prefix = "".join(random.choices("ab/", k=random.randint(1, 4)))
+        skip = prefix + random.choice("ab/") if number % 3 == 0 else ""
+        other.clear(prefix, skip=skip, everywhere=True)
+        cleared.append((prefix, skip, clock.time()))
+        expected = {
+            key: max(times)
+            for key in keys
+            if (
+                times := [
+                    when
+                    for start, without, when in cleared
+                    if key.startswith(start) and not (without and key.startswith(without))
+                ]
+            )
+        }
+        assert deleted(tier, *keys) == expected
+
+
+def test_what_goes_of_itself_does_not_push_out_what_is_told(tier, open_tier, clock, monkeypatch):
+    monkeypatch.setattr(_fences, "_MOST_DELETES", 100)
+    tier.mdelete(["k"], everywhere=True)
+    for number in range(1_000):
+        tier.mdelete([f"other {number}"])  # here alone, as an eviction is
+    assert deleted(open_tier(), "k") == {"k": clock.time()}
+    for number in range(1_000):
+        tier.mdelete([f"other {number}"], everywhere=True)
+    assert deleted(open_tier(), "k", "other 999") == {"other 999": clock.time()}
 
 
 @pytest.mark.parametrize(
@@ -545,7 +592,8 @@ def test_a_delete_of_very_many_keys_is_told_too(tier):
     tier.mset({"first": NEW})
     early = ticket(tier)
     tier.mdelete([f"key {number:05}" for number in range(40_000)])
-    assert list(tier.fill({"key 00777": OLD}, early)) == ["key 00777"]
+    assert list(tier.fill({"key 00777": OLD, "unrelated": NEW}, early)) == ["key 00777"]
+    assert held(tier, "unrelated") == b"new", "a load that is under way is lost to a delete of others"
     assert list(tier.fill({"key 00777": NEW}, ticket(tier))) == []
 
 

@@ -33,20 +33,22 @@ __all__ = [
     "written_since",
 ]
 
-#: One row for each call that deleted something: the row keys as a JSON array, or a range of tags; and when,
-#: in Unix seconds (``NULL``: from here alone, other tiers keep what they have).
+#: One row (of very many keys several) for each call that deleted something: the row keys as a JSON array, or
+#: a range of tags; their size; and when, in Unix seconds (``NULL``: from here alone, others keep theirs).
 FENCE_TABLES: Final = (
     (
         "CREATE TABLE IF NOT EXISTS Tier_deletes"
-        " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, keys TEXT, low BLOB, high BLOB, time REAL)"
+        " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, time REAL, size INTEGER NOT NULL,"
+        " keys TEXT, low BLOB, high BLOB)"
     ),
 )
 
 _SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
 _FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
-_MOST_DELETES: Final = 10_000  # calls that are remembered
-_MOST_CHARACTERS: Final = 2**18  # of the keys of one call; beyond it the floor rises instead
-_MOST_BYTES: Final = 2**19  # of all calls together
+_MOST_DELETES: Final = 10_000  # rows that are kept, of deletes everywhere and of others each
+_MOST_BYTES: Final = 2**21  # of the keys of those
+_MOST_CHARACTERS: Final = 2**17  # of the keys of one row
+_AT_ONCE: Final = 1_000  # keys of one row, where they are more
 #: Seconds. A row that was written or used later than that ago may be younger than a ticket that is in use.
 YOUNG: Final = 600.0
 
@@ -77,23 +79,36 @@ def raise_floor(connection: sqlite3.Connection, serial: int) -> None:
 
 def note_delete(connection: sqlite3.Connection, serial: int, keys: str, now: float | None) -> None:
     """The row keys in the JSON array ``keys`` were deleted everywhere ``now``; ``None``: here alone."""
-    if len(keys) > _MOST_CHARACTERS:
-        raise_floor(connection, serial)
+    if len(keys) <= _MOST_CHARACTERS:
+        _note(connection, serial, keys, None, None, now)
         return
-    added = connection.execute(
-        "INSERT INTO Tier_deletes (serial, keys, time) VALUES (?, ?, ?)", (serial, keys, now)
-    )
-    _forget_some(connection, added.lastrowid or 0)
+    listed = json.loads(keys)
+    for start in range(0, len(listed), _AT_ONCE):
+        _note(connection, serial, json.dumps(listed[start : start + _AT_ONCE]), None, None, now)
 
 
 def note_clear(
     connection: sqlite3.Connection, serial: int, low: bytes, high: bytes, now: float | None
 ) -> None:
     """The same for the tags from ``low`` to ``high``."""
+    _note(connection, serial, None, low, high, now)
+
+
+def _note(
+    connection: sqlite3.Connection,
+    serial: int,
+    keys: str | None,
+    low: bytes | None,
+    high: bytes | None,
+    now: float | None,
+) -> None:
+    size = len(keys or ()) + len(low or ()) + len(high or ())
     added = connection.execute(
-        "INSERT INTO Tier_deletes (serial, low, high, time) VALUES (?, ?, ?, ?)", (serial, low, high, now)
+        "INSERT INTO Tier_deletes (serial, time, size, keys, low, high) VALUES (?, ?, ?, ?, ?, ?)",
+        (serial, now, size, keys, low, high),
     )
-    _forget_some(connection, added.lastrowid or 0)
+    if not (added.lastrowid or 0) % 64:
+        _forget_some(connection)
 
 
 def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes]]) -> set[str]:
@@ -157,22 +172,27 @@ def note_gone(connection: sqlite3.Connection, rows: Iterable[tuple[str, object, 
         note_delete(connection, max(young.values()), json.dumps(list(young)), None)
 
 
-def _forget_some(connection: sqlite3.Connection, newest: int) -> None:
-    if newest % 64:
-        return
-    oldest = newest - _MOST_DELETES
-    size = 0
-    for id_, characters in connection.execute("SELECT id, length(keys) FROM Tier_deletes ORDER BY id DESC"):
-        size += characters or 0
-        if size > _MOST_BYTES:
-            oldest = max(oldest, id_)
-            break
-    ((serial,),) = connection.execute(
-        "SELECT coalesce(max(serial), 0) FROM Tier_deletes WHERE id <= ?", (oldest,)
-    ).fetchall()
-    if serial:
-        raise_floor(connection, serial)
-        connection.execute("DELETE FROM Tier_deletes WHERE id <= ?", (oldest,))
+def _forget_some(connection: sqlite3.Connection) -> None:
+    """Keep the last notes of either kind: what goes of itself is much, and does not push out the deletes."""
+    floor = 0
+    for kind in ("time IS NULL", "time IS NOT NULL"):
+        size = oldest = 0
+        notes = connection.execute(
+            f"SELECT id, size FROM Tier_deletes WHERE {kind} ORDER BY id DESC"  # noqa: S608 - constants
+        )
+        for count, (id_, characters) in enumerate(notes, 1):
+            size += characters if isinstance(characters, int) else 0
+            if count > _MOST_DELETES or size > _MOST_BYTES:
+                oldest = id_
+                break
+        if oldest:
+            ((serial,),) = connection.execute(
+                f"SELECT max(serial) FROM Tier_deletes WHERE id <= ? AND {kind}",  # noqa: S608 - constants
+                (oldest,),
+            ).fetchall()
+            floor = max(floor, serial if isinstance(serial, int) else 0)
+            connection.execute(f"DELETE FROM Tier_deletes WHERE id <= ? AND {kind}", (oldest,))  # noqa: S608 - constants
+    raise_floor(connection, floor)
 
 
 def _number(connection: sqlite3.Connection, statement: str) -> int:
