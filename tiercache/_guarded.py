@@ -18,8 +18,8 @@ from tiercache.units import Duration
 __all__ = ["GuardedTier", "guarded"]
 
 _VERBS = ("mget", "mset", "mdelete", "close", *CAPABILITIES)
-#: Of `SupportsJournal`, what may have to wait.
-_JOURNAL = ("glance", "fill", "record", "settle", "due", "owed")
+#: What may have to wait and has no async twin, of `SupportsJournal` and `SupportsAbout`.
+_BLOCKING = ("glance", "fill", "record", "settle", "due", "owed", "about")
 #: What needs no deadline, being no I/O.
 _PLAIN = (
     "check_purge", "size", "counters", "stores_bytes", "ttl", "domains", "lists_everything", "journals",
@@ -108,7 +108,7 @@ class GuardedTier:
                 setattr(self, f"a{verb}", self._native(verb, native))
             elif blocking is not None and lane is not None:
                 setattr(self, f"a{verb}", partial(self._from_loop, verb, blocking))
-        for verb in _JOURNAL:
+        for verb in _BLOCKING:
             if hasattr(tier, verb):
                 setattr(self, verb, self._blocking(verb, getattr(tier, verb)))
         for attribute in _PLAIN:

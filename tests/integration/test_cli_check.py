@@ -240,7 +240,7 @@ class Odd(DictTier):
 def test_what_may_be_wrong_with_a_tier_of_ones_own(write, fault, says, monkeypatch):
     monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))  # as it was, for other tests
     register_tier("odd", Odd)
-    data, tiers = found(write(f'[[tiers]]\ntype = "odd"\nfault = "{fault}"\n'), code=1)
+    data, tiers = found(write(f'[[tiers]]\ntype = "odd"\nfault = "{fault}"\ndeadline = "20s"\n'), code=1)
     [problem] = data["problems"]
     assert says in problem
     if fault == "late":
