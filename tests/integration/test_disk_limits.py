@@ -123,7 +123,7 @@ def test_expired_entries_make_way_before_live_ones_and_read_ones_last(tmp_path: 
     clock.now += 20
     assert "old, but read" in tier.mget(["old, but read"])
     tier.mset({"a": Entry(b"x")})
-    assert tier.counters() == {"evictions": 0, "expirations": 1, "corrupt": 0}
+    assert tier.counters() == {"evictions": 0, "expirations": 1, "corrupt": 0, "foreign": 0}
     tier.mset({"b": Entry(b"x")})
     assert held(tier) == {"old, but read", "young", "a", "b"}
     tier.mset({"c": Entry(b"x")})

@@ -163,7 +163,7 @@ def test_a_tier_can_do_what_its_clients_can():
     assert isinstance(both, AsyncTier)
     assert isinstance(both, SupportsScan)
     assert isinstance(both, SupportsClear)
-    assert not isinstance(both, SupportsPurge)
+    assert isinstance(both, SupportsPurge)
     blocking = RedisTier(redis.Redis())
     assert isinstance(blocking, Tier)
     assert not isinstance(blocking, AsyncTier)
