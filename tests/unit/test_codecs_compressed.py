@@ -367,3 +367,22 @@ def test_without_the_package_it_says_what_to_type():
         "ZstdCodec needs the package 'backports.zstd', which is not installed: "
         'pip install "tiercache-framework[zstd]"\n'
     )
+
+
+def test_the_same_around_another_codec_of_that_name():
+    """As the command has it, to read values as the bytes that the inner codec made."""
+
+    class Payload:
+        name = "json"
+        encode = decode = staticmethod(bytes)
+
+    codec = ZstdCodec(JSONCodec(), level=7)
+    plain = codec.around(Payload())
+    assert plain.name == codec.name
+    assert plain.decode(codec.encode([1, 2])) == b"[1,2]"
+    assert codec.decode(plain.encode(b"[1, 2]")) == [1, 2]
+    assert hasattr(codec, "copy")
+    assert not hasattr(plain, "copy")  # bytes need none
+    assert plain.around(JSONCodec()) == codec
+    with pytest.raises(ConfigError, match=r"inner: 'text' is not 'json'"):
+        codec.around(TextCodec())

@@ -56,7 +56,7 @@ def shared() -> list[click.Option]:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value not in (None, False) and parameter.name is not None:  # a flag that is not there says nothing
+    if value is not None and parameter.name is not None:  # a flag that is not there says nothing
         setattr(context.ensure_object(Settings), parameter.name, value)
 
 
