@@ -224,8 +224,11 @@ class Flights:
                         table.pop(key, None)
 
     def _refuse_own(self, key: str) -> None:
-        # Its flight is not listed any more when the loader, or somebody else, has written the key since.
-        if any(flight.of is self and key in flight.keys for flight in _aboard.get()):
+        # Its flight is not listed any more when the loader, or somebody else, has written the key since. One
+        # that has ended was inherited by what the loader started and left running: that is no part of it now.
+        if any(
+            flight.of is self and key in flight.keys and not flight.outcome.done() for flight in _aboard.get()
+        ):
             raise LoadError("a loader asked for a key that it is loading")
 
     @staticmethod

@@ -375,6 +375,34 @@ def test_a_loader_that_asks_for_its_own_key(cache: TieredCache[bytes]) -> None:
         run(lambda: cache.aget_or_load("k", plain))
 
 
+def test_what_a_loader_started_may_ask_for_the_key_once_it_is_loaded(cache: TieredCache[bytes]) -> None:
+    """Such as a client that is made with the first load, and keeps a task or a thread for itself."""
+    ended = threading.Event()
+
+    def later() -> bytes | None:
+        assert ended.wait(10)
+        return cache.get_or_load("k", lambda _key: b"again")
+
+    async def scenario() -> list[bytes | None]:
+        started: list[asyncio.Task[bytes | None]] = []
+
+        async def load(_key: str) -> bytes:
+            started.append(asyncio.create_task(asyncio.to_thread(later)))
+            started.append(asyncio.create_task(watch()))
+            return b"loaded"
+
+        async def watch() -> bytes | None:
+            assert await asyncio.to_thread(ended.wait, 10)
+            return await cache.aget_or_load("k", lambda _key: b"again")
+
+        assert await cache.aget_or_load("k", load) == b"loaded"
+        await cache.adelete("k")
+        ended.set()
+        return await asyncio.gather(*started)
+
+    assert run(scenario) == [b"again", b"again"]
+
+
 def test_loaders_that_ask_for_each_other(cache: TieredCache[bytes]) -> None:
     def a(_key: str) -> bytes | None:
         return cache.get_or_load("b", b)
