@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHAIN",
+    "OWN_CODEC_NAMES",
     "codec",
     "codec_maker",
     "codec_names",
@@ -59,6 +60,8 @@ _OWN_CODECS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 #: Those of them that may have this before their name, and are compressed then. Vectors gain nothing by it.
 _COMPRESSED: Final = "zstd-"
 _COMPRESSIBLE: Final = ("bytes", "json", "text")
+#: The names of all these.
+OWN_CODEC_NAMES: Final = (*_OWN_CODECS, *(_COMPRESSED + name for name in _COMPRESSIBLE))
 _CODECS: dict[str, str | Maker] = {}
 
 
@@ -119,8 +122,7 @@ def is_codec(name: str) -> bool:
 
 def codec_names() -> tuple[str, ...]:
     """All that ``codec`` may be."""
-    own = (*_OWN_CODECS, *(_COMPRESSED + name for name in _COMPRESSIBLE))
-    return tuple(dict.fromkeys((*own, *_CODECS, *_offered(_CODEC_GROUP))))
+    return tuple(dict.fromkeys((*OWN_CODEC_NAMES, *_CODECS, *_offered(_CODEC_GROUP))))
 
 
 def codec(name: str) -> Any:
@@ -140,9 +142,7 @@ def codec_maker(name: str) -> Maker:
 
 
 def _is_own(name: str) -> bool:
-    return name in _OWN_CODECS or (
-        name.startswith(_COMPRESSED) and name.removeprefix(_COMPRESSED) in _COMPRESSIBLE
-    )
+    return name in OWN_CODEC_NAMES
 
 
 def _maker(name: str, registered: Mapping[str, str | Maker], group: str, what: str) -> Maker:

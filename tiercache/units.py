@@ -11,7 +11,9 @@ from tiercache.errors import ConfigError
 
 __all__ = [
     "DURATIONS",
+    "DURATION_UNITS",
     "SIZES",
+    "SIZE_UNITS",
     "Duration",
     "Size",
     "duration",
@@ -39,9 +41,11 @@ _BYTES = {
     "TiB": 2**40,
 }
 _SPELLINGS = {unit.lower(): factor for unit, factor in _BYTES.items()}
+#: The units, in small letters and capitals alike.
+DURATION_UNITS, SIZE_UNITS = tuple(_SECONDS), tuple(_BYTES)
 #: What may be written, for messages.
-DURATIONS = f'such as "250ms", "5m" or "30d" (units: {", ".join(_SECONDS)})'
-SIZES = f'such as "64KiB", "256MiB" or "10GB" (units: {", ".join(_BYTES)})'
+DURATIONS = f'such as "250ms", "5m" or "30d" (units: {", ".join(DURATION_UNITS)})'
+SIZES = f'such as "64KiB", "256MiB" or "10GB" (units: {", ".join(SIZE_UNITS)})'
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 

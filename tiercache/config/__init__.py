@@ -26,10 +26,11 @@ from tiercache.config._check import ViewPlan, check_root
 from tiercache.config._overrides import overridden
 from tiercache.config._portable import portable
 from tiercache.config._problems import Problems
+from tiercache.config._schema import schema
 from tiercache.config._sources import cache_names, choose, find, read
 from tiercache.config._urls import tables
 
-__all__ = ["Built", "build", "build_urls", "cache_names", "find", "read"]
+__all__ = ["Built", "build", "build_urls", "cache_names", "find", "read", "schema"]
 
 C = TypeVar("C")
 

@@ -16,7 +16,16 @@ from tiercache.config._variables import VariableError, expand
 from tiercache.protocols import Codec
 from tiercache.registry import codec, codec_maker, codec_names, is_codec
 
-__all__ = ["OWN_CODECS", "EncryptedOptions", "VectorOptions", "ZstdOptions", "make_codec"]
+__all__ = [
+    "BESIDES",
+    "LAYERS",
+    "OWN_CODECS",
+    "EncryptedOptions",
+    "NamedVectorOptions",
+    "VectorOptions",
+    "ZstdOptions",
+    "make_codec",
+]
 
 _COMPRESSED = "zstd-"
 #: The type whose ``dtype`` says which vectors; the registry has a name for each of them.
@@ -70,11 +79,11 @@ class _Layer:
 
 
 #: The innermost first: what is encrypted cannot be made smaller.
-_LAYERS = (
+LAYERS = (
     _Layer("compress", ZstdCodec, ZstdOptions, "zstd"),
     _Layer("encrypt", EncryptedCodec, EncryptedOptions, None),
 )
-_BESIDES = tuple(layer.key for layer in _LAYERS)
+BESIDES = tuple(layer.key for layer in LAYERS)
 
 
 def make_codec(given: Any, problems: Problems, path: str) -> Codec[Any] | None:
@@ -97,9 +106,9 @@ def make_codec(given: Any, problems: Problems, path: str) -> Codec[Any] | None:
 
 
 def _of_table(given: Mapping[Any, Any], problems: Problems, path: str) -> Any:
-    rest = {key: value for key, value in given.items() if key != "type" and key not in _BESIDES}
+    rest = {key: value for key, value in given.items() if key != "type" and key not in BESIDES}
     made = _innermost(given, rest, problems, path)
-    for layer in _LAYERS:
+    for layer in LAYERS:
         made = _wrapped(made, layer, given.get(layer.key), problems, join(path, layer.key))
     return made
 
@@ -122,10 +131,10 @@ def _innermost(given: Mapping[Any, Any], rest: dict[Any, Any], problems: Problem
     if maker is None:
         return None
     if kind in OWN_CODECS:
-        options = validate(OWN_CODECS[kind], rest, problems, path, _BESIDES)
+        options = validate(OWN_CODECS[kind], rest, problems, path, BESIDES)
         arguments = None if options is None else options.given()
     else:
-        arguments = check_foreign(maker, rest, problems, path, _BESIDES)
+        arguments = check_foreign(maker, rest, problems, path, BESIDES)
     return None if arguments is None else _made(lambda: maker(**arguments), problems, path, arguments)
 
 

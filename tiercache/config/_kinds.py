@@ -77,13 +77,16 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of value. ``read`` gives back what is passed on, and raises a `ValueError` otherwise."""
+    """One kind of value. ``read`` gives back what is passed on, and raises a `ValueError` otherwise;
+    ``called`` is its name in schemas, where a choice has none."""
 
     allowed: str
     read: Callable[[Any], Any]
     names: Callable[[], tuple[str, ...]] = tuple
     hidden: bool = False  # what was found is told to nobody
     place: Literal["", "path", "sqlite"] = ""  # that it names: a relative one begins at a folder
+    called: str = ""
+    nullable: bool = False
 
     def check(self, value: Any) -> Any:
         """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
@@ -109,6 +112,7 @@ class Kind:
             self,
             allowed=f'{self.allowed}, or "none"',
             read=lambda value: None if value is None or value == "none" else read(value),
+            nullable=True,
         )
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -247,72 +251,98 @@ def _sql_url(value: Any) -> str:
     return str(value)
 
 
-_LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _duration)
-_WEIGHT = Kind(f"at least one byte: a whole number, or text {SIZES}", _size)
-_COUNT = Kind("a whole number above zero", _count)
-_FILLED = Kind("text that is not empty", _filled)
+_LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _duration, called="duration")
+_WEIGHT = Kind(f"at least one byte: a whole number, or text {SIZES}", _size, called="size")
+_COUNT = Kind("a whole number above zero", _count, called="count")
+_FILLED = Kind("text that is not empty", _filled, called="filled-text")
 
 Grace: TypeAlias = Annotated[
     float | str | timedelta,
-    Kind('zero (off) or more seconds: a number, or text such as "5m"', partial(_staleness, "stale_for")),
+    Kind(
+        'zero (off) or more seconds: a number, or text such as "5m"',
+        partial(_staleness, "stale_for"),
+        called="duration-or-zero",
+    ),
 ]
 GraceOnError: TypeAlias = Annotated[
     bool | float | str | timedelta,
-    Kind('true (a day), false, or more than zero seconds: a number, or text such as "5m"', _on_error),
+    Kind(
+        'true (a day), false, or more than zero seconds: a number, or text such as "5m"',
+        _on_error,
+        called="duration-or-flag",
+    ),
 ]
 Jitter: TypeAlias = Annotated[
     float | str | timedelta,
     Kind(
         'zero (off) or more seconds: a number, or text such as "30s"; or a share of the ttl such as "10%"',
         partial(_staleness, "jitter"),
+        called="duration-or-share",
     ),
 ]
-Eagerness: TypeAlias = Annotated[float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number)]
+Eagerness: TypeAlias = Annotated[
+    float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number, called="number")
+]
 Lasting: TypeAlias = Annotated[float | str | timedelta, _LASTING]
 OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.optional()]
 Weight: TypeAlias = Annotated[int | str, _WEIGHT]
 OptionalWeight: TypeAlias = Annotated[int | str | None, _WEIGHT.optional()]
 OptionalCount: TypeAlias = Annotated[int | None, _COUNT.optional()]
 Repeats: TypeAlias = Annotated[
-    int, Kind("a whole number, zero or more", lambda value: _count(value, least=0))
+    int, Kind("a whole number, zero or more", lambda value: _count(value, least=0), called="count-or-zero")
 ]
-Flag: TypeAlias = Annotated[bool, Kind("true or false", _flag)]
-Text: TypeAlias = Annotated[str, Kind("text", _text)]
+Flag: TypeAlias = Annotated[bool, Kind("true or false", _flag, called="flag")]
+Text: TypeAlias = Annotated[str, Kind("text", _text, called="text")]
 Filled: TypeAlias = Annotated[str, _FILLED]
 OptionalName: TypeAlias = Annotated[
-    str | None, replace(_FILLED, read=lambda value: None if value is None else _filled(value))
+    str | None,
+    replace(_FILLED, read=lambda value: None if value is None else _filled(value), called="name"),
 ]
 OptionalSecrets: TypeAlias = Annotated[
     str | list[str] | None,
-    Kind("text of 16 bytes and more, or a list of such texts", _secrets, hidden=True).optional(),
+    Kind(
+        "text of 16 bytes and more, or a list of such texts", _secrets, hidden=True, called="secret"
+    ).optional(),
 ]
 Place: TypeAlias = Annotated[
-    str, Kind('a path, in which "~" and "~user" are home directories', _place, place="path")
+    str, Kind('a path, in which "~" and "~user" are home directories', _place, place="path", called="path")
 ]
 Codec: TypeAlias = Annotated[
     str | dict[str, Any] | None,
     Kind(
-        "{names}, a table with a type and its options, compress and encrypt", _codec, codec_names
+        "{names}, a table with a type and its options, compress and encrypt",
+        _codec,
+        codec_names,
+        called="codec",
     ).optional(),
 ]
-Level: TypeAlias = Annotated[int, Kind("a whole number from 1 to 22", _level)]
+Level: TypeAlias = Annotated[int, Kind("a whole number from 1 to 22", _level, called="level")]
 Keys: TypeAlias = Annotated[
     str | list[str],
     Kind(
         "text of 64 hex digits (32 or 48 will do), or a list of such texts, the current one first",
         _keys,
         hidden=True,
+        called="keys",
     ),
 ]
 Tiers: TypeAlias = Annotated[
-    list[Any], Kind("a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables)
+    list[Any],
+    Kind(
+        "a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables, called="tiers"
+    ),
 ]
 Views: TypeAlias = Annotated[
-    dict[str, Any], Kind("a table of tables, one for each view (in TOML: [views.NAME])", _views)
+    dict[str, Any],
+    Kind("a table of tables, one for each view (in TOML: [views.NAME])", _views, called="views"),
 ]
 RedisURL: TypeAlias = Annotated[
     str,
-    Kind("a URL that begins with " + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES), _redis_url),
+    Kind(
+        "a URL that begins with " + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES),
+        _redis_url,
+        called="redis-url",
+    ),
 ]
 SQLURL: TypeAlias = Annotated[
     str,
@@ -322,5 +352,6 @@ SQLURL: TypeAlias = Annotated[
         + " (with a driver, for instance, postgresql+psycopg://)",
         _sql_url,
         place="sqlite",
+        called="sql-url",
     ),
 ]
