@@ -216,10 +216,14 @@ class Journal:
             self._promoter.submit(partial(self._told, list(fences.values())), entries=len(fences), size=0)
 
     def cleared(self, depth: int, fences: Sequence[Debt]) -> None:
-        """The tier at ``depth`` has dropped the ranges of ``fences``: the same, for all of their keys."""
+        """The tier at ``depth`` has dropped the ranges of ``fences``: it has heard of those, and of the keys
+        in them. (Nothing is noted about ranges that it was not owed: there would be no end of them.)"""
         ledger = self._guards[depth].ledger
+        owed = ledger.owed_of(fences)
+        if owed:
+            now = fences[0].before
+            self.settled(depth, [replace(debt, before=max(debt.before, now)) for debt in owed])
         keys = ledger.within(fences)
-        ledger.add(fences)
         if keys:
             self.heard(depth, dict.fromkeys(keys, fences[0].before))
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tiercache._ranges import Ranges, covers
 from tiercache.entry import Entry
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Debt
@@ -22,6 +23,7 @@ from tiercache.protocols import Debt
 __all__ = ["CLOCKS_APART", "JUST_LATER", "Ledger"]
 
 _MOST_KEYS = 100_000
+_MOST_RANGES = 10_000
 #: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an entry
 #: tells whether it is older than debts that are forgotten.
 CLOCKS_APART = 60.0
@@ -34,7 +36,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._keys: dict[str, Debt] = {}
-        self._wide: dict[tuple[str, str], Debt] = {}
+        self._wide = Ranges()
         #: Whether there are any: looked at by every read, without the lock.
         self.debts = False
         self.after_fork()
@@ -49,14 +51,13 @@ class Ledger:
         stands, and what is settled stays so."""
         with self._lock:
             for debt in debts:
-                noted, name = self._place(debt)
-                known = noted.get(name)
+                known = self._known(debt)
                 if (
                     known is None
                     or known.before < debt.before
                     or (debt.settled and known.before == debt.before)
                 ):
-                    noted[name] = debt
+                    self._put(debt)
             self._tidy()
 
     def owe(self, debts: Iterable[Debt]) -> int:
@@ -65,13 +66,12 @@ class Ledger:
         more = 0
         with self._lock:
             for debt in debts:
-                noted, name = self._place(debt)
-                known = noted.get(name)
+                known = self._known(debt)
                 more += known is None or known.settled
                 if known is None or _is_later(debt, known):
-                    noted[name] = debt
+                    self._put(debt)
                 else:
-                    noted[name] = replace(debt, before=known.before + JUST_LATER)
+                    self._put(replace(debt, before=known.before + JUST_LATER))
             self._tidy()
         return more
 
@@ -80,14 +80,22 @@ class Ledger:
         the tier hears about them later fences that off."""
         self.add([Debt(tier, key, 0.0, settled=True) for key in keys])
 
-    def _place(self, debt: Debt) -> tuple[dict[Any, Debt], Any]:
+    def _known(self, debt: Debt) -> Debt | None:
+        return self._keys.get(debt.key) if debt.skip is None else self._wide.same(debt)
+
+    def _put(self, debt: Debt) -> None:
         if debt.skip is None:
-            return self._keys, debt.key
-        return self._wide, (debt.key, debt.skip)
+            self._keys[debt.key] = debt
+        else:
+            self._wide.put(debt)
 
     def _tidy(self) -> None:
         if len(self._keys) > _MOST_KEYS:
             self._overflow()
+        if len(self._wide) > _MOST_RANGES:
+            latest = max(debt.before for debt in self._wide)
+            self._wide.clear()
+            self._wide.put(_everything(latest))
         self.debts = bool(self._keys or self._wide)
 
     def _overflow(self) -> None:
@@ -97,7 +105,7 @@ class Ledger:
         if len(self._keys) > _MOST_KEYS // 2:
             latest = max(debt.before for debt in self._keys.values())
             self._keys.clear()
-            self._wide["", ""] = Debt("*", "", latest + CLOCKS_APART, skip="", settled=True)
+            self._wide.put(_everything(latest))
 
     def unsettled(self, keys: Iterable[str]) -> list[Debt]:
         """The debts about single ones of ``keys`` that the tier has yet to hear of."""
@@ -112,21 +120,26 @@ class Ledger:
     def within(self, ranges: Sequence[Debt]) -> list[str]:
         """The `noted` keys in ``ranges``."""
         with self._lock:
-            return [key for key in self._keys if any(_covers(one, key) for one in ranges)]
+            return [key for key in self._keys if any(covers(one, key) for one in ranges)]
+
+    def owed_of(self, ranges: Iterable[Debt]) -> list[Debt]:
+        """The debts about just these ranges that the tier has yet to hear of."""
+        with self._lock:
+            known = [self._wide.same(one) for one in ranges]
+        return [debt for debt in known if debt is not None and not debt.settled]
 
     def settled(self, debts: Iterable[Debt]) -> None:
         """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not."""
         with self._lock:
             for debt in debts:
-                noted, name = self._place(debt)
-                known = noted.get(name)
+                known = self._known(debt)
                 if known is not None and known.before <= debt.before:
-                    noted[name] = Debt(debt.tier, debt.key, debt.before, debt.skip, settled=True)
+                    self._put(Debt(debt.tier, debt.key, debt.before, debt.skip, settled=True))
 
     def due(self, limit: int) -> list[Debt]:
         """Some debts that the tier has yet to hear of."""
         with self._lock:
-            found = [debt for debt in self._wide.values() if not debt.settled]
+            found = [debt for debt in self._wide if not debt.settled]
             for debt in self._keys.values():
                 if len(found) >= limit:
                     break
@@ -137,12 +150,16 @@ class Ledger:
     def owed(self) -> int:
         """How many debts the tier has yet to hear of."""
         with self._lock:
-            return sum(not debt.settled for noted in (self._keys, self._wide) for debt in noted.values())
+            return sum(not debt.settled for noted in (self._keys.values(), self._wide) for debt in noted)
 
-    def ranges(self) -> Sequence[Debt]:
-        """The debts about ranges, as they are now."""
+    def owes_ranges(self) -> bool:
+        """Whether the tier has yet to hear of a range."""
         with self._lock:
-            return list(self._wide.values())
+            return any(not debt.settled for debt in self._wide)
+
+    def ranges(self, keys: Iterable[str]) -> Sequence[Debt]:
+        """The debts about ranges that hold one of ``keys``, as they are now."""
+        return self._wide.covering(keys)
 
     def too_old(
         self, found: Mapping[str, Entry[Any]], ranges: Sequence[Debt], *, drops: bool = True
@@ -156,13 +173,13 @@ class Ledger:
         since, and its answer comes from before.
         """
         known = self._keys
-        wide = [*ranges, *self.ranges()] if self._wide else ()
+        wide = [*ranges, *self.ranges(found)] if self._wide else ()
         refused: list[str] = []
         for key, entry in found.items():
             written = entry.created_at
             debt = known.get(key)
             if (debt is not None and _is_older(written, debt)) or (
-                wide and any(_covers(one, key) and _is_older(written, one, drops) for one in wide)
+                wide and any(covers(one, key) and _is_older(written, one, drops) for one in wide)
             ):
                 refused.append(key)
         return refused
@@ -181,6 +198,6 @@ def _is_older(written: float | None, debt: Debt, drops: bool = True) -> bool:
     return written < debt.before
 
 
-def _covers(debt: Debt, key: str) -> bool:
-    skip = debt.skip
-    return key.startswith(debt.key) and not (skip and key.startswith(skip))
+def _everything(latest: float) -> Debt:
+    """What stands for all debts up to ``latest`` that are forgotten."""
+    return Debt("*", "", latest + CLOCKS_APART, skip="", settled=True)

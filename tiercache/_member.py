@@ -140,8 +140,8 @@ class Member:
         }
         if not names:
             return {}
-        ranges = ledger.ranges()
         asked = list(names.values())
+        ranges = ledger.ranges(asked)
         peek = getattr(self.guard.tier, "peek", None)
         verb = partial(runtime.call, peek) if callable(peek) else self.port(runtime).mget
         answer = await self.guard.command(verb, asked, reads=True)
@@ -181,7 +181,7 @@ class Member:
                 asked = [name for name in folded if name not in refused]
                 if counted:
                     guard.unasked(len(folded) - len(asked))
-        ranges = guard.ledger.ranges()
+        ranges = guard.ledger.ranges(asked)
         if any(not debt.settled for debt in ranges):
             self._journal.pursue()
         found = await guard.read(port, asked, counted=counted) if asked else {}

@@ -77,9 +77,7 @@ class ChainTier:
         for member in self._core.members:
             ledger = member.guard.ledger
             if ledger.debts and (
-                any(not debt.settled for debt in ledger.ranges())
-                if keys is None
-                else ledger.unsettled(member.fold_all(keys))
+                ledger.owes_ranges() if keys is None else ledger.unsettled(member.fold_all(keys))
             ):
                 name = member.guard.name
                 raise TierUnavailable(f"{name}, a tier of the chain inside, has yet to hear of it", tier=name)

@@ -32,7 +32,7 @@ BACKENDS = {
 LAYERS = (
     {"errors", "entry", "forks", "_log", "sqlite_gate", "watchdog"},
     {"protocols", "units", "envelope"},
-    {"policies", "keys", "call_keys", "stats", "events", "codecs"},
+    {"policies", "keys", "call_keys", "stats", "shared_stats", "events", "codecs"},
     {
         "_answers",
         "_arguments",
@@ -49,6 +49,7 @@ LAYERS = (
         "_leading",
         "_leases",
         "_ledger",
+        "_ranges",
         "_load",
         "_loaders",
         "_member",
@@ -64,6 +65,7 @@ LAYERS = (
         "_refresh",
         "_retries",
         "_rings",
+        "_sharing",
         "_sound",
         "_spares",
         "_stack",
