@@ -133,6 +133,11 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "the lowest tier which keeps leases (disk, Redis, SQL).",
             "shared",
         ),
+        "stats_file": About(
+            "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
+            "the disk tier's database, where there is one.",
+            "stats.db",
+        ),
     },
     RootOptions: {
         "views": About(

@@ -200,6 +200,8 @@ _ABOVE_ZERO: Schema = {"type": "number", "exclusiveMinimum": 0}
 _ZERO_OR_MORE: Schema = {"type": "number", "minimum": 0}
 _FLAG: Schema = {"enum": [True, False, "true", "false"]}
 _TABLES = ("tiers", "views")
+#: Of letters beyond ASCII four may be enough.
+_SIXTEEN_BYTES = r"^([\s\S]{16,}|(?=[\s\S]*[^\x00-\x7f])[\s\S]{4,})$"
 
 #: What each kind takes, references to variables aside.
 _TAKES: dict[str, list[Schema]] = {
@@ -227,7 +229,7 @@ _TAKES: dict[str, list[Schema]] = {
     "filled-text": [{"type": "string", "minLength": 1}],
     "name": [{"type": ["string", "null"], "minLength": 1}],
     "path": [{"type": "string", "minLength": 1, "pattern": r"^[^\u0000]+$"}],
-    "secret": _or_several({"type": "string", "minLength": 4}),  # 16 bytes may be four characters
+    "secret": _or_several({"type": "string", "pattern": _SIXTEEN_BYTES}),
     "keys": _or_several({"type": "string", "pattern": "^([0-9a-fA-F]{32}|[0-9a-fA-F]{48}|[0-9a-fA-F]{64})$"}),
     "redis-url": [_beginning(REDIS_SCHEMES)],
     "sql-url": [_beginning((*SQL_DIALECTS, "postgres"), r"(\+[^:]*)?")],
