@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -91,19 +91,22 @@ class Lane:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Job] = deque()
+        #: In order, and each to be taken out at once: what callers gave up would pile up behind a tier that
+        #: hangs, for as long as it does.
+        self._waiting: OrderedDict[Future[Any], Callable[[], Any]] = OrderedDict()
         self._running = 0
         self._left_behind = 0
         self._tasks: list[tuple[asyncio.Task[Any], asyncio.AbstractEventLoop]] = []
-        #: Calls of async callers that are waiting or running, each with the loop that waits for it.
-        self._awaited: dict[Future[Any], asyncio.AbstractEventLoop] = {}
+        #: The loops of async callers, each with how many calls it waits for: a tier that hangs may have
+        #: thousands, and each further caller asks whether the lane is stuck.
+        self._awaited: dict[asyncio.AbstractEventLoop, int] = {}
 
     @property
     def stuck(self) -> bool:
         """Whether a call that was left behind is still running."""
         if self._left_behind:
             return True
-        if self._awaited and any(loop.is_closed() for loop in tuple(self._awaited.values())):
+        if self._awaited and any(loop.is_closed() for loop in tuple(self._awaited)):
             return True  # left behind by all its callers
         if not self._tasks:
             return False
@@ -150,13 +153,15 @@ class Lane:
         import asyncio
 
         future = self._submit(function, closing=closing)
-        self._awaited[future] = asyncio.get_running_loop()
-        future.add_done_callback(self._heard)
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._awaited[loop] = self._awaited.get(loop, 0) + 1
+        future.add_done_callback(partial(self._heard, loop))
         running = asyncio.wrap_future(future)
         try:
             await asyncio.wait([running], timeout=deadline)
         except asyncio.CancelledError:
-            if not future.cancel():
+            if not self._cancel(future):
                 running.add_done_callback(_retrieve)
                 if settle and not await self._settled(running, self._patience):
                     self._leave(future)
@@ -202,14 +207,26 @@ class Lane:
 
     def _leave(self, future: Future[Any]) -> None:
         """Nobody waits for this call any more."""
-        if future.cancel():
-            return  # it never ran
+        if self._cancel(future):
+            return
         with self._lock:
             self._left_behind += 1
         future.add_done_callback(self._over)
 
-    def _heard(self, future: Future[Any]) -> None:
-        self._awaited.pop(future, None)
+    def _cancel(self, future: Future[Any]) -> bool:
+        """Whether the call never runs."""
+        if not future.cancel():
+            return False
+        with self._lock:
+            job = self._waiting.pop(future, None)
+        del job  # not under the lock: what dies with it may be anybody's
+        return True
+
+    def _heard(self, loop: asyncio.AbstractEventLoop, _future: Future[Any]) -> None:
+        with self._lock:
+            left = self._awaited.pop(loop, 1) - 1
+            if left:
+                self._awaited[loop] = left
 
     def _over(self, _future: Future[Any]) -> None:
         with self._lock:
@@ -250,7 +267,7 @@ class Lane:
         job: Job = (future, partial(contextvars.copy_context().run, function))
         with self._lock:
             if self._running >= self._width and not closing:
-                self._waiting.append(job)
+                self._waiting[future] = job[1]
                 return future
             self._running += 1
         try:
@@ -260,7 +277,7 @@ class Lane:
                 self._running -= 1
                 if not self._running:
                     raise
-                self._waiting.append(job)
+                self._waiting[future] = job[1]
         return future
 
     def _work(self, job: Job) -> None:
@@ -271,7 +288,7 @@ class Lane:
                 if not self._waiting or self._running > self._width:
                     self._running -= 1
                     return
-                job = self._waiting.popleft()
+                job = self._waiting.popitem(last=False)
 
 
 def _perform(future: Future[Any], function: Callable[[], Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -249,6 +250,31 @@ def test_closing_does_not_wait_for_a_lane_that_is_full() -> None:
         lane.call(lambda: gate.wait(LIMIT), SOON)
     assert lane.call(lambda: "closed", LIMIT, closing=True) == "closed"
     gate.set()
+
+
+def test_calls_that_were_given_up_are_not_kept_for_a_tier_that_hangs() -> None:
+    lane, gate, ran = Lane("full", width=1), threading.Event(), []
+
+    async def scenario() -> None:
+        calls = [asyncio.ensure_future(lane.acall(lambda: gate.wait(LIMIT), None, settle=False))]
+        calls += [
+            asyncio.ensure_future(lane.acall(partial(ran.append, number), None, settle=False))
+            for number in range(1000)
+        ]
+        while len(lane._waiting) < 1000:  # noqa: ASYNC110 - until all have come to wait
+            await asyncio.sleep(0)
+        for call in calls[1:-1]:
+            call.cancel()
+        await asyncio.wait(calls[1:-1])
+        assert len(lane._waiting) == 1
+        gate.set()
+        await calls[0]
+        await calls[-1]
+
+    asyncio.run(scenario())
+    assert ran == [999]
+    assert not lane._awaited
+    assert not lane.stuck
 
 
 def test_a_forked_child_knows_of_no_call_that_its_parent_left_behind() -> None:
