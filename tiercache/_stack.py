@@ -7,11 +7,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from tiercache._bridge import BLOCKING, Runtime
+from tiercache._bridge import BLOCKING, Runtime, in_thread
 from tiercache._domains import Space, join, keep_owing
 from tiercache._guard import Guard
 from tiercache._journal import Journal
@@ -19,11 +21,15 @@ from tiercache._member import Member
 from tiercache._promoter import Promoter
 from tiercache._refresh import Refresher
 from tiercache._telling import Told
+from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.events import Emitter
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
+
+if TYPE_CHECKING:
+    from tiercache._sharing import Sharing
 
 __all__ = ["Binding", "Stack"]
 
@@ -57,6 +63,8 @@ class Stack:
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False
+        #: What shares the statistics, if they are shared.
+        self.sharing: Sharing | None = None
         self._anchors, self.domains = join(tiers)
         for guard, anchor in zip(self.guards, self._anchors, strict=True):
             guard.ledger = anchor.ledger
@@ -80,6 +88,22 @@ class Stack:
         """Raise `CacheClosed` after `close`, or for a view that was closed by itself."""
         if self.closed or view_closed:
             raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
+        if self.sharing is not None and not self.sharing.awake:
+            self.sharing.wake()
+
+    def share(self, path: Any, cache: str) -> None:
+        """Share the statistics of ``cache`` in the file ``path``; ``UNSET``: in the first that a tier names;
+        ``None``: not at all. Raises `ConfigError`."""
+        insisted = path is not UNSET
+        if not insisted:
+            named = (getattr(guard.tier, "stats_file", None) for guard in self.guards)
+            path = next((one for one in named if isinstance(one, Path)), None)
+        if path is not None:
+            from tiercache._sharing import Sharing  # it brings SQLite
+            from tiercache.shared_stats import StatsFile
+
+            file = StatsFile.at(path) if insisted else StatsFile(path)
+            self.sharing = Sharing(file, cache, self.stats, insisted=insisted)
 
     def bind(self, path: tuple[str, ...], codec: Codec[Any] | None) -> Binding:
         """What a view of ``path`` with ``codec`` stands on; one and the same for equal views."""
@@ -183,20 +207,39 @@ class Stack:
         finally:
             # Also if the flush was cancelled or interrupted: nobody can close the tiers later.
             failure = await self._close_tiers(runtime)
+        if self.sharing is not None:
+            await _ended(runtime, self.sharing)
         if failure is not None:
             raise failure
 
     async def _close_tiers(self, runtime: Runtime) -> Exception | None:
         failure: Exception | None = None
+        interruption: BaseException | None = None
         keep_owing(self._anchors, [guard.tier for guard in self.guards])
         for guard in self.guards:
-            try:
-                await runtime.port(guard.tier, guard.lane).close()
-                if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
-                    await BLOCKING.port(guard.tier).close()  # the connections of its other half
-            except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
-                failure = failure or error
+            ports = [runtime.port(guard.tier, guard.lane)]
+            if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
+                ports.append(BLOCKING.port(guard.tier))  # the connections of its other half
+            for port in ports:
+                try:
+                    await port.close()
+                except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+                    raise
+                except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
+                    failure = failure or error
+                except BaseException as error:  # noqa: BLE001 - raised below; nobody can close the others later
+                    interruption = interruption or error
+        if interruption is not None:
+            raise interruption
         return failure
+
+
+async def _ended(runtime: Runtime, sharing: Sharing) -> None:
+    if runtime.blocking:
+        sharing.end()
+        return
+    with suppress(RuntimeError):  # no more threads; it is tried again at the interpreter's exit
+        await runtime.wait(in_thread(sharing.end))
 
 
 def _names(tiers: Sequence[Any]) -> list[str]:

@@ -8,6 +8,7 @@ method and its async twin are the same coroutine of the core, run by a different
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -19,7 +20,7 @@ from tiercache._nested import ChainTier, note_outside
 from tiercache._stack import Stack
 from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
 from tiercache._view import TTL, no_hit, no_hits
-from tiercache.entry import MISS, UNSET
+from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace
 from tiercache.loading import LoadingMethods
@@ -53,6 +54,9 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         look-up returns. Memory is always filled before it returns.
     ``on_event``
         called with what happens to the tiers: see `tiercache.events`.
+    ``stats_file``
+        a path: what is counted is shared there, behind the callers, for ``tiercache stats``. Unless given,
+        it is ``stats.db`` in the directory of the first disk tier; ``None``: nowhere.
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
@@ -72,6 +76,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         codec: None = None,
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
+        stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -86,6 +91,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         codec: Codec[T],
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
+        stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -105,6 +111,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         jitter: Duration = 0,
         load_deadline: Duration | None = None,
         lock: Literal["process", "shared"] = "process",
+        stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
@@ -126,6 +133,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if stack.journal.depth is not None:
             note_outside(members)
         self._bind(Core(stack, path, codec), seconds, staleness)
+        stack.share(stats_file, "/".join(path))
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         super()._bind(core, ttl, staleness)

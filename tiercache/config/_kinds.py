@@ -42,6 +42,7 @@ __all__ = [
     "OptionalCount",
     "OptionalLasting",
     "OptionalName",
+    "OptionalPlace",
     "OptionalSecrets",
     "OptionalWeight",
     "Place",
@@ -255,6 +256,7 @@ _LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _durat
 _WEIGHT = Kind(f"at least one byte: a whole number, or text {SIZES}", _size, called="size")
 _COUNT = Kind("a whole number above zero", _count, called="count")
 _FILLED = Kind("text that is not empty", _filled, called="filled-text")
+_PLACE = Kind('a path, in which "~" and "~user" are home directories', _place, place="path", called="path")
 
 Grace: TypeAlias = Annotated[
     float | str | timedelta,
@@ -304,9 +306,8 @@ OptionalSecrets: TypeAlias = Annotated[
         "text of 16 bytes and more, or a list of such texts", _secrets, hidden=True, called="secret"
     ).optional(),
 ]
-Place: TypeAlias = Annotated[
-    str, Kind('a path, in which "~" and "~user" are home directories', _place, place="path", called="path")
-]
+Place: TypeAlias = Annotated[str, _PLACE]
+OptionalPlace: TypeAlias = Annotated[str | None, _PLACE.optional()]
 Codec: TypeAlias = Annotated[
     str | dict[str, Any] | None,
     Kind(

@@ -26,6 +26,7 @@ from tiercache.config._kinds import (
     OptionalCount,
     OptionalLasting,
     OptionalName,
+    OptionalPlace,
     OptionalSecrets,
     OptionalWeight,
     Place,
@@ -141,6 +142,7 @@ class ChainOptions(Options):
     jitter: Jitter = 0
     load_deadline: OptionalLasting = None
     lock: Annotated[str, choice("process", "shared")] = "process"
+    stats_file: OptionalPlace = _UNSET
 
 
 class RootOptions(ChainOptions):
@@ -152,7 +154,7 @@ class RootOptions(ChainOptions):
 class ViewOptions(Options):
     """Those of ``TieredCache.view``."""
 
-    namespace: Text = ""
+    namespace: Text = _UNSET
     codec: Codec = None
     ttl: OptionalLasting = _UNSET
 

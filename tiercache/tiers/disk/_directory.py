@@ -28,6 +28,7 @@ __all__ = [
     "PENDING",
     "PRIVATE_PREFIX",
     "SHARED",
+    "STATS",
     "UnusableDirectory",
     "prepare",
 ]
@@ -42,6 +43,9 @@ DAMAGED: Final = f"{DATABASE}.damaged-"
 DOOR: Final = f"{DATABASE}.lock"  # see `_door`
 BALLAST: Final = f"{DATABASE}.ballast"  # see `_ballast`
 PENDING: Final = f"{DATABASE}.journal"  # there while the journal owes something; see `_journal`
+#: Where the chains over this tier share their statistics, with the endings of SQLite's log and of what was
+#: damaged.
+STATS: Final = "stats.db"
 #: The version of the layout inside the directory; a newer one is refused, not guessed at.
 FORMAT: Final = 1
 #: Begins the names of our short-lived files, which do not make a directory foreign.
@@ -184,8 +188,9 @@ def _claim(path: Path) -> None:
 
 def _own_files(path: Path) -> list[Path]:
     """Those that we make, there or not."""
-    names = (MARKER, DATABASE, f"{DATABASE}{LOG}", f"{DATABASE}{SHARED}", DOOR, BALLAST, PENDING)
-    return [*(path / name for name in names), *path.glob(f"{DAMAGED}*")]
+    database = (DATABASE, f"{DATABASE}{LOG}", f"{DATABASE}{SHARED}", DOOR, BALLAST, PENDING)
+    statistics = (STATS, f"{STATS}-journal", f"{STATS}.damaged")
+    return [*(path / name for name in (MARKER, *database, *statistics)), *path.glob(f"{DAMAGED}*")]
 
 
 def _check_files(path: Path) -> None:

@@ -16,7 +16,7 @@ from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Debt
-from tiercache.tiers.disk._directory import UnusableDirectory, prepare
+from tiercache.tiers.disk._directory import STATS, UnusableDirectory, prepare
 from tiercache.tiers.disk._room import Limits
 from tiercache.tiers.disk._store import DiskStore
 from tiercache.tiers.encoded import EncodedTier
@@ -138,6 +138,8 @@ class DiskTier(EncodedTier):
             secret=secrets,
         )
         self.failure = failure
+        #: Where a chain shares its statistics unless it is told otherwise; see `Stack.share`.
+        self.stats_file = None if read_only or on_close is not None else self.directory / STATS
         self.location = ("disk", os.path.realpath(self.directory))
         #: See `SupportsJournal`. Where nothing may be written, nothing can be noted either.
         self.journals = self.store.journals

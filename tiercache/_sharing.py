@@ -1,0 +1,196 @@
+"""Sharing: what a cache counts is written to a file behind its callers, for `tiercache stats`.
+
+One daemon thread a process, for all of its caches, looks every few seconds whether something was counted
+since, and writes it. A cache that is closed, or alive at the interpreter's exit, writes its last snapshot
+then. Nothing of it ever raises.
+
+Rejected: the promoter, and the disk's upkeep. What memory answers wakes neither of them, by design, and would
+never be seen.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from tiercache import shared_stats
+from tiercache._log import logger
+from tiercache.forks import reset_after_fork
+from tiercache.shared_stats import Record, StatsFile
+from tiercache.stats import CacheStats
+
+__all__ = ["Sharing"]
+
+SECONDS = 5.0  # between two looks
+#: How long a write waits for those of other processes: behind the caller, and in `close`.
+_PATIENCE = 1.0
+_PATIENCE_AT_THE_END = 0.3
+
+
+class Sharing:
+    """Writes what ``stats`` (a bound method, held weakly) tells of the cache called ``cache`` to ``file``.
+
+    ``insisted``: a user asked for it, and wants to hear why it does not work. Thread-safe; in a forked child
+    it is a row of its own, of what was counted since the fork.
+    """
+
+    def __init__(
+        self, file: StatsFile, cache: str, stats: Callable[[], CacheStats], *, insisted: bool
+    ) -> None:
+        self.file = file
+        self._cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
+        self._stats = weakref.WeakMethod(stats)
+        self._insisted = insisted
+        self._told = False
+        self._over = False
+        self._before: Mapping[str, Any] | None = None
+        self.after_fork()
+        reset_after_fork(self)
+        _all.add(self)
+
+    def after_fork(self) -> None:
+        # Re-entrant: the garbage collector may run somebody's destructor inside, which closes this cache.
+        self._lock = threading.RLock()
+        self._token = uuid4().hex
+        self._pid = os.getpid()
+        self._started = time.time()
+        self._written: Mapping[str, Any] | None = None
+        #: Whether the thread knows of it; read without a lock, by calls that memory did not answer.
+        self.awake = False
+
+    def rebase(self) -> None:
+        """Leave out what was counted until now, which the parent tells. In a child, before any other code."""
+        stats = self._stats()
+        self._before = None if stats is None else shared_stats.plain(stats())
+
+    def wake(self) -> None:
+        """Have the thread look from now on."""
+        self.awake = True
+        weakref.finalize(self, _writer.forget, self.file, self._token, self._pid).atexit = False
+        _writer.add(self)
+
+    def stop(self) -> None:
+        """Write no more, and not at the end either."""
+        self._over = True
+        _writer.discard(self)
+
+    def end(self) -> None:
+        """Write the last snapshot. Idempotent."""
+        self.publish(_PATIENCE_AT_THE_END, last=True)
+        _writer.discard(self)
+
+    def publish(self, seconds: float, *, last: bool = False) -> None:
+        """Write a snapshot if something was counted since the one before."""
+        try:
+            with self._lock:
+                if not self._over:
+                    self._over = last
+                    self._publish(seconds, last=last)
+        except Exception as error:  # noqa: BLE001 - statistics never break a call
+            self._failed(error)
+
+    def _publish(self, seconds: float, *, last: bool) -> None:
+        stats = self._stats()
+        if stats is None:
+            return
+        counted = shared_stats.plain(stats())
+        if self._before is not None:
+            counted = shared_stats.less(counted, self._before)
+        if counted == self._written and not last:
+            return
+        if self._written is None and shared_stats.never_used(counted):
+            return
+        now = time.time()
+        self.file.write(
+            Record(
+                self._token, self._pid, shared_stats.place(), shared_stats.born(self._pid) or "",
+                self._cache, self._started, now, now if last else None, counted,
+            ),
+            seconds=seconds,
+        )  # fmt: skip
+        self._written = counted
+
+    def _failed(self, error: Exception) -> None:
+        if self._insisted and not self._told:
+            self._told = True
+            logger().warning("statistics are not shared: %s: %s", self.file.path, error)
+        else:
+            logger().debug("statistics are not shared: %s: %s", self.file.path, error)
+
+
+class _Writer:
+    """The thread. It exists while there are caches that it has to look at."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._changed = threading.Condition()
+        self._sharing: weakref.WeakSet[Sharing] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._forgotten: deque[tuple[StatsFile, str]] = deque()
+
+    def add(self, sharing: Sharing) -> None:
+        with self._changed:
+            self._sharing.add(sharing)
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="tiercache-stats", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no more threads, or the interpreter ends: closing does the work
+                self._thread = None
+
+    def discard(self, sharing: Sharing) -> None:
+        with self._changed:
+            self._sharing.discard(sharing)
+            if not self._sharing:
+                self._changed.notify_all()
+
+    def forget(self, file: StatsFile, token: str, pid: int) -> None:
+        """A cache was dropped without being closed. Called by the garbage collector: only an append."""
+        if os.getpid() == pid:
+            self._forgotten.append((file, token))
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._sharing, SECONDS)
+                everyone = list(self._sharing)
+                if not everyone and not self._forgotten:
+                    self._thread = None
+                    return
+            while self._forgotten:
+                file, token = self._forgotten.popleft()
+                with suppress(Exception):  # as in `publish`
+                    file.end(token, seconds=_PATIENCE)
+            while everyone:
+                everyone.pop().publish(_PATIENCE)
+
+    def end(self) -> None:
+        """At the interpreter's exit: the last snapshots of what nobody closed."""
+        for sharing in list(_all):  # also those that have only hits in memory since a fork
+            sharing.end()
+
+
+def _rebase() -> None:
+    for sharing in list(_all):
+        with suppress(Exception):  # the child has other things to do
+            sharing.rebase()
+
+
+_all: weakref.WeakSet[Sharing] = weakref.WeakSet()
+_writer = _Writer()
+atexit.register(_writer.end)
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    # After those of `tiercache.forks`, which was imported before: then all locks are new ones.
+    os.register_at_fork(after_in_child=_rebase)
