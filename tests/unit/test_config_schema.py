@@ -14,6 +14,7 @@ from tiercache.config._codecs import LAYERS, OWN_CODECS
 from tiercache.config._kinds import kind_of
 from tiercache.config._models import MODELS, ChainOptions, RootOptions, ViewOptions
 from tiercache.config._schema import _TAKES
+from tiercache.entry import UNSET
 from tiercache.testing import DictTier
 
 DEFS = SCHEMA["$defs"]
@@ -56,7 +57,7 @@ def test_each_option_is_there_with_its_default(name, model):
         option = table["properties"][_names(one)[0]]
         assert option["description"]
         assert option["examples"]
-        is_plain = not field.is_required() and not (one == "ttl" and name == "memory")
+        is_plain = not field.is_required() and field.default is not UNSET
         assert option.get("default", "?") == (field.default if is_plain else "?")
 
 
