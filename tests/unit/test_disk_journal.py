@@ -177,10 +177,11 @@ def test_a_fence_does_not_hide_what_was_lost(tier, open_tier, clock):
     assert everything(clock) in debts(later, "k")
 
 
-def test_a_range_concerns_every_look(tier):
+def test_a_range_concerns_what_may_be_in_it(tier):
     whole = debt("a/", skip="a/view")
     tier.record([whole, debt("a/")])
-    assert debts(tier, "b") == debts(tier) == [whole]
+    assert debts(tier, "b", "a") == debts(tier) == []
+    assert debts(tier, "b", "a/x", "a/y") == [whole]
     assert sorted(debts(tier, "a/"), key=repr) == sorted([whole, debt("a/")], key=repr)
     tier.settle([whole])
     assert tier.due("L3", 9) == [debt("a/")]
@@ -229,11 +230,23 @@ def test_what_is_settled_makes_way_first(small, tier):
     assert debts(tier, "done 3") == []
 
 
+@pytest.mark.parametrize("key", ODD)
+def test_ranges_are_found_by_the_beginnings_of_keys(tier, key):
+    ranges = [debt(prefix, skip="") for prefix in dict.fromkeys(["", key[:1], key[:3], key, f"{key}/", "z"])]
+    tier.record(ranges)
+    expected = [one for one in ranges if key.startswith(one.key)]
+    assert sorted(debts(tier, key), key=repr) == sorted(expected, key=repr)
+    many = [f"{key}/{number}" for number in range(1_200)]
+    assert {one.key for one in debts(tier, *many)} == {
+        one.key for one in ranges if f"{key}/".startswith(one.key)
+    }
+
+
 def test_the_note_about_all_of_a_tier_is_never_forgotten_nor_due(small, tier, clock):
     tier.record([debt(str(number)) for number in range(30)])
     clock.advance(10 * 86_400)
     tier.record([debt("k")])
-    assert any(each.key == "" for each in debts(tier))
+    assert any(each.key == "" for each in debts(tier, "whatever"))
     assert tier.due("L3", 9) == [debt("k")]
     tier.settle([debt("k")])
     assert marked(tier)

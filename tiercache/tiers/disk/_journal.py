@@ -34,12 +34,16 @@ JOURNAL_TABLES: Final = (
     ),
     "CREATE UNIQUE INDEX IF NOT EXISTS Tier_journal_key ON Tier_journal (key, tier, coalesce(skip, x'ff'))",
     "CREATE INDEX IF NOT EXISTS Tier_journal_due ON Tier_journal (tier) WHERE settled IS NULL",
-    "CREATE INDEX IF NOT EXISTS Tier_journal_wide ON Tier_journal (tier) WHERE skip IS NOT NULL",
+    (
+        "CREATE INDEX IF NOT EXISTS Tier_journal_ranges ON Tier_journal (length(tag), tag)"
+        " WHERE skip IS NOT NULL"
+    ),
 )
 
 #: Notes that are kept. When more are not settled, they make way for one that says: all of this tier.
 MOST_NOTES: Final = 250_000
 _DAY: Final = 86_400.0
+_AT_ONCE: Final = 500  # parameters of one statement
 _NEVER_FORGOTTEN: Final = 1e18  # when what concerns all of a tier was settled: it is not to be deleted there
 #: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an
 #: entry tells whether it is older than what was lost.
@@ -109,9 +113,7 @@ def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
     ).fetchall()
     if not some:
         return Looked([], False, False)
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM Tier_journal WHERE skip IS NOT NULL"  # noqa: S608 - constants
-    ).fetchall()
+    rows = _ranges_of(connection, keys)
     if keys:
         rows += connection.execute(
             f"SELECT {_COLUMNS} FROM json_each(?) n CROSS JOIN Tier_journal t ON t.key = n.value"  # noqa: S608 - constants
@@ -119,6 +121,25 @@ def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
             (row_keys(keys)[1],),
         ).fetchall()
     return Looked(_debts(rows), bool(owing), True)
+
+
+def _ranges_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Any]:
+    """The notes about ranges that may hold one of ``keys``: there may be one for each view, so they are
+    looked up by the beginnings of the keys."""
+    rows: list[Any] = []
+    lengths = connection.execute("SELECT DISTINCT length(tag) FROM Tier_journal WHERE skip IS NOT NULL")
+    for (length,) in lengths.fetchall():
+        tags = map(tag_of, keys)
+        starts = list({tag[:length] for tag in tags if len(tag) >= length})
+        for first in range(0, len(starts), _AT_ONCE):
+            chunk = starts[first : first + _AT_ONCE]
+            marks = ",".join("?" * len(chunk))
+            rows += connection.execute(
+                f"SELECT {_COLUMNS} FROM Tier_journal"  # noqa: S608 - constants and marks
+                f" WHERE skip IS NOT NULL AND length(tag) = ? AND tag IN ({marks})",
+                (length, *chunk),
+            ).fetchall()
+    return rows
 
 
 class Recording:
