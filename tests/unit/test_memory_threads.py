@@ -159,7 +159,7 @@ def test_a_hit_never_waits_for_the_lock():
         answers.extend(map(space.hit, keys))
         answers.extend(space.hits(keys))
 
-    with tier._store:
+    with tier._store.lock:
         thread = threading.Thread(target=read)
         thread.start()
         thread.join(30)
@@ -196,7 +196,7 @@ def check_books(tier):
     """Everything that is counted twice in the tier agrees."""
     tier.size()
     store = tier._store
-    with store:
+    with store.lock:
         store.collect()
     spaces = [store.default_space, *store.spaces.values()]
     slots = [slot for space in spaces for slot in space.data.values()]

@@ -587,6 +587,6 @@ def test_a_child_forked_in_the_middle_of_a_write_starts_empty():
         put(space, a=2)
         return empty and space.hit("a") == 2
 
-    with tier._store:
+    with tier._store.lock:
         assert child_says(check)
     assert space.hit("a") == 1

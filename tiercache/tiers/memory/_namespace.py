@@ -68,8 +68,10 @@ class MemoryNamespace:
         """The live entries under ``keys``, hits only; not counted here. Stale ones are included."""
         store, data, maker = self._store, self._space.data, self._maker
         found: list[tuple[Slot, Any, float | None, float | None, float | None, str, int]] = []
-        with store:
+        hash(tuple(keys))  # a key that has none raises here, before a change has begun
+        with store.lock:
             store.check_open()
+            store.begin()
             now = self._clock.monotonic()
             store.sweep(now)
             for key in keys:
@@ -91,6 +93,8 @@ class MemoryNamespace:
             if found:
                 store.collect()
                 store.ranking.note([row[0] for row in found])
+            store.end()
+        store.free()
         copy = self._copy  # code of the codec's: not under the lock
         return {
             slot.key: Entry(
@@ -119,8 +123,9 @@ class MemoryNamespace:
         now = self._clock.monotonic()
         wall = self._clock.time()
         cap, maker = self._cap, self._maker
-        with store:
+        with store.lock:
             store.check_open()
+            store.begin()
             store.collect()
             store.sweep(now)
             self._space.made_by(maker)
@@ -157,6 +162,8 @@ class MemoryNamespace:
                 slot.fresh_until = entry.fresh_until
                 slot.codec = entry.codec
                 store.publish(slot, now + fresh, now)
+            store.end()
+        store.free()
         if rejected:
             reason = f"larger than the whole budget of {store.max_bytes} bytes"
             raise EntryRejected(rejected, reason, tier=self._name)
@@ -164,12 +171,16 @@ class MemoryNamespace:
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys``; absent ones are no error."""
         store = self._store
-        with store:
+        hash(tuple(keys))  # a key that has none raises here, before a change has begun
+        with store.lock:
             store.check_open()
+            store.begin()
             now = self._clock.monotonic()
             store.sweep(now)
             for key in keys:
                 self._remove(key, now)
+            store.end()
+        store.free()
 
     def fresh_until(self, key: str) -> float | None:
         """When the value under ``key`` stops being fresh; see `Namespaced`."""
@@ -197,11 +208,14 @@ class MemoryNamespace:
         would be searched for anew at every page).
         """
         store, data = self._store, self._space.data
-        with store:
+        with store.lock:
             store.check_open()
+            store.begin()
             now = self._clock.monotonic()
             store.sweep(now)
             everything = list(data) if cursor is None else []
+            store.end()
+        store.free()
         if cursor is None:
             cursor = [key for key in everything if _within(key, prefix, skip)], 0
         keys, start = cursor
@@ -217,10 +231,13 @@ class MemoryNamespace:
         """Drop every key that begins with ``prefix`` and not with ``skip`` ("" skips nothing)."""
         store = self._store
         for chunk in self._chunks(prefix, skip):
-            with store:
+            with store.lock:
+                store.begin()
                 for slot in chunk:
                     if self._holds(slot):
                         store.remove(slot)
+                store.end()
+            store.free()
 
     def purge(self, prefix: str = "", *, skip: str = "", what: Purge) -> int:
         """Drop what ``what`` names among the keys of the range; how many entries that were.
@@ -230,7 +247,8 @@ class MemoryNamespace:
         store = self._store
         dropped = 0
         for chunk in self._chunks(prefix, skip):
-            with store:
+            with store.lock:
+                store.begin()
                 now, wall = self._clock.monotonic(), self._clock.time()
                 for slot in chunk:
                     if not self._holds(slot):
@@ -242,6 +260,8 @@ class MemoryNamespace:
                     elif _is_old(slot, what, now, wall):
                         store.remove(slot)
                         dropped += 1
+                store.end()
+            store.free()
         return dropped
 
     def _fitting(
@@ -293,7 +313,7 @@ class MemoryNamespace:
         return self._space.data.get(slot.key) is slot
 
     def _chunks(self, prefix: str, skip: str) -> list[list[Slot]]:
-        with self._store:
+        with self._store.lock:
             self._store.check_open()
             everything = list(self._space.data.values())
         slots = [slot for slot in everything if _within(slot.key, prefix, skip)]

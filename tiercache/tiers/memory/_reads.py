@@ -39,7 +39,7 @@ class Reads:
 
     def total(self) -> int:
         """How many reads there were."""
-        with self.store:
+        with self.store.lock:
             return self._collected + len(self.notes)
 
     def begin(self) -> None:
@@ -55,13 +55,14 @@ class Reads:
         now = self.clock.monotonic()
         self.samples.append((now - begun) / keys)
         store = self.store
-        if store.try_enter():
-            try:
+        if not store.lock.locked():
+            with store.lock:
+                store.begin()
                 self.collect()
                 store.collect()
                 store.sweep(now)
-            finally:
-                store.leave()
+                store.end()
+            store.free()
 
     def collect(self) -> None:
         """Hand the notes to the policy. The lock is held; other threads may append meanwhile."""

@@ -6,9 +6,9 @@ Everything here but the reading of a slot happens under the store's lock.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from math import inf
-from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -91,8 +91,10 @@ class Slot:
 class SlotStore:
     """The slots of all namespaces of one tier under one budget.
 
-    Use as a context manager: inside, this thread holds the lock; what was dropped inside is freed after
-    the lock was given back, since a destructor may call the cache again.
+    Every method but `free` is called inside ``with store.lock:``, the lock itself, since an interrupt could
+    come between a line of ours that takes it and the body. A change is between `begin` and `end`. Then comes
+    `free`, after the lock was given back, since a destructor may call the cache again; if an interrupt kept
+    one from that, the next one does it.
     """
 
     def __init__(self, *, policy: str, max_entries: int | None, max_bytes: int | None) -> None:
@@ -106,7 +108,8 @@ class SlotStore:
         self.evictions = 0
         self.expirations = 0
         self.closed = False
-        self._trash: list[Any] = []
+        self._changing = False
+        self._trash: deque[Any] = deque()
         self.lock = threading.Lock()
         self._start()
 
@@ -120,24 +123,25 @@ class SlotStore:
         self.earliest: float = inf
         self._soft = 0  # slots with a soft expiry
 
-    def __enter__(self) -> None:
-        self.lock.acquire()
+    def begin(self) -> None:
+        """A change begins. One that was interrupted in the middle leaves books that agree with nothing: then
+        all is dropped, as by a crash."""
+        if self._changing:
+            self.clear()
+        self._changing = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
+    def end(self) -> None:
+        """The change is complete."""
+        self._changing = False
 
-    def try_enter(self) -> bool:
-        """Take the lock if that needs no waiting; then `leave` gives it back."""
-        return self.lock.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """Give the lock back, then free what was dropped."""
+    def free(self) -> None:
+        """Free what was dropped; call it without the lock."""
         trash = self._trash
-        if trash:
-            self._trash = []
-        self.lock.release()
+        while trash:
+            try:
+                trash.popleft()
+            except IndexError:  # another thread frees too
+                return
 
     def check_open(self) -> None:
         """Raises `CacheClosed` after `close`."""
@@ -212,16 +216,17 @@ class SlotStore:
     def clear(self) -> None:
         """Drop everything, at once; nothing of it counts as evicted."""
         for space in [self.default_space, *self.spaces.values()]:
-            for slot in space.data.values():
+            while space.data:
+                slot = space.data.popitem()[1]
                 self._trash.append(slot.value)
                 del slot.value, slot.space
-            space.data.clear()
         self._start()
 
     def after_fork(self) -> None:
         """In a forked child: a new lock; and nothing is held if a thread of the parent was at work here."""
         if self.lock.locked():
             self.clear()
+        self._changing = False
         self.lock = threading.Lock()
 
     def _make_room(self, entries: int, weight: int, now: float, pinned: Slot | None = None) -> None:

@@ -97,7 +97,7 @@ class MemoryTier:
         Raises `CacheClosed` after `close`.
         """
         store = self._store
-        with store:
+        with store.lock:
             store.check_open()
             space = store.space(path)
         return self._handle(space, codec, lowest=lowest)
@@ -133,22 +133,25 @@ class MemoryTier:
         known encoded length."""
         store = self._store
         self._sweep()
-        with store:
+        with store.lock:
             return Size(store.entries, None if store.unweighed else store.bytes)
 
     def counters(self) -> Mapping[str, int]:
         """``evictions`` and ``expirations`` so far, of all namespaces."""
         store = self._store
         self._sweep()
-        with store:
+        with store.lock:
             return {"evictions": store.evictions, "expirations": store.expirations}
 
     def close(self) -> None:
         """Drop everything. Idempotent; reads and writes raise `CacheClosed` from now on."""
         store = self._store
-        with store:
+        with store.lock:
             store.closed = True
+            store.begin()
             store.clear()
+            store.end()
+        store.free()
 
     def after_fork(self) -> None:
         """In a forked child: a new lock, and empty if the old one was held (nobody will finish)."""
@@ -168,8 +171,11 @@ class MemoryTier:
         )
 
     def _sweep(self) -> None:
-        now = self._clock.monotonic()
+        store, now = self._store, self._clock.monotonic()
         swept = False
         while not swept:  # in steps, so that others get the lock in between
-            with self._store:
-                swept = self._store.sweep(now)
+            with store.lock:
+                store.begin()
+                swept = store.sweep(now)
+                store.end()
+            store.free()
