@@ -44,6 +44,7 @@ __all__ = [
     "Runtime",
     "drive",
     "in_thread",
+    "is_cancellation",
     "is_over",
     "method_of",
     "new_future",
@@ -87,6 +88,13 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def is_over(loop: asyncio.AbstractEventLoop | None) -> bool:
     """Whether ``loop`` will never run again. One that stands still may: taking over would pay twice."""
     return loop is not None and loop.is_closed()
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether a task was cancelled with ``error``. Imports nothing: an interrupt may be what is being
+    handled, and the next one would leave the import half done."""
+    exceptions = sys.modules.get("asyncio.exceptions")
+    return isinstance(error, getattr(exceptions, "CancelledError", ()))
 
 
 def new_future() -> Future[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiercache._answers import note
 from tiercache._batch import Batch
-from tiercache._bridge import BLOCKING, Runtime, drive
+from tiercache._bridge import BLOCKING, Runtime, drive, is_cancellation
 from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences
 from tiercache._member import Member
@@ -245,8 +245,6 @@ class Reader:
         Cancelling does not keep it from that."""
         if not operation.superseded:
             return
-        import asyncio  # here, because it is half of what importing the package would cost
-
         dropped: set[str] = set()
         interruption: BaseException | None = None
         while keys := operation.superseded - dropped:  # more may come while these are dropped
@@ -258,7 +256,9 @@ class Reader:
                     if failure is not None:
                         debts = left[-1].debts(dict.fromkeys(keys), self.stack.clock.time())
                         await self.stack.journal.note(runtime, self.members, debts)
-                except asyncio.CancelledError as error:
+                except BaseException as error:
+                    if not is_cancellation(error):
+                        raise
                     interruption = error  # raised below; each cancellation comes but once
                 else:
                     left.pop()
