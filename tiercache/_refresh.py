@@ -95,8 +95,12 @@ class Refresher:
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        #: Those that run as tasks (an event loop itself keeps no task alive), and those for the threads.
-        self._tasks: dict[Refresh, asyncio.Task[None]] = {}
+        self._lock = threading.Lock()
+        #: Those that run as tasks (an event loop itself keeps no task alive), by their loops: whoever is
+        #: served an old value looks at each loop, and must not look at thousands of tasks.
+        self._tasks: dict[asyncio.AbstractEventLoop, dict[Refresh, asyncio.Task[None]]] = {}
+        self._task_keys = 0
+        #: Those for the threads.
         self._jobs: dict[Refresh, None] = {}
         #: Of those, the ones that have a thread.
         self._at_work: list[Awaited] = []
@@ -119,10 +123,13 @@ class Refresher:
                 return True
             self._jobs.pop(refresh, None)
             return False
-        if sum(len(other.keys) for other in tuple(self._tasks)) >= _MAX_KEYS:
+        if self._task_keys >= _MAX_KEYS:
             return False
         refresh.loop = loop
-        task = self._tasks[refresh] = loop.create_task(run(runtime), context=context)
+        task = loop.create_task(run(runtime), context=context)
+        with self._lock:
+            self._tasks.setdefault(loop, {})[refresh] = task
+            self._task_keys += len(refresh.keys)
         task.add_done_callback(partial(self._done, refresh))
         return True
 
@@ -142,9 +149,18 @@ class Refresher:
             self._jobs.pop(refresh, None)
             refresh.end()
 
-    def _done(self, refresh: Refresh, _task: asyncio.Task[None]) -> None:
-        self._tasks.pop(refresh, None)
+    def _done(self, refresh: Refresh, task: asyncio.Task[None]) -> None:
+        self._forget(refresh, task)
         refresh.end()  # cancelled before it had begun
+
+    def _forget(self, refresh: Refresh, task: asyncio.Task[None]) -> None:
+        loop = task.get_loop()
+        with self._lock:
+            tasks = self._tasks.get(loop, {})
+            if tasks.pop(refresh, None) is not None:
+                self._task_keys -= len(refresh.keys)
+                if not tasks:
+                    del self._tasks[loop]
 
     def may_warn(self, now: float) -> bool:
         """Whether it is time for another warning about loaders that fail (``now`` is monotonic)."""
@@ -155,14 +171,15 @@ class Refresher:
 
     def sweep(self) -> None:
         """Give up the tasks whose loop does not run any more: nobody can say whether it ever will."""
-        for refresh, task in tuple(self._tasks.items()):
-            loop = task.get_loop()
-            if not loop.is_running():
+        for loop, tasks in tuple(self._tasks.items()):
+            if loop.is_running():
+                continue
+            for refresh, task in tuple(tasks.items()):
                 refresh.end()
                 for flight in refresh.led:  # there is another value: who loads it now need not wait for these
                     flight.of.give_up(flight)
                 if loop.is_closed():
-                    self._tasks.pop(refresh, None)
+                    self._forget(refresh, task)
                     with suppress(Exception):  # whatever the loader does on its way out
                         task.get_coro().close()  # what it holds is free now, and not some day
 
@@ -170,7 +187,7 @@ class Refresher:
         """Wait for all refreshes; but not for one that waits for this, or for an event loop whose thread this
         or another such call holds up, nor for one that is queued behind it."""
         waiting = Waiting(loading(), running_loop() if runtime.blocking else None)
-        for refresh in (*self._jobs, *self._tasks):
+        for refresh in (*self._jobs, *(one for tasks in tuple(self._tasks.values()) for one in tuple(tasks))):
             while not refresh.ended.done() and (refresh.loop is None or refresh.loop.is_running()):
                 with rings.lock:
                     if waiting.is_part_of(refresh) or waiting.holds_up(refresh):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import subprocess
 import sys
@@ -190,6 +191,72 @@ def test_without_room_or_threads_the_old_value_is_served_all_the_same(
     assert cache.get_or_load("k49", gate, **patient) == OLD  # and not as long as the load takes
     assert "k49" not in gate.asked
     assert cache.get_or_load("k49", gate, stale_for=0, stale_if_error="1d") == NEW
+
+
+def test_tasks_are_bounded_and_make_room_when_they_end(
+    cache: TieredCache[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiercache._refresh._MAX_KEYS", 2)
+
+    async def scenario() -> None:
+        go = asyncio.Event()
+
+        async def load(_key: str) -> bytes:
+            await go.wait()
+            return NEW
+
+        for number in range(4):
+            assert await cache.aget_or_load(f"k{number}", load) == OLD
+        assert cache.stats().refreshes_dropped == 2
+        go.set()
+        await cache.aflush()
+        assert await cache.aget_or_load("k4", load) == OLD
+        await cache.aflush()
+
+    asyncio.run(scenario())
+    assert cache.stats().refreshes_dropped == 2
+    assert cache.mget([f"k{number}" for number in range(5)]) == [NEW, NEW, None, None, NEW]
+
+
+def test_an_old_value_costs_the_same_however_many_refreshes_are_under_way(clock: FakeClock) -> None:
+    """In steps, which are the same everywhere, and not in time."""
+    made = TieredCache([MemoryTier(clock=clock)], ttl=10, stale_for="1d", clock=clock)
+    made.mset({f"k{number}": OLD for number in range(500)})
+    clock.advance(60)
+
+    async def scenario() -> None:
+        go = asyncio.Event()
+
+        async def load(_key: str) -> bytes:
+            await go.wait()
+            return NEW
+
+        async def steps(key: str) -> int:
+            taken = 0
+
+            def step(*_event: Any) -> None:
+                nonlocal taken
+                taken += 1
+
+            gc.disable()  # the steps of whatever it finds are not those of the call
+            sys.setprofile(step)
+            try:
+                value = await made.aget_or_load(key, load)
+            finally:
+                sys.setprofile(None)
+                gc.enable()
+            assert value == OLD
+            return taken
+
+        await steps("k0")  # what only the first does
+        few = await steps("k1")
+        for number in range(2, 499):
+            await made.aget_or_load(f"k{number}", load)
+        assert await steps("k499") < few + 50
+        go.set()
+        await made.aclose()
+
+    asyncio.run(scenario())
 
 
 # -- writes ----------------------------------------------------------------------------------------
