@@ -293,6 +293,8 @@ class FaultModel(TwoProcesses, RuleBasedStateMachine):
             self.well = False
         self.clock.step_wall(offset - self.offset)
         self.offset = offset
+        if self.damaged:
+            self.promises.journal_lost()
         now = self.clock.time()  # what seems to be over may be swept, and is gone when the clock is put right
         self.certain = {name: held for name, held in self.certain.items() if now < held[1]}
 
@@ -352,6 +354,7 @@ class FaultModel(TwoProcesses, RuleBasedStateMachine):
         else:
             self.ill()
             self.damage_file(random.Random(seed), 0 if what == "header" else count)
+            self.promises.journal_lost()
 
     # -- rules: processes --------------------------------------------------------------------------
 

@@ -5,6 +5,9 @@ may be given, besides nothing. A value leaves the set when it is overwritten, de
 over at its end: by the wall clock in what processes share, by the monotonic clock in memory. The memory tier
 of another process may hold what was ended for as long as its cap.
 
+Where the journal was lost with its database, only the times of entries tell what is too old, by clocks that
+are up to a minute apart: what was written by a clock that was set back since by more may be given still.
+
 Who ended a value may have been told that it holds for this process alone (`WriteError`, or the disk tier
 named among those that failed). Then other processes may be given it, and those to come.
 """
@@ -21,6 +24,9 @@ from tiercache.testing import FakeClock
 
 __all__ = ["Name", "Promises", "Value"]
 
+#: Seconds; as `journal.md` allows for where the journal is lost.
+CLOCKS_APART = 60.0
+
 Name: TypeAlias = tuple[int, str]  # the number of a view, and a key
 
 
@@ -30,7 +36,8 @@ class Value:
 
     data: bytes
     life: float  # seconds
-    expires_at: float  # Unix seconds
+    written_at: float  # Unix seconds
+    expires_at: float
 
 
 class Promises:
@@ -47,11 +54,14 @@ class Promises:
         self._later: dict[tuple[str, Name], set[Value]] = defaultdict(set)
         #: What its memory may hold, and until when on the monotonic clock.
         self._memory: dict[tuple[str, Name], dict[Value, float]] = defaultdict(dict)
+        #: The earliest time by the wall clock since the journal may be lost.
+        self._lost_at = inf
 
     def value(self, data: bytes, life: float | None) -> Value:
         """A new one, from now on."""
         seconds = inf if life is None else life
-        return Value(data, seconds, self._clock.time() + seconds)
+        now = self._clock.time()
+        return Value(data, seconds, now, now + seconds)
 
     def wrote(self, who: str, name: Name, value: Value, *, for_all: bool) -> None:
         """``who`` stored ``value``, and was told whether that holds for all."""
@@ -110,7 +120,8 @@ class Promises:
         assert value is not None, f"{who} was given {data!r} for {name}, which nobody ever stored there"
         shared = value in self._shared[who, name]
         until = self._memory[who, name].get(value, -inf)
-        if shared and self._clock.time() < value.expires_at:
+        undated = value.written_at > self._lost_at + CLOCKS_APART
+        if (shared or undated) and self._clock.time() < value.expires_at:
             self._rise(who, name, value)
             return
         assert until > self._clock.monotonic(), (
@@ -118,6 +129,10 @@ class Promises:
             + ("is past its time" if shared else "had ended")
             + f": of {sorted(one.data for one in self._shared[who, name])}"
         )
+
+    def journal_lost(self) -> None:
+        """Its database may be lost by now, and found to be so from now on; to be told of clocks set later."""
+        self._lost_at = min(self._lost_at, self._clock.time())
 
     def restarted(self, who: str) -> None:
         """Another process took the place of ``who``, which knows what lies on the disk and the server."""
