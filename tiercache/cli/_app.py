@@ -31,6 +31,10 @@ COMMANDS = {
     "init": ("tiercache.cli.init:init", "Write a commented configuration."),
     "check": ("tiercache.cli.check:check", "Tell whether a configuration is in order."),
     "schema": ("tiercache.cli.schema:schema", "Print the JSON Schema of configurations."),
+    "stats": (
+        "tiercache.cli.stats:stats",
+        "Show what the processes of this machine have counted.",
+    ),
     "get": ("tiercache.cli.values:get", "Write the value under KEY to stdout."),
     "set": ("tiercache.cli.values:set_value", "Store VALUE, or what stdin holds, under KEY."),
     "delete": ("tiercache.cli.values:delete", "Drop KEYS from every tier."),

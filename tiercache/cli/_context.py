@@ -15,13 +15,15 @@ from typing import Any
 
 import click
 
+from tiercache._nested import ChainTier
+from tiercache._sharing import Sharing
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.units import DURATIONS, duration
 
 __all__ = [
-    "CONTEXT", "Failed", "Settings", "command", "count", "group", "in_namespace", "life", "open_cache",
-    "shared", "span",
+    "CONTEXT", "Failed", "Settings", "command", "count", "group", "in_namespace", "in_two_lines", "life",
+    "open_cache", "shared", "sharings", "span",
 ]  # fmt: skip
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -126,7 +128,9 @@ def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[Ti
     try:
         cache: TieredCache[Any] = TieredCache.from_config(source, **options)
     except ConfigError as error:
-        raise Failed(_in_two_lines(str(error))) from error
+        raise Failed(in_two_lines(str(error))) from error
+    for sharing in sharings(cache):
+        sharing.stop()  # the statistics are the application's, and not of who looks in from outside
     with cache:
         view = cache
         for name in namespace:
@@ -134,7 +138,18 @@ def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[Ti
         yield view
 
 
-def _in_two_lines(text: str) -> str:
+def sharings(cache: TieredCache[Any]) -> Iterator[Sharing]:
+    """What shares the statistics of ``cache``, and of the chains inside it."""
+    stacks = [cache._stack]  # noqa: SLF001 - it is of no use to those who write applications
+    for stack in stacks:
+        if stack.sharing is not None:
+            yield stack.sharing
+        inner = [guard.tier for guard in stack.guards if isinstance(guard.tier, ChainTier)]
+        stacks += [tier._core.stack for tier in inner]  # noqa: SLF001 - as above
+
+
+def in_two_lines(text: str) -> str:
+    """What is wrong with a configuration, told in two lines at most."""
     first, *more = text.splitlines()
     if len(more) < 2:
         return text

@@ -10,13 +10,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = [
-    "Column", "Styled", "age", "note", "printable", "progress", "say", "show_json", "show_table", "weight",
-    "write",
+    "Column", "Styled", "age", "note", "printable", "progress", "rich_table", "say", "show_json",
+    "show_table", "weight", "write",
 ]  # fmt: skip
 
 
@@ -60,7 +63,9 @@ def show_json(data: Any) -> None:
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]) -> None:
     """A table on stdout. In a pipe its columns are two spaces apart, and no cell is cut or wrapped."""
     if sys.stdout.isatty():
-        _show_rich(columns, rows)
+        from rich.console import Console
+
+        Console().print(rich_table(columns, rows))
         return
     lines = [[column.heading for column in columns]]
     lines += [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in rows]
@@ -73,19 +78,20 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]
         click.echo("  ".join(cells).rstrip())
 
 
-def _show_rich(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]) -> None:
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]) -> Table:
+    """The table as it is on a terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.figures else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.figures else "left"
+        table.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.figures)
     for row in rows:
         # Text, and not str: a key may have square brackets of its own.
         table.add_row(*(Text(*cell) if isinstance(cell, Styled) else Text(cell) for cell in row))
-    Console().print(table)
+    return table
 
 
 @contextmanager
