@@ -169,12 +169,18 @@ class _Writer:
                 if not everyone and not self._forgotten:
                     self._thread = None
                     return
-            while self._forgotten:
-                file, token = self._forgotten.popleft()
-                with suppress(Exception):  # as in `publish`
-                    file.end(token, seconds=_PATIENCE)
+            self._settle()
             while everyone:
                 everyone.pop().publish(_PATIENCE)
+
+    def _settle(self) -> None:
+        while True:
+            try:
+                file, token = self._forgotten.popleft()
+            except IndexError:
+                return
+            with suppress(Exception):  # as in `publish`
+                file.end(token, seconds=_PATIENCE)
 
     def end(self) -> None:
         """At the interpreter's exit: the last snapshots of what nobody closed."""

@@ -1,0 +1,495 @@
+"""Statistics that processes share in a file: what is written, when, by whom, and what cannot go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache, _sharing, guarded, shared_stats
+from tiercache.shared_stats import EARLIER, KEPT_FOR, MOST_ENDED, Record, StatsFile, Unreadable, summed
+from tiercache.testing import DictTier
+
+NOBODY = 2**22 + 1  # more than any process number
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "stats.db"
+
+
+def shared(path, **options):
+    return TieredCache([MemoryTier(), DictTier("below")], stats_file=path, **options)
+
+
+def only(path):
+    (record,) = StatsFile(path).read()
+    return record
+
+
+def publish(cache):
+    """What the thread does now and then."""
+    cache._stack.sharing.publish(5.0)
+
+
+def in_child(work):
+    """Call ``work`` in a forked child; fail if it did."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - a child must not go on with the tests
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def record(token, *, updated, ended=True, hits=1, **more):
+    stats = TieredCache([DictTier("below")]).stats()
+    counted = shared_stats.plain(replace(stats, hits=hits, tiers=(replace(stats.tiers[0], hits=hits),)))
+    where = shared_stats.place()
+    whole = Record(token, NOBODY, where, "", "app", updated, updated, updated if ended else None, counted)
+    return replace(whole, **more)
+
+
+# -- what is written, and when ---------------------------------------------------------------------
+
+
+def test_closing_writes_what_was_counted(path):
+    with shared(path, namespace="app") as cache:
+        cache.set("a", b"1")
+        cache.mget(["a", "a", "b"])
+        cache.get("a")
+        cache.get_or_load("c", lambda _: b"2")
+        counted = shared_stats.plain(cache.stats())
+    found = only(path)
+    assert (found.pid, found.cache, found.state) == (os.getpid(), "app", "ended")
+    assert found.started <= found.updated == found.ended
+    for name in ("hits", "misses", "loads"):
+        assert found.stats[name] == counted[name]
+    assert (found.stats["hits"], found.stats["misses"], found.stats["loads"]) == (3, 2, 1)
+    assert [tier["name"] for tier in found.stats["tiers"]] == ["memory", "below"]
+    assert [tier["sets"] for tier in found.stats["tiers"]] == [2, 2]
+
+
+def test_closing_by_aclose_writes_too(path):
+    async def use():
+        async with shared(path) as cache:
+            await cache.aset("a", b"1")
+            await cache.aget("a")
+
+    asyncio.run(use())
+    assert (only(path).stats["hits"], only(path).state) == (1, "ended")
+
+
+def test_a_thread_writes_behind_the_callers_also_what_memory_alone_answered(path, monkeypatch):
+    monkeypatch.setattr(_sharing, "SECONDS", 0.01)
+    written = threading.Event()
+    write, awaited = StatsFile.write, [0]
+
+    def tell(file, row, *, seconds):
+        write(file, row, seconds=seconds)
+        if row.stats["hits"] >= awaited[0]:
+            written.set()
+
+    monkeypatch.setattr(StatsFile, "write", tell)
+    with shared(path) as cache:
+        cache.set("a", b"1")
+        assert written.wait(60)
+        assert only(path).state == "running"
+        awaited[0] = 7
+        written.clear()
+        for _ in range(7):
+            cache.get("a")  # by the fast road, which knows of nothing
+        assert written.wait(60)
+        assert only(path).stats["hits"] == 7
+    assert only(path).state == "ended"
+
+
+def test_one_thread_for_all_caches_which_ends_with_the_last(tmp_path):
+    before = set(threading.enumerate())
+    first, second = (shared(tmp_path / f"{name}.db") for name in "ab")
+    assert set(threading.enumerate()) == before  # none before it is needed
+    first.set("a", b"1")
+    second.set("a", b"1")
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    first.close()
+    assert thread.is_alive()
+    second.close()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_nothing_is_written_when_nothing_was_counted_since(path, monkeypatch):
+    with shared(path) as cache:
+        publish(cache)
+        assert not path.exists()
+        cache.set("a", b"1")
+        publish(cache)
+        rows = []
+        monkeypatch.setattr(StatsFile, "write", lambda _file, row, *, seconds: rows.append((row, seconds)))
+        publish(cache)
+        assert rows == []
+        cache.get("a")
+        publish(cache)
+        assert [row.stats["hits"] for row, _ in rows] == [1]
+    with shared(path):
+        pass
+    assert len(rows) == 2  # and the last one of the first cache
+
+
+def test_a_cache_that_was_dropped_is_marked_as_ended(path):
+    cache = shared(path)
+    cache.set("a", b"1")
+    publish(cache)
+    assert only(path).state == "running"
+    del cache
+    gc.collect()
+    _sharing._writer._settle()
+    assert only(path).state == "ended"
+
+
+def test_after_closing_no_late_look_takes_the_end_back(path):
+    cache = shared(path)
+    cache.set("a", b"1")
+    cache.close()
+    publish(cache)
+    assert only(path).state == "ended"
+
+
+def test_views_and_caches_over_them_share_one_row(path):
+    with shared(path) as cache:
+        cache.view("a").set("k", b"1")
+        cache.view("b").get("k")
+    assert (only(path).stats["misses"], only(path).stats["tiers"][1]["sets"]) == (1, 1)
+
+
+def test_any_namespace_is_written(path):
+    with shared(path, namespace="a\ud800\0\n" + "x" * 1000) as cache:
+        cache.set("a", b"1")
+    assert only(path).cache.startswith("a\\ud800\0\nxxx")
+    assert len(only(path).cache) == 200
+
+
+def opened(folder):
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+# -- where -----------------------------------------------------------------------------------------
+
+
+def test_in_the_directory_of_the_disk_tier_unless_told_otherwise(tmp_path):
+    for name, options in (
+        ("default", {}),
+        ("off", {"stats_file": None}),
+        ("set", {"stats_file": tmp_path / "s"}),
+    ):
+        with TieredCache([MemoryTier(), DiskTier(tmp_path / name)], **options) as cache:
+            cache.set("a", b"1")
+    assert only(tmp_path / "default" / "stats.db").stats["tiers"][1]["name"] == "disk"
+    assert not (tmp_path / "off" / "stats.db").exists()
+    assert not (tmp_path / "set" / "stats.db").exists()
+    assert only(tmp_path / "s").stats["tiers"][1]["sets"] == 1
+    DiskTier(tmp_path / "default").close()  # whose directory is still its own
+
+
+def test_a_guarded_disk_tier_names_its_file_too(tmp_path):
+    with TieredCache([guarded(DiskTier(tmp_path / "d"), deadline=60)]) as cache:
+        cache.set("a", b"1")
+    assert only(tmp_path / "d" / "stats.db").stats["tiers"][0]["sets"] == 1
+
+
+def test_a_read_only_disk_tier_shares_nothing(tmp_path):
+    DiskTier(tmp_path / "d").close()
+    names = {item.name for item in (tmp_path / "d").iterdir()}
+    with TieredCache([DiskTier(tmp_path / "d", read_only=True)]) as cache:
+        cache.get("a")
+    assert {item.name for item in (tmp_path / "d").iterdir()} == names
+
+
+def test_the_file_and_its_new_folders_are_private(tmp_path):
+    before = os.umask(0)
+    try:
+        with shared(tmp_path / "new" / "deep" / "stats.db") as cache:
+            cache.set("a", b"1")
+    finally:
+        os.umask(before)
+    modes = [tmp_path / "new", tmp_path / "new" / "deep", tmp_path / "new" / "deep" / "stats.db"]
+    assert [stat.S_IMODE(item.stat().st_mode) for item in modes] == [0o700, 0o700, 0o600]
+    assert [item.name for item in (tmp_path / "new" / "deep").iterdir()] == ["stats.db"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: opened(folder / "open") / "s", "alone to write"),
+        (lambda folder: (folder / "link").symlink_to(folder / "victim") or folder / "link", "no plain file"),
+        (lambda folder: folder, "no plain file"),
+        (lambda folder: (folder / "file").write_text("") or folder / "file" / "s", "stats_file: "),
+        (lambda _folder: "", "no path"),
+        (lambda _folder: "a\0b", "no path"),
+        (lambda _folder: 3, "no path"),
+        (lambda _folder: "~no-such-user/s", "home directory"),
+    ],
+)  # fmt: skip
+def test_a_wrong_place_is_refused_at_once(tmp_path, make, message):
+    with pytest.raises(ConfigError, match=message):
+        shared(make(tmp_path))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_configuration_says_where_relative_to_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = tmp_path / "tiercache.json"
+    config.write_text(json.dumps({"tiers": [{"type": "memory"}], "stats_file": "s.db"}))
+    with TieredCache.from_config(config) as cache:
+        cache.set("a", b"1")
+        assert cache.config()["stats_file"] == str(tmp_path / "s.db")
+    assert only(tmp_path / "s.db").stats["tiers"][0]["sets"] == 1
+    config.write_text(json.dumps({"tiers": [{"type": "disk", "path": "d"}], "stats_file": "none"}))
+    with TieredCache.from_config(config) as cache:
+        cache.set("a", b"1")
+    assert not (tmp_path / "d" / "stats.db").exists()
+
+
+# -- what fails ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"rubbish" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_set_aside(path, damage, caplog):
+    with shared(path) as cache:
+        cache.set("a", b"1")
+    path.write_bytes(damage)
+    with caplog.at_level(logging.WARNING, "tiercache"), shared(path) as cache:
+        cache.set("a", b"1")
+    assert path.with_name("stats.db.damaged").read_bytes() == damage
+    assert [row.getMessage() for row in caplog.records if "are damaged" in row.getMessage()]
+    assert only(path).stats["tiers"][0]["sets"] == 1
+
+
+def test_a_file_without_its_table_is_set_aside(path):
+    with shared(path) as cache:
+        cache.set("a", b"1")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE processes")
+    connection.close()
+    with shared(path) as cache:
+        cache.set("a", b"1")
+    assert only(path).state == "ended"
+    assert path.with_name("stats.db.damaged").exists()
+
+
+def test_somebody_elses_database_is_left_as_it_is(path, caplog):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    before = path.read_bytes()
+    with shared(path) as cache:
+        cache.set("a", b"1")
+        publish(cache)
+        assert cache.get("a") == b"1"
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    told = [row.getMessage() for row in caplog.records if row.levelno == logging.WARNING]
+    assert len(told) == 1
+    assert "did not make" in told[0]
+    with pytest.raises(Unreadable, match="did not make"):
+        StatsFile(path).read()
+
+
+def test_a_later_format_is_left_alone(path):
+    with shared(path) as cache:
+        cache.set("a", b"1")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    before = path.read_bytes()
+    with shared(path) as cache:
+        cache.set("a", b"1")
+    assert path.read_bytes() == before
+    with pytest.raises(Unreadable, match="upgrade tiercache-framework"):
+        StatsFile(path).read()
+
+
+def test_a_lock_or_a_missing_folder_costs_a_snapshot_and_no_call(path, monkeypatch):
+    monkeypatch.setattr(_sharing, "_PATIENCE_AT_THE_END", 0.01)
+    with shared(path) as cache:
+        cache.set("a", b"1")
+        publish(cache)
+        lock = sqlite3.connect(path, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        cache.get("a")
+        cache._stack.sharing.publish(0.01)
+        lock.execute("ROLLBACK")
+        lock.close()
+        assert only(path).stats["hits"] == 0
+        publish(cache)
+        assert only(path).stats["hits"] == 1
+        path.unlink()
+        path.parent.rename(path.parent.with_name("moved"))
+        cache.get("a")
+        publish(cache)
+    assert not path.parent.exists()
+    path.parent.with_name("moved").rename(path.parent)
+
+
+def test_rows_that_make_no_sense_are_left_out(path):
+    StatsFile(path).write(record("good", updated=1.0), seconds=5)
+    with sqlite3.connect(path) as connection:
+        for number, text in enumerate(["", "{}", "[]", '{"tiers": [1]}', '{"tiers": [], "hits": "x"}', None]):
+            row = (f"bad{number}", 1, "", "", "", 2.0, 2.0, None, text)
+            connection.execute("INSERT INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+    assert only(path).updated == 1.0
+
+
+def test_what_an_earlier_version_did_not_count_is_zero(path):
+    old = record("old", updated=1.0)
+    del old.stats["unstorable"], old.stats["tiers"][0]["foreign"]
+    StatsFile(path).write(old, seconds=5)
+    assert (only(path).stats["unstorable"], only(path).stats["tiers"][0]["foreign"]) == (0, 0)
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+def test_rows_of_processes_that_ended_long_ago_are_folded(path):
+    now, file = 10 * KEPT_FOR, StatsFile(path)
+    file.write(record("old", updated=1.0, hits=1), seconds=5)
+    file.write(record("killed", updated=2.0, hits=2, ended=False), seconds=5)
+    file.write(record("far", updated=3.0, hits=4, ended=False, place="another machine"), seconds=5)
+    file.write(record("recent", updated=now - 10, hits=8), seconds=5)
+    file.write(record("last", updated=now, hits=16), seconds=5)
+    found = {one.token: one.stats["hits"] for one in file.read()}
+    assert found == {"last": 16, "recent": 8, EARLIER: 7}
+    file.write(record("next", updated=now + 2 * KEPT_FOR, hits=32), seconds=5)
+    found = {one.token: one.stats["tiers"][0]["hits"] for one in file.read()}
+    assert found == {"next": 32, EARLIER: 31}
+    assert summed(file.read())["hits"] == 63
+
+
+def test_a_running_process_is_never_folded(path):
+    file = StatsFile(path)
+    mine = {"pid": os.getpid(), "born": shared_stats.born(os.getpid())}
+    file.write(record("mine", updated=1.0, ended=False, **mine), seconds=5)
+    file.write(record("other", updated=10 * KEPT_FOR), seconds=5)
+    assert [(one.token, one.state) for one in file.read()] == [("mine", "running"), ("other", "ended")]
+
+
+def test_the_number_of_rows_is_bounded(path):
+    file = StatsFile(path)
+    for number in range(3 * MOST_ENDED):
+        file.write(record(f"{number}", updated=float(number)), seconds=5)
+    records = file.read()
+    assert MOST_ENDED // 2 <= len(records) <= MOST_ENDED + 1
+    assert records[0].token == f"{3 * MOST_ENDED - 1}"
+    assert records[-1].token == EARLIER
+    assert summed(records)["hits"] == 3 * MOST_ENDED
+
+
+def test_a_number_that_another_process_has_by_now_is_not_the_one_that_wrote(path):
+    StatsFile(path).write(record("x", updated=1.0, ended=False, pid=os.getpid(), born="another"), seconds=5)
+    assert only(path).state == "ended"
+    StatsFile(path).write(record("x", updated=1.0, ended=False, place="elsewhere"), seconds=5)
+    assert only(path).state == "elsewhere"
+
+
+def test_the_sum_of_states_is_of_running_processes():
+    mine = {"pid": os.getpid(), "born": shared_stats.born(os.getpid()), "ended": False, "updated": 1.0}
+    one, two = (record(name, **mine) for name in ("one", "two"))
+    gone = record("gone", updated=1.0)
+    for states, values in ((one, (2, 10, 100)), (two, (3, 20, None)), (gone, (9, 40, 400))):
+        states.stats["tiers"][0].update(zip(("owed", "entries", "bytes"), values, strict=True))
+    (tier,) = summed([one, two, gone])["tiers"]
+    assert (tier["owed"], tier["entries"], tier["bytes"], tier["hits"]) == (3, 30, 100, 3)
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_has_a_row_of_what_it_counted_itself(path):
+    cache = shared(path)
+    cache.set("a", b"1")
+    cache.get("a")
+    publish(cache)
+
+    def child():
+        cache.get("a")
+        cache.get("a")
+        cache.get("absent")
+        cache.close()
+
+    in_child(child)
+    cache.get("a")
+    cache.close()
+    rows = {one.pid == os.getpid(): one.stats for one in StatsFile(path).read()}
+    assert (rows[True]["hits"], rows[True]["misses"]) == (2, 0)
+    assert (rows[False]["hits"], rows[False]["misses"]) == (2, 1)
+    assert [tier["hits"] for tier in rows[False]["tiers"]] == [2, 0]
+    assert rows[False]["tiers"][0]["sets"] == 0
+    assert len(rows) == 2
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_ends_no_row_of_its_parent(path):
+    cache = shared(path)
+    cache.set("a", b"1")
+    publish(cache)
+
+    def child():
+        nonlocal cache
+        del cache
+        gc.collect()
+        _sharing._writer._settle()
+        _sharing._writer.end()
+
+    in_child(child)
+    assert only(path).state == "running"
+    cache.close()
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+def test_a_process_that_closes_nothing_writes_at_its_exit(path):
+    code = (
+        "import sys; from tiercache import MemoryTier, TieredCache; cache = TieredCache([MemoryTier()], stats_file=sys.argv[1]);"
+        "cache.set('a', b'1'); cache.get('a')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    assert (only(path).stats["hits"], only(path).state) == (1, "ended")
+    assert only(path).ended is not None
+
+
+def test_it_brings_sqlite_only_where_it_is_used():
+    code = (
+        "import sys; from tiercache import MemoryTier, TieredCache; TieredCache([MemoryTier()]).set('a', b'1');"
+        "print('sqlite3' in sys.modules, 'tiercache.shared_stats' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_without_proc_a_process_is_known_by_its_number_alone(monkeypatch):
+    monkeypatch.setattr(Path, "read_bytes", lambda _path: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert shared_stats.born(os.getpid()) == ""
+    assert shared_stats.born(NOBODY) is None
