@@ -232,6 +232,8 @@ class Guard:
 
     def _asked(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
         """What ``verb(argument)`` is to be awaited for, with the tries that the tier's policy allows."""
+        if not self._ours:
+            verb = partial(_with_a_copy, verb)
         if self.policy.retries:
             return tried(self.policy, self._clock, self.lane, port, verb, argument)
         return verb(argument)
@@ -432,3 +434,9 @@ class Guard:
             return otherwise
         expected = Mapping if capability == "counters" else Size
         return answer if isinstance(answer, expected) else otherwise
+
+
+def _with_a_copy(verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
+    """Somebody else's tier may sort or empty what it is given, which is looked at again after the call, and
+    given to it again in a further try."""
+    return verb(dict(argument) if isinstance(argument, dict) else list(argument))

@@ -124,7 +124,7 @@ class Sharing:
         # Noted before they are asked for: who is interrupted gives up what he may have got.
         names = lease.names = list(member.fold_all(lease.keys))
         try:
-            answer = set(await member.guard.command(acquire, names, lease.token, lease.seconds))
+            answer = set(await member.guard.command(acquire, [*names], lease.token, lease.seconds))
         except Exception as error:  # noqa: BLE001 - an ill tier is no reason not to load
             member.guard.failed(error, "give leases")
             self._quiet_until = monotonic() + _QUIET
@@ -150,7 +150,7 @@ class Sharing:
         release = member.port(runtime).release
         assert release is not None  # noqa: S101 - as above
         try:
-            await member.guard.command(release, lease.names, lease.token)
+            await member.guard.command(release, [*lease.names], lease.token)
         except Exception as error:  # noqa: BLE001 - what was loaded is worth more than the word that it was
             member.guard.failed(error, "release leases")
 
@@ -160,7 +160,7 @@ class Sharing:
         acquire = member.port(BLOCKING).acquire
         assert acquire is not None  # noqa: S101 - as above
         try:
-            answer = drive(member.guard.command(acquire, lease.names, lease.token, lease.seconds))
+            answer = drive(member.guard.command(acquire, [*lease.names], lease.token, lease.seconds))
         except Exception as error:  # noqa: BLE001 - the next renewal may succeed
             member.guard.failed(error, "renew leases")
         else:

@@ -144,7 +144,7 @@ class Member:
         ranges = ledger.ranges(asked)
         peek = getattr(self.guard.tier, "peek", None)
         verb = partial(runtime.call, peek) if callable(peek) else self.port(runtime).mget
-        answer = await self.guard.command(verb, asked, reads=True)
+        answer = await self.guard.command(verb, [*asked], reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )

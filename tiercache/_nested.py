@@ -183,7 +183,7 @@ class ChainTier:
         member = self._leasing
         assert member is not None  # noqa: S101 - the verbs are there only then
         names = list(member.fold_all(keys))
-        answer = await member.guard.command(getattr(member.port(runtime), verb), names, *args)
+        answer = await member.guard.command(getattr(member.port(runtime), verb), [*names], *args)
         found = set(answer or ())
         return [key for key, name in zip(keys, names, strict=True) if name in found]
 
