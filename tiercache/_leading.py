@@ -158,7 +158,7 @@ class Leading:
         flight = self._flight
         loop, flight.loop, flight.goes_on = flight.loop, None, True
         try:
-            in_thread(lambda: drive(go_on()))
+            self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(go_on())))
         except RuntimeError:  # no more threads: what the loader makes is lost
             flight.loop, flight.goes_on = loop, False
 

@@ -102,6 +102,8 @@ class Refresher:
         self._task_keys = 0
         #: Those for the threads.
         self._jobs: dict[Refresh, None] = {}
+        #: Loads that go on behind callers who were cancelled, in threads of their own, until those end.
+        self._left: dict[Flight, Future[Any]] = {}
         #: Of those, the ones that have a thread.
         self._at_work: list[Awaited] = []
 
@@ -132,6 +134,12 @@ class Refresher:
             self._task_keys += len(refresh.keys)
         task.add_done_callback(partial(self._done, refresh))
         return True
+
+    def went_on(self, flight: Flight, ended: Future[Any]) -> None:
+        """The load of ``flight`` goes on behind a caller who was cancelled, until ``ended``: it is waited for
+        like a refresh."""
+        self._left[flight] = ended
+        ended.add_done_callback(lambda _ended: self._left.pop(flight, None))
 
     def _work(
         self,
@@ -183,18 +191,24 @@ class Refresher:
                     with suppress(Exception):  # whatever the loader does on its way out
                         task.get_coro().close()  # what it holds is free now, and not some day
 
+    def _under_way(self) -> list[tuple[Awaited, Future[Any]]]:
+        """All that is, each with the future that ends with it."""
+        refreshes = [*self._jobs, *(one for tasks in tuple(self._tasks.values()) for one in tuple(tasks))]
+        return [*((one, one.ended) for one in refreshes), *tuple(self._left.items())]
+
     async def flush(self, runtime: Runtime) -> None:
-        """Wait for all refreshes; but not for one that waits for this, or for an event loop whose thread this
-        or another such call holds up, nor for one that is queued behind it."""
+        """Wait for all refreshes, and for loads whose callers were cancelled; but not for one that waits for
+        this, or for an event loop whose thread this or another such call holds up, nor for one that is queued
+        behind it."""
         waiting = Waiting(loading(), running_loop() if runtime.blocking else None)
-        for refresh in (*self._jobs, *(one for tasks in tuple(self._tasks.values()) for one in tuple(tasks))):
-            while not refresh.ended.done() and (refresh.loop is None or refresh.loop.is_running()):
+        for one, ended in self._under_way():
+            while not ended.done() and (one.loop is None or one.loop.is_running()):
                 with rings.lock:
-                    if waiting.is_part_of(refresh) or waiting.holds_up(refresh):
+                    if waiting.is_part_of(one) or waiting.holds_up(one):
                         break
-                    waiting.begin([refresh])
+                    waiting.begin([one])
                 try:
-                    await runtime.ended(refresh.ended, seconds=_LOOK_AGAIN)
+                    await runtime.ended(ended, seconds=_LOOK_AGAIN)
                 finally:
                     waiting.end()
         self.sweep()

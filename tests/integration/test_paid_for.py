@@ -167,6 +167,45 @@ def test_under_the_shared_lock_it_is_stored_too() -> None:
         assert tier.entries["k"].value == b"paid for"
 
 
+@pytest.mark.parametrize("end", ["flush", "close", "aflush", "aclose"])
+def test_flush_and_close_wait_for_it(end: str) -> None:
+    tier, load = DictTier(), Slow()
+    cache = TieredCache([MemoryTier(), tier])
+    abandon(cache, load)
+    asked = threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        result = getattr(cache, end)()
+        if end.startswith("a"):
+            asyncio.run(result)
+
+    with pool(1) as threads:
+        waiting = threads.submit(wait)
+        assert asked.wait(LIMIT)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)  # it would have been done at once
+        load.go.set()
+        waiting.result(LIMIT)
+    assert tier.entries["k"].value == b"paid for"
+    assert not cache._stack.refresher._left
+    cache.close()
+
+
+def test_a_loader_that_was_left_may_flush(cache: TieredCache[bytes]) -> None:
+    load = Slow()
+
+    def flushing(key: str) -> bytes:
+        value: bytes = load(key)
+        cache.flush()
+        return value
+
+    abandon(cache, load, cache.aget_or_load("k", flushing))
+    load.go.set()
+    cache.flush()
+    assert cache.get("k") == b"paid for"
+
+
 def test_without_a_thread_somebody_else_leads(
     cache: TieredCache[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
