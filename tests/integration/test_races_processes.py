@@ -289,6 +289,7 @@ class TwoProcesses(Scenario):
             namespace=self.namespace,
             promote="inline",
             clock=self.clock,
+            stats_file=None,  # a thread behind them would not be stepped through
         )
         cache._stack.promoter = cache._stack.journal._promoter = NothingBehind()  # type: ignore[assignment]  # a stand-in
         return cache
