@@ -469,7 +469,8 @@ def test_a_child_ends_no_row_of_its_parent(path):
 
 def test_a_process_that_closes_nothing_writes_at_its_exit(path):
     code = (
-        "import sys; from tiercache import MemoryTier, TieredCache; cache = TieredCache([MemoryTier()], stats_file=sys.argv[1]);"
+        "import sys; from tiercache import MemoryTier, TieredCache;"
+        "cache = TieredCache([MemoryTier()], stats_file=sys.argv[1]);"
         "cache.set('a', b'1'); cache.get('a')"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
@@ -479,7 +480,8 @@ def test_a_process_that_closes_nothing_writes_at_its_exit(path):
 
 def test_it_brings_sqlite_only_where_it_is_used():
     code = (
-        "import sys; from tiercache import MemoryTier, TieredCache; TieredCache([MemoryTier()]).set('a', b'1');"
+        "import sys; from tiercache import MemoryTier, TieredCache;"
+        "TieredCache([MemoryTier()]).set('a', b'1');"
         "print('sqlite3' in sys.modules, 'tiercache.shared_stats' in sys.modules)"
     )
     done = subprocess.run(
