@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from shell import COLOUR, COMMAND, in_a_terminal, run
+from shell import COMMAND, in_a_terminal, run
 
 from tiercache import TieredCache
 
@@ -223,9 +223,7 @@ def test_on_a_terminal_there_are_colours(config):
     assert code == 0
     assert "app, ended" in shown
     assert "Calls saved: 1" in shown
-    assert "\x1b[" in shown
-    code, shown = in_a_terminal("stats", "-c", config, NO_COLOR="1")
-    assert not COLOUR.search(shown)
+    assert "\x1b[1m" in shown
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -237,7 +235,7 @@ def test_watching_in_a_pipe_goes_on_until_ctrl_c(config, as_json):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored
     )  # fmt: skip
     with process:
-        for _ in range(2):
+        for _ in range(1 if as_json else 2):
             if as_json:
                 assert json.loads(process.stdout.readline())["sum"]["hits"] == 1
                 continue
