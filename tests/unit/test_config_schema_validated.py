@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from bad_configurations import BAD, MEMORY
+from configurations import configurations
 from doc_snippets import PAGES, ROOT, blocks
+from hypothesis import HealthCheck, given, settings
 from schema_pages import SCHEMA
 
 from tiercache.config import read
@@ -137,3 +139,11 @@ def test_a_variable_is_taken_for_every_value():
                 assert validator.is_valid("${ANY}"), option
                 assert validator.is_valid("${ANY:-a}"), option
                 assert not validator.is_valid(date(2000, 1, 1)), option
+
+
+@settings(
+    max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(configurations())
+def test_it_takes_random_ones_that_are_in_order(config):
+    VALIDATOR.validate(config)
