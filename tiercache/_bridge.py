@@ -4,7 +4,8 @@ A `Runtime` is the way. The core never calls a tier, waits for a future or runs 
 asks its runtime to:
 
 * `BLOCKING` answers without ever suspending, so a blocking call runs a whole coroutine with a single
-  ``send(None)`` (`drive`). Async-only tiers run on one loop thread for the whole process.
+  ``send(None)`` (`drive`). Async-only tiers run on the process's loop thread
+  (`tiercache._loops`).
 * `NATIVE` awaits: native async tiers directly, memory directly too (it never waits), and tiers that
   only block on worker threads (`tiercache._lanes`).
 
@@ -25,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from tiercache._lanes import Lane
+from tiercache._loops import on_loop_thread
 from tiercache.errors import LoadError
-from tiercache.forks import reset_after_fork
 from tiercache.protocols import CAPABILITIES, SupportsJournal
 
 if TYPE_CHECKING:
@@ -107,50 +108,6 @@ def new_future() -> Future[Any]:
 
 
 # -- threads ---------------------------------------------------------------------------------------
-
-
-class _LoopThread:
-    """One event loop, made when first needed, for what only an event loop can run."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that drives async-only tiers for blocking callers."""
-        import asyncio
-
-        with self._lock:
-            if self._loop is None:
-                loop = asyncio.new_event_loop()
-                try:
-                    threading.Thread(target=loop.run_forever, name="tiercache-loop", daemon=True).start()
-                except RuntimeError:  # no more threads
-                    loop.close()
-                    raise
-                self._loop = loop
-            return self._loop
-
-
-_loop_thread = _LoopThread()
-
-
-def _on_loop_thread(verb: Verb, *args: Any, **options: Any) -> Any:
-    import asyncio
-
-    async def call() -> Any:
-        return await verb(*args, **options)
-
-    future = asyncio.run_coroutine_threadsafe(call(), _loop_thread.loop())
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
 
 
 def in_thread(function: Callable[[], T]) -> Future[T]:
@@ -252,13 +209,13 @@ def _is_called_so(method: Callable[..., Any], verb: str) -> bool:
     return True
 
 
-def _blocking_verb(tier: object, verb: str) -> Verb | None:
+def _blocking_verb(lane: Lane | None, tier: object, verb: str) -> Verb | None:
     method = method_of(tier, verb, verb)
     if method is None:
         native = method_of(tier, verb, f"a{verb}")
         if native is None:
             return None
-        method = partial(_on_loop_thread, native)
+        method = partial(on_loop_thread, lane, native)
 
     async def call(*args: Any, **options: Any) -> Any:
         return method(*args, **options)
@@ -272,7 +229,7 @@ def _native_verb(lane: Lane, tier: object, verb: str) -> Verb | None:
     if native is not None or method is None:
         return native
     if getattr(tier, "nonblocking", False):
-        return _blocking_verb(tier, verb)
+        return _blocking_verb(lane, tier, verb)
     settle, closing = verb in WRITES, verb == "close"
 
     def call(*args: Any, **options: Any) -> Awaitable[Any]:
@@ -290,7 +247,8 @@ class Runtime(Protocol):
     blocking: bool
 
     def port(self, tier: object, lane: Lane | None = None) -> Port:
-        """``tier`` as this runtime sees it. What has to run on worker threads does so in ``lane``."""
+        """``tier`` as this runtime sees it. What has to run on worker threads does so in ``lane``, and what
+        is left behind is noted there."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -320,8 +278,8 @@ class Runtime(Protocol):
 class _Blocking:
     blocking = True
 
-    def port(self, tier: object, lane: Lane | None = None) -> Port:  # noqa: ARG002 - the caller's own thread does
-        return Port(self, tier, _blocking_verb)
+    def port(self, tier: object, lane: Lane | None = None) -> Port:
+        return Port(self, tier, partial(_blocking_verb, lane))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this coroutine

@@ -40,7 +40,9 @@ def guarded(
 
     ``deadline``
         for each call (seconds, or text such as ``"250ms"``). When it is over the caller gets a `TierTimeout`.
-        A blocking tier then runs on worker threads, at most 32 of them; an async one in tasks. A call that
+        A blocking tier then runs on worker threads, at most 32 of them; an async one in tasks. (One that
+        blocks its loop all the same costs a blocking caller half a second more, and an async caller all the
+        time that it takes: it is the caller's loop.) A call that
         cannot be stopped is left behind, and until it ends the tier gets no other: each is `TierUnavailable`
         at once. ``None``: what the tier takes (or its own deadline), with no thread or task between.
     ``breaker_failures``, ``breaker_pause``

@@ -288,7 +288,7 @@ class Journal:
 
     async def _settle_tier(self, depth: int, guard: Guard) -> bool:
         """Settle what the tier owes; whether something is left."""
-        port = BLOCKING.port(guard.tier)
+        port = BLOCKING.port(guard.tier, guard.lane)
         while debts := await self._due(depth, guard):
             # Somebody may have told the tier of a newer value since they were noted, which is to stay.
             guard.ledger.add(debts)

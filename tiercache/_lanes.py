@@ -84,7 +84,7 @@ class Lane:
 
     def __init__(self, name: str, *, patience: float | None = None, width: int = WIDTH) -> None:
         self.name = name
-        self._patience = patience
+        self.patience = patience
         self._width = width
         self.after_fork()
         reset_after_fork(self)
@@ -127,13 +127,17 @@ class Lane:
 
     def call(self, function: Callable[[], T], deadline: float, *, closing: bool = False) -> T:
         """``function()`` on a worker thread, for a blocking caller. Raises `TierTimeout`."""
-        future = self._submit(function, closing=closing)
+        return self.wait(self._submit(function, closing=closing), deadline, deadline)
+
+    def wait(self, future: Future[T], deadline: float, seconds: float) -> T:
+        """What ``future`` brings, which is a call's. After ``seconds`` it is left behind: `TierTimeout`, for
+        the ``deadline`` that it had."""
         try:
-            return future.result(deadline)
+            return future.result(max(0.0, seconds))
         except TimeoutError:
             if not future.done():
                 self._leave(future)
-                raise self._late(deadline) from None
+                raise self.late(deadline) from None
             return future.result()  # or that is the tier's own
         except BaseException:  # interrupted
             if not future.done():
@@ -163,7 +167,7 @@ class Lane:
         except asyncio.CancelledError:
             if not self._cancel(future):
                 running.add_done_callback(_retrieve)
-                if settle and not await self._settled(running, self._patience):
+                if settle and not await self._settled(running, self.patience):
                     self._leave(future)
             raise
         if running.done():
@@ -171,7 +175,7 @@ class Lane:
         running.add_done_callback(_retrieve)
         self._leave(future)
         assert deadline is not None  # noqa: S101 - without one the wait ends with the call
-        raise self._late(deadline)
+        raise self.late(deadline)
 
     async def atask(
         self, verb: Callable[[], Awaitable[T]], deadline: float, *, settle: bool, closing: bool = False
@@ -197,12 +201,13 @@ class Lane:
             task.cancel()
             await self._end(task, _GRACE)
             if not task.done() or task.cancelled():
-                raise self._late(deadline)
+                raise self.late(deadline)
         return task.result()
 
     # -- what was not waited for ---------------------------------------------------------------------
 
-    def _late(self, deadline: float) -> TierTimeout:
+    def late(self, deadline: float) -> TierTimeout:
+        """What a call raises that did not keep its ``deadline``."""
         return TierTimeout(f"{self.name} did not answer within {deadline:g} s", tier=self.name)
 
     def _leave(self, future: Future[Any]) -> None:

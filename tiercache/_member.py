@@ -70,7 +70,7 @@ class Member:
                 # It keeps the very objects that it is given, of whatever codec, and hands them out.
                 self._keeps_objects = True
                 self._copy = getattr(codec, "copy", None)
-        self._blocking = BLOCKING.port(bound)
+        self._blocking = BLOCKING.port(bound, guard.lane)
         self._native = NATIVE.port(bound, guard.lane)
 
     def port(self, runtime: Runtime) -> Port:

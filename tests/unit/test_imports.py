@@ -46,6 +46,7 @@ LAYERS = (
         "_guard",
         "_journal",
         "_lanes",
+        "_loops",
         "_leading",
         "_leases",
         "_ledger",
