@@ -24,6 +24,19 @@ from tiercache.testing import DictTier
 NOBODY = 2**22 + 1  # more than any process number
 
 
+@pytest.fixture(autouse=True)
+def writer(monkeypatch):
+    """A thread that has nothing to do with caches of other tests, and that looks at nothing by itself."""
+    own = _sharing._Writer()
+    monkeypatch.setattr(_sharing, "_writer", own)
+    monkeypatch.setattr(_sharing, "SECONDS", 600.0)
+    yield own
+    with own._changed:
+        own._sharing.clear()
+        own._forgotten.clear()
+        own._changed.notify_all()
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "stats.db"
@@ -150,14 +163,14 @@ def test_nothing_is_written_when_nothing_was_counted_since(path, monkeypatch):
     assert len(rows) == 2  # and the last one of the first cache
 
 
-def test_a_cache_that_was_dropped_is_marked_as_ended(path):
+def test_a_cache_that_was_dropped_is_marked_as_ended(path, writer):
     cache = shared(path)
     cache.set("a", b"1")
     publish(cache)
     assert only(path).state == "running"
     del cache
     gc.collect()
-    _sharing._writer._settle()
+    writer._settle()
     assert only(path).state == "ended"
 
 
@@ -448,7 +461,7 @@ def test_a_child_has_a_row_of_what_it_counted_itself(path):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_ends_no_row_of_its_parent(path):
+def test_a_child_ends_no_row_of_its_parent(path, writer):
     cache = shared(path)
     cache.set("a", b"1")
     publish(cache)
@@ -457,8 +470,8 @@ def test_a_child_ends_no_row_of_its_parent(path):
         nonlocal cache
         del cache
         gc.collect()
-        _sharing._writer._settle()
-        _sharing._writer.end()
+        writer._settle()
+        writer.end()
 
     in_child(child)
     assert only(path).state == "running"
