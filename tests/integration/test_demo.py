@@ -137,7 +137,9 @@ def copy_of_kept(kept, tmp_path):
     return Path(shutil.copytree(kept, tmp_path / "kept"))
 
 
+@pytest.mark.long
 def test_a_second_run_begins_where_the_first_one_ended(copy_of_kept):
+    """To the exact number. That it begins there at all, `test_ctrl_c_leaves_a_usable_cache` tells too."""
     report = run_json("--limit", 6, "--dir", copy_of_kept)
     first = by_name(report)["cold"]
     assert (first["hits"], first["model_calls"]) == ({"memory": 0, "disk": 4, "sql": 0}, 2)
@@ -239,7 +241,10 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     # What the line says to type works, and goes on from there. The batch that was being written when the
     # signal came may have reached some tiers, uncounted.
     command = shlex.split(line[2])
-    first = by_name(run_json("--limit", stored + BATCH + 1, command=command))["cold"]
+    report = run_json("--limit", stored + BATCH + 1, command=command)
+    assert report["speed_up_is"] == "estimated"
+    assert report["bit_identical"] is True
+    first = by_name(report)["cold"]
     assert first["hits"]["disk"] >= BATCH
     assert first["model_calls"] in (1, BATCH + 1)
     assert sum(first["hits"].values()) + first["model_calls"] == stored + BATCH + 1
