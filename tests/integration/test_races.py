@@ -25,10 +25,17 @@ def test_promotion_through_three_tiers_against_a_write(write: str, promote: str)
     assert explore(lambda: Race("get", write, tiers=3, promote=promote), interruptions=3) > 200
 
 
-@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(("write", "interruptions"), [("set", 4), ("delete", 4), ("clear", 3)])
 @pytest.mark.parametrize("held", [None, OLD], ids=["absent", "held"])
-def test_a_load_against_a_write(write: str, held: bytes | None) -> None:
-    assert explore(lambda: Race("load", write, held=held), interruptions=4) > 150
+def test_a_load_against_a_write(write: str, interruptions: int, held: bytes | None) -> None:
+    assert explore(lambda: Race("load", write, held=held), interruptions=interruptions) > 150
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("held", [None, OLD], ids=["absent", "held"])
+def test_a_load_against_a_clear_that_interrupts_it_once_more(held: bytes | None) -> None:
+    """Longer than `test_a_load_against_a_write`: a clear takes the most steps."""
+    assert explore(lambda: Race("load", "clear", held=held), interruptions=4) > 1000
 
 
 @pytest.mark.long
