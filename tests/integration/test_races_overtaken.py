@@ -30,11 +30,12 @@ def test_a_blocking_write_overtakes_what_its_loop_is_doing(work: str, write: str
 
 @pytest.mark.parametrize("write", BLOCKING_WRITES)
 @pytest.mark.parametrize("work", ["set_old", "get", "load"])
-def test_what_was_overtaken_cleans_up_even_when_cancelled(work: str, write: str) -> None:
+@pytest.mark.parametrize("interruptions", [2, pytest.param(3, marks=pytest.mark.long)])
+def test_what_was_overtaken_cleans_up_even_when_cancelled(work: str, write: str, interruptions: int) -> None:
     def make() -> Race:
         return Race(f"{work}@cancelled", write, "probe", tiers=3, memory=True)
 
-    assert explore(make, interruptions=3) > 40
+    assert explore(make, interruptions=interruptions) > 40
 
 
 @pytest.mark.parametrize("write", BLOCKING_WRITES)
@@ -63,7 +64,8 @@ def test_without_cleaning_up_the_overtaken_value_comes_back(
         )
 
 
-def test_a_cancelled_write_leaves_nothing_open() -> None:
+@pytest.mark.parametrize("interruptions", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_cancelled_write_leaves_nothing_open(interruptions: int) -> None:
     for work in ["set", "delete", "clear", "get", "load"]:
 
         class Cancelled(Race):
@@ -73,4 +75,6 @@ def test_a_cancelled_write_leaves_nothing_open() -> None:
             def finish(self) -> None:
                 assert_at_rest(self.core)
 
-        explore(lambda work=work: Cancelled(f"{work}@cancelled", "load", held=None), interruptions=2)
+        explore(
+            lambda work=work: Cancelled(f"{work}@cancelled", "load", held=None), interruptions=interruptions
+        )
