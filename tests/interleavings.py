@@ -64,7 +64,7 @@ class SteppingRuntime:
             await Pause(future)
         return future.result()
 
-    async def ended(self, future: Future[Any], *, seconds: None = None, loop: str | None = None) -> bool:
+    async def ended(self, future: Future[Any], *, seconds: None = None, awaited: Any = None) -> bool:
         while not future.done():
             await Pause(future)
         return True
@@ -180,7 +180,6 @@ def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core sees the scheduler's loops for as long as a test takes."""
     monkeypatch.setattr("tiercache._epochs.running_loop", running_loop)
     monkeypatch.setattr("tiercache._flights.running_loop", running_loop)
-    monkeypatch.setattr("tiercache._flights.is_over", lambda _loop: False)
 
 
 def _runnable(tasks: list[Task]) -> list[Task]:

@@ -224,6 +224,6 @@ def stale(*works: str, **options: Any) -> Race:
     return race
 
 
-def always_allowed(self: Epochs, _ticket: int, keys: Any, runtime: Any) -> Operation:
+def always_allowed(self: Epochs, _ticket: int, keys: Any, runtime: Any, _owner: Any = None) -> Operation:
     """Stands for `Epochs.begin_fill`, which then lets everything pass."""
     return Operation(list(keys), blocking=runtime.blocking)

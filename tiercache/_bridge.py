@@ -52,7 +52,7 @@ __all__ = [
     "running_loop",
 ]
 
-#: Seconds between two looks at whether an event loop, which others wait for, was closed.
+#: Seconds between two looks at whether what others wait for will never end.
 _LOOK_AGAIN = 1.0
 
 T = TypeVar("T")
@@ -241,6 +241,15 @@ def _native_verb(lane: Lane, tier: object, verb: str) -> Verb | None:
 # -- runtimes --------------------------------------------------------------------------------------
 
 
+class MayBeOver(Protocol):
+    """What may stop in the middle."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has, for good."""
+        ...
+
+
 class Runtime(Protocol):
     """How the core reaches the world outside it."""
 
@@ -264,9 +273,9 @@ class Runtime(Protocol):
         future: Future[Any],
         *,
         seconds: float | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
+        awaited: MayBeOver | None = None,
     ) -> bool:
-        """Wait until ``future`` has ended, at most so long, and only while ``loop``, which it needs for that,
+        """Wait until ``future`` has ended, at most so long, and only while ``awaited``, which it ends with,
         is not over; whether it has. Does not raise what it ended with."""
         ...
 
@@ -292,11 +301,11 @@ class _Blocking:
         future: Future[Any],
         *,
         seconds: float | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
+        awaited: MayBeOver | None = None,
     ) -> bool:
         from concurrent.futures import wait
 
-        for pause in _looks(future, seconds, loop):
+        for pause in _looks(future, seconds, awaited):
             wait([future], pause)
         return future.done()
 
@@ -343,7 +352,7 @@ class _Native:
         future: Future[Any],
         *,
         seconds: float | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
+        awaited: MayBeOver | None = None,
     ) -> bool:
         import asyncio
 
@@ -351,7 +360,7 @@ class _Native:
             return True
         wrapped = asyncio.wrap_future(future)
         try:
-            for pause in _looks(future, seconds, loop):
+            for pause in _looks(future, seconds, awaited):
                 await asyncio.wait([wrapped], timeout=pause)
         finally:
             if not wrapped.get_loop().is_closed():  # or else this coroutine is thrown away
@@ -386,17 +395,15 @@ class LeftRunning(BaseException):
         self.cancelled = cancelled
 
 
-def _looks(
-    future: Future[Any], seconds: float | None, loop: asyncio.AbstractEventLoop | None
-) -> Iterator[float | None]:
-    """How long to wait for ``future`` each time, as `Runtime.ended` does. Nobody tells when a loop is closed:
-    so those who wait for one look now and then."""
+def _looks(future: Future[Any], seconds: float | None, awaited: MayBeOver | None) -> Iterator[float | None]:
+    """How long to wait for ``future`` each time, as `Runtime.ended` does. Nobody tells when a loop is closed
+    or a call was interrupted: so those who wait for them look now and then."""
     until = inf if seconds is None else time.monotonic() + seconds
-    while not future.done() and not is_over(loop):
+    while not future.done() and not (awaited is not None and awaited.is_over):
         left = until - time.monotonic()
         if left <= 0:
             return
-        pause = left if loop is None else min(left, _LOOK_AGAIN)
+        pause = left if awaited is None else min(left, _LOOK_AGAIN)
         yield None if pause == inf else pause
 
 

@@ -16,6 +16,7 @@ from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences, Missed
 from tiercache._log import describe, logger
 from tiercache._member import Member
+from tiercache._owners import Owner, owned
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
@@ -97,12 +98,13 @@ class Core(Reader):
             objects[key] = Entry(value, expires_at, now, fresh_until, name, entry.size)
         return Batch(objects, codec, payloads)
 
-    async def write(self, runtime: Runtime, batch: Batch) -> WriteResult:
+    @owned
+    async def write(self, owner: Owner, runtime: Runtime, batch: Batch) -> WriteResult:
         """Store ``batch`` in every tier, lowest first. Raises `WriteError` if none took any of it."""
         if not batch.objects:
             return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
         epochs = self.space.epochs
-        write = await epochs.begin_write(batch.objects.keys(), runtime)
+        write = await epochs.begin_write(batch.objects.keys(), runtime, owner)
         try:
             with holding(write):
                 taken = await self.write_all(runtime, batch, write)
@@ -175,13 +177,14 @@ class Core(Reader):
     def _left(batch: Batch, without: Collection[str]) -> Batch:
         return batch.only([key for key in batch.objects if key not in without]) if without else batch
 
-    async def delete(self, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
+    @owned
+    async def delete(self, owner: Owner, runtime: Runtime, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first. Raises `WriteError`, after every tier was asked,
         if one of them did not confirm it and the journal could not note that either."""
         if not keys:
             return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
         epochs = self.space.epochs
-        write = await epochs.begin_write(keys, runtime)
+        write = await epochs.begin_write(keys, runtime, owner)
         try:
             with holding(write):
                 failures, noted = await self._delete_all(runtime, keys)
@@ -214,11 +217,12 @@ class Core(Reader):
             failures.append((member.guard.name, failure))
         return failures, await missed.end()
 
-    async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
+    @owned
+    async def clear(self, owner: Owner, runtime: Runtime, prefix: str = "", skip: str = "") -> None:
         """Drop this namespace (or a range of it) from every tier, lowest first. Raises `WriteError` like
         `delete`."""
         epochs, space, journal = self.space.epochs, self.space, self.stack.journal
-        clear = await epochs.begin_clear(runtime)
+        clear = await epochs.begin_clear(runtime, owner)
         failures: list[tuple[str, Exception | None]] = []
         debts: list[Debt] = []
         now = self.stack.clock.time()

@@ -26,6 +26,7 @@ from tiercache._bridge import Runtime
 from tiercache._epochs import Epochs, Operation, holding
 from tiercache._flights import Flights
 from tiercache._ledger import Ledger
+from tiercache._owners import Owner
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace
 
@@ -213,10 +214,12 @@ class JointEpochs(Epochs):
             keys = part.certain(keys)
         return keys
 
-    def begin_fill(self, ticket: Any, keys: Iterable[str], runtime: Runtime) -> Operation:
+    def begin_fill(
+        self, ticket: Any, keys: Iterable[str], runtime: Runtime, owner: Owner | None = None
+    ) -> Operation:
         fills = []
         for part, one in zip(self._parts, ticket, strict=True):
-            fills.append(part.begin_fill(one, keys, runtime))
+            fills.append(part.begin_fill(one, keys, runtime, owner))
             keys = fills[-1].keys
         return _Joint(fills, fills[-1].keys)
 
@@ -224,12 +227,14 @@ class JointEpochs(Epochs):
         for part, one in zip(self._parts, fill.parts, strict=True):
             part.end_fill(one, stored=stored)
 
-    async def begin_write(self, keys: Collection[str], runtime: Runtime) -> Operation:
+    async def begin_write(
+        self, keys: Collection[str], runtime: Runtime, owner: Owner | None = None
+    ) -> Operation:
         begun: list[Operation] = []
         try:
             for part in self._parts:
                 with holding(*begun):  # so that others see what waits for what
-                    begun.append(await part.begin_write(keys, runtime))
+                    begun.append(await part.begin_write(keys, runtime, owner))
         except BaseException:  # cancelled or interrupted while it waited
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_write(one)
@@ -248,12 +253,12 @@ class JointEpochs(Epochs):
         for part, one in zip(self._parts, operation.parts, strict=True):
             part.throw_away(one)
 
-    async def begin_clear(self, runtime: Runtime) -> Operation:
+    async def begin_clear(self, runtime: Runtime, owner: Owner | None = None) -> Operation:
         begun: list[Operation] = []
         try:
             for part in self._parts:
                 with holding(*begun):
-                    begun.append(await part.begin_clear(runtime))
+                    begun.append(await part.begin_clear(runtime, owner))
         except BaseException:
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_clear(one)

@@ -32,8 +32,9 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiercache._bridge import Runtime, is_over, new_future, running_loop
+from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache._flights import loading
+from tiercache._owners import Owner, leavings
 from tiercache._rings import Awaited, Waiting, rings
 from tiercache.forks import reset_after_fork
 
@@ -54,8 +55,9 @@ class Operation(Awaited):
 
     __slots__ = ("done", "keys", "superseded", "thrown_away")
 
-    def __init__(self, keys: Collection[str], *, blocking: bool) -> None:
+    def __init__(self, keys: Collection[str], *, blocking: bool, owner: Owner | None = None) -> None:
         self.keys = keys
+        self.owner = owner
         self.loop = None if blocking else running_loop()
         self.done: Future[Any] | None = None
         self.superseded: set[str] = set()
@@ -64,9 +66,9 @@ class Operation(Awaited):
         self.waits_for = []
 
     @property
-    def is_over(self) -> bool:
-        """Whether it will never come to an end: it has stopped somewhere in the middle."""
-        return self.thrown_away or is_over(self.loop)
+    def was_left(self) -> bool:
+        """Whether its coroutine is no more."""
+        return self.thrown_away or super().was_left
 
     @property
     def parts(self) -> tuple[Operation, ...]:
@@ -94,12 +96,21 @@ class holding:  # noqa: N801 - read as a statement; a generator would take three
         self._parts = tuple(part for operation in operations for part in operation.parts)
 
     def __enter__(self) -> None:
-        held = _held.get()
-        self._token = _held.set(held + self._parts)
+        self._token = _held.set(_works_for() + self._parts)
 
     def __exit__(self, *_error: object) -> None:
         with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
             _held.reset(self._token)
+
+
+def _works_for() -> tuple[Operation, ...]:
+    held = _held.get()
+    for operation in held:
+        if operation.was_left:  # an interrupt kept `holding` from its end
+            held = tuple(operation for operation in held if not operation.was_left)
+            _held.set(held)
+            break
+    return held
 
 
 def holding_nothing() -> None:
@@ -119,7 +130,7 @@ async def _ended(runtime: Runtime, waiting: Waiting, ends: _Ends) -> None:
     """Wait for ``ends``, as far as they will come; ``waiting`` has begun for them."""
     try:
         for operation, future in ends:
-            await runtime.ended(future, loop=operation.loop)
+            await runtime.ended(future, awaited=operation)
     finally:
         waiting.end()
 
@@ -147,6 +158,7 @@ class Epochs:
 
     def open_ticket(self) -> int:
         """A ticket for values read from now on. Each one must be closed."""
+        leavings.settle()
         with self._lock:
             ticket = self._serial
             self._tickets[ticket] = self._tickets.get(ticket, 0) + 1
@@ -160,12 +172,14 @@ class Epochs:
 
     def close_ticket(self, ticket: int) -> None:
         """Forget what was noted for ``ticket`` alone."""
+        if leavings.take(self.close_ticket, ticket):
+            return
         with self._lock:
             left = self._tickets.get(ticket, 0) - 1
             if left > 0:
                 self._tickets[ticket] = left
                 return
-            self._tickets.pop(ticket, None)  # absent: a fork came between
+            self._tickets.pop(ticket, None)  # absent: a fork came between, or the floor was raised
             if not self._tickets:
                 self._written.clear()
                 self._stored.clear()
@@ -186,15 +200,27 @@ class Epochs:
 
     # -- fills -------------------------------------------------------------------------------------
 
-    def begin_fill(self, ticket: int, keys: Iterable[str], runtime: Runtime) -> Operation:
+    def begin_fill(
+        self, ticket: int, keys: Iterable[str], runtime: Runtime, owner: Owner | None = None
+    ) -> Operation:
         """Start a fill of those ``keys`` for which ``ticket`` is still good: the operation's ``keys``.
 
-        It must be ended, also when it has no keys left.
+        It must be ended, also when it has no keys left; it is over without, when its ``owner`` is gone.
         """
+        leavings.settle()
         with self._lock:
+            if self._clearing is not None and self._clearing.was_left:
+                self._clear_going_on()  # perhaps with all of it cleared
             if self._floor > ticket or self._clear_going_on() is not None:
                 return Operation((), blocking=runtime.blocking)
             written, writing = self._written, self._writing
+            keys = list(keys)
+            left = [writing[key] for key in keys if key in writing and writing[key].was_left]
+            for write in left:  # perhaps with all of it written
+                self._note(written, write.keys)
+                self._bury(write, write.keys)
+            if left and self._floor > ticket:
+                return Operation((), blocking=runtime.blocking)
             good = [
                 key
                 for key in keys
@@ -202,13 +228,15 @@ class Epochs:
                 and (key not in writing or writing[key].is_over)
                 and key not in self._uncertain
             ]
-            fill = Operation(good, blocking=runtime.blocking)
+            fill = Operation(good, blocking=runtime.blocking, owner=owner)
             for key in good:
-                self._filling.setdefault(key, []).append(fill)
+                self._add_fill(key, fill)
             return fill
 
     def end_fill(self, fill: Operation, *, stored: bool = False) -> None:
         """The fill is over. ``stored``: its values came from a loader."""
+        if leavings.take(self.end_fill, fill, stored=stored):
+            return
         with self._lock:
             if stored:
                 self._note(self._stored, fill.keys)
@@ -218,12 +246,16 @@ class Epochs:
 
     # -- writes ------------------------------------------------------------------------------------
 
-    async def begin_write(self, keys: Collection[str], runtime: Runtime) -> Operation:
+    async def begin_write(
+        self, keys: Collection[str], runtime: Runtime, owner: Owner | None = None
+    ) -> Operation:
         """Become the only writer of ``keys``, waiting for what is going on with them.
 
-        Its ``keys`` are those that no operation which this one works for has taken already.
+        Its ``keys`` are those that no operation which this one works for has taken already. The write must
+        be ended; it is over without, when its ``owner`` is gone.
         """
-        held = _held.get()
+        leavings.settle()
+        held = _works_for()
         while True:
             with self._lock:
                 free = self._free(keys, held) if held else keys
@@ -232,7 +264,7 @@ class Epochs:
                     waiting = _waiting(runtime, held)
                     waits = self._to_wait_for(others, waiting, held, free)
                 if not others or not waits:
-                    write = Operation(free, blocking=runtime.blocking)
+                    write = Operation(free, blocking=runtime.blocking, owner=owner)
                     for key in free:
                         self._writing[key] = write
                     return write
@@ -240,6 +272,8 @@ class Epochs:
 
     def end_write(self, write: Operation) -> None:
         """The write is over: fills with older tickets are suppressed from now on."""
+        if leavings.take(self.end_write, write):
+            return
         with self._lock:
             self._note(self._written, write.keys)
             for key in write.keys:
@@ -251,24 +285,29 @@ class Epochs:
 
     def give_up(self, write: Operation) -> None:
         """The write was interrupted: as if all of it had been superseded."""
+        if leavings.take(self.give_up, write):
+            return
         with self._lock:
             self._supersede(write, write.keys)
 
     def throw_away(self, operation: Operation) -> None:
         """The fill or write was left in the middle, and nobody can clean up after it: what is superseded of
         it stays uncertain until it is written."""
+        operation.thrown_away = True
+        if leavings.take(self.throw_away, operation):
+            return
         with self._lock:
-            operation.thrown_away = True
             self._bury(operation, set(operation.keys) - operation.superseded)
 
-    async def begin_clear(self, runtime: Runtime) -> Operation:
-        """Become the only writer of the namespace.
+    async def begin_clear(self, runtime: Runtime, owner: Owner | None = None) -> Operation:
+        """Become the only writer of the namespace; see `begin_write`.
 
         Nothing begins once this clear has announced itself, so that what is going on comes to an end:
         to wait for a moment without any write could take for ever.
         """
-        clear = Operation((), blocking=runtime.blocking)
-        held = _held.get()
+        leavings.settle()
+        clear = Operation((), blocking=runtime.blocking, owner=owner)
+        held = _works_for()
         while True:
             waiting = _waiting(runtime, (*held, clear))
             with self._lock:
@@ -292,6 +331,8 @@ class Epochs:
 
     def end_clear(self, clear: Operation) -> None:
         """The clear is over: every fill with an older ticket is suppressed from now on."""
+        if leavings.take(self.end_clear, clear):
+            return
         with self._lock:
             self._raise_floor()
             if self._clearing is clear:
@@ -321,8 +362,8 @@ class Epochs:
     def _living(
         self, operations: Iterable[Operation], keys: Collection[str] | None = None
     ) -> list[Operation]:
-        """Those of ``operations`` that will come to an end. The event loops of the others were closed: what
-        these have of ``keys`` (``None``: all) is free."""
+        """Those of ``operations`` that will come to an end. What the others have of ``keys`` (``None``: all)
+        is free."""
         living = []
         for operation in operations:
             if operation.is_over:
@@ -379,21 +420,28 @@ class Epochs:
             self._uncertain[key] = self._uncertain.get(key, 0) + 1
             if self._writing.get(key) is other:  # its place goes to the new write; others still wait for it
                 del self._writing[key]
-                self._filling.setdefault(key, []).append(other)
+                self._add_fill(key, other)
 
     def _forget(self, operation: Operation, filling: Collection[str], superseded: Collection[str]) -> None:
         for key in filling:
             fills = self._filling.get(key)
             if fills is not None and operation in fills:
-                fills.remove(operation)
-                if not fills:
+                if len(fills) == 1:  # in one step, so that an interrupt leaves no empty list
                     del self._filling[key]
+                else:
+                    fills.remove(operation)
         for key in superseded:
             left = self._uncertain.get(key, 0) - 1
             if left > 0:
                 self._uncertain[key] = left
             else:
                 self._uncertain.pop(key, None)
+
+    def _add_fill(self, key: str, fill: Operation) -> None:
+        if key in self._filling:
+            self._filling[key].append(fill)
+        else:
+            self._filling[key] = [fill]
 
     def _note(self, noted: dict[str, int], keys: Iterable[str]) -> None:
         self._serial += 1
@@ -410,6 +458,7 @@ class Epochs:
     def _raise_floor(self) -> None:
         self._serial += 1
         self._floor = self._serial
+        self._tickets.clear()  # good for nothing now; an interrupt may have kept one from being closed
         self._written.clear()
         self._stored.clear()
 

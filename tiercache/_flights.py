@@ -23,8 +23,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from tiercache._bridge import Runtime, is_over, new_future, running_loop
+from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache._keytimes import KeyTimes
+from tiercache._owners import Owner, leavings
 from tiercache._rings import Awaited, Waiting, rings
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork
@@ -46,10 +47,13 @@ class Flight(Awaited):
 
     __slots__ = ("goes_on", "keys", "of", "outcome")
 
-    def __init__(self, keys: Sequence[str], runtime: Runtime, of: Flights) -> None:
+    def __init__(
+        self, keys: Sequence[str], runtime: Runtime, of: Flights, owner: Owner | None = None
+    ) -> None:
         self.keys = keys
         self.of = of
         self.loop = None if runtime.blocking else running_loop()
+        self.owner = owner
         self.outcome: Future[dict[str, Any] | None] = new_future()
         self.waits_for = []
         #: Whether it has left its leader, who was cancelled, and ends by itself.
@@ -60,7 +64,7 @@ class Flight(Awaited):
 def aboard(flights: Sequence[Flight]) -> Iterator[None]:
     """Marks the code inside as part of the loaders of ``flights``: of all that one caller leads, for
     those that it has not come to yet end no sooner than the one it is loading."""
-    token = _aboard.set((*_aboard.get(), *flights))
+    token = _aboard.set((*loading(), *flights))
     try:
         yield
     finally:
@@ -75,7 +79,13 @@ def aboard_nothing() -> None:
 
 def loading() -> tuple[Flight, ...]:
     """The flights that the current thread or task is loading for, outermost first."""
-    return _aboard.get()
+    flights = _aboard.get()
+    for flight in flights:
+        if flight.outcome.done():  # an interrupt kept `aboard` from its end, or somebody inherited it
+            flights = tuple(flight for flight in flights if not flight.outcome.done())
+            _aboard.set(flights)
+            break
+    return flights
 
 
 class Flights:
@@ -102,14 +112,16 @@ class Flights:
         return len(self._flights)
 
     def join_or_lead(
-        self, keys: Sequence[str], batch_size: int, runtime: Runtime
+        self, keys: Sequence[str], batch_size: int, runtime: Runtime, owner: Owner | None = None
     ) -> tuple[list[Flight], dict[Flight, list[str]]]:
         """New flights for those of ``keys`` that nobody loads, at most ``batch_size`` keys in each, in
-        order; and the flights of others to wait for, each with the keys that are wanted of it. One whose
-        event loop was closed is given up.
+        order; and the flights of others to wait for, each with the keys that are wanted of it. One that is
+        over is given up.
 
-        Every new flight must be ended. Raises `LoadError` where waiting would never end.
+        Every new flight must be ended; it is over without, when its ``owner`` is gone. Raises `LoadError`
+        where waiting would never end.
         """
+        leavings.settle()
         waiting: Waiting | None = None
         mine: list[str] = []
         theirs: dict[Flight, list[str]] = {}
@@ -118,7 +130,7 @@ class Flights:
         with self._lock:
             for key in keys:
                 flight = self._flights.get(key)
-                if flight is not None and is_over(flight.loop):
+                if flight is not None and flight.is_over:
                     given_up.append(flight)
                     flight = None
                 if flight is None:
@@ -131,28 +143,28 @@ class Flights:
                     alone.append(key)
                 else:
                     theirs.setdefault(flight, []).append(key)
-            led = [Flight(batch, runtime, self) for batch in _batches(mine, batch_size)]
+            led = [Flight(batch, runtime, self, owner) for batch in _batches(mine, batch_size)]
             for flight in led:
                 self._flights.update(dict.fromkeys(flight.keys, flight))
         for flight in given_up:
             self.end(flight)  # whoever waits for it leads, or joins who does
-        led += [Flight(batch, runtime, self) for batch in _batches(alone, batch_size)]
+        led += [Flight(batch, runtime, self, owner) for batch in _batches(alone, batch_size)]
         return led, theirs
 
     async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
         """The outcome of somebody else's flight. Raises what its loader raised, and `LoadError` where
         waiting would never end."""
         waiting = _waiting(runtime)
-        if not waiting.mine and waiting.here is None and flight.loop is None:
-            return await runtime.wait(flight.outcome)
-        with rings.lock:
-            self._refuse_rings(flight, waiting)
-            if waiting.holds_up(flight):
-                return None  # it came to this since `join_or_lead`, which will now refuse to join
-            waiting.begin([flight])
+        if waiting.mine or waiting.here is not None:
+            with rings.lock:
+                self._refuse_rings(flight, waiting)
+                if waiting.holds_up(flight):
+                    return None  # it came to this since `join_or_lead`, which will now refuse to join
+                waiting.begin([flight])
         try:
-            while not await runtime.ended(flight.outcome, loop=flight.loop):
-                if is_over(flight.loop):  # or it has left that one meanwhile
+            while not await runtime.ended(flight.outcome, awaited=flight):
+                leavings.settle()
+                if flight.is_over:  # or it has left its loop and its owner meanwhile
                     self.end(flight)
         finally:
             waiting.end()
@@ -168,6 +180,8 @@ class Flights:
     ) -> None:
         """Let nobody join ``flight`` any more, and give its waiters what there is. Only the first call
         counts."""
+        if leavings.take(self.end, flight, values, error):
+            return
         with self._lock:
             if flight.outcome.done():
                 return
@@ -189,6 +203,7 @@ class Flights:
     ) -> tuple[Refresh | None, dict[str, Refresh]]:
         """A new refresh of those of ``keys`` that nobody refreshes or loads, if there are any; and the
         refreshes under way of the others, by key. The new one must be ended."""
+        leavings.settle()
         with self._lock:
             running = {key: self._refreshes[key] for key in keys if key in self._refreshes}
             mine = [key for key in keys if key not in running and key not in self._flights]
@@ -200,6 +215,8 @@ class Flights:
 
     def forget_refresh(self, refresh: Refresh) -> None:
         """``refresh`` has ended: its keys may be refreshed anew."""
+        if leavings.take(self.forget_refresh, refresh):
+            return
         with self._lock:
             for key in refresh.keys:
                 if self._refreshes.get(key) is refresh:
@@ -213,6 +230,8 @@ class Flights:
     def detach(self, keys: Collection[str] | None = None) -> None:
         """``keys`` (``None``: all) were written. Let nobody join their flights any more, or take their
         refreshes for new ones: they began before. What was known of the keys is over."""
+        if leavings.take(self.detach, keys):
+            return
         self.pauses.drop(keys)
         self.absent.drop(keys)
         with self._lock:
@@ -240,7 +259,7 @@ class Flights:
 
 
 def _waiting(runtime: Runtime) -> Waiting:
-    return Waiting(_aboard.get(), running_loop() if runtime.blocking else None)
+    return Waiting(loading(), running_loop() if runtime.blocking else None)
 
 
 def _batches(keys: list[str], batch_size: int) -> list[list[str]]:

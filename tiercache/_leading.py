@@ -22,6 +22,7 @@ from tiercache._journal import Fences
 from tiercache._leases import Sharing
 from tiercache._loaded import Answer
 from tiercache._loaders import Load
+from tiercache._owners import Owner, owned
 from tiercache._spares import ANY, end_of
 from tiercache._storable import entries, tell_too_large
 from tiercache.entry import UNSET, Entry
@@ -156,11 +157,16 @@ class Leading:
                 self._end(error)
 
         flight = self._flight
-        loop, flight.loop, flight.goes_on = flight.loop, None, True
+        owner = Owner()
+        coroutine = owner.own(go_on())
+        before = flight.loop, flight.owner
+        flight.owner, flight.loop, flight.goes_on = owner, None, True
         try:
-            self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(go_on())))
+            self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(coroutine)))
         except RuntimeError:  # no more threads: what the loader makes is lost
-            flight.loop, flight.goes_on = loop, False
+            flight.goes_on = False
+            flight.loop, flight.owner = before
+            coroutine.close()
 
     async def _call(self, runtime: Runtime, asked: list[str]) -> Answer:
         clock = self._core.stack.clock
@@ -169,7 +175,7 @@ class Leading:
             with unnoted():
                 answer = Answer.of(await self._load.load_many(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
-        except LeftRunning:  # to be counted when it ends
+        except (LeftRunning, GeneratorExit):  # to be counted when it ends, or by nobody: see `_owners`
             raise
         except BaseException:
             self._count(asked, start, failed=True)
@@ -198,7 +204,10 @@ class Leading:
         gone = [key for key in part if key in self._stale and key not in answer.values]
         await self._store(runtime, answer, gone, fences)
 
-    async def _store(self, runtime: Runtime, answer: Answer, gone: Sequence[str], fences: Fences) -> None:
+    @owned
+    async def _store(
+        self, owner: Owner, runtime: Runtime, answer: Answer, gone: Sequence[str], fences: Fences
+    ) -> None:
         """Store what a loader made, but for keys written since its ticket in this process and since the
         ``fences`` were opened in others, and drop the old values of those that are ``gone``. Never raises
         because a tier or a codec failed: the values were paid for."""
@@ -206,7 +215,7 @@ class Leading:
         if not keys:
             return
         epochs, flights, ttl = self._core.space.epochs, self._core.space.flights, self._load.ttl
-        fill = epochs.begin_fill(self._ticket, keys, runtime)
+        fill = epochs.begin_fill(self._ticket, keys, runtime, owner)
         try:
             self._core.suppressed(len(keys) - len(fill.keys))
             flights.pauses.drop(fill.keys)

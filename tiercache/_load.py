@@ -17,6 +17,7 @@ from tiercache._flights import Flight, aboard
 from tiercache._leading import Leading, to_load
 from tiercache._leases import Sharing, leasing
 from tiercache._loaders import Load
+from tiercache._owners import Owner, owned
 from tiercache._refresh import Refresh
 from tiercache._rings import Awaited
 from tiercache._spares import Spares, due, pause
@@ -46,8 +47,15 @@ class Loading:
                 "this chain has none; leave it at 'process'"
             )
 
+    @owned
     async def load(
-        self, runtime: Runtime, keys: Sequence[str], load: Load, *, asked: Sequence[str] | None = None
+        self,
+        owner: Owner,
+        runtime: Runtime,
+        keys: Sequence[str],
+        load: Load,
+        *,
+        asked: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """The values of ``keys`` (no duplicates), from the tiers or else from the loader. ``asked``: the
         keys with their duplicates, which the chain counts."""
@@ -75,7 +83,8 @@ class Loading:
                 if not missing:
                     break
                 slow = self._behind(runtime, spares.in_reserve(missing), load, ticket, spares.stale)
-                led, joined = flights.join_or_lead([key for key in missing if key not in slow], size, runtime)
+                wanted = [key for key in missing if key not in slow]
+                led, joined = flights.join_or_lead(wanted, size, runtime, owner)
                 # Between the look and the flight somebody else's flight may have ended: look again at
                 # what changed in between, or the loader would be paid twice.
                 changed = epochs.changed(ticket, missing)
@@ -159,7 +168,7 @@ class Loading:
         """Wait for ``awaited`` so long, unless it cannot end meanwhile; whether it has."""
         if self._core.space.flights.out_of_reach(awaited, runtime):
             seconds = 0.0
-        return await runtime.ended(future, seconds=seconds, loop=awaited.loop)
+        return await runtime.ended(future, seconds=seconds, awaited=awaited)
 
     def _leases(self, load: Load) -> Sharing | None:
         return self._sharing if load.staleness.shared else None
@@ -202,8 +211,10 @@ class Loading:
             running |= dict.fromkeys(new.keys, new)
         return running
 
+    @owned
     async def _refresh(
         self,
+        owner: Owner,
         runtime: Runtime,
         *,
         refresh: Refresh,
@@ -219,7 +230,7 @@ class Loading:
             changed = set(space.epochs.changed(refresh.ticket, refresh.keys))
             keys = [key for key in refresh.keys if key not in changed]
             size = load.batch_size or max(1, len(keys))
-            refresh.lead(space.flights.join_or_lead(keys, size, runtime)[0])
+            refresh.lead(space.flights.join_or_lead(keys, size, runtime, owner)[0])
             with aboard(refresh.led):
                 for flight in refresh.led:
                     leading = Leading(

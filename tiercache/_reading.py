@@ -16,6 +16,7 @@ from tiercache._bridge import BLOCKING, Runtime, drive, is_cancellation
 from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences
 from tiercache._member import Member
+from tiercache._owners import Owner, owned
 from tiercache._stack import Stack
 from tiercache.entry import Entry
 from tiercache.errors import CodecError, TierUnavailable
@@ -200,12 +201,13 @@ class Reader:
         finally:
             self.space.epochs.close_ticket(ticket)
 
+    @owned
     async def _fill(
-        self, runtime: Runtime, member: Member, batch: Batch, ticket: int, fences: Fences
+        self, owner: Owner, runtime: Runtime, member: Member, batch: Batch, ticket: int, fences: Fences
     ) -> None:
         """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
         epochs = self.space.epochs
-        fill = epochs.begin_fill(ticket, batch.objects, runtime)
+        fill = epochs.begin_fill(ticket, batch.objects, runtime, owner)
         try:
             self.suppressed(len(batch) - len(fill.keys))
             if fill.keys:

@@ -21,6 +21,7 @@ from tiercache._bridge import Runtime, drive, new_future, running_loop
 from tiercache._epochs import holding_nothing
 from tiercache._flights import Flight, aboard_nothing, loading
 from tiercache._leases import leasing_nothing
+from tiercache._owners import leavings
 from tiercache._queue import WorkQueue
 from tiercache._rings import Awaited, Waiting, rings
 from tiercache.forks import reset_after_fork
@@ -62,6 +63,7 @@ class Refresh(Awaited):
         self.ended: Future[Outcome] = new_future()
         self.led: Sequence[Flight] = ()
         self.loop = None
+        self.owner = None
         self.waits_for = []
         #: Whether it has ended, or is not waited for any more.
         self.over = False
@@ -190,6 +192,7 @@ class Refresher:
                     self._forget(refresh, task)
                     with suppress(Exception):  # whatever the loader does on its way out
                         task.get_coro().close()  # what it holds is free now, and not some day
+                    leavings.settle()
 
     def _under_way(self) -> list[tuple[Awaited, Future[Any]]]:
         """All that is, each with the future that ends with it."""

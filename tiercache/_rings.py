@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tiercache._bridge import is_over
+from tiercache._owners import Owner
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
@@ -21,12 +23,24 @@ __all__ = ["Awaited", "Waiting", "rings"]
 
 class Awaited:
     """Something that others wait for. ``loop``: the event loop that it needs to come to its end; ``None``: it
-    has a thread. ``waits_for``: what it waits for itself just now; several, when an async loader gathers."""
+    has a thread. ``owner``: whose end is its end, where that is known. ``waits_for``: what it waits for
+    itself just now; several, when an async loader gathers."""
 
-    __slots__ = ("loop", "waits_for")
+    __slots__ = ("loop", "owner", "waits_for")
 
     loop: asyncio.AbstractEventLoop | None
+    owner: Owner | None
     waits_for: list[Awaited]
+
+    @property
+    def was_left(self) -> bool:
+        """Whether its owner is gone."""
+        return self.owner is not None and self.owner.is_gone
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will never come to an end, if it has not: it has stopped somewhere in the middle."""
+        return is_over(self.loop) or self.was_left
 
 
 class _Rings:
@@ -91,14 +105,16 @@ class Waiting:
         """They are not waited for any more."""
         if not self._for:
             return
-        with rings.lock:
-            for one in self.mine:
-                for other in self._for:
-                    one.waits_for.remove(other)
-            if self.here is not None:
+        # Without the lock: what is thrown away may be in a thread that holds it. To miss that somebody waits
+        # no more is to see a ring that was there just now.
+        for one in self.mine:
+            for other in self._for:
+                one.waits_for.remove(other)
+        if self.here is not None:  # a blocking call, which nobody throws away
+            with rings.lock:
                 stuck = rings.stuck[self.here]
                 for other in self._for:
                     stuck.remove(other)
                 if not stuck:
                     del rings.stuck[self.here]
-            self._for = ()
+        self._for = ()

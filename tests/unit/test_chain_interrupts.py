@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from interrupts import interruptions, within
 
-from tiercache import TieredCache
+from tiercache import Entry, TieredCache
+from tiercache._rings import rings
 from tiercache.testing import AsyncDictTier, DictTier, SpyTier
 
 #: A tier takes half of a write, and is interrupted; then asyncio cannot be imported.
@@ -74,3 +76,117 @@ def test_a_close_that_is_interrupted_while_a_tier_closes_still_closes_the_others
     with pytest.raises(interruption):
         cache.close()
     assert (upper.count("close"), lowest.count("close")) == (1, 1)
+
+
+# -- at every place where a signal may come --------------------------------------------------------
+
+KEY = "k"
+CALLS = {
+    "set": lambda cache: cache.set(KEY, b"old"),
+    "delete": lambda cache: cache.delete(KEY),
+    "clear": lambda cache: cache.clear(),
+    "get": lambda cache: cache.get(KEY),
+    "get_or_load": lambda cache: cache.get_or_load(KEY, lambda _key: b"loaded"),
+    "mget_or_load": lambda cache: cache.mget_or_load(
+        ["j", KEY], lambda keys: [b"loaded"] * len(keys), batch_size=1
+    ),
+}
+
+
+def used_again(cache):
+    """All that somebody may do with the key next; what the cache then has of it."""
+    cache.delete(KEY)
+    loaded = cache.get_or_load(KEY, lambda _key: b"new")
+    stored = cache.get(KEY)
+    cache.set(KEY, b"newer")
+    written = cache.get(KEY)
+    cache.clear()
+    return loaded, stored, written, cache.get(KEY)
+
+
+def check_nothing_is_left(cache):
+    epochs, flights = cache._core.space.epochs, cache._core.space.flights
+    assert [epochs._writing, epochs._filling, epochs._uncertain, epochs._tickets] == [{}, {}, {}, {}]
+    assert epochs._clearing is None
+    assert len(flights) == 0
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("name", CALLS)
+def test_an_interrupted_call_holds_nobody_up(name):
+    """Neither other threads nor the next call of this one, which still has what the interrupted one noted of
+    itself: its traceback too, as a notebook keeps it."""
+    kept = []
+
+    def interrupted():
+        lowest.mset({KEY: Entry(b"held")} if "load" not in name else {})
+        try:
+            CALLS[name](cache)
+        except KeyboardInterrupt as error:
+            kept[:] = [error]
+            raise
+
+    upper, lowest = DictTier("upper"), DictTier("lowest")
+    cache = TieredCache([upper, lowest], promote="inline")
+    places = 0
+    for places in interruptions(interrupted, where="/tiercache/_"):  # noqa: B007 - their number counts
+        assert within(lambda: used_again(cache)) == (b"new", b"new", b"newer", None)
+        assert used_again(cache) == (b"new", b"new", b"newer", None)
+        check_nothing_is_left(cache)
+    assert places > 50
+
+
+# -- what is thrown away while a lock is held -------------------------------------------------------
+
+LOCKS = {
+    "epochs": lambda cache: cache._core.space.epochs._lock,
+    "flights": lambda cache: cache._core.space.flights._lock,
+    "rings": lambda _cache: rings.lock,
+    "counters": lambda cache: cache._stack.counters.lock,
+}
+PENDING = {
+    "get": lambda cache: cache.aget(KEY),
+    "set": lambda cache: cache.aset(KEY, b"old"),
+    "delete": lambda cache: cache.adelete(KEY),
+    "clear": lambda cache: cache.aclear(),
+    "get_or_load": lambda cache: cache.aget_or_load(KEY, never),
+}
+
+
+class Hung(DictTier):
+    """Async calls never end."""
+
+    async def amget(self, keys):
+        await asyncio.Event().wait()
+
+    amset = amdelete = amget
+
+    async def aclear(self, prefix, *, skip=""):
+        await asyncio.Event().wait()
+
+
+async def never(_key):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("name", PENDING)
+def test_what_is_thrown_away_waits_for_no_lock(name, lock):
+    """The garbage collector may run in whatever this thread is at, which may hold the lock."""
+    cache = TieredCache([DictTier("upper"), DictTier("lowest") if name == "get_or_load" else Hung("lowest")])
+
+    def abandon():
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(PENDING[name](cache))
+        for _ in range(4):
+            loop.run_until_complete(asyncio.sleep(0))
+        assert not task.done()
+        loop.close()
+        task._log_destroy_pending = False
+        with LOCKS[lock](cache):
+            task.get_coro().close()  # as the collector does, whenever it comes
+        return True
+
+    assert within(abandon)
+    assert within(lambda: used_again(cache)) == (b"new", b"new", b"newer", None)
+    check_nothing_is_left(cache)

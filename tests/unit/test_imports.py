@@ -65,6 +65,7 @@ LAYERS = (
         "_reading",
         "_refresh",
         "_retries",
+        "_owners",
         "_rings",
         "_sharing",
         "_sound",
