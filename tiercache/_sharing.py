@@ -65,6 +65,7 @@ class Sharing:
         self._written: Mapping[str, Any] | None = None
         #: Whether the thread knows of it; read without a lock, by calls that memory did not answer.
         self.awake = False
+        self._if_dropped: weakref.finalize[..., Any] | None = None
 
     def rebase(self) -> None:
         """Leave out what was counted until now, which the parent tells. In a child, before any other code."""
@@ -74,17 +75,24 @@ class Sharing:
     def wake(self) -> None:
         """Have the thread look from now on."""
         self.awake = True
-        weakref.finalize(self, _writer.forget, self.file, self._token, self._pid).atexit = False
+        self._if_dropped = weakref.finalize(self, _writer.forget, self.file, self._token, self._pid)
+        self._if_dropped.atexit = False
         _writer.add(self)
 
     def stop(self) -> None:
         """Write no more, and not at the end either."""
         self._over = True
-        _writer.discard(self)
+        self._leave()
 
     def end(self) -> None:
         """Write the last snapshot. Idempotent."""
         self.publish(_PATIENCE_AT_THE_END, last=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        """From here on nothing touches the file: its directory may be removed."""
+        if self._if_dropped is not None:
+            self._if_dropped.detach()
         _writer.discard(self)
 
     def publish(self, seconds: float, *, last: bool = False) -> None:

@@ -174,6 +174,19 @@ def test_a_cache_that_was_dropped_is_marked_as_ended(path, writer):
     assert only(path).state == "ended"
 
 
+def test_after_closing_nothing_touches_the_file(path, writer):
+    """Its directory may be removed, with the cache's other files."""
+    cache = shared(path)
+    cache.set("a", b"1")
+    publish(cache)
+    cache.close()
+    path.unlink()
+    del cache
+    gc.collect()
+    writer._settle()
+    assert not path.exists()
+
+
 def test_after_closing_no_late_look_takes_the_end_back(path):
     cache = shared(path)
     cache.set("a", b"1")
