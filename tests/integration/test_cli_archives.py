@@ -138,8 +138,9 @@ def test_a_pipe_takes_a_hundred_thousand_entries_in_bounded_memory(tmp_path):
     _bounded(tmp_path, 100_000, mebibytes=28 + 64)  # what SQLite keeps of a file beyond what it maps
 
 
-@pytest.mark.parametrize("entries", [1, 2_300])
+@pytest.mark.parametrize("entries", [pytest.param(1, marks=pytest.mark.long), 2_300])
 def test_ctrl_c_ends_an_export_which_goes_on_to_the_exact_content(tmp_path, entries):
+    """`test_an_export_goes_on_from_wherever_it_was_cut` cuts it before its first page in the usual run."""
     source, target = config(tmp_path, "source", DISK), config(tmp_path, "target", DISK)
     values = fill(source, 4_000)
     archive = tmp_path / "a.tca"
