@@ -93,8 +93,9 @@ def in_another_process(disk, sql=None):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("way", ["blocking", "awaited"])
+@pytest.mark.parametrize("way", ["blocking", pytest.param("awaited", marks=pytest.mark.long)])
 def test_another_process_and_another_machine(way, real, tmp_path, postgres_url):
+    """What the processes read does not tell how it was stored: the usual run has one of the ways."""
     sql = postgres_url.replace("postgresql://", "postgresql+psycopg://")
     documents, question = real
     model = Answered(real)
