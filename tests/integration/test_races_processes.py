@@ -375,26 +375,26 @@ SCHEDULES = {
 SCHEDULES_AWAY = {
     ("get", "set"): 26,
     ("get", "delete"): 26,
-    ("get", "clear"): 74,
+    ("get", "clear"): 78,
     ("load", "set"): 87,
     ("load", "delete"): 91,
-    ("load", "clear"): 414,
+    ("load", "clear"): 450,
     ("refresh", "set"): 152,
     ("refresh", "delete"): 156,
-    ("refresh", "clear"): 683,
+    ("refresh", "clear"): 742,
 }
 #: Of a clear without a namespace, which is several transactions: whether the server is away, and what else
 #: goes on. Not of a refresh while the server is away, which takes more than four minutes: its parts are what
 #: a load does, and all of it is run against a clear of one transaction.
 SCHEDULES_OF_SEVERAL = {
-    (False, "get"): 132,
-    (False, "load"): 1857,
-    (False, "refresh"): 3545,
-    (True, "get"): 548,
+    (False, "get"): 162,
+    (False, "load"): 2285,
+    (False, "refresh"): 4341,
+    (True, "get"): 702,
     (True, "load"): 6570,
 }
 #: Of a promotion, while another process writes twice.
-SCHEDULES_OF_TWO = {("set", "set_newer"): 108, ("delete", "set"): 121, ("set", "clear"): 76}
+SCHEDULES_OF_TWO = {("set", "set_newer"): 112, ("delete", "set"): 131, ("set", "clear"): 78}
 #: A clear of a namespace is one transaction, as a delete is; away from the server, it takes longest.
 LONG = {("load", "clear"), ("refresh", "clear")}
 PAIRS = [pytest.param(*pair, marks=pytest.mark.long if pair in LONG else ()) for pair in SCHEDULES]
