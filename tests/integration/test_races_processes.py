@@ -391,7 +391,7 @@ SCHEDULES_OF_SEVERAL = {
     (False, "load"): 2285,
     (False, "refresh"): 4341,
     (True, "get"): 702,
-    (True, "load"): 6570,
+    (True, "load"): 9202,
 }
 #: Of a promotion, while another process writes twice.
 SCHEDULES_OF_TWO = {("set", "set_newer"): 112, ("delete", "set"): 131, ("set", "clear"): 78}
