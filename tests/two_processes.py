@@ -21,7 +21,8 @@ from typing import Any
 
 import pytest
 from second_process import SecondProcess, hasten, open_chain
-from servers.valkey import Valkey, until
+from servers.valkey import Valkey
+from waiting import until
 
 from tiercache import WriteError
 from tiercache.testing import FakeClock, FaultyProxy, Pass

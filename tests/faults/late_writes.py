@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from servers.valkey import Valkey, until
+from servers.valkey import Valkey
+from waiting import until
 
 from tiercache.errors import TierTimeout
 from tiercache.testing import FaultyProxy

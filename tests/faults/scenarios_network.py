@@ -22,7 +22,8 @@ from typing import Any, Self, TypeVar
 import psycopg
 from faults_table import seconds
 from servers.postgres import running_postgres
-from servers.valkey import Valkey, running, running_cluster, running_sentinel, until
+from servers.valkey import Valkey, running, running_cluster, running_sentinel
+from waiting import until
 
 from tiercache import MemoryTier, RedisTier, SQLTier, TieredCache, TierTimeout
 from tiercache.testing import BlackHole, Delay, FaultyProxy, HalfOpen, Pass, Refuse, Reset, Truncate

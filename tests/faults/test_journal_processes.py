@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from faults.late_writes import arrived
 from missing import forget, restart_process
-from servers.valkey import Valkey, running, until
+from servers.valkey import Valkey, running
+from waiting import until
 
 from tiercache import DiskTier, MemoryTier, RedisTier, TieredCache
 from tiercache.testing import FaultyProxy

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from apis import blocking, both_apis, native
+from waiting import LIMIT, auntil, pool, until
 
 from tiercache import MemoryTier, TieredCache
 from tiercache.testing import AsyncDictTier, DictTier, FakeClock
 
-LIMIT = 20.0  # seconds after which a test has failed
 OLD, NEW, NEWER = b"old", b"new", b"newer"
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -29,20 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiercache._bridge._LOOK_AGAIN", 0.01)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
-
-
-@contextmanager
-def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    made = ThreadPoolExecutor(threads)
-    yield made
-    made.shutdown(wait=False, cancel_futures=True)  # a deadlock fails a test, and does not hang it
 
 
 class Doomed:
@@ -55,13 +38,7 @@ class Doomed:
     def begin(self, work: Coroutine[Any, Any, Any], begun: Callable[[], object]) -> None:
         """Run ``work`` until it has ``begun``."""
         self.tasks.append(self.loop.create_task(work))
-
-        async def look() -> None:
-            async with asyncio.timeout(LIMIT):
-                while not begun():  # noqa: ASYNC110 - it may be another thread's doing
-                    await asyncio.sleep(0.001)
-
-        self.loop.run_until_complete(look())
+        self.loop.run_until_complete(auntil(begun))
 
     def close(self) -> None:
         self.loop.close()
@@ -349,9 +326,7 @@ def test_a_flush_on_a_loops_thread_does_not_wait_for_threads_that_wait_for_that_
 
             for key in stale:
                 assert await asyncio.to_thread(cache.get_or_load, key, behind) == OLD
-            async with asyncio.timeout(LIMIT):
-                while cache.stats().coalesced < 4:  # noqa: ASYNC110 - they are threads
-                    await asyncio.sleep(0.001)
+            await auntil(lambda: cache.stats().coalesced >= 4)
             cache.flush()
             go.set()
             assert await led == NEW
@@ -422,9 +397,7 @@ def test_a_deadline_of_a_call_that_holds_the_loop_up_is_over_at_once() -> None:
                 asyncio.create_task(cache.aget_or_load("refresh", load, **options)),
                 asyncio.create_task(cache.aget_or_load("flight", load)),
             ]
-            async with asyncio.timeout(LIMIT):
-                while len(cache._core.space.flights) < 2:  # noqa: ASYNC110 - it is not an event
-                    await asyncio.sleep(0.001)
+            await auntil(lambda: len(cache._core.space.flights) >= 2)
             assert blocking(cache, "get_or_load", "refresh", lambda _key: NEWER, **options) == OLD
             go.set()
             assert await asyncio.gather(*tasks) == [NEW, NEW]

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import LIMIT, GatedLoader, pool, until
 
 from tiercache import MemoryTier, TieredCache
 from tiercache.testing import AsyncDictTier, DictTier
-
-LIMIT = 20.0  # seconds after which a test has failed
 
 
 @pytest.fixture(params=[DictTier, AsyncDictTier])
@@ -26,39 +22,7 @@ def cache(request: pytest.FixtureRequest) -> Iterator[TieredCache[bytes]]:
         assert not made._core.space.epochs._tickets
 
 
-class Slow:
-    """A plain loader that returns, or raises, when it is let go."""
-
-    def __init__(self, result: Any = b"paid for") -> None:
-        self.calls: list[Any] = []
-        self.entered = threading.Event()
-        self.go = threading.Event()
-        self.result = result
-
-    def __call__(self, key: Any) -> Any:
-        self.calls.append(key)
-        self.entered.set()
-        assert self.go.wait(LIMIT)
-        if isinstance(self.result, BaseException):
-            raise self.result
-        return self.result
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
-
-
-@contextmanager
-def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    made = ThreadPoolExecutor(threads)
-    yield made
-    made.shutdown(wait=False, cancel_futures=True)  # a deadlock fails a test, and does not hang it
-
-
-def abandon(cache: TieredCache[bytes], load: Slow, call: Any = None) -> None:
+def abandon(cache: TieredCache[bytes], load: GatedLoader, call: Any = None) -> None:
     """Have a call cancelled, and its loop closed, while ``load`` runs."""
 
     async def scenario() -> None:
@@ -77,13 +41,13 @@ def at_rest(cache: TieredCache[bytes]) -> None:
 
 
 def test_what_a_cancelled_caller_paid_for_is_stored(cache: TieredCache[bytes]) -> None:
-    load = Slow()
+    load = GatedLoader()
     abandon(cache, load)
     assert cache.stats().loads == 0
     load.go.set()
     at_rest(cache)
-    assert cache.get("k") == b"paid for"
-    assert cache.get_or_load("k", load) == b"paid for"
+    assert cache.get("k") == b"loaded"
+    assert cache.get_or_load("k", load) == b"loaded"
     stats = cache.stats()
     assert (load.calls, stats.loads, stats.load_errors) == (["k"], 1, 0)
 
@@ -93,7 +57,7 @@ def test_those_who_wait_and_those_who_come_get_it(
 ) -> None:
     """Also where the loop of the cancelled one is closed while they wait."""
     monkeypatch.setattr("tiercache._bridge._LOOK_AGAIN", 0.001)
-    load, other = Slow(), Slow(b"twice")
+    load, other = GatedLoader(), GatedLoader(b"twice")
     with pool(3) as threads:
         waiting = []
 
@@ -114,14 +78,14 @@ def test_those_who_wait_and_those_who_come_get_it(
         until(lambda: cache.stats().coalesced == 3)
         assert not any(future.done() for future in waiting)
         load.go.set()
-        assert [future.result(LIMIT) for future in waiting] == [b"paid for", [b"paid for"], b"paid for"]
+        assert [future.result(LIMIT) for future in waiting] == [b"loaded", [b"loaded"], b"loaded"]
     at_rest(cache)
     assert (load.calls, other.calls) == (["k"], [])
 
 
 @pytest.mark.parametrize("write", ["set", "delete", "clear"])
 def test_a_write_since_keeps_it_out(cache: TieredCache[bytes], write: str) -> None:
-    load = Slow()
+    load = GatedLoader()
     abandon(cache, load)
     {"set": lambda: cache.set("k", b"set"), "delete": lambda: cache.delete("k"), "clear": cache.clear}[
         write
@@ -134,10 +98,10 @@ def test_a_write_since_keeps_it_out(cache: TieredCache[bytes], write: str) -> No
 
 def test_its_error_reaches_those_who_wait(cache: TieredCache[bytes]) -> None:
     error = RuntimeError("no model")
-    load = Slow(error)
+    load = GatedLoader(error)
     abandon(cache, load)
     with pool(1) as threads:
-        waiting = threads.submit(cache.get_or_load, "k", Slow())
+        waiting = threads.submit(cache.get_or_load, "k", GatedLoader())
         until(lambda: cache.stats().coalesced == 1)
         load.go.set()
         assert waiting.exception(LIMIT) is error
@@ -147,7 +111,7 @@ def test_its_error_reaches_those_who_wait(cache: TieredCache[bytes]) -> None:
 
 
 def test_a_batch_ends_and_the_next_is_not_begun(cache: TieredCache[bytes]) -> None:
-    load = Slow([b"1", b"2"])
+    load = GatedLoader([b"1", b"2"])
     abandon(cache, load, cache.amget_or_load(list("abcd"), load, batch_size=2))
     assert cache.mget_or_load(["c", "d"], lambda keys: [b"3", b"4"]) == [b"3", b"4"]  # led by nobody else
     load.go.set()
@@ -159,17 +123,17 @@ def test_a_batch_ends_and_the_next_is_not_begun(cache: TieredCache[bytes]) -> No
 def test_under_the_shared_lock_it_is_stored_too() -> None:
     tier = DictTier()
     with TieredCache([MemoryTier(), tier], lock="shared") as cache:
-        load = Slow()
+        load = GatedLoader()
         abandon(cache, load)
         assert tier._leases == {}
         load.go.set()
         at_rest(cache)
-        assert tier.entries["k"].value == b"paid for"
+        assert tier.entries["k"].value == b"loaded"
 
 
 @pytest.mark.parametrize("end", ["flush", "close", "aflush", "aclose"])
 def test_flush_and_close_wait_for_it(end: str) -> None:
-    tier, load = DictTier(), Slow()
+    tier, load = DictTier(), GatedLoader()
     cache = TieredCache([MemoryTier(), tier])
     abandon(cache, load)
     asked = threading.Event()
@@ -187,13 +151,13 @@ def test_flush_and_close_wait_for_it(end: str) -> None:
             waiting.result(0.05)  # it would have been done at once
         load.go.set()
         waiting.result(LIMIT)
-    assert tier.entries["k"].value == b"paid for"
+    assert tier.entries["k"].value == b"loaded"
     assert not cache._stack.refresher._left
     cache.close()
 
 
 def test_a_loader_that_was_left_may_flush(cache: TieredCache[bytes]) -> None:
-    load = Slow()
+    load = GatedLoader()
 
     def flushing(key: str) -> bytes:
         value: bytes = load(key)
@@ -203,13 +167,13 @@ def test_a_loader_that_was_left_may_flush(cache: TieredCache[bytes]) -> None:
     abandon(cache, load, cache.aget_or_load("k", flushing))
     load.go.set()
     cache.flush()
-    assert cache.get("k") == b"paid for"
+    assert cache.get("k") == b"loaded"
 
 
 def test_without_a_thread_somebody_else_leads(
     cache: TieredCache[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = Slow()
+    load = GatedLoader()
 
     def refuse(_function: Any) -> Any:
         raise RuntimeError("can't start new thread")

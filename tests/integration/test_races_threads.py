@@ -5,19 +5,16 @@ the workers of async callers. Gates say who goes on.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from interleavings import PlainTier
 from races import NEW, NEWER, OLD, WRITES, assert_at_rest
+from waiting import LIMIT, until
 
 from tiercache import Entry, MemoryTier, TieredCache
 from tiercache.testing import ChaosTier, DictTier, Hang
-
-LIMIT = 20.0  # seconds after which a test has failed
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -90,13 +87,6 @@ def test_a_blocking_write_on_the_loop_during_an_async_one_in_a_worker_thread(wri
         await cache.aclose()
 
     asyncio.run(asyncio.wait_for(scenario(), LIMIT))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
 
 
 def test_clear_comes_to_its_turn_while_others_go_on_writing() -> None:

@@ -10,19 +10,15 @@ import asyncio
 import contextvars
 import gc
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from waiting import LIMIT, GatedLoader, auntil, pool, until
 
 from tiercache import LoadError, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier
-
-LIMIT = 20.0  # seconds after which a test has failed
 
 
 @pytest.fixture
@@ -31,54 +27,6 @@ def cache() -> Iterator[TieredCache[bytes]]:
         yield made
         assert len(made._core.space.flights) == 0
         assert not made._core.space.epochs._tickets
-
-
-class Gate:
-    """A loader that waits until it is let go, and counts its calls."""
-
-    def __init__(self, result: Any = b"loaded") -> None:
-        self.calls: list[Any] = []
-        self.entered = threading.Event()
-        self.go = threading.Event()
-        self.result = result
-
-    def __call__(self, key: Any) -> Any:
-        self.calls.append(key)
-        self.entered.set()
-        assert self.go.wait(LIMIT)
-        if isinstance(self.result, BaseException):
-            raise self.result
-        return self.result(key) if callable(self.result) else self.result
-
-    async def native(self, key: Any) -> Any:
-        self.calls.append(key)
-        self.entered.set()
-        async with asyncio.timeout(LIMIT):
-            while not self.go.is_set():  # noqa: ASYNC110 - it is set by other threads too
-                await asyncio.sleep(0.001)
-        return self.result
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
-
-
-async def auntil(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - what it looks at knows no event loop
-            await asyncio.sleep(0.001)
-
-
-@contextmanager
-def pool(size: int) -> Iterator[ThreadPoolExecutor]:
-    executor = ThreadPoolExecutor(size)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def run(scenario: Any) -> Any:
@@ -93,7 +41,7 @@ def run(scenario: Any) -> Any:
 
 
 def test_fifty_threads(cache: TieredCache[bytes]) -> None:
-    gate = Gate()
+    gate = GatedLoader()
     with pool(50) as threads:
         asked = [threads.submit(cache.get_or_load, "k", gate) for _ in range(50)]
         until(lambda: cache.stats().coalesced == 49)
@@ -106,7 +54,7 @@ def test_fifty_threads(cache: TieredCache[bytes]) -> None:
 
 @pytest.mark.parametrize("native", [True, False], ids=["async loader", "plain loader"])
 def test_fifty_tasks(cache: TieredCache[bytes], native: bool) -> None:
-    gate = Gate()
+    gate = GatedLoader()
 
     async def scenario() -> list[bytes | None]:
         loader = gate.native if native else gate
@@ -121,7 +69,7 @@ def test_fifty_tasks(cache: TieredCache[bytes], native: bool) -> None:
 
 @pytest.mark.parametrize("leader", ["thread", "task"])
 def test_threads_and_tasks_on_two_loops_together(cache: TieredCache[bytes], leader: str) -> None:
-    gate = Gate()
+    gate = GatedLoader()
 
     async def tasks(count: int) -> list[bytes | None]:
         return await asyncio.gather(*(cache.aget_or_load("k", gate.native) for _ in range(count)))
@@ -145,8 +93,8 @@ def test_threads_and_tasks_on_two_loops_together(cache: TieredCache[bytes], lead
 
 def test_overlapping_batches_load_each_key_once(cache: TieredCache[bytes]) -> None:
     first, second = (
-        Gate(lambda keys: [key.encode() for key in keys]),
-        Gate(lambda keys: {"c": b"c", "d": b"d"}),
+        GatedLoader(lambda keys: [key.encode() for key in keys]),
+        GatedLoader(lambda keys: {"c": b"c", "d": b"d"}),
     )
     with pool(2) as threads:
         one = threads.submit(cache.mget_or_load, ["a", "b", "a"], first)
@@ -181,7 +129,7 @@ def test_crossing_batches_do_not_wait_for_each_other_for_ever(cache: TieredCache
 
 
 def test_when_the_leader_is_cancelled_another_takes_over(cache: TieredCache[bytes]) -> None:
-    gate = Gate()
+    gate = GatedLoader()
 
     async def scenario() -> list[bytes | None]:
         leader = asyncio.create_task(cache.aget_or_load("k", gate.native))
@@ -200,7 +148,7 @@ def test_when_the_leader_is_cancelled_another_takes_over(cache: TieredCache[byte
 
 
 def test_a_cancelled_leader_hands_over_to_a_thread(cache: TieredCache[bytes]) -> None:
-    gate = Gate()
+    gate = GatedLoader()
 
     async def scenario() -> bytes | None:
         leader = asyncio.create_task(cache.aget_or_load("k", gate.native))
@@ -214,7 +162,7 @@ def test_a_cancelled_leader_hands_over_to_a_thread(cache: TieredCache[bytes]) ->
 
 
 def test_followers_that_give_up_hurt_nobody(cache: TieredCache[bytes]) -> None:
-    gate = Gate()
+    gate = GatedLoader()
 
     async def scenario() -> list[bytes | None]:
         tasks = [asyncio.create_task(cache.aget_or_load("k", gate.native)) for _ in range(10)]
@@ -233,7 +181,7 @@ def test_followers_that_give_up_hurt_nobody(cache: TieredCache[bytes]) -> None:
 
 
 def test_a_leader_that_is_interrupted_hands_over(cache: TieredCache[bytes]) -> None:
-    gate = Gate(KeyboardInterrupt())
+    gate = GatedLoader(KeyboardInterrupt())
     with pool(2) as threads:
         leader = threads.submit(cache.get_or_load, "k", gate)
         assert gate.entered.wait(LIMIT)
@@ -246,7 +194,7 @@ def test_a_leader_that_is_interrupted_hands_over(cache: TieredCache[bytes]) -> N
 
 
 def test_a_leader_whose_loop_dies_hands_over(cache: TieredCache[bytes]) -> None:
-    gate = Gate()
+    gate = GatedLoader()
     loop = asyncio.new_event_loop()
     task = loop.create_task(cache.aget_or_load("k", gate.native))
     until(lambda: bool(loop.run_until_complete(asyncio.sleep(0)) or gate.entered.is_set()))
@@ -265,7 +213,7 @@ def test_a_leader_whose_loop_dies_hands_over(cache: TieredCache[bytes]) -> None:
 
 def test_the_loaders_own_exception_reaches_everybody(cache: TieredCache[bytes]) -> None:
     error = RuntimeError("no model")
-    gate = Gate(error)
+    gate = GatedLoader(error)
 
     async def ask() -> list[Any]:
         calls = (cache.aget_or_load("k", gate.native) for _ in range(5))
@@ -344,7 +292,7 @@ def test_an_async_loader_has_no_place_in_a_blocking_call(cache: TieredCache[byte
 
 
 def test_nobody_gets_an_object_that_another_caller_may_change() -> None:
-    gate = Gate({"scores": [1]})
+    gate = GatedLoader({"scores": [1]})
     with TieredCache([MemoryTier()], codec=JSONCodec()) as cache, pool(4) as threads:
         asked = [threads.submit(cache.get_or_load, "k", gate) for _ in range(4)]
         until(lambda: cache.stats().coalesced == 3)
@@ -510,7 +458,7 @@ def test_a_ring_through_one_of_several_waits_at_once(cache: TieredCache[bytes]) 
 
 
 def test_a_blocking_call_loads_by_itself_what_its_own_loop_is_loading(cache: TieredCache[bytes]) -> None:
-    gate = Gate(b"led on the loop")
+    gate = GatedLoader(b"led on the loop")
 
     async def scenario() -> bytes | None:
         leader = asyncio.create_task(cache.aget_or_load("k", gate.native))
@@ -528,7 +476,7 @@ def test_a_blocking_call_never_waits_for_its_own_loop_by_way_of_a_thread(
     cache: TieredCache[bytes], thread_waits: str
 ) -> None:
     """A thread that loads b waits for a, which is led on the loop; a blocking call there asks for b."""
-    gate = Gate(b"a")
+    gate = GatedLoader(b"a")
     ask = threading.Event()
     loading_b = threading.Event()
 
@@ -572,7 +520,7 @@ def _when(condition: Callable[[], bool], then: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("write", ["delete", "clear", "set"])
 def test_who_comes_after_a_write_does_not_join_an_older_flight(cache: TieredCache[bytes], write: str) -> None:
-    gate = Gate(b"old")
+    gate = GatedLoader(b"old")
     with pool(2) as threads:
         leader = threads.submit(cache.get_or_load, "k", gate)
         assert gate.entered.wait(LIMIT)

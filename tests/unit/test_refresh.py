@@ -11,25 +11,18 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import LIMIT, until
 
 from tiercache import MemoryTier, TieredCache
 from tiercache._queue import WorkQueue
 from tiercache.testing import ChaosTier, DictTier, FakeClock, Hang
 
-LIMIT = 20.0
 OLD, NEW = b"old", b"new"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.001)
 
 
 class Gate:
