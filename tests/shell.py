@@ -61,7 +61,7 @@ def in_a_terminal(*arguments: object, typed: bytes = b"", **variables: str) -> t
     shows in the end."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", **variables}
-    if not variables.get("NO_COLOR"):
+    if "NO_COLOR" not in variables:
         environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], env=environment, stdin=theirs, stdout=theirs, stderr=theirs

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
@@ -19,6 +17,7 @@ from time import monotonic, sleep
 
 import pytest
 from servers.valkey import free_port
+from shell import COLOUR, in_a_terminal
 
 from tiercache import DiskTier, SQLTier, TieredCache
 from tiercache.cli._model import LocalEmbeddings
@@ -38,7 +37,6 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 sys.exit(main())
 """
-COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)[;\dm]")
 
 
 def run(*arguments, command=DEMO, **variables):
@@ -120,7 +118,7 @@ def test_nothing_is_left_behind(demo):
 def on_a_terminal(tmp_path_factory):
     """What a run with ``--dir`` shows on a terminal, and the folder that it left."""
     folder = tmp_path_factory.mktemp("parent") / "kept"
-    code, shown = in_a_terminal("--limit", 4, "--dir", folder, NO_COLOR="")
+    code, shown = in_a_terminal("demo", "--limit", 4, "--dir", folder, NO_COLOR="")
     assert code == 0, shown
     return shown, folder
 
@@ -250,28 +248,6 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     assert sum(first["hits"].values()) + first["model_calls"] == stored + BATCH + 1
 
 
-def in_a_terminal(*arguments, **variables):
-    """What the command shows on a terminal of 100 columns, and its exit code."""
-    ours, theirs = pty.openpty()
-    environment = {
-        **os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", **variables
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [*DEMO, *map(str, arguments)], env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65536):
-            shown += data
-    except OSError as error:
-        if error.errno != errno.EIO:  # so Linux says that the last process has left a terminal
-            raise
-    finally:
-        os.close(ours)
-    return process.wait(), shown.decode()
-
-
 def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
     shown, folder = on_a_terminal
     assert COLOUR.search(shown)
@@ -282,7 +258,7 @@ def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
 
 
 def test_no_color_is_respected_and_what_a_server_got_is_kept(valkey, tmp_path):
-    code, shown = in_a_terminal("--limit", 4, "--redis", valkey.url, "--dir", tmp_path, NO_COLOR="1")
+    code, shown = in_a_terminal("demo", "--limit", 4, "--redis", valkey.url, "--dir", tmp_path, NO_COLOR="1")
     assert code == 0
     assert "4/4" in shown
     assert not COLOUR.search(shown)
