@@ -510,11 +510,13 @@ def test_deletes_in_a_database_that_took_the_place_of_another_are_told(tier, clo
 
 
 def test_the_last_deletes_are_kept(tier, open_tier, clock, monkeypatch):
-    monkeypatch.setattr(_deletes, "_MOST_KEYS", 3)
+    monkeypatch.setattr(_deletes, "_MOST_KEYS", 4)
     monkeypatch.setattr(_deletes, "_MOST_PIECES", 8)
     names = [f"k{number}" for number in range(5)]
-    for name in [*names, "k0"]:
+    for name in [*names[:4], "k0", names[4]]:
+        clock.advance(1)
         tier.mdelete([name], everywhere=True)
+        assert name in deleted(tier, *names)
     assert deleted(tier, *names).keys() == {"k3", "k4", "k0"}
     for name in "acegi":
         clock.advance(1)
@@ -553,6 +555,21 @@ def test_the_clears_of_many_ranges_are_told(tier, open_tier, clock):
             )
         }
         assert deleted(tier, *keys) == expected
+
+
+@pytest.mark.parametrize("others", [0, 1, 14, 15, 16, 127, 128])
+def test_an_eviction_hides_no_delete_that_came_before_it(open_tier, clock, others):
+    """What goes of itself is noted late, with the early serial of its write."""
+    tier = open_tier(max_entries=3)
+    tier.mset({"old": NEW, "k": NEW})
+    early = ticket(tier)
+    tier.mdelete(["k"])
+    clock.advance(1)
+    tier.mset({"a": NEW, "b": NEW})  # "old" goes, or one of these
+    tier.mset({"c": NEW})
+    for number in range(others):
+        tier.mdelete([f"other {number}"])
+    assert list(tier.fill({"k": OLD}, early)) == ["k"]
 
 
 def test_what_goes_of_itself_does_not_push_out_what_is_told(tier, open_tier, clock, monkeypatch):

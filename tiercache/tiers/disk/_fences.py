@@ -41,6 +41,7 @@ FENCE_TABLES: Final = (
         " (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL, time REAL, size INTEGER NOT NULL,"
         " keys TEXT, low BLOB, high BLOB)"
     ),
+    "CREATE INDEX IF NOT EXISTS Tier_deletes_serial ON Tier_deletes (serial)",
 )
 
 _SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
@@ -140,21 +141,16 @@ def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tu
 
 
 def deletes_since(
-    connection: sqlite3.Connection, ticket: int
+    connection: sqlite3.Connection, ticket: int, *, everywhere: bool = False
 ) -> Sequence[tuple[str | None, bytes, bytes, float | None]]:
     """The deletes after ``ticket``, oldest first: row keys as a JSON array or ``None``, the low and the high
-    end of a range, and when (``None``: from here alone)."""
-    # The newest are the last rows, and few: a look-up takes milliseconds, a load seconds.
-    newest = connection.execute("SELECT max(id) FROM Tier_deletes").fetchone()[0] or 0
-    step = 16
-    while True:
-        rows = connection.execute(
-            "SELECT serial, keys, low, high, time FROM Tier_deletes WHERE id > ? ORDER BY id",
-            (newest - step,),
-        ).fetchall()
-        if len(rows) < step or rows[0][0] <= ticket:
-            return [row[1:] for row in rows if row[0] > ticket]
-        step *= 8
+    end of a range, and when (``None``: from here alone; left out with ``everywhere``)."""
+    # By the serial, and not back from the last note: of what went of itself it is that of its last write.
+    which = " AND time IS NOT NULL" if everywhere else ""
+    return connection.execute(
+        f"SELECT keys, low, high, time FROM Tier_deletes WHERE serial > ?{which} ORDER BY id",  # noqa: S608 - constants
+        (ticket,),
+    ).fetchall()
 
 
 def note_gone(connection: sqlite3.Connection, rows: Iterable[tuple[str, object, float]], now: float) -> None:
