@@ -8,15 +8,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Worker"]
+from talking import hear, say
 
-#: Seconds after which a worker that says nothing hangs.
-_LIMIT = 120.0
+__all__ = ["Worker"]
 
 
 class Worker:
@@ -35,15 +33,7 @@ class Worker:
 
     def hear(self) -> Any:
         """What it says next."""
-        assert self.process.stdout is not None
-        hung = threading.Timer(_LIMIT, self.process.kill)  # which ends the line
-        hung.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            hung.cancel()
-        assert line, f"the worker ended with {self.process.wait(60)}"
-        return json.loads(line)
+        return hear(self.process)
 
     def loads(self) -> list[str]:
         """The keys that loaders of all workers with this log were asked for."""
@@ -65,7 +55,7 @@ def _serve(log: str) -> None:
         def load(keys: list[str], job: dict[str, Any] = job) -> list[bytes]:
             os.write(note, "".join(f"{key}\n" for key in keys).encode())
             if job.get("hold"):
-                _say("loading")
+                say("loading")
                 sys.stdin.readline()
             time.sleep(job.get("seconds", 0.0))
             return [f"{os.getpid()} {key}".encode() for key in keys]
@@ -76,12 +66,7 @@ def _serve(log: str) -> None:
                 found = asyncio.run(_native(cache, keys, load, size))
             else:
                 found = cache.mget_or_load(keys, load, batch_size=size)
-        _say([value.decode() for value in found])
-
-
-def _say(what: object) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
+        say([value.decode() for value in found])
 
 
 async def _native(cache: Any, keys: list[str], load: Any, size: int | None) -> Any:

@@ -7,25 +7,24 @@ ends build their chains with.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from rights import obey_rights
+from talking import hear, say
 
 from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache, WriteError
 from tiercache.testing import FakeClock
 
 __all__ = ["Chain", "SecondProcess", "hasten", "open_chain"]
 
-#: Seconds after which a process that says nothing hangs.
-_LIMIT = 120.0
 #: Seconds of a call of the disk tier, and while somebody else holds its lock.
 PATIENT, HASTY = 60.0, 0.05
 
@@ -102,7 +101,7 @@ class SecondProcess:
         """Fork a process that opens the chain."""
         self._clock = clock
         self._tell(plan=plan)
-        self._pid = self._hear()["pid"]
+        self._pid = hear(self._process)["pid"]
         self.hear()
 
     def tell(self, verb: str, **job: Any) -> None:
@@ -120,30 +119,17 @@ class SecondProcess:
 
     def hear(self) -> dict[str, Any]:
         """What it says next: ``{"over": …}`` if it was killed."""
-        said = self._hear()
+        said = hear(self._process)
         if "over" in said:
             self._pid = None
         assert "error" not in said, said["error"]
-        return said
-
-    def _hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        hung = threading.Timer(_LIMIT, self._process.kill)  # which ends the line
-        hung.daemon = True
-        hung.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            hung.cancel()
-        assert line, f"the second process ended with {self._process.wait(60)}"
-        said: dict[str, Any] = json.loads(line)
         return said
 
     def kill(self) -> None:
         """SIGKILL."""
         assert self._pid is not None
         os.kill(self._pid, signal.SIGKILL)
-        while "over" not in self._hear():  # but for what it was just saying
+        while "over" not in hear(self._process):  # but for what it was just saying
             pass
         self._pid = None
 
@@ -166,7 +152,7 @@ class SecondProcess:
 
 
 def _say(**what: Any) -> None:
-    os.write(1, (json.dumps(what) + "\n").encode())
+    say(what)
 
 
 class _Server:
@@ -249,18 +235,6 @@ def _texts(found: list[bytes | None]) -> list[str | None]:
     return [None if value is None else value.decode("latin-1") for value in found]
 
 
-def _obey_rights() -> None:
-    """Root overrides them by two capabilities, of a process; the numbers are Linux's."""
-    if sys.platform == "linux" and os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        sets = (ctypes.c_uint32 * 6)()
-        assert libc.capget(header, sets) == 0
-        for which in range(3):
-            sets[which] &= ~0b110
-        assert libc.capset(header, sets) == 0
-
-
 def _main() -> None:
     import logging
 
@@ -268,7 +242,7 @@ def _main() -> None:
 
     logging.disable()
     tiercache._journal._PAUSE = 0.0
-    _obey_rights()
+    obey_rights()
     lines = open(0, "rb", buffering=0)  # noqa: SIM115 - as long as the process; unbuffered, for both read it
     while line := lines.readline():
         child = os.fork()

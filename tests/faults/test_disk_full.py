@@ -18,6 +18,7 @@ import pytest
 from faults_table import Told
 from missing import LossyTier, restart_process
 from places import mounted, sooner_or_later
+from talking import wait_for
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
 
@@ -247,8 +248,7 @@ tier.close()
             failures.append(error)
 
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
+        wait_for(process, "ready")
     threads = [threading.Thread(target=delete) for _ in range(2)]
     for thread in threads:
         thread.start()

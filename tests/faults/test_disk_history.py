@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from faults_table import Told
 from histories import FOREVER, Operation, violations
+from talking import go, wait_for
 
 WORKER = """
 import json, random, sys, threading
@@ -71,12 +72,9 @@ def record(directory: Path, *, processes: int, threads: int, seconds: float) -> 
         for me in range(processes)
     ]
     for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
+        wait_for(worker, "ready")
     for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
+        go(worker)
     told = [worker.communicate(timeout=seconds + 300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * processes
     return [Operation(*item) for text in told for item in json.loads(text)]

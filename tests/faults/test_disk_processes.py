@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from faults_table import Told, seconds
+from forked import exit_code
+from talking import go, wait_for
 
 from tiercache import sqlite_gate
 from tiercache.entry import Entry
@@ -49,18 +49,6 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:
     return output
 
 
-def wait_for_child(pid: int, seconds: float) -> int:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    pytest.fail(f"the child was still running after {seconds} s")
-
-
 def test_several_processes_create_write_and_read_at_once(tmp_path: Path) -> None:
     code = """
 tier = DiskTier(sys.argv[1], deadline=20)
@@ -79,12 +67,9 @@ tier.close()
     count = 4
     processes = [start(code, tmp_path / "d", me, count) for me in range(count)]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        wait_for(process, "ready")
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        go(process)
     for process in processes:
         finish(process)
     tier = DiskTier(tmp_path / "d")
@@ -160,7 +145,7 @@ def test_twenty_children_forked_under_load_read_and_write(tmp_path: Path, told: 
                 finally:
                     os._exit(code)
             forked = monotonic()
-            assert wait_for_child(pid, 30) == 0, number
+            assert exit_code(pid, 30) == 0, number
             longest = max(longest, monotonic() - forked)
     finally:
         stop.set()
@@ -202,7 +187,7 @@ def test_a_child_goes_on_after_its_parent_closed(tmp_path: Path) -> None:
         with DiskTierUser(tmp_path) as other:
             other.mset({key: Entry(value(key)) for key in others[number::3]})
     os.write(to_child[1], b"x")
-    assert wait_for_child(pid, 30) == 0
+    assert exit_code(pid, 30) == 0
     with DiskTierUser(tmp_path) as other:
         assert other.mget(["before", "early", "late", *others]).keys() == {"before", "early", "late", *others}
     connection = sqlite3.connect(tmp_path / "cache.db")
@@ -251,7 +236,7 @@ def test_a_child_forked_in_the_middle_of_a_call_refuses_instead_of_hanging(
             os._exit(code)
     leave.set()
     thread.join(10)
-    assert wait_for_child(pid, 20) == 0
+    assert exit_code(pid, 20) == 0
     assert tier.mget(["before"])["before"].value == b"parent"
     tier.close()
 

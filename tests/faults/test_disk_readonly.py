@@ -17,26 +17,17 @@ from pathlib import Path
 import pytest
 from faults_table import Told
 from places import mounted, run
+from talking import go, wait_for
 
 from tiercache import DiskTier, Entry, TierUnavailable
 from tiercache.sqlite_gate import GATE
 
 PROLOGUE = """
-import ctypes, os, sys
+import os, sys
 from pathlib import Path
+from rights import obey_rights
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierUnavailable, WriteError
 from tiercache.sqlite_gate import GATE
-
-def obey_rights():
-    # Root overrides them by two capabilities, of a process; the numbers are Linux's.
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        sets = (ctypes.c_uint32 * 6)()
-        assert libc.capget(header, sets) == 0
-        for which in range(3):
-            sets[which] &= ~0b110
-        assert libc.capset(header, sets) == 0
 
 def disconnect():  # as before a fork: nothing stays open
     GATE.before_fork()
@@ -47,9 +38,13 @@ directory = Path(sys.argv[1])
 """
 
 
+#: Where the prologue finds the tests' own modules.
+TESTS = Path(__file__).parent.parent
+
+
 def in_a_process(code: str, *arguments: object) -> None:
     command = [sys.executable, "-W", "error", "-c", PROLOGUE + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=TESTS)
     assert done.returncode == 0, done.stderr
 
 
@@ -198,15 +193,14 @@ def test_processes_whose_directory_is_removed_make_one_new_one(tmp_path: Path) -
     pipe = subprocess.PIPE
     command = [sys.executable, "-W", "error", "-c", PROLOGUE + REMOVED, str(directory)]
     processes = [
-        subprocess.Popen([*command, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        subprocess.Popen([*command, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=TESTS)
         for me in range(3)
     ]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        wait_for(process, "ready")
     shutil.rmtree(directory)
-    told = [process.stdin.write("go\n") or process.stdin.flush() for process in processes if process.stdin]
-    assert len(told) == 3
+    for process in processes:
+        go(process)
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(errors)
     tier = DiskTier(directory)

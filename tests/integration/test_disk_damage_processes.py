@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from talking import go, wait_for
 
 from tiercache.entry import Entry
 from tiercache.tiers.disk import DiskTier
@@ -29,20 +30,6 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-c", PROLOGUE + code, *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], word: str) -> None:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if line != f"{word}\n":
-        process.kill()
-        pytest.fail(f"{line!r} is not {word!r}: {process.communicate()[1]}")
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import exit_code
 
 from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._promoter import Promoter
@@ -177,7 +176,7 @@ def test_a_chain_starts_no_thread_before_it_needs_one() -> None:
 
 
 def _child(job: Any) -> int:
-    """Run ``job`` in a fork; its exit code (99: it did not end)."""
+    """Run ``job`` in a fork; its exit code."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -185,15 +184,7 @@ def _child(job: Any) -> int:
             code = job() or 0
         finally:
             os._exit(code)
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return 99
+    return exit_code(pid)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # it is what is tested

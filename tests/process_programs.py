@@ -23,6 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from forked import exit_code
+from talking import say
+
 from tiercache import Entry, MemoryTier, TieredCache, _leases
 from tiercache.testing import DictTier
 
@@ -42,11 +45,6 @@ def value(key: str) -> bytes:
 
 def load(key: str) -> bytes:
     return value(f"loaded {key}")
-
-
-def say(what: object) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
 
 
 # -- children --------------------------------------------------------------------------------------
@@ -69,16 +67,8 @@ def fork(work: Callable[[], None]) -> int:
     return pid
 
 
-def ended(pid: int) -> int:
-    """The exit code of a child, which ends by itself."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError(f"a child was still running after {PATIENCE} s")
+#: The exit code of a child, which ends by itself.
+ended = partial(exit_code, seconds=PATIENCE)
 
 
 def use(cache: TieredCache[Any], name: str) -> None:
