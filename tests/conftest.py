@@ -1,5 +1,5 @@
-"""Plug-ins with fixtures: real servers, which start with the first test that asks for one, and the
-scheduler's event loops.
+"""Plug-ins with fixtures: real servers, which start with the first test that asks for one, the scheduler's
+event loops, chains that owe, a clock.
 """
 
 import gc
@@ -15,7 +15,15 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["faults_table", "interleavings", "servers.databases", "servers.postgres", "servers.valkey"]
+pytest_plugins = [
+    "clocks",
+    "faults_table",
+    "interleavings",
+    "missing",
+    "servers.databases",
+    "servers.postgres",
+    "servers.valkey",
+]
 
 
 def pytest_collection_finish() -> None:

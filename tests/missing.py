@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tiercache._bridge import BLOCKING, drive
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 
-__all__ = ["LAYOUTS", "BareTier", "LossyTier", "World", "forget", "restart_process"]
+__all__ = ["LAYOUTS", "BareTier", "LossyTier", "World", "fails", "forget", "restart_process"]
 
 #: From the top down; "L3" is the tier that misses things.
 LAYOUTS = ["memory disk L3", "memory L3 disk", "disk L3", "L3 disk", "memory L3"]
@@ -61,6 +61,11 @@ class LossyTier(BareTier):
         for key in list(self.held):
             if key.startswith(prefix) and not (skip and key.startswith(skip)):
                 del self.held[key]
+
+
+def fails(*args: Any, **options: Any) -> Any:
+    """Takes the place of a method of the disk tier."""
+    raise TierUnavailable("the disk can be neither read nor written", tier="disk")
 
 
 def restart_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +143,18 @@ class World:
     def close(self) -> None:
         for cache in self.made:
             cache.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Callable[..., World]]:
+    """Makes worlds with a chain open, which are closed in the end."""
+    made: list[World] = []
+
+    def make(layout: str = "memory disk L3", **options: Any) -> World:
+        made.append(World(tmp_path, monkeypatch, layout, clock=clock, **options))
+        made[-1].open()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

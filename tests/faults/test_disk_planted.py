@@ -19,11 +19,6 @@ from tiercache.tiers.disk._directory import BALLAST, DOOR
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def cache(tmp_path: Path, clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     with TieredCache([DiskTier(tmp_path / "d", clock=clock)], namespace="n", clock=clock) as made:
         yield made

@@ -11,18 +11,8 @@ import pytest
 from tiercache.entry import Entry
 from tiercache.errors import EntryRejected
 from tiercache.protocols import Purge
+from tiercache.testing import FakeClock
 from tiercache.tiers.disk import DiskTier
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def held(tier: DiskTier) -> set[str]:
@@ -94,18 +84,18 @@ def test_a_batch_larger_than_the_tier_keeps_what_fits_of_its_end(tmp_path: Path)
 
 
 def test_max_entries_is_exact(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = FakeClock()
     tier = DiskTier(tmp_path, max_entries=10, clock=clock)
     for n in range(25):
-        clock.now += 1
+        clock.advance(1)
         tier.mset({f"{n}": Entry(b"x")})
     assert held(tier) == {str(n) for n in range(15, 25)}
     assert tier.counters()["evictions"] == 15
-    clock.now += 1
+    clock.advance(1)
     tier.mset({"15": Entry(b"y"), "16": Entry(b"y")})  # replacing takes no room
     assert held(tier) == {str(n) for n in range(15, 25)}
     assert tier.counters()["evictions"] == 15
-    clock.now += 1
+    clock.advance(1)
     tier.mset({"17": Entry(b"z"), "new": Entry(b"z")})  # "17" is replaced and the oldest at once
     assert len(held(tier)) == 10
     assert {"17", "new", "15", "16"} <= held(tier)
@@ -115,12 +105,12 @@ def test_max_entries_is_exact(tmp_path: Path) -> None:
 
 
 def test_expired_entries_make_way_before_live_ones_and_read_ones_last(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = FakeClock()
     tier = DiskTier(tmp_path, max_entries=4, clock=clock)
     for key, life in (("oldest", None), ("old, but read", None), ("young", None), ("short", 10)):
-        clock.now += 1
-        tier.mset({key: Entry(b"x", None if life is None else clock.now + life)})
-    clock.now += 20
+        clock.advance(1)
+        tier.mset({key: Entry(b"x", None if life is None else clock.time() + life)})
+    clock.advance(20)
     assert "old, but read" in tier.mget(["old, but read"])
     tier.mset({"a": Entry(b"x")})
     assert tier.counters() == {"evictions": 0, "expirations": 1, "corrupt": 0, "foreign": 0}
@@ -133,12 +123,12 @@ def test_expired_entries_make_way_before_live_ones_and_read_ones_last(tmp_path: 
 
 
 def test_uses_of_another_life_of_the_tier_count_too(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = FakeClock()
     tier = DiskTier(tmp_path, max_entries=2, clock=clock)
     tier.mset({"first": Entry(b"x")})
-    clock.now += 1
+    clock.advance(1)
     tier.mset({"second": Entry(b"x")})
-    clock.now += 1
+    clock.advance(1)
     tier.mget(["first"])
     tier.close()
     again = DiskTier(tmp_path, max_entries=2, clock=clock)
@@ -170,10 +160,10 @@ def _free_pages(connection: sqlite3.Connection) -> int:
 
 
 def test_purge_gives_room_back(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = FakeClock()
     tier = DiskTier(tmp_path, max_bytes="2MiB", clock=clock)
-    tier.mset({f"{n}": Entry(b"x" * 6000, clock.now + 1) for n in range(200)})
-    clock.now += 1
+    tier.mset({f"{n}": Entry(b"x" * 6000, clock.time() + 1) for n in range(200)})
+    clock.advance(1)
     assert tier.purge("", what=Purge()) == 200
     tier.mset({f"{n}": Entry(b"x" * 6000) for n in range(200)})
     assert tier.counters()["evictions"] == 0

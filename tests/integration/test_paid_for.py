@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from races import assert_at_rest
 from waiting import LIMIT, GatedLoader, pool, until
 
 from tiercache import MemoryTier, TieredCache
@@ -18,8 +19,7 @@ from tiercache.testing import AsyncDictTier, DictTier
 def cache(request: pytest.FixtureRequest) -> Iterator[TieredCache[bytes]]:
     with TieredCache([MemoryTier(), request.param()]) as made:
         yield made
-        assert len(made._core.space.flights) == 0
-        assert not made._core.space.epochs._tickets
+        assert_at_rest(made._core)
 
 
 def abandon(cache: TieredCache[bytes], load: GatedLoader, call: Any = None) -> None:

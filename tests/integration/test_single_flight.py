@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from races import assert_at_rest
 from waiting import LIMIT, GatedLoader, auntil, pool, until
 
 from tiercache import LoadError, MemoryTier, TieredCache
@@ -25,8 +26,7 @@ from tiercache.testing import DictTier
 def cache() -> Iterator[TieredCache[bytes]]:
     with TieredCache([MemoryTier(), DictTier()]) as made:
         yield made
-        assert len(made._core.space.flights) == 0
-        assert not made._core.space.epochs._tickets
+        assert_at_rest(made._core)
 
 
 def run(scenario: Any) -> Any:

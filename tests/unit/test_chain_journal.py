@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from apis import both_apis
-from missing import LAYOUTS, BareTier, LossyTier, World, forget, restart_process
+from missing import LAYOUTS, BareTier, LossyTier, World, fails, forget, restart_process
 
-from tiercache import Entry, EntryRejected, MemoryTier, TieredCache, TierUnavailable, WriteError
+from tiercache import Entry, EntryRejected, MemoryTier, TieredCache, WriteError
 from tiercache import _ledger as ledger_module
 from tiercache._bridge import BLOCKING, drive
-from tiercache.testing import FakeClock
 from tiercache.tiers.disk import _journal as disk_journal
 from tiercache.tiers.disk._directory import DATABASE, PENDING
 
@@ -38,29 +36,6 @@ CASES = [
     for verb in ENDS
 ]
 DURABLE_CASES = [case for case in CASES if case.values[0] in DURABLE]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch, clock) -> Iterator[Callable[..., World]]:
-    made: list[World] = []
-
-    def make(layout: str = "memory disk L3", **options: Any) -> World:
-        made.append(World(tmp_path, monkeypatch, layout, clock=clock, **options))
-        made[-1].open()
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def fails(*args: Any, **options: Any) -> Any:
-    raise TierUnavailable("the disk cannot be written", tier="disk")
 
 
 # -- the promise -----------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from apis import both_apis
-from missing import LossyTier, restart_process
+from missing import LossyTier, fails, restart_process
 
-from tiercache import DiskTier, Entry, TieredCache, TierUnavailable, WriteError
+from tiercache import DiskTier, Entry, TieredCache, WriteError
 from tiercache.testing import FakeClock
 
 OLD, NEW = b"old", b"new"
@@ -54,10 +54,6 @@ def machine(tmp_path, monkeypatch) -> Iterator[Machine]:
     yield made
     for cache in made.made:
         cache.close()
-
-
-def fails(*args: Any, **options: Any) -> Any:
-    raise TierUnavailable("the disk cannot be read", tier="disk")
 
 
 @both_apis

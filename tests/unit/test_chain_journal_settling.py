@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from apis import both_apis
-from missing import BareTier, LossyTier, World, forget
+from missing import BareTier, LossyTier, World, fails, forget
 
 from tiercache import Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable
 from tiercache._bridge import BLOCKING, drive
@@ -17,29 +17,6 @@ from tiercache.policies import Failure
 from tiercache.testing import FakeClock
 
 OLD, NEW = b"old", b"new"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch, clock) -> Iterator[Callable[..., World]]:
-    made: list[World] = []
-
-    def make(layout: str = "memory disk L3", **options: Any) -> World:
-        made.append(World(tmp_path, monkeypatch, layout, clock=clock, **options))
-        made[-1].open()
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def fails(*args: Any, **options: Any) -> Any:
-    raise TierUnavailable("the disk cannot be written", tier="disk")
 
 
 class WatchedTier(LossyTier):

@@ -26,6 +26,7 @@ from tiercache.protocols import (
     SupportsSize,
     Tier,
 )
+from tiercache.testing import FakeClock
 from tiercache.tiers.disk import DiskTier, _store
 from tiercache.tiers.disk._directory import prepare
 from tiercache.tiers.disk._engine import Engine, RefusedRow, create_database
@@ -48,24 +49,8 @@ STRANGE_KEYS = [
 ]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def tier(tmp_path: Path, clock: Clock) -> Iterator[DiskTier]:
+def tier(tmp_path: Path, clock: FakeClock) -> Iterator[DiskTier]:
     made = DiskTier(tmp_path / "d", clock=clock)
     yield made
     made.close()
@@ -101,11 +86,10 @@ def test_what_it_can_do(tier: DiskTier) -> None:
     assert tier.stores_bytes
 
 
-def test_any_key_and_all_times_come_back(tier: DiskTier, clock: Clock) -> None:
+def test_any_key_and_all_times_come_back(tier: DiskTier, clock: FakeClock) -> None:
+    now = clock.time()
     wanted = {
-        key: Entry(
-            key.encode("utf-8", "surrogatepass"), clock.now + 5 + index, clock.now, clock.now + 1, "text"
-        )
+        key: Entry(key.encode("utf-8", "surrogatepass"), now + 5 + index, now, now + 1, "text")
         for index, key in enumerate(STRANGE_KEYS)
     }
     tier.mset(wanted)
@@ -150,9 +134,9 @@ def test_overwriting_keeps_the_totals(tier: DiskTier) -> None:
     connection.close()
 
 
-def test_expired_is_a_miss_counted_and_swept_by_the_next_write(tier: DiskTier, clock: Clock) -> None:
-    tier.mset(entries(["a", "b"], clock.now + 10) | entries(["c"]))
-    clock.now += 10
+def test_expired_is_a_miss_counted_and_swept_by_the_next_write(tier: DiskTier, clock: FakeClock) -> None:
+    tier.mset(entries(["a", "b"], clock.time() + 10) | entries(["c"]))
+    clock.advance(10)
     assert tier.mget(["a", "b", "c"]).keys() == {"c"}
     assert listed(tier) == ["c"]
     assert tier.counters()["expirations"] == 2
@@ -238,9 +222,9 @@ def test_clear_of_more_than_one_step(tier: DiskTier) -> None:
     assert listed(tier) == ["other"]
 
 
-def test_purge_by_age_and_by_expiry(tier: DiskTier, clock: Clock) -> None:
-    tier.mset(entries(["n:old"]) | entries(["n:short"], clock.now + 5) | entries(["o:old", "n:skip:old"]))
-    clock.now += 100
+def test_purge_by_age_and_by_expiry(tier: DiskTier, clock: FakeClock) -> None:
+    tier.mset(entries(["n:old"]) | entries(["n:short"], clock.time() + 5) | entries(["o:old", "n:skip:old"]))
+    clock.advance(100)
     tier.store._upkeep.close(0)  # so that what follows is the purge's work alone
     assert tier.purge("n:", what=Purge(expired=False)) == 0
     assert tier.purge("n:", skip="n:skip", what=Purge(older_than=100.5)) == 1  # n:short, by its expiry
@@ -250,16 +234,16 @@ def test_purge_by_age_and_by_expiry(tier: DiskTier, clock: Clock) -> None:
     assert tier.counters()["expirations"] == 1
 
 
-def test_purge_of_many_pages(tier: DiskTier, clock: Clock) -> None:
-    tier.mset({f"n{i:04}": Entry(b"x", None if i % 2 else clock.now + 1) for i in range(2500)})
-    clock.now += 1
+def test_purge_of_many_pages(tier: DiskTier, clock: FakeClock) -> None:
+    tier.mset({f"n{i:04}": Entry(b"x", None if i % 2 else clock.time() + 1) for i in range(2500)})
+    clock.advance(1)
     assert tier.purge("", what=Purge()) == 1250
     assert listed(tier) == [f"n{i:04}" for i in range(1, 2500, 2)]
 
 
-def test_purge_by_idleness_knows_reads_of_before_and_of_now(tier: DiskTier, clock: Clock) -> None:
+def test_purge_by_idleness_knows_reads_of_before_and_of_now(tier: DiskTier, clock: FakeClock) -> None:
     tier.mset(entries(["read before", "read now", "never read"]))
-    clock.now += 100
+    clock.advance(100)
     tier.mget(["read before"])
     tier.close()
     again = DiskTier(tier.directory, clock=clock)
@@ -278,14 +262,14 @@ def test_reads_write_nothing_on_the_callers_thread(tier: DiskTier) -> None:
     assert log.stat().st_size == before
 
 
-def test_uses_are_noted_of_what_was_found(tier: DiskTier, clock: Clock) -> None:
-    tier.mset(entries(["k", "x" * 300, "nobody asks"]) | entries(["late"], clock.now + 1))
-    clock.now += 5
+def test_uses_are_noted_of_what_was_found(tier: DiskTier, clock: FakeClock) -> None:
+    tier.mset(entries(["k", "x" * 300, "nobody asks"]) | entries(["late"], clock.time() + 1))
+    clock.advance(5)
     tier.mget(["absent", "k", "x" * 300, "late"])
-    assert tier.store._sort_uses() == dict.fromkeys(["k", row_key("x" * 300)], clock.now)
-    clock.now += 5
+    assert tier.store._sort_uses() == dict.fromkeys(["k", row_key("x" * 300)], clock.time())
+    clock.advance(5)
     tier.mget(["k"])
-    assert tier.store._sort_uses() == {"k": clock.now, row_key("x" * 300): clock.now - 5}
+    assert tier.store._sort_uses() == {"k": clock.time(), row_key("x" * 300): clock.time() - 5}
 
 
 def test_last_uses_are_written_behind_the_caller_and_bounded(

@@ -23,13 +23,7 @@ from tiercache.protocols import (
     SupportsSize,
     Tier,
 )
-from tiercache.testing import FakeClock
 from tiercache.tiers.memory import MemoryTier
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 def handle(tier, *path, codec=None, lowest=True):

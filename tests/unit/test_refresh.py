@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from forked import exit_code
+from races import assert_at_rest
 from waiting import LIMIT, until
 
 from tiercache import MemoryTier, TieredCache
@@ -46,11 +47,6 @@ class Gate:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     """With stale values under k0 to k49."""
     made = TieredCache(
@@ -60,9 +56,8 @@ def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     clock.advance(60)
     yield made
     made.close()
-    assert len(made._core.space.flights) == 0
+    assert_at_rest(made._core)
     assert not made._core.space.flights._refreshes
-    assert not made._core.space.epochs._tickets
     assert not made._stack.refresher._tasks
 
 
@@ -576,16 +571,10 @@ def test_a_forked_child_refreshes_by_itself(cache: TieredCache[bytes]) -> None:
             code = 0 if (old, cache.get("k0")) == (OLD, b"child") else 2
         finally:
             os._exit(code)
-    deadline = time.monotonic() + LIMIT
-    ended, status = 0, 0
-    while not ended and time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.005)
-    if not ended:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-    gate.go.set()
-    assert (ended, os.waitstatus_to_exitcode(status)) == (pid, 0)
+    try:
+        assert exit_code(pid) == 0
+    finally:
+        gate.go.set()
     cache.flush()
     assert cache.mget([f"k{number}" for number in range(6)]) == [NEW] * 6
 

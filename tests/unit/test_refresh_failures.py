@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from apis import both_apis
+from races import assert_at_rest
 
 from tiercache import MemoryTier, TieredCache, _leases
 from tiercache.testing import DictTier, FakeClock
@@ -32,11 +33,6 @@ class Failing:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     """With stale values under a, b and c."""
     made = TieredCache([MemoryTier(clock=clock), DictTier(clock=clock)], ttl=10, clock=clock, **PATIENT)
@@ -44,9 +40,8 @@ def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     clock.advance(60)
     yield made
     made.close()
-    assert len(made._core.space.flights) == 0
+    assert_at_rest(made._core)
     assert not made._core.space.flights._refreshes
-    assert not made._core.space.epochs._tickets
 
 
 def test_a_loader_that_would_end_its_thread_is_a_loader_that_failed(
