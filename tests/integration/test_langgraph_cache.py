@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import said_without
 from apis import both_apis
 from cached_graph import arun, graph, run
 from chains import KINDS, chain_of
@@ -328,15 +329,6 @@ def test_folding_is_injective():
 
 
 def test_without_the_package_it_says_what_to_install():
-    program = """
-import sys
-sys.modules["langgraph"] = None  # as if it were not installed
-from tiercache import MissingPackage
-try:
-    import tiercache.integrations.langgraph
-except MissingPackage as missing:
-    print(missing)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "'langgraph'" in done.stdout
-    assert 'pip install "tiercache-framework[langgraph]"' in done.stdout
+    said = said_without("langgraph", code="import tiercache.integrations.langgraph")
+    assert "'langgraph'" in said
+    assert 'pip install "tiercache-framework[langgraph]"' in said

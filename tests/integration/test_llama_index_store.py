@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import said_without
 from apis import both_apis
 from chains import KINDS, chain_of
 from llama_index.core import Document, MockEmbedding
@@ -283,15 +284,6 @@ def test_wrong_arguments():
 
 
 def test_without_the_package_it_says_what_to_install():
-    program = """
-import sys
-sys.modules["llama_index"] = None  # as if it were not installed
-from tiercache import MissingPackage
-try:
-    import tiercache.integrations.llama_index
-except MissingPackage as missing:
-    print(missing)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "'llama-index-core'" in done.stdout
-    assert 'pip install "tiercache-framework[llama-index]"' in done.stdout
+    said = said_without("llama_index", code="import tiercache.integrations.llama_index")
+    assert "'llama-index-core'" in said
+    assert 'pip install "tiercache-framework[llama-index]"' in said

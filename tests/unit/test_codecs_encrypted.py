@@ -6,14 +6,13 @@ import hmac
 import json
 import pickle
 import secrets
-import subprocess
-import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import said_without
 from apis import both_apis
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
@@ -357,16 +356,12 @@ def test_the_disk_holds_no_plain_text_and_memory_the_value_itself(tmp_path):
 
 
 def test_without_the_package_it_says_what_to_type():
-    code = (
-        "import sys; sys.modules['cryptography'] = None; from tiercache.codecs import EncryptedCodec\n"
-        "from tiercache import MissingPackage\n"
-        "try: EncryptedCodec(key=bytes(32))\n"
-        "except MissingPackage as error: print(error)"
+    said = said_without(
+        "cryptography",
+        code="EncryptedCodec(key=bytes(32))",
+        given="from tiercache.codecs import EncryptedCodec",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout == (
+    assert said == (
         "EncryptedCodec needs the package 'cryptography', which is not installed: "
         'pip install "tiercache-framework[crypto]"\n'
     )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absent import said_without
 
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
@@ -281,17 +282,6 @@ def test_temporary_directory_is_not_for_foreign_ones(tmp_path: Path) -> None:
 
 
 def test_without_diskcache_the_error_says_what_to_install() -> None:
-    code = """
-import sys
-sys.modules["diskcache"] = sys.modules["diskcache_community"] = None
-from tiercache.errors import MissingPackage
-try:
-    from tiercache.tiers.disk import DiskTier
-except MissingPackage as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "DiskTier needs the package 'diskcache'" in done.stdout
-    assert 'pip install "tiercache-framework[disk]"' in done.stdout
+    said = said_without("diskcache", "diskcache_community", code="from tiercache.tiers.disk import DiskTier")
+    assert "DiskTier needs the package 'diskcache'" in said
+    assert 'pip install "tiercache-framework[disk]"' in said

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absent import said_without
 from sqlalchemy import create_engine, make_url
 
 from tiercache.entry import Entry
@@ -81,19 +82,9 @@ def test_an_option_out_of_range(name: str, value: object) -> None:
     ],
 )
 def test_a_package_that_is_not_installed(module: str, url: str, extra: str) -> None:
-    code = f"""
-import sys
-sys.modules[{module!r}] = None
-from tiercache.errors import MissingPackage
-try:
-    from tiercache.tiers.sql import SQLTier
-    SQLTier({url!r})
-except MissingPackage as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert f"SQLTier needs the package '{module}'" in done.stdout
-    assert f'pip install "tiercache-framework[{extra}]"' in done.stdout
+    said = said_without(module, code=f"from tiercache.tiers.sql import SQLTier\nSQLTier({url!r})")
+    assert f"SQLTier needs the package '{module}'" in said
+    assert f'pip install "tiercache-framework[{extra}]"' in said
 
 
 @pytest.mark.parametrize("module", ["greenlet", "asyncmy"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
 import threading
 
 import pytest
+from absent import said_without
 
 from tiercache.entry import Entry
 from tiercache.errors import CacheClosed, ConfigError, TierTimeout, TierUnavailable
@@ -256,18 +255,10 @@ def test_a_closed_tier_stays_closed_behind_its_wrapper():
 
 @pytest.mark.parametrize("name", ["TierConformance", "Capabilities"])
 def test_without_pytest_the_error_says_what_to_install(name):
-    code = f"""
-import sys
-sys.modules["pytest"] = None
-from tiercache.errors import MissingPackage
-from tiercache.testing import DictTier
-try:
-    from tiercache.testing import {name}
-except MissingPackage as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    said = said_without(
+        "pytest",
+        code=f"from tiercache.testing import {name}",
+        given="from tiercache.testing import DictTier",
     )
-    assert done.stdout.startswith(f"{name} needs the package 'pytest'")
-    assert 'pip install "tiercache-framework[test]"' in done.stdout
+    assert said.startswith(f"{name} needs the package 'pytest'")
+    assert 'pip install "tiercache-framework[test]"' in said
