@@ -10,24 +10,14 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
+from abilities import DICT
 
 from tiercache.entry import Entry
 from tiercache.errors import EntryRejected
 from tiercache.testing import AsyncDictTier, Capabilities, DictTier, FakeClock, TierConformance
 from tiercache.testing.conformance.views import View
 
-ALL = Capabilities(
-    values="any",
-    scan=True,
-    clear=True,
-    purge=True,
-    size=True,
-    counters=True,
-    lease=True,
-    clock=True,
-    idle=True,
-)
-NATIVE = replace(ALL, blocking=False, asynchronous=True)
+NATIVE = replace(DICT, blocking=False, asynchronous=True)
 
 
 class CaseFolding(DictTier):
@@ -352,18 +342,18 @@ def _run(case, tier_class, capabilities, way="blocking"):
 @pytest.mark.parametrize("tier_class", BROKEN, ids=lambda tier_class: tier_class.__name__)
 def test_a_broken_tier_is_found_out(tier_class):
     case = BROKEN[tier_class]
-    _run(case, DictTier, ALL)  # the case itself is sound
+    _run(case, DictTier, DICT)  # the case itself is sound
     with pytest.raises(Exception):  # noqa: B017, PT011 - the tier's own error, or the suite's
-        _run(case, tier_class, ALL)
+        _run(case, tier_class, DICT)
 
 
 def test_a_failure_says_which_rule_was_broken():
     with pytest.raises(AssertionError, match="breaks a rule: 'key' is another key than 'Key'"):
-        _run("test_different_keys_stay_different", CaseFolding, ALL)
+        _run("test_different_keys_stay_different", CaseFolding, DICT)
     with pytest.raises(
         AssertionError, match=r"only what was asked for comes back\nfound: .* too many 1 \['one'\]"
     ):
-        _run("test_returns_hits_only", ReturnsTooMuch, ALL)
+        _run("test_returns_hits_only", ReturnsTooMuch, DICT)
 
 
 class CrossedReplies(AsyncDictTier):
@@ -431,11 +421,11 @@ def test_a_broken_async_tier_is_found_out(tier_class, case):
 def test_every_capability_must_be_declared():
     for undeclared in ("scan", "clear", "purge", "size", "counters", "lease"):
         with pytest.raises(AssertionError, match=undeclared):
-            _run("test_can_do_what_it_declares", DictTier, replace(ALL, **{undeclared: False}))
+            _run("test_can_do_what_it_declares", DictTier, replace(DICT, **{undeclared: False}))
     with pytest.raises(AssertionError, match="stores_bytes"):
-        _run("test_can_do_what_it_declares", DictTier, replace(ALL, values="bytes"))
+        _run("test_can_do_what_it_declares", DictTier, replace(DICT, values="bytes"))
     with pytest.raises(AssertionError, match="asynchronous"):
-        _run("test_can_do_what_it_declares", DictTier, replace(ALL, asynchronous=True))
+        _run("test_can_do_what_it_declares", DictTier, replace(DICT, asynchronous=True))
 
 
 def test_cases_follow_the_capabilities():
@@ -443,7 +433,7 @@ def test_cases_follow_the_capabilities():
         capabilities = Capabilities()
 
     class Most(Least):
-        capabilities = replace(ALL, asynchronous=True, persistent=True, bounded=True)
+        capabilities = replace(DICT, asynchronous=True, persistent=True, bounded=True)
 
     def cases(suite):
         return {name for name in dir(suite) if name.startswith("test_") and getattr(suite, name)}
@@ -511,7 +501,7 @@ class Bounded(DictTier):
     ],
 )
 def test_a_bounded_tier_refuses_what_never_fits_and_that_alone(tier, message):
-    suite = type("Suite", (TierConformance,), {"capabilities": replace(ALL, bounded=True)})()
+    suite = type("Suite", (TierConformance,), {"capabilities": replace(DICT, bounded=True)})()
     suite.clock = FakeClock(time.time())
     suite.test_rejects_what_never_fits(lambda max_bytes: View(Bounded(), "blocking"))
     with pytest.raises(AssertionError, match=message):

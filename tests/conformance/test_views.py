@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from abilities import DICT
+
 from tiercache import DiskTier, EncodedTier, MemoryTier
 from tiercache._bridge import BLOCKING, NATIVE, drive
 from tiercache.protocols import CAPABILITIES
 from tiercache.testing import AsyncDictStore, AsyncDictTier, Capabilities, DictTier, TierConformance
-
-DICT = Capabilities(
-    values="any",
-    scan=True,
-    clear=True,
-    purge=True,
-    size=True,
-    counters=True,
-    lease=True,
-    clock=True,
-    idle=True,
-)
 
 
 class Ported:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from urllib.parse import quote
 
 import pytest
 from described import described
+from overrides import without_overrides
 from schema_pages import SCHEMA, options
 
 from tiercache import ConfigError, DiskTier, TieredCache
@@ -33,9 +33,7 @@ OF_INNER_CHAINS = ("tiers", "namespace", "codec", "promote", "stats_file")
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    for variable in os.environ:
-        if variable.upper().startswith("TIERCACHE_"):
-            monkeypatch.delenv(variable)
+    without_overrides(monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from overrides import without_overrides
 
 from tiercache import ConfigError, TieredCache
 
@@ -13,9 +12,7 @@ CONFIG = {"ttl": 60, "tiers": [{"type": "memory", "max_entries": 5}]}
 
 @pytest.fixture(autouse=True)
 def _own(tmp_path, monkeypatch):
-    for variable in os.environ:
-        if variable.upper().startswith("TIERCACHE_"):
-            monkeypatch.delenv(variable)
+    without_overrides(monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 

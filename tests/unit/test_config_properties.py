@@ -13,6 +13,7 @@ from configurations import configurations, only_read
 from described import described
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from overrides import without_overrides
 
 from tiercache import ConfigError, DiskTier, TieredCache
 
@@ -38,9 +39,7 @@ ANYTHING = st.recursive(
 
 @pytest.fixture(autouse=True)
 def _no_overrides(monkeypatch):
-    for variable in os.environ:
-        if variable.upper().startswith("TIERCACHE_"):
-            monkeypatch.delenv(variable)
+    without_overrides(monkeypatch)
 
 
 def all_of(cache):

@@ -8,23 +8,13 @@ import struct
 from math import inf, nan
 
 import pytest
+from envelopes import CORRUPT, ENTRY, entries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiercache.entry import Entry
 from tiercache.envelope import MAGIC, SIGNED_VERSION, VERSION, Opened, _checksum, open_envelopes, seal
 
-ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
-times = st.none() | st.floats(-1e12, 1e12)
-entries = st.builds(
-    Entry,
-    st.binary(max_size=40),
-    expires_at=times,
-    created_at=times,
-    fresh_until=times,
-    codec=st.text(max_size=20),
-)
-CORRUPT = Opened({}, ["key"], 0)
 NOTHING = Opened({}, [], 0)
 FOREIGN = Opened({}, [], 0, 1)
 

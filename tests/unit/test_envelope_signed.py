@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from envelopes import CORRUPT, ENTRY, entries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,20 +32,9 @@ from tiercache.errors import ConfigError
 from tiercache.testing import AsyncDictStore, DictStore, FakeClock
 from tiercache.tiers.encoded import EncodedTier
 
-ENTRY = Entry(b"payload", expires_at=2e9, created_at=1e9, fresh_until=1.5e9, codec="json", size=7)
 OLD, NEW, OTHER = "the old secret, for now", b"the new secret, from now on", "somebody else's secret"
-CORRUPT = Opened({}, ["key"], 0)
 NOTHING = Opened({}, [], 0)
 LEFT_ALONE = Opened({}, [], 0, 1)
-times = st.none() | st.floats(-1e12, 1e12)
-entries = st.builds(
-    Entry,
-    st.binary(max_size=40),
-    expires_at=times,
-    created_at=times,
-    fresh_until=times,
-    codec=st.text(max_size=20),
-)
 
 
 def secrets(*given: str | bytes) -> Secrets:
