@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
@@ -354,24 +355,17 @@ def test_of_many_threads_that_meet_the_damage_one_sets_it_aside(
         assert tier.mget(KEYS).keys() == {*KEYS}
     spoil_page_of(directory, "Cache_key_raw")
     together = threading.Barrier(8)
-    failures: list[BaseException] = []
 
     def use(me: int) -> None:
-        try:
-            together.wait(10)
-            for round_ in range(10):
-                keys = [f"{me} {round_} {key}" for key in KEYS[:10]]
-                tiers[me % 2].mset({key: Entry(value(key)) for key in keys})
-                assert tiers[1 - me % 2].mget(keys).keys() == {*keys}
-        except BaseException as error:  # noqa: BLE001 - told by the main thread
-            failures.append(error)
+        together.wait(10)
+        for round_ in range(10):
+            keys = [f"{me} {round_} {key}" for key in KEYS[:10]]
+            tiers[me % 2].mset({key: Entry(value(key)) for key in keys})
+            assert tiers[1 - me % 2].mget(keys).keys() == {*keys}
 
-    threads = [threading.Thread(target=use, args=(me,)) for me in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    with ThreadPoolExecutor(8) as threads:
+        for job in [threads.submit(use, me) for me in range(8)]:
+            job.result(60)
     assert len([name for name in aside(directory) if not name.endswith(("-wal", "-shm"))]) == 1
     assert len(warned(caplog)) == 1
     for tier in tiers:
