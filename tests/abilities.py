@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from tiercache.testing import Capabilities
 
-__all__ = ["DICT"]
+__all__ = ["DICT", "EVERYTHING"]
 
+EVERYTHING = dict.fromkeys(("scan", "clear", "purge", "size", "counters", "lease", "clock"), True)
 #: Of a `DictTier`.
-DICT = Capabilities(
-    values="any",
-    scan=True,
-    clear=True,
-    purge=True,
-    size=True,
-    counters=True,
-    lease=True,
-    clock=True,
-    idle=True,
-)
+DICT = Capabilities(values="any", idle=True, **EVERYTHING)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abilities import DICT, EVERYTHING
+
 from tiercache import guarded
 from tiercache.testing import AsyncDictTier, Capabilities, DictTier, TierConformance
-
-EVERYTHING = dict.fromkeys(("scan", "clear", "purge", "size", "counters", "lease", "clock"), True)
 
 
 class TestGuardedDict(TierConformance):
@@ -24,7 +24,7 @@ class TestGuardedAsyncDict(TierConformance):
 
 
 class TestGuardedWithoutDeadline(TierConformance):
-    capabilities = Capabilities(values="any", idle=True, **EVERYTHING)
+    capabilities = DICT
 
     def make_tier(self, tmp_path):
         return guarded(DictTier(clock=self.clock), retries=1)

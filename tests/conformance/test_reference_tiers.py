@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abilities import DICT, EVERYTHING
+
 from tiercache.testing import (
     AsyncDictStore,
     AsyncDictTier,
@@ -14,11 +16,9 @@ from tiercache.testing import (
 )
 from tiercache.tiers.encoded import EncodedTier
 
-EVERYTHING = dict.fromkeys(("scan", "clear", "purge", "size", "counters", "lease", "clock"), True)
-
 
 class TestDictTier(TierConformance):
-    capabilities = Capabilities(values="any", idle=True, **EVERYTHING)
+    capabilities = DICT
 
     def make_tier(self, tmp_path):
         return DictTier(clock=self.clock)

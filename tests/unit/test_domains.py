@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from waiting import LIMIT, until
+from waiting import LIMIT, GatedLoader, until
 
 from tiercache import (
     DiskTier,
@@ -90,19 +90,13 @@ def test_a_delete_through_one_chain_stops_the_promotion_of_another(tmp_path: Pat
 def test_a_load_after_another_chains_delete_does_not_join_an_older_flight() -> None:
     shared = DictTier()
     first, second = TieredCache([MemoryTier(), shared]), TieredCache([shared])
-    begun, go_on = threading.Event(), threading.Event()
-
-    def old(_key: str) -> bytes:
-        begun.set()
-        assert go_on.wait(LIMIT)
-        return b"old"
-
+    old = GatedLoader(b"old")
     with ThreadPoolExecutor(1) as threads:
         loading = threads.submit(first.get_or_load, "k", old)
-        assert begun.wait(LIMIT)
+        assert old.entered.wait(LIMIT)
         second.delete("k")
         assert first.get_or_load("k", lambda _key: b"new") == b"new"
-        go_on.set()
+        old.go.set()
         assert loading.result(LIMIT) == b"old"
     assert first.get("k") == second.get("k") == b"new"
 
@@ -258,18 +252,12 @@ def test_an_old_load_does_not_come_back_through_chains_inside_chains() -> None:
         (lambda: plain.set("k", b"new"), b"new"),
         (plain.clear, None),
     ]:
-        begun, go_on = threading.Event(), threading.Event()
-
-        def old(_key: str, begun: Any = begun, go_on: Any = go_on) -> bytes:
-            begun.set()
-            assert go_on.wait(LIMIT)
-            return b"old"
-
+        old = GatedLoader(b"old")
         with ThreadPoolExecutor(1) as threads:
             loading = threads.submit(one.get_or_load, "k", old)
-            assert begun.wait(LIMIT)
+            assert old.entered.wait(LIMIT)
             write()
-            go_on.set()
+            old.go.set()
             assert loading.result(LIMIT) == b"old"
         assert plain.get("k") == left
         assert one.get("k") == left

@@ -32,6 +32,18 @@ class Failing:
         raise self.error
 
 
+class Endless:
+    """Has an async loader that does not end, once it has ``begun``."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def load(self, _key: str) -> bytes:
+        self.begun.set()
+        await asyncio.Event().wait()
+        return b"never"
+
+
 @pytest.fixture
 def cache(clock: FakeClock) -> Iterator[TieredCache[bytes]]:
     """With stale values under a, b and c."""
@@ -84,16 +96,11 @@ def test_what_was_loaded_before_another_batch_failed_is_given(cache: TieredCache
 def test_a_load_whose_loop_was_closed_is_taken_over() -> None:
     """Though somebody keeps its task."""
     with TieredCache([MemoryTier()]) as cache:
-        begun = asyncio.Event()
-
-        async def never(_key: str) -> bytes:
-            begun.set()
-            await asyncio.Event().wait()
-            return b"never"
+        never = Endless()
 
         async def leave_it() -> None:
-            keep.append(asyncio.ensure_future(cache.aget_or_load("k", never)))
-            await begun.wait()
+            keep.append(asyncio.ensure_future(cache.aget_or_load("k", never.load)))
+            await never.begun.wait()
 
         keep: list[asyncio.Future[Any]] = []
         loop = asyncio.new_event_loop()
@@ -106,16 +113,11 @@ def test_a_load_whose_loop_was_closed_is_taken_over() -> None:
 def test_a_refresh_whose_loop_stands_still_is_taken_over() -> None:
     clock = FakeClock()
     with TieredCache([MemoryTier(clock=clock)], clock=clock, ttl=10, stale_for=100) as cache:
-        begun = asyncio.Event()
-
-        async def never(_key: str) -> bytes:
-            begun.set()
-            await asyncio.Event().wait()
-            return b"never"
+        never = Endless()
 
         async def leave_it() -> None:
-            assert await cache.aget_or_load("k", never) == b"old"
-            await begun.wait()
+            assert await cache.aget_or_load("k", never.load) == b"old"
+            await never.begun.wait()
 
         cache.set("k", b"old")
         clock.advance(20)
