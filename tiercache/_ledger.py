@@ -16,19 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 from tiercache._ranges import Ranges, covers
+from tiercache.debts import CLOCKS_APART, JUST_LATER, Debt
 from tiercache.entry import Entry
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import Debt
 
-__all__ = ["CLOCKS_APART", "JUST_LATER", "Ledger"]
+__all__ = ["Ledger"]
 
 _MOST_KEYS = 100_000
 _MOST_RANGES = 10_000
-#: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an entry
-#: tells whether it is older than debts that are forgotten.
-CLOCKS_APART = 60.0
-#: Seconds by which a debt is later than the one that was noted before it, whatever the clock says.
-JUST_LATER = 1e-6
 
 
 class Ledger:

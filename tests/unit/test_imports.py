@@ -31,7 +31,7 @@ BACKENDS = {
 #: Each layer may import from those above it in this list, and from itself.
 LAYERS = (
     {"errors", "entry", "forks", "_log", "sqlite_gate", "watchdog"},
-    {"protocols", "units", "envelope"},
+    {"debts", "protocols", "units", "envelope"},
     {"policies", "keys", "call_keys", "stats", "shared_stats", "events", "codecs"},
     {
         "_answers",
@@ -81,6 +81,7 @@ LAYERS = (
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
 FOR_TIERS = {
+    "debts",
     "protocols",
     "entry",
     "envelope",

@@ -8,7 +8,8 @@ import pytest
 
 from tiercache import Entry
 from tiercache import _ledger as ledger_module
-from tiercache._ledger import CLOCKS_APART, Ledger
+from tiercache._ledger import Ledger
+from tiercache.debts import CLOCKS_APART
 from tiercache.protocols import Debt
 
 

@@ -231,7 +231,7 @@ class _Shelf:
 
     def __init__(self, store: BaseStore[str, bytes], *, name: str, clock: Clock) -> None:
         self.name = name
-        self.location = ("langchain", store)  # see `SupportsLocation`
+        self.location = store  # see `SupportsLocation`
         self._store = store
         self._clock = clock
         self._closed = False

@@ -17,14 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tiercache.debts import CLOCKS_APART, JUST_LATER, Debt, Glance
 from tiercache.errors import TierCacheError, TierError
-from tiercache.protocols import Clock, Debt, Glance
+from tiercache.protocols import Clock
 from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._directory import PENDING
 from tiercache.tiers.disk._fences import ticket_of
 from tiercache.tiers.disk._statements import key_of, row_key, row_keys, tag_of
 
-__all__ = ["CLOCKS_APART", "JOURNAL_TABLES", "MOST_NOTES", "JournalMethods", "Marker"]
+__all__ = ["JOURNAL_TABLES", "MOST_NOTES", "JournalMethods", "Marker"]
 
 #: ``skip`` is ``NULL`` for a single key; else ``tag`` begins a range, without what begins with ``skip``.
 JOURNAL_TABLES: Final = (
@@ -45,16 +46,13 @@ MOST_NOTES: Final = 250_000
 _DAY: Final = 86_400.0
 _AT_ONCE: Final = 500  # parameters of one statement
 _NEVER_FORGOTTEN: Final = 1e18  # when what concerns all of a tier was settled: it is not to be deleted there
-#: How far apart the clocks of machines that share a tier may be, in seconds, where only the age of an
-#: entry tells whether it is older than what was lost.
-CLOCKS_APART: Final = 60.0
 
 _RECORD: Final = (
     "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (key, tier, coalesce(skip, x'ff')) DO UPDATE"
     # What is missed anew is just later than what was settled, also when the clock went back.
     " SET before = CASE WHEN excluded.before > before OR (excluded.before = before AND settled IS NULL)"
-    " THEN excluded.before ELSE before + 1e-6 END, settled = excluded.settled"
+    f" THEN excluded.before ELSE before + {JUST_LATER} END, settled = excluded.settled"  # noqa: S608 - constants
 )
 _COLUMNS: Final = "tier, tag, skip, before, settled"
 
