@@ -313,9 +313,9 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         ``older_than`` ago, or last used longer than ``idle`` ago, from every tier.
 
         How many entries: a copy of one in another tier is not counted again. Raises what a tier raises, after
-        all were asked; and `ConfigError` before any is, where one of them cannot tell: of ``idle`` neither
-        Redis nor SQL can, of ``older_than`` a tier of your own that has no ``purge``. On Redis it lists and
-        looks at all keys.
+        all were asked; and `ConfigError` before any is, where one cannot tell the age of its entries (a tier
+        of your own that has no ``purge``), or none when they were used (Redis and SQL cannot; where others
+        can, those are purged, and the log names the rest). On Redis it lists and looks at all keys.
         """
         return drive(self._purge(BLOCKING, expired, older_than, idle))
 

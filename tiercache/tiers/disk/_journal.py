@@ -48,11 +48,11 @@ _AT_ONCE: Final = 500  # parameters of one statement
 _NEVER_FORGOTTEN: Final = 1e18  # when what concerns all of a tier was settled: it is not to be deleted there
 
 _RECORD: Final = (
-    "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO Tier_journal (tier, key, tag, skip, before, settled) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
     " ON CONFLICT (key, tier, coalesce(skip, x'ff')) DO UPDATE"
     # What is missed anew is just later than what was settled, also when the clock went back.
     " SET before = CASE WHEN excluded.before > before OR (excluded.before = before AND settled IS NULL)"
-    f" THEN excluded.before ELSE before + {JUST_LATER} END, settled = excluded.settled"  # noqa: S608 - constants
+    f" THEN excluded.before ELSE before + {JUST_LATER} END, settled = excluded.settled"
 )
 _COLUMNS: Final = "tier, tag, skip, before, settled"
 

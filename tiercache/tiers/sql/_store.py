@@ -1,7 +1,7 @@
-"""Runs the SQL tier's plans on connections of SQLAlchemy's pools: blocking, and awaited.
+"""Runs the SQL tier's plans on connections of SQLAlchemy's pools, for blocking callers.
 
-`SQLStore` is a `ByteStore`; `AsyncSQLStore` adds the asyncio twins. Both run the same plans, judge failures
-by the same rules, and differ in ``await`` alone.
+`SQLStore` is a `ByteStore`; `_async_store.AsyncSQLStore` adds the asyncio twins. Both run the same plans,
+judge failures by the same rules, and differ in ``await`` alone.
 
 * A connection that broke is thrown away. If it came from the pool it may have been stale (a server that was
   started anew), so the plan is begun again on another one; plans are idempotent.
@@ -12,7 +12,6 @@ by the same rules, and differ in ``await`` alone.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +26,8 @@ from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierError,
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import About, Blob, Purge
 from tiercache.sqlite_gate import GATE
-from tiercache.tiers.sql._bounded import abort, watch_connection
-from tiercache.tiers.sql._engines import LoopEngines, in_memory, masked, most_connections, without_secrets
+from tiercache.tiers.sql._bounded import watch_connection
+from tiercache.tiers.sql._engines import in_memory, masked, most_connections, without_secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
@@ -36,9 +35,9 @@ from tiercache.tiers.sql._room import room
 from tiercache.watchdog import Call, Watch
 
 if TYPE_CHECKING:  # not importable without greenlet, which blocking use does not need
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    pass
 
-__all__ = ["AsyncSQLStore", "SQLStore"]
+__all__ = ["SQLStore"]
 
 T = TypeVar("T")
 
@@ -289,155 +288,6 @@ class SQLStore:
         said = without_secrets(said, self._engine.url)
         text = f"{masked(self._engine.url)}: {type(cause).__name__}{said}{self._plans.dialect.cure(cause)}"
         return (TierTimeout if late else TierUnavailable)(text, tier=self.name)
-
-
-class AsyncSQLStore(SQLStore):
-    """The same, with asyncio twins over engines of their own, one for each event loop."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        loops: LoopEngines,
-        plans: Plans,
-        leases: LeasePlans,
-        *,
-        name: str,
-        deadline: float,
-    ) -> None:
-        super().__init__(engine, plans, leases, name=name, deadline=deadline, owned=True)
-        self._loops = loops
-
-    async def amget(self, keys: Sequence[str]) -> dict[str, bytes]:
-        self._check_open()
-        return await self._arun(lambda: self._plans.mget(keys)) if keys else {}
-
-    async def amset(self, blobs: Mapping[str, Blob]) -> None:
-        self._check_open()
-        rows, rejected = self._plans.fitting(blobs)
-        if rows:
-            await self._arun(lambda: self._plans.mset(rows))
-            if self._plans.due():
-                with suppress(TierError):
-                    await self._arun(self._plans.housekeep, batches=True)
-        if rejected:
-            await self._arun(lambda: self._plans.mdelete(rejected))
-            raise self._rejection(rejected)
-
-    async def amdelete(self, keys: Sequence[str]) -> None:
-        self._check_open()
-        if keys:
-            await self._arun(lambda: self._plans.mdelete(keys))
-
-    async def aclose(self) -> None:
-        self._closed = True
-        await self._loops.aclose()
-        self._engine.dispose()
-
-    async def ascan(
-        self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
-    ) -> tuple[list[str], Any]:
-        """See `SQLStore.scan`."""
-        self._check_open()
-        return await self._arun(lambda: self._plans.scan(prefix, skip, cursor, limit))
-
-    async def aclear(self, prefix: str, *, skip: str = "") -> None:
-        """See `SQLStore.clear`."""
-        self._check_open()
-        await self._arun(lambda: self._plans.clear(prefix, skip), batches=True)
-
-    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
-        """See `SQLStore.purge`."""
-        self._check_open()
-        self.check_purge(what)
-        return await self._arun(lambda: self._plans.purge(prefix, skip, what), batches=True)
-
-    async def aacquire(self, keys: Sequence[str], token: str, seconds: float) -> list[str]:
-        """See `SQLStore.acquire`."""
-        self._check_open()
-        return await self._arun(lambda: self._leases.acquire(keys, token, seconds)) if keys else []
-
-    async def arelease(self, keys: Sequence[str], token: str) -> None:
-        """See `SQLStore.release`."""
-        self._check_open()
-        if keys:
-            await self._arun(lambda: self._leases.release(keys, token))
-
-    def close(self) -> None:
-        super().close()
-        self._loops.close()
-
-    def after_fork(self) -> None:
-        super().after_fork()
-        self._loops.after_fork()
-
-    async def _arun(self, plan: Callable[[], Plan[T]], *, batches: bool = False) -> T:
-        progress = Progress(self._deadline, batches=batches)
-        try:
-            async with asyncio.timeout(self._deadline) as progress.scope:
-                while True:
-                    self._check_open()
-                    connection = await (await self._loops.get()).connect()
-                    try:
-                        outcome = await self._aattempt(connection, plan, progress)
-                    finally:
-                        await connection.close()
-                    if outcome is not None:
-                        return outcome[0]
-        except (SQLAlchemyError, OSError) as error:  # no connection, or no time (TimeoutError is an OSError)
-            raise self._failure(error, progress) from error
-
-    async def _aattempt(
-        self, connection: AsyncConnection, plan: Callable[[], Plan[T]], progress: Progress
-    ) -> tuple[T] | None:
-        """Run ``plan`` once; its result in a tuple, or ``None`` when it is to be begun again."""
-        raw = await connection.get_raw_connection()
-        progress.connected(raw.info)
-        driver: Any = raw.driver_connection
-        try:
-            return (await self._adrive(driver, plan, progress),)
-        except TierError as error:
-            error.tier = self.name
-            raise
-        except connection.dialect.loaded_dbapi.Error as error:
-            broken = connection.dialect.is_disconnect(error, driver, None)
-            if broken:
-                await connection.invalidate()
-            if not progress.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
-                raise self._failure(error, progress) from error
-            return None
-        except BaseException:  # cancelled amid a reply: nobody may read the rest of it
-            await connection.invalidate()
-            raise
-
-    async def _adrive(self, driver: Any, plan: Callable[[], Plan[T]], progress: Progress) -> T:
-        cursor = driver.cursor(binary=True) if self._plans.dialect.binary else driver.cursor()
-        try:
-            if not self._ready:
-                await self._asteps(cursor, self._plans.prepare(), progress)
-                self._ready = True
-            return await self._asteps(cursor, plan(), progress)
-        except asyncio.CancelledError:  # by our timer or our caller
-            abort(driver)  # first, for closing a cursor may wait for the rest of an answer
-            raise
-        finally:
-            await cursor.close()
-
-    async def _asteps(self, cursor: Any, plan: Plan[T], progress: Progress) -> T:
-        result: Any = None
-        try:
-            while True:
-                step = plan.send(result)
-                if step is COMMIT:  # by itself: the engine is ours
-                    progress.batch_done()
-                    continue
-                if step.many:
-                    await cursor.executemany(step.sql, step.parameters)
-                else:
-                    await cursor.execute(step.sql, step.parameters)
-                result = (await cursor.fetchall()) if cursor.description else cursor.rowcount
-        except StopIteration as done:
-            value: T = done.value
-            return value
 
 
 def _clean(connection: Any, *, broken: bool) -> None:

@@ -20,6 +20,7 @@ from tiercache.envelope import Secrets
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 from tiercache.tiers.encoded import EncodedTier
+from tiercache.tiers.sql._async_store import AsyncSQLStore
 from tiercache.tiers.sql._dialects import DIALECTS
 from tiercache.tiers.sql._engines import (
     LoopEngines,
@@ -31,7 +32,7 @@ from tiercache.tiers.sql._engines import (
 )
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import Plans
-from tiercache.tiers.sql._store import AsyncSQLStore, SQLStore
+from tiercache.tiers.sql._store import SQLStore
 from tiercache.units import Duration, Size, duration, optional_duration, optional_size
 
 __all__ = ["SQLTier"]
