@@ -73,11 +73,18 @@ class Sharing:
         self._before = None if stats is None else shared_stats.plain(stats())
 
     def wake(self) -> None:
-        """Have the thread look from now on."""
-        self.awake = True
+        """Have the thread look from now on. Idempotent; nothing once it is over."""
+        with self._lock:  # two first calls may come at once
+            if self.awake:
+                return
+            self.awake = True
+        # Not under the lock: here the garbage collector may run a destructor that closes another cache, while
+        # another thread does so the other way round.
         self._if_dropped = weakref.finalize(self, _writer.forget, self.file, self._token, self._pid)
         self._if_dropped.atexit = False
         _writer.add(self)
+        if self._over:  # closed meanwhile, when there was nothing to leave yet
+            self._leave()
 
     def stop(self) -> None:
         """Write no more, and not at the end either."""

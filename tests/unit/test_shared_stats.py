@@ -187,6 +187,28 @@ def test_after_closing_nothing_touches_the_file(path, writer):
     assert not path.exists()
 
 
+def test_two_first_calls_at_once_leave_nothing_behind(path, writer):
+    cache = shared(path)
+    for _ in range(2):  # both saw that it was not awake
+        cache._stack.sharing.wake()
+    cache.set("a", b"1")
+    cache.close()
+    path.unlink()
+    del cache
+    gc.collect()
+    writer._settle()
+    assert not path.exists()
+
+
+def test_a_first_call_that_closing_overtakes_leaves_nothing_behind(path, writer, monkeypatch):
+    cache = shared(path)
+    sharing, add = cache._stack.sharing, writer.add
+    monkeypatch.setattr(writer, "add", lambda one: (cache.close(), add(one)))
+    sharing.wake()
+    assert not writer._sharing
+    assert not sharing._if_dropped.alive
+
+
 def test_after_closing_no_late_look_takes_the_end_back(path):
     cache = shared(path)
     cache.set("a", b"1")
