@@ -49,6 +49,18 @@ NOT_A_VARIABLE = (
     '(a default holds no "}" and no other variable), or $${ for the characters themselves'
 )
 
+#: What people call a type, and the type.
+CALLED = {
+    "valkey": "redis",
+    "postgres": "sql",
+    "postgresql": "sql",
+    "mysql": "sql",
+    "sqlite": "sql",
+    "lru": "memory",
+    "file": "disk",
+    "filesystem": "disk",
+}
+
 
 def memory(**options):
     return {"tiers": [{"type": "memory", **options}]}
@@ -80,11 +92,11 @@ BAD = [
     ),
     (
         {"tiers": []},
-        f"tiers: found a list; allowed: {TABLES}",
+        f'tiers: found an empty list; allowed: {TABLES}; give at least one, such as one of type = "memory"',
     ),
     (
         {"tiers": MEMORY},
-        f"tiers: found a table; allowed: {TABLES}",
+        f"tiers: found a table; allowed: {TABLES}; write [[tiers]], not [tiers], above the options of each",
     ),
     (
         {"tiers": [MEMORY], "name_space": "a"},
@@ -129,6 +141,13 @@ BAD = [
     (
         {"tiers": [{"type": "redsi"}]},
         f'tiers[0].type: found "redsi"; allowed: {TYPES}; did you mean "redis"?',
+    ),
+    *(
+        (
+            {"tiers": [{"type": name}]},
+            f'tiers[0].type: found "{name}"; allowed: {TYPES}; did you mean "{ours}"?',
+        )
+        for name, ours in CALLED.items()
     ),
     (
         {"tiers": [{"type": "${NO_TYPE}"}]},
@@ -211,7 +230,7 @@ BAD = [
     (
         redis(url="redis://h?timeout=3"),
         (
-            "tiers[0]: RedisTier: the URL 'redis://h?timeout=3' cannot be used: "
+            "tiers[0]: the URL 'redis://h?timeout=3' cannot be used: "
             "its option 'timeout' is not taken; in its place there is deadline="
         ),
     ),
@@ -317,7 +336,7 @@ BAD = [
         'lock: found "share"; allowed: "process", "shared"; did you mean "shared"?',
     ),
     # -- views
-    ({"tiers": [MEMORY], "views": []}, f"views: found a list; allowed: {VIEWS}"),
+    ({"tiers": [MEMORY], "views": []}, f"views: found an empty list; allowed: {VIEWS}"),
     (
         {"tiers": [MEMORY], "views": {"v": "json"}},
         'views.v: found "json"; allowed: a table with namespace, codec and ttl',

@@ -75,9 +75,8 @@ def test_the_variable_comes_first(here, monkeypatch):
 
 def test_none_at_all_is_told(here):
     text = told()
-    assert text.startswith(
-        "from_config: there is no configuration: TIERCACHE_CONFIG is not set, and neither "
-    )
+    assert text.startswith("there is no configuration: TIERCACHE_CONFIG is not set, and neither ")
+    assert "`tiercache init` writes one" in text
     assert str(here) in text
     with pytest.raises(ConfigError, match="there is no configuration"):
         find()
@@ -135,7 +134,7 @@ def test_one_alone_needs_no_name():
     ("config", "name", "problem"),
     [
         ({"tiers": [{"type": "memory"}]}, "a", 'has one cache, with no name, and none that is called "a"'),
-        ({"caches": []}, None, "caches: found a list; allowed: a table with one table a cache"),
+        ({"caches": []}, None, "caches: found an empty list; allowed: a table with one table a cache"),
         ({"caches": {}}, None, "caches: found a table; allowed: a table with one table a cache"),
         ({"caches": {"a": 5}}, None, "caches.a: found 5; allowed: a table with a list of tiers"),
         ({"caches": {"a b": {}}}, None, 'caches."a b": found a table; allowed: a table with a list of tiers'),

@@ -65,7 +65,7 @@ def text_of(value):
 
 def test_of_a_directory_that_cannot_be_used():
     plain = {"type": "disk", "path": "/proc/none"}  # nobody makes folders there
-    with pytest.raises(ConfigError, match=r"tiers\[0\]: DiskTier: the directory /proc/none cannot be used"):
+    with pytest.raises(ConfigError, match=r"tiers\[0\]: the directory /proc/none cannot be used"):
         made({"tiers": [plain]})
     with pytest.warns(RuntimeWarning, match="Using the temporary directory"):
         made({"tiers": [{**plain, "on_unusable": example("disk", "on_unusable")}]})

@@ -67,6 +67,14 @@ def test_home_is_known(write, monkeypatch, tmp_path):
     [
         ("a.toml", "ttl = 1\nnamespace = = 2\n", "is no valid TOML: line 2, column 13: Invalid value"),
         ("a.toml", "ttl = 1\nttl = 2\n", "is no valid TOML: line 2, column 8: Cannot overwrite a value"),
+        (
+            "a.toml",
+            '[tiers]\ntype = "memory"\n[tiers]\ntype = "sql"\n',
+            (
+                "is no valid TOML: line 3, column 7: Cannot declare ('tiers',) twice; "
+                "write [[tiers]], not [tiers], above the options of each"
+            ),
+        ),
         ("a.toml", "tiers = [\n  1,", "is no valid TOML: line 2, column 5: "),
         (
             "a.json",

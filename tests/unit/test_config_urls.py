@@ -128,7 +128,7 @@ def test_a_registered_name_is_a_scheme():
 @pytest.mark.parametrize(
     ("urls", "problem"),
     [
-        ((), "tiers: found a list; allowed: a list of tables"),
+        ((), "tiers: found an empty list; allowed: a list of tables"),
         (("redsi://u:hunter2@h",), 'tiers[0]: found "redsi://***@h"; allowed: a URL that begins with '),
         (
             ("memory://", "localhost:6379"),
@@ -136,6 +136,7 @@ def test_a_registered_name_is_a_scheme():
         ),
         (("chain://",), 'tiers[0]: found "chain://"; allowed: a URL that begins with '),
         (("sql://h",), 'tiers[0]: found "sql://h"; allowed: a URL that begins with '),
+        (("lru://",), 'tiers[0]: found "lru://"; allowed: a URL that begins with '),
         ((5,), "tiers[0]: found 5; allowed: a URL"),
         (("memory://here",), 'tiers[0]: found "memory://here"; allowed: nothing between "memory://" and'),
         (("memory://?max_byte=1",), "tiers[0].max_byte: is not known; allowed: max_entries, max_bytes, "),
@@ -144,12 +145,20 @@ def test_a_registered_name_is_a_scheme():
         (("memory://?type=disk",), "tiers[0].type: is no option of a URL, which says it itself"),
         (("disk://",), 'tiers[0].path: found ""; allowed: a path'),
         (("disk://a?path=b",), "tiers[0].path: is no option of a URL, which says it itself"),
-        (("redis://:hunter2@h?dead_line=5",), "tiers[0]: RedisTier: the URL 'redis://:***@h?dead_line=5'"),
+        (("redis://:hunter2@h?dead_line=5",), "tiers[0]: the URL 'redis://:***@h?dead_line=5'"),
         (("redis://h?secret=hunter2",), "tiers[0].secret: found a value that is not shown; allowed: "),
     ],
 )
 def test_what_is_wrong_is_told(urls, problem):
     assert told(*urls).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "ours"),
+    [("valkey", "redis"), ("valkeys", "rediss"), ("lru", "memory"), ("file", "disk"), ("filesystem", "disk")],
+)
+def test_what_people_call_a_tier_is_understood(scheme, ours):
+    assert told(f"{scheme}://h").endswith(f'; did you mean "{ours}"?')
 
 
 def test_what_is_wrong_with_the_chain_is_told():

@@ -73,6 +73,7 @@ class Builder(Generic[C]):
         path = plan.path
         if named and named[1] in plan.given:
             path, message = f"{path}.{named[1]}", message[named.end() :]
+        message = re.sub(r"^\w+Tier: ", "", message)  # whose it is tells the path
         self._problems.add(path, blot(message, plan.given))
 
     def close(self) -> None:

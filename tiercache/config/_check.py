@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from tiercache.config._codecs import make_codec
 from tiercache.config._models import MODELS, ChainOptions, GuardOptions, RootOptions, ViewOptions
 from tiercache.config._options import check_foreign, takes, validate
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._problems import Problems, join, meant, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
@@ -124,7 +124,7 @@ def _check_tier(
         problems.add(f"{path}.type", str(error))
         return None
     if not isinstance(kind, str) or not is_tier(kind):
-        hint = nearest(kind, tier_names()) if isinstance(kind, str) else ""
+        hint = meant(kind, tier_names()) if isinstance(kind, str) else ""
         found = f"found {show(content['type'])}" if "type" in content else "is missing"
         problems.add(f"{path}.type", f"{found}; allowed: {_known()}{hint}")
         return None

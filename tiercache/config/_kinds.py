@@ -97,6 +97,8 @@ class Kind:
             value = [expand(one) if isinstance(one, str) else one for one in value]
         try:
             return self.read(value)
+        except Refused as error:
+            raise Refused(f"{self.allowed_now}; {error}") from None
         except ValueError:
             hint = nearest(value, self.names()) if isinstance(value, str) else ""
         raise Refused(self.allowed_now + hint)
@@ -208,6 +210,14 @@ def _tables(value: Any) -> list[Any]:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError
     return list(value)
+
+
+def _tiers(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):  # "[tiers]" in TOML, or a table of tables by name
+        raise Refused("write [[tiers]], not [tiers], above the options of each")
+    if value in ([], ()):
+        raise Refused('give at least one, such as one of type = "memory"')
+    return _tables(value)
 
 
 def _views(value: Any) -> Any:
@@ -330,7 +340,7 @@ Keys: TypeAlias = Annotated[
 Tiers: TypeAlias = Annotated[
     list[Any],
     Kind(
-        "a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tables, called="tiers"
+        "a list of tables, one for each tier, the fastest first (in TOML: [[tiers]])", _tiers, called="tiers"
     ),
 ]
 Views: TypeAlias = Annotated[

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "blot", "join", "mask", "nearest", "show"]
+__all__ = ["Problems", "blot", "join", "mask", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
@@ -20,6 +20,24 @@ _LONGEST = 80  # characters of a value that are shown
 _CREDENTIALS = re.compile(r"^((?:[\w+.-]*://)?)(.*)@", re.DOTALL)
 _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|auth|key)[^=&]*=)([^&]*)", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|auth|credential|api_?key", re.IGNORECASE)
+#: What people call the types of tiers: their servers, and how they work.
+_ALSO_CALLED = {
+    "memory": {"lru", "lfu", "fifo", "ram", "dict", "local", "inmemory", "in-memory", "in_memory"},
+    "disk": {"file", "files", "filesystem", "fs", "directory", "diskcache"},
+    "redis": {"valkey", "keydb", "dragonfly"},
+    "rediss": {"valkeys"},
+    "sql": {
+        "postgres",
+        "postgresql",
+        "mysql",
+        "mariadb",
+        "sqlite",
+        "sqlite3",
+        "sqlalchemy",
+        "database",
+        "db",
+    },
+}
 #: See `tiercache.config._overrides`.
 _OVERRIDE = re.compile(r"\$\{(TIERCACHE__\w+)\}", re.IGNORECASE | re.ASCII)
 
@@ -90,7 +108,9 @@ def show(value: object) -> str:
         return f"{value}" if isinstance(value, float) or abs(value) < 10**_LONGEST else "a huge number"
     if isinstance(value, Mapping):
         return "a table"
-    return "a list" if isinstance(value, list | tuple) else f"a value of type {type(value).__name__}"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    return f"a value of type {type(value).__name__}"
 
 
 def mask(text: str) -> str:
@@ -116,6 +136,16 @@ def _secrets(name: str, value: str) -> set[str]:
         # A parser that took the password for something else may name a piece of it.
         found.update({match[2], password, unquote(password), *re.split(r"[:/?#@\[\]]", password)})
     return {secret for secret in found if secret}
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """As `nearest`, of the types of tiers, and the schemes of their URLs: people write what is behind one."""
+    word = name.lower().partition("+")[0]
+    known = list(known)
+    for one in known:
+        if word in _ALSO_CALLED.get(one, ()):
+            return f'; did you mean "{one}"?'
+    return nearest(name, known)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -40,6 +40,10 @@ class Source:
     file: str | None = None
 
 
+#: The head of a table of tiers, in single brackets or double.
+_TIERS_TABLE = re.compile(r"""\s*\[\[?\s*(?:[\w"'-]+\s*\.\s*)*["']?tiers["']?\s*\]""")
+
+
 class _SyntaxError(ValueError):
     """The text is not of its format; the message says where. It shows nothing of the text."""
 
@@ -98,8 +102,8 @@ def find() -> Path:
         if _is_ours(folder / _PROJECT):
             return folder / _PROJECT
     raise ConfigError(
-        f"from_config: there is no configuration: {_VARIABLE} is not set, and neither {_FILE} nor a "
-        f"{_PROJECT} with {_IN_PROJECT} is in {here} or above it; write one, or give the path of a file"
+        f"there is no configuration: {_VARIABLE} is not set, and neither {_FILE} nor a {_PROJECT} with "
+        f"{_IN_PROJECT} is in {here} or above it; `tiercache init` writes one, or give the path of a file"
     )
 
 
@@ -221,6 +225,8 @@ def _toml(text: str) -> Any:
         reason, _, place = str(error).rpartition(" (at ")
         numbers = [int(number) for number in re.findall(r"\d+", place)]
     line, column = numbers or _position(text, len(text))  # "at end of document"
+    if _TIERS_TABLE.match(text.splitlines()[line - 1] if text else ""):  # a second one, with no list to be in
+        reason += "; write [[tiers]], not [tiers], above the options of each"
     raise _SyntaxError("TOML", reason, line, column)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._problems import Problems, join, meant, show
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
@@ -37,7 +37,7 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
     if not separator or kind is None:
         schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
         known = ", ".join(f"{one}://" for one in schemes)
-        hint = nearest(scheme, schemes) if scheme else ""
+        hint = meant(scheme, schemes) if scheme else ""
         problems.add(path, f"found {show(url)}; allowed: a URL that begins with {known}{hint}")
         return {}
     address, _, query = rest.partition("?")
