@@ -21,13 +21,14 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from tiercache import shared_stats
+from tiercache._counted import Record, less, never_used, plain
 from tiercache._log import logger
+from tiercache._processes import born, place
 from tiercache.forks import reset_after_fork
-from tiercache.shared_stats import Record, StatsFile
+from tiercache.shared_stats import StatsFile
 from tiercache.stats import CacheStats
 
-__all__ = ["Sharing"]
+__all__ = ["Publisher"]
 
 SECONDS = 5.0  # between two looks
 #: How long a write waits for those of other processes: behind the caller, and in `close`.
@@ -35,7 +36,7 @@ _PATIENCE = 1.0
 _PATIENCE_AT_THE_END = 0.3
 
 
-class Sharing:
+class Publisher:
     """Writes what ``stats`` (a bound method, held weakly) tells of the cache called ``cache`` to ``file``.
 
     ``insisted``: a user asked for it, and wants to hear why it does not work. Thread-safe; in a forked child
@@ -70,7 +71,7 @@ class Sharing:
     def rebase(self) -> None:
         """Leave out what was counted until now, which the parent tells. In a child, before any other code."""
         stats = self._stats()
-        self._before = None if stats is None else shared_stats.plain(stats())
+        self._before = None if stats is None else plain(stats())
 
     def wake(self) -> None:
         """Have the thread look from now on. Idempotent; nothing once it is over."""
@@ -116,17 +117,17 @@ class Sharing:
         stats = self._stats()
         if stats is None:
             return
-        counted = shared_stats.plain(stats())
+        counted = plain(stats())
         if self._before is not None:
-            counted = shared_stats.less(counted, self._before)
+            counted = less(counted, self._before)
         if counted == self._written and not last:
             return
-        if self._written is None and shared_stats.never_used(counted):
+        if self._written is None and never_used(counted):
             return
         now = time.time()
         self.file.write(
             Record(
-                self._token, self._pid, shared_stats.place(), shared_stats.born(self._pid) or "",
+                self._token, self._pid, place(), born(self._pid) or "",
                 self._cache, self._started, now, now if last else None, counted,
             ),
             seconds=seconds,
@@ -150,11 +151,11 @@ class _Writer:
 
     def after_fork(self) -> None:
         self._changed = threading.Condition()
-        self._sharing: weakref.WeakSet[Sharing] = weakref.WeakSet()
+        self._sharing: weakref.WeakSet[Publisher] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._forgotten: deque[tuple[StatsFile, str]] = deque()
 
-    def add(self, sharing: Sharing) -> None:
+    def add(self, sharing: Publisher) -> None:
         with self._changed:
             self._sharing.add(sharing)
             if self._thread is not None:
@@ -165,7 +166,7 @@ class _Writer:
             except RuntimeError:  # no more threads, or the interpreter ends: closing does the work
                 self._thread = None
 
-    def discard(self, sharing: Sharing) -> None:
+    def discard(self, sharing: Publisher) -> None:
         with self._changed:
             self._sharing.discard(sharing)
             if not self._sharing:
@@ -209,7 +210,7 @@ def _rebase() -> None:
             sharing.rebase()
 
 
-_all: weakref.WeakSet[Sharing] = weakref.WeakSet()
+_all: weakref.WeakSet[Publisher] = weakref.WeakSet()
 _writer = _Writer()
 atexit.register(_writer.end)
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork

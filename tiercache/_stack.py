@@ -29,7 +29,7 @@ from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
 
 if TYPE_CHECKING:
-    from tiercache._sharing import Sharing
+    from tiercache._sharing import Publisher
 
 __all__ = ["Binding", "Stack"]
 
@@ -64,7 +64,7 @@ class Stack:
         self.refresher = Refresher()
         self.closed = False
         #: What shares the statistics, if they are shared.
-        self.sharing: Sharing | None = None
+        self.sharing: Publisher | None = None
         self._anchors, self.domains = join(tiers)
         for guard, anchor in zip(self.guards, self._anchors, strict=True):
             guard.ledger = anchor.ledger
@@ -99,11 +99,11 @@ class Stack:
             named = (getattr(guard.tier, "stats_file", None) for guard in self.guards)
             path = next((one for one in named if isinstance(one, Path)), None)
         if path is not None:
-            from tiercache._sharing import Sharing  # it brings SQLite
+            from tiercache._sharing import Publisher  # it brings SQLite
             from tiercache.shared_stats import StatsFile
 
             file = StatsFile.at(path) if insisted else StatsFile(path)
-            self.sharing = Sharing(file, cache, self.stats, insisted=insisted)
+            self.sharing = Publisher(file, cache, self.stats, insisted=insisted)
 
     def bind(self, path: tuple[str, ...], codec: Codec[Any] | None) -> Binding:
         """What a view of ``path`` with ``codec`` stands on; one and the same for equal views."""
@@ -234,7 +234,7 @@ class Stack:
         return failure
 
 
-async def _ended(runtime: Runtime, sharing: Sharing) -> None:
+async def _ended(runtime: Runtime, sharing: Publisher) -> None:
     if runtime.blocking:
         sharing.end()
         return

@@ -30,9 +30,9 @@ BACKENDS = {
 
 #: Each layer may import from those above it in this list, and from itself.
 LAYERS = (
-    {"errors", "entry", "forks", "_log", "sqlite_gate", "watchdog"},
+    {"errors", "entry", "forks", "_log", "_paths", "_processes", "sqlite_gate", "watchdog"},
     {"debts", "protocols", "units", "envelope"},
-    {"policies", "keys", "call_keys", "stats", "shared_stats", "events", "codecs"},
+    {"policies", "keys", "call_keys", "stats", "_counted", "shared_stats", "events", "codecs"},
     {
         "_answers",
         "_arguments",
@@ -90,6 +90,7 @@ FOR_TIERS = {
     "units",
     "forks",
     "_log",
+    "_paths",
     "policies",
     "sqlite_gate",
     "watchdog",

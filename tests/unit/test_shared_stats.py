@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache, _sharing, guarded, shared_stats
+from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache, _processes, _sharing, guarded
+from tiercache._counted import plain
 from tiercache.shared_stats import EARLIER, KEPT_FOR, MOST_ENDED, Record, StatsFile, Unreadable, summed
 from tiercache.testing import DictTier
 
@@ -70,8 +71,8 @@ def in_child(work):
 
 def record(token, *, updated, ended=True, hits=1, **more):
     stats = TieredCache([DictTier("below")]).stats()
-    counted = shared_stats.plain(replace(stats, hits=hits, tiers=(replace(stats.tiers[0], hits=hits),)))
-    where = shared_stats.place()
+    counted = plain(replace(stats, hits=hits, tiers=(replace(stats.tiers[0], hits=hits),)))
+    where = _processes.place()
     whole = Record(token, NOBODY, where, "", "app", updated, updated, updated if ended else None, counted)
     return replace(whole, **more)
 
@@ -85,7 +86,7 @@ def test_closing_writes_what_was_counted(path):
         cache.mget(["a", "a", "b"])
         cache.get("a")
         cache.get_or_load("c", lambda _: b"2")
-        counted = shared_stats.plain(cache.stats())
+        counted = plain(cache.stats())
     found = only(path)
     assert (found.pid, found.cache, found.state) == (os.getpid(), "app", "ended")
     assert found.started <= found.updated == found.ended
@@ -434,7 +435,7 @@ def test_rows_of_processes_that_ended_long_ago_are_folded(path):
 
 def test_a_running_process_is_never_folded(path):
     file = StatsFile(path)
-    mine = {"pid": os.getpid(), "born": shared_stats.born(os.getpid())}
+    mine = {"pid": os.getpid(), "born": _processes.born(os.getpid())}
     file.write(record("mine", updated=1.0, ended=False, **mine), seconds=5)
     file.write(record("other", updated=10 * KEPT_FOR), seconds=5)
     assert [(one.token, one.state) for one in file.read()] == [("mine", "running"), ("other", "ended")]
@@ -459,7 +460,7 @@ def test_a_number_that_another_process_has_by_now_is_not_the_one_that_wrote(path
 
 
 def test_the_sum_of_states_is_of_running_processes():
-    mine = {"pid": os.getpid(), "born": shared_stats.born(os.getpid()), "ended": False, "updated": 1.0}
+    mine = {"pid": os.getpid(), "born": _processes.born(os.getpid()), "ended": False, "updated": 1.0}
     one, two = (record(name, **mine) for name in ("one", "two"))
     gone = record("gone", updated=1.0)
     for states, values in ((one, (2, 10, 100)), (two, (3, 20, None)), (gone, (9, 40, 400))):
@@ -542,5 +543,5 @@ def test_it_brings_sqlite_only_where_it_is_used():
 def test_without_proc_a_process_is_known_by_its_number_alone(monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda _path: (_ for _ in ()).throw(FileNotFoundError()))
     monkeypatch.setattr(Path, "exists", lambda _path: False)
-    assert shared_stats.born(os.getpid()) == ""
-    assert shared_stats.born(NOBODY) is None
+    assert _processes.born(os.getpid()) == ""
+    assert _processes.born(NOBODY) is None

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from tiercache._nested import ChainTier
-from tiercache._sharing import Sharing
+from tiercache._sharing import Publisher
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.units import DURATIONS, duration
@@ -138,7 +138,7 @@ def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[Ti
         yield view
 
 
-def sharings(cache: TieredCache[Any]) -> Iterator[Sharing]:
+def sharings(cache: TieredCache[Any]) -> Iterator[Publisher]:
     """What shares the statistics of ``cache``, and of the chains inside it."""
     stacks = [cache._stack]  # noqa: SLF001 - it is of no use to those who write applications
     for stack in stacks:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from tiercache._paths import absolute
 from tiercache.errors import ConfigError
 
 __all__ = [
@@ -63,7 +64,7 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     be there and is not touched. Raises `ConfigError`: not a directory, a symbolic link, somebody
     else's files, another version's layout; and `UnusableDirectory`: not ours to write.
     """
-    path = _absolute(directory)
+    path = absolute(directory, "DiskTier.directory")
     try:
         if not read_only:
             _make(path)
@@ -99,20 +100,6 @@ def _unusable(path: Path, error: OSError, *, read_only: bool) -> UnusableDirecto
         f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
         f'the right to {right} there, choose another, or pass {way_out}on_unusable="temporary"'
     )
-
-
-def _absolute(directory: str | os.PathLike[str]) -> Path:
-    try:
-        text = os.fspath(directory)
-    except TypeError:
-        text = ""
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise ConfigError(f"DiskTier.directory: {directory!r} is no path; give a str or a pathlib.Path")
-    try:
-        # No resolve(): a symbolic link must stay visible, to be refused.
-        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
-    except RuntimeError as error:
-        raise ConfigError(f"DiskTier.directory: {text!r} names a home directory that is unknown") from error
 
 
 def _make(path: Path) -> None:

@@ -1,0 +1,135 @@
+"""What a process counted of one cache, as plain data: a row of its own, what is new in it since another, and
+the sum of many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Final
+
+from tiercache._processes import born, place
+from tiercache.stats import CacheStats, TierStats
+
+__all__ = ["EARLIER", "Record", "as_row", "from_rows", "less", "never_used", "plain", "summed"]
+
+#: The token of the row that those of processes which ended long ago are summed in.
+EARLIER: Final = ""
+
+_CHAIN: Final = tuple(field.name for field in fields(CacheStats) if field.name != "tiers")
+#: Quantiles are left out: those of several processes cannot be added up.
+_TIER: Final = tuple(
+    field.name for field in fields(TierStats) if field.name not in ("name", "read_latency", "write_latency")
+)
+#: What is so now, and not counted from the beginning.
+_STATES: Final = ("owed", "entries", "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one process left of one cache. Times are Unix seconds; ``ended`` is ``None`` where the process did
+    not say so. ``stats`` is what `plain` makes."""
+
+    token: str
+    pid: int
+    place: str
+    born: str
+    cache: str
+    started: float
+    updated: float
+    ended: float | None
+    stats: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        """``"running"``, ``"ended"``, or ``"elsewhere"``: in another container or on another machine, which
+        cannot be seen from here."""
+        if self.ended is not None:
+            return "ended"
+        if self.place != place():
+            return "elsewhere"
+        return "running" if born(self.pid) == self.born else "ended"
+
+
+def plain(stats: CacheStats) -> dict[str, Any]:
+    """``stats`` for a row: all but quantiles and ratios."""
+    tiers = [{"name": tier.name} | {name: getattr(tier, name) for name in _TIER} for tier in stats.tiers]
+    return {name: getattr(stats, name) for name in _CHAIN} | {"tiers": tiers}
+
+
+def never_used(stats: Mapping[str, Any]) -> bool:
+    """Whether nothing was counted yet."""
+    tables = [stats, *stats["tiers"]]
+    return not any(
+        table[name] for table in tables for name in (*_CHAIN, *_TIER) if name in table and name not in _STATES
+    )
+
+
+def less(stats: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What was counted since ``before``, of the same cache."""
+    tiers = [
+        {"name": tier["name"]} | _difference(tier, earlier, _TIER)
+        for tier, earlier in zip(stats["tiers"], before["tiers"], strict=True)
+    ]
+    return _difference(stats, before, _CHAIN) | {"tiers": tiers}
+
+
+def _difference(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: now[name] if name in _STATES else now[name] - before[name] for name in names}
+
+
+def summed(records: Iterable[Record]) -> dict[str, Any]:
+    """All of them added up; tiers by their names. ``entries`` and ``bytes`` are those of running processes,
+    and ``owed`` is the most that one of these knows of: they may well share a journal."""
+    total: dict[str, Any] = dict.fromkeys(_CHAIN, 0)
+    tiers: dict[str, dict[str, Any]] = {}
+    for record in records:
+        running = record.state == "running"
+        _add(total, record.stats, _CHAIN)
+        for tier in record.stats["tiers"]:
+            name = tier["name"]
+            sums = tiers.setdefault(
+                name, {"name": name} | dict.fromkeys(_TIER, 0) | {"entries": None, "bytes": None}
+            )
+            _add(sums, tier, [one for one in _TIER if one not in _STATES])
+            if running:
+                sums["owed"] = max(sums["owed"], tier["owed"])
+                for state in ("entries", "bytes"):
+                    if tier[state] is not None:
+                        sums[state] = (sums[state] or 0) + tier[state]
+    return total | {"tiers": list(tiers.values())}
+
+
+def _add(total: dict[str, Any], more: Mapping[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        total[name] += more[name]
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def as_row(record: Record) -> tuple[Any, ...]:
+    """``record`` as `from_rows` takes it."""
+    return (*astuple(record)[:-1], json.dumps(record.stats))
+
+
+def from_rows(rows: Iterable[Sequence[Any]]) -> list[Record]:
+    """Those of ``rows`` that make sense. A later version may have written the others, or nobody."""
+    found = []
+    for token, pid, where, start, name, began, seen, ended, text in rows:
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            stats = json.loads(text)
+            tiers = [{"name": str(tier["name"])} | _numbers(tier, _TIER) for tier in stats["tiers"]]
+            counted = _numbers(stats, _CHAIN) | {"tiers": tiers}
+            found.append(Record(token, pid, where, start, name, began, seen, ended, counted))
+    return found
+
+
+def _numbers(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What ``names`` are in ``table``; 0 for what an earlier version did not count."""
+    found = {name: table.get(name, 0) for name in names}
+    for name, value in found.items():
+        if not isinstance(value, int | float) and (value is not None or name not in _STATES):
+            raise TypeError(name)
+    return found

@@ -1,0 +1,25 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tiercache.errors import ConfigError
+
+__all__ = ["absolute"]
+
+
+def absolute(path: object, option: str, otherwise: str = "") -> Path:
+    """``path`` from the root on, with ``~`` filled in. Symbolic links are left in it: they must stay visible,
+    to be refused. Raises `ConfigError`, which names ``option``, and says what it takes ``otherwise``."""
+    try:
+        text = os.fspath(path)  # type: ignore[call-overload]  # what it does not take is told below
+    except TypeError:
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(f"{option}: {path!r} is no path; give a str or a pathlib.Path{otherwise}")
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
+    except RuntimeError as error:
+        raise ConfigError(f"{option}: {text!r} names a home directory that is unknown") from error
