@@ -21,6 +21,7 @@ from places import mounted, sooner_or_later
 from talking import wait_for
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
+from tiercache.testing import FakeClock
 
 VALUE = 6144
 
@@ -49,14 +50,18 @@ def fill_with_a_file(path: Path) -> None:
                     break
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", "tmpfs", "size=8m") as place:
+        yield place
+
+
 @pytest.fixture(params=["a small disk", "short files"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     if request.param == "a small disk":
-        with mounted(tmp_path / "disk", "tmpfs", "size=8m") as place:
-            other = place / "others"
-            yield Disk(
-                place / "cache", lambda: fill_with_a_file(other), lambda: other.unlink(missing_ok=True)
-            )
+        place = request.getfixturevalue("small_disk")
+        other = place / "others"
+        yield Disk(place / "cache", lambda: fill_with_a_file(other), lambda: other.unlink(missing_ok=True))
         return
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -73,13 +78,13 @@ def tier_on(disk: Disk) -> DiskTier:
     return DiskTier(disk.directory, max_bytes="64MiB")
 
 
-def fill(tier: DiskTier, name: str = "key") -> list[str]:
+def fill(tier: DiskTier, name: str = "key", *, expires_at: float | None = None) -> list[str]:
     """The keys that the tier took until it was full, in batches of ten."""
     taken: list[str] = []
     while len(taken) < 3000:
         batch = [f"{name} {number}" for number in range(len(taken), len(taken) + 10)]
         try:
-            tier.mset({key: Entry(value(key)) for key in batch})
+            tier.mset({key: Entry(value(key), expires_at=expires_at) for key in batch})
         except TierFull:
             return taken
         taken += batch
@@ -101,6 +106,25 @@ def test_reads_and_deletes_go_on_and_room_is_found_again(disk: Disk) -> None:
     disk.relieve()
     tier.mset({key: Entry(value(key)) for key in taken})
     assert tier.mget(taken).keys() == {*taken}
+    tier.close()
+
+
+@pytest.mark.parametrize("gone", ["deleted", "expired"])
+@pytest.mark.parametrize("large", [2**15, 2**19])
+def test_the_room_of_what_is_gone_takes_values_of_any_size(small_disk: Path, gone: str, large: int) -> None:
+    clock = FakeClock()
+    tier = DiskTier(small_disk / "cache", max_bytes="64MiB", clock=clock)
+    tier.mset({"first": Entry(b"x")})
+    taken = fill(tier, expires_at=clock.time() + 60 if gone == "expired" else None)
+    assert len(taken) * VALUE > 4 * large
+    fill_with_a_file(small_disk / "others")
+    if gone == "deleted":
+        tier.mdelete(taken)
+    clock.advance(61)
+    for expected in (os.urandom(large), os.urandom(large)):
+        tier.mset({"large": Entry(expected)})
+        held = tier.mget(["large", "first", *taken])
+        assert {key: entry.value for key, entry in held.items()} == {"large": expected, "first": b"x"}
     tier.close()
 
 

@@ -33,6 +33,7 @@ from tiercache.protocols import Glance
 from tiercache.tiers.disk._database import Database
 from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._journal import Marker
+from tiercache.tiers.disk._uses import Uses
 from tiercache.tiers.disk._watchdog import Bounded
 
 OLD, NEW, NEWER = b"old", b"new", b"newer"
@@ -152,7 +153,7 @@ class Directory:
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
         for tier in self.tiers:
             tier.store._deletes = Deletes()
-            tier.store._forget_uses()
+            tier.store._uses = Uses()
             tier.glance([])
         return self.tiers
 

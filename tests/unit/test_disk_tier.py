@@ -27,7 +27,7 @@ from tiercache.protocols import (
     Tier,
 )
 from tiercache.testing import FakeClock
-from tiercache.tiers.disk import DiskTier, _store
+from tiercache.tiers.disk import DiskTier, _store, _uses
 from tiercache.tiers.disk._directory import prepare
 from tiercache.tiers.disk._engine import Engine, RefusedRow, create_database
 from tiercache.tiers.disk._statements import row_key
@@ -266,27 +266,27 @@ def test_uses_are_noted_of_what_was_found(tier: DiskTier, clock: FakeClock) -> N
     tier.mset(entries(["k", "x" * 300, "nobody asks"]) | entries(["late"], clock.time() + 1))
     clock.advance(5)
     tier.mget(["absent", "k", "x" * 300, "late"])
-    assert tier.store._sort_uses() == dict.fromkeys(["k", row_key("x" * 300)], clock.time())
+    assert tier.store._uses.by_row() == dict.fromkeys(["k", row_key("x" * 300)], clock.time())
     clock.advance(5)
     tier.mget(["k"])
-    assert tier.store._sort_uses() == {"k": clock.time(), row_key("x" * 300): clock.time() - 5}
+    assert tier.store._uses.by_row() == {"k": clock.time(), row_key("x" * 300): clock.time() - 5}
 
 
 def test_last_uses_are_written_behind_the_caller_and_bounded(
     tier: DiskTier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_store, "_MOST_USES", 10)
+    monkeypatch.setattr(_uses, "_MOST", 10)
     keys = [f"k{i}" for i in range(30)]
     tier.mset(entries(keys))
     for key in keys:
         tier.mget([key])
-    assert len(tier.store._uses) == 11
+    assert len(tier.store._uses.by_row()) == 11
     written = threading.Event()
     monkeypatch.setattr(tier.store, "_log_size", lambda: written.set() or 0)
     tier.store._upkeep.within(0)
     assert written.wait(10)
     assert plant(tier, "UPDATE Tier_use SET used = used") == 11
-    assert tier.store._uses == {}
+    assert tier.store._uses.by_row() == {}
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ class Ballast:
     def __init__(self, directory: Path, page_size: int, log_bytes: int) -> None:
         self._directory = directory
         self._path = str(directory / BALLAST)
+        self._page_size = page_size
         self._change = _PAGES * page_size
         self._log_bytes = log_bytes
         self._size = 4 * self._change + log_bytes
@@ -87,8 +88,19 @@ class Ballast:
     def has_room(self, size: int, log_size: int, *, ample: bool = False) -> bool:
         """Whether entries of ``size`` bytes can be written to a log that has ``log_size``, and it be brought
         home; with ``ample``, whether there is no need to think of that."""
-        needed = log_size + 2 * size + size // 4 + self._change
-        return _room(self._directory)[0] >= needed + (2 * self._log_bytes if ample else 0)
+        needed = log_size + self._needed(size) + (2 * self._log_bytes if ample else 0)
+        return _room(self._directory)[0] >= needed
+
+    def steps(self, size: int) -> Iterator[int]:
+        """How many pages entries of ``size`` bytes need, and itself to be whole, in numbers that may be moved
+        in its room."""
+        pages = (self._needed(size) + self._size - self._held()) // self._page_size + 1
+        while pages > 0:
+            yield min(pages, _PAGES)
+            pages -= _PAGES
+
+    def _needed(self, size: int) -> int:
+        return 2 * size + size // 4 + self._change
 
     def keep(self) -> None:
         """Fill it if it is short, there is room, and nobody is using it. Never waits or raises."""

@@ -31,7 +31,7 @@ from tiercache.tiers.disk._damage import (
 )
 from tiercache.tiers.disk._directory import DATABASE, LOG, prepare
 from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
-from tiercache.tiers.disk._statements import transact
+from tiercache.tiers.disk._statements import free_pages, give_back, transact
 from tiercache.tiers.disk._watchdog import Bounded, rest
 
 __all__ = ["Database"]
@@ -158,11 +158,27 @@ class Database:
         # What lies in the log has no place of its own in the database yet, and could not be brought home once
         # the disk is full; nor could deletes that come after it.
         self._shrink_log(connection, end)
-        if not self._ballast.has_room(size, self.log_size()):
-            raise full
+        if not (self._ballast.is_whole() and self._ballast.has_room(size, self.log_size())):
+            self._give_back(connection, size, end)
+            if not self._ballast.has_room(size, self.log_size()):
+                raise full
         result = transact(connection, check)
         self._shrink_log(connection, end)
         return result
+
+    def _give_back(self, connection: Bounded, size: int, end: float) -> None:
+        """Have the file system take the room that gone entries left in the database, as far as ``size`` bytes
+        of others want it: they go through the log first, which is another file."""
+        if not free_pages(connection):
+            return
+        steps = [*self._ballast.steps(size)]
+        with self._ballast.lent(rest(end)) as give_up:  # it takes some room to move pages
+            transact(connection, lambda _: give_up())
+            for pages in steps:
+                give_back(connection, pages)
+                self._shrink_log(connection, end)
+                if not free_pages(connection):
+                    break
 
     def _write_with_ballast(self, work: Callable[[sqlite3.Connection], T], end: float) -> T:
         def squeeze(connection: Bounded) -> T:

@@ -22,6 +22,8 @@ __all__ = [
     "clear_some",
     "condition",
     "drop_some",
+    "free_pages",
+    "give_back",
     "key_of",
     "look_at_some",
     "note_some",
@@ -132,15 +134,25 @@ def drop_some(connection: sqlite3.Connection, doomed: str, values: Mapping[str, 
     return expired, connection.execute(f"DELETE FROM Cache WHERE {among}", values).rowcount  # noqa: S608 - constants
 
 
+def free_pages(connection: sqlite3.Connection) -> int:
+    """How many pages of the database nothing is in."""
+    ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
+    return int(free)
+
+
 def vacuum(connection: sqlite3.Connection) -> bool:
     """Give some free pages back to the file system where they are many; whether there may be more."""
     ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
-    ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
-    if free <= max(32, pages // 4):
+    if free_pages(connection) <= max(32, pages // 4):
         return False
-    # This pragma frees a page a step and yields no columns: execute() would stop after the first.
-    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+    give_back(connection, _VACUUM_PAGES)
     return True
+
+
+def give_back(connection: sqlite3.Connection, pages: int) -> None:
+    """Give at most ``pages`` free ones back to the file system, in a transaction of their own."""
+    # This pragma frees a page a step and yields no columns: execute() would stop after the first.
+    connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
 
 def tag_of(key: str) -> bytes:

@@ -11,7 +11,6 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -59,6 +58,7 @@ from tiercache.tiers.disk._statements import (
     vacuum,
 )
 from tiercache.tiers.disk._upkeep import Upkeep
+from tiercache.tiers.disk._uses import Uses
 from tiercache.tiers.disk._watchdog import rest
 
 __all__ = ["DiskStore"]
@@ -68,7 +68,6 @@ V = TypeVar("V")
 
 _ONLY: Final = itemgetter(0)  # a row's only column
 _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
-_MOST_USES: Final = 100_000  # noted in memory; beyond, reads are not noted until these are written
 
 
 class DiskStore(JournalMethods, LeaseMethods):
@@ -112,7 +111,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         )
         self._marker = Marker(directory)
         self._deletes = Deletes()
-        self._forget_uses()
+        self._uses = Uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
         self._counting = threading.Lock()
@@ -124,13 +123,8 @@ class DiskStore(JournalMethods, LeaseMethods):
     def after_fork(self) -> None:
         """A new lock, no thread, and no uses: the parent writes those down."""
         self._counting = threading.Lock()
-        self._forget_uses()
+        self._uses = Uses()
         self._upkeep.reset()
-
-    def _forget_uses(self) -> None:
-        self._uses: dict[str, float] = {}  # by row key
-        self._noted: deque[tuple[float, Sequence[str]]] = deque()  # the same, as they came
-        self._noted_rows = 0
 
     # -- the byte store --------------------------------------------------------------------------
 
@@ -187,7 +181,7 @@ class DiskStore(JournalMethods, LeaseMethods):
             end = monotonic() + self._deadline
             try:
                 with self._recording(debts, now) as record:
-                    self._write(put, adds=_size_of(rows))
+                    self._add(put, rows, end)
             except TierFull:
                 self._drop_old(blobs, end)
                 raise
@@ -206,7 +200,7 @@ class DiskStore(JournalMethods, LeaseMethods):
                 self._put(connection, good, now)
 
         if rows:
-            self._write(put, adds=_size_of(rows))
+            self._add(put, rows, monotonic() + self._deadline)
         self._refuse(rejected)
         return [key for key in blobs if row_key(key) in late] if late else []
 
@@ -225,6 +219,22 @@ class DiskStore(JournalMethods, LeaseMethods):
             else:
                 rows.append(row)
         return rows, rejected, now
+
+    def _add(self, put: Callable[[sqlite3.Connection], None], rows: Sequence[Row], end: float) -> None:
+        """``put`` the ``rows``. On a full disk entries that are past their time make way: it is `_put` that
+        drops them elsewhere."""
+        size = 1 + sum(row.size + len(row.tag) for row in rows)
+        try:
+            self._write(put, adds=size)
+        except TierFull:
+            if not self._in_steps(self._sweep, end):
+                raise
+            self._write(put, rest(end), adds=size)
+
+    def _sweep(self, connection: sqlite3.Connection, limit: int) -> int:
+        expired = sweep(connection, self._clock.time(), limit)
+        self._count(expirations=expired)
+        return expired
 
     def _drop_old(self, keys: Iterable[str], end: float) -> None:
         """Drop what ``keys`` held until now, where there is no room for what they should hold: it would be
@@ -303,20 +313,12 @@ class DiskStore(JournalMethods, LeaseMethods):
         """See `SupportsClear.clear` and `SupportsJournal`. Costs O(range), in bounded transactions."""
         now = self._clock.time()
 
-        def step(connection: sqlite3.Connection, low: bytes, high: bytes, limit: int) -> int:
+        def step(connection: sqlite3.Connection, limit: int, low: bytes, high: bytes) -> int:
             note_clear(connection, next_serial(connection, now), low, high, now if everywhere else None)
             return clear_some(connection, low, high, limit)
 
         for low, high in ranges(prefix, skip):
-            at_once = STEP
-            while True:
-                try:
-                    if self._write(partial(step, low=low, high=high, limit=at_once)) < at_once:
-                        break
-                except TierFull:
-                    if at_once == 1:
-                        raise
-                    at_once //= 10
+            self._in_steps(partial(step, low=low, high=high))
         self._upkeep.within(0)
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
@@ -351,7 +353,7 @@ class DiskStore(JournalMethods, LeaseMethods):
         serial = next_serial(connection, now)
         freed = Freed(expirations=sweep(connection, now, len(rows) + 100))
         for chunk in chunks(rows, self._limits):
-            more = make_room(connection, self._limits, chunk, now, self._sort_uses())
+            more = make_room(connection, self._limits, chunk, now, self._uses.by_row())
             freed.evictions += more.evictions
             freed.expirations += more.expirations
             connection.executemany(PUT, [(*row, serial) for row in chunk])
@@ -391,28 +393,11 @@ class DiskStore(JournalMethods, LeaseMethods):
     # -- behind the caller -----------------------------------------------------------------------
 
     def _note_uses(self, rows: Sequence[str]) -> None:
-        if self._read_only or len(self._uses) > _MOST_USES:
-            return
-        # As they came, and sorted out by those who want to know: that takes longer than all the rest here.
-        self._noted.append((self._clock.time(), tuple(rows)))
-        self._noted_rows += len(rows)
-        if self._noted_rows > _MOST_USES:
-            self._sort_uses()
-        if not self._upkeep.due:
+        if not self._read_only and self._uses.note(rows, self._clock.time()) and not self._upkeep.due:
             self._upkeep.within(_USE_SECONDS)
 
-    def _sort_uses(self) -> dict[str, float]:
-        """When each row was used that was noted and not written yet."""
-        self._noted_rows = 0
-        with suppress(IndexError):
-            while True:
-                when, rows = self._noted.popleft()
-                self._uses.update(dict.fromkeys(rows, when))
-        return self._uses
-
     def _write_uses(self, *, seconds: float) -> None:
-        uses, self._uses = self._sort_uses(), {}
-        noted = list(uses.items())
+        noted = self._uses.take()
         for start in range(0, len(noted), STEP):
             self._write(partial(note_some, batch=noted[start : start + STEP]), seconds)
 
@@ -430,6 +415,22 @@ class DiskStore(JournalMethods, LeaseMethods):
     def _log_size(self) -> int:
         return self._database.log_size()
 
+    def _in_steps(self, drop: Callable[..., int], end: float | None = None) -> int:
+        """``drop`` at most so many entries at once, fewer where there is no room for that, until there are
+        none; how many there were. With ``end``, a time of `time.monotonic`, all of it ends by then."""
+        dropped, limit = 0, STEP
+        while True:
+            try:
+                count = self._write(partial(drop, limit=limit), None if end is None else rest(end))
+            except TierFull:
+                if limit == 1:
+                    raise
+                limit //= 10
+            else:
+                dropped += count
+                if count < limit:
+                    return dropped
+
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._database.run(work)
 
@@ -441,8 +442,3 @@ class DiskStore(JournalMethods, LeaseMethods):
         finally:
             if self._log_size() > self._log_bytes:
                 self._upkeep.within(0)
-
-
-def _size_of(rows: Sequence[Row]) -> int:
-    """Bytes of ``rows``; never 0."""
-    return 1 + sum(row.size + len(row.tag) for row in rows)
