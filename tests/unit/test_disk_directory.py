@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_our_own_folder_is_tightened(tmp_path: Path) -> None:
     assert mode(tmp_path / "c" / "cache.db") == 0o600
     assert tier.mget(["k"])["k"].value == b"v"
     tier.close()
+
+
+def test_no_right_that_was_taken_away_is_given_back(tmp_path: Path) -> None:
+    DiskTier(tmp_path).close()
+    (tmp_path / "tiercache.json").chmod(0o444)
+    tmp_path.chmod(0o555)
+    with suppress(ConfigError):  # which root is not told: it may write all the same
+        DiskTier(tmp_path).close()
+    assert (mode(tmp_path), mode(tmp_path / "tiercache.json")) == (0o500, 0o400)
 
 
 def test_file_instead_of_directory(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tiercache._paths import absolute
 from tiercache.errors import ConfigError
@@ -53,8 +53,31 @@ FORMAT: Final = 1
 PRIVATE_PREFIX: Final = ".tiercache-"
 
 
+#: What to do about a directory that cannot be used, by what the system says of it.
+_CURES: Final = {
+    errno.EACCES: "give this user the right to {right} there, or choose another",
+    errno.EPERM: "give this user the right to {right} there, or choose another",
+    errno.EROFS: "mount its file system for writing, or choose one on another",
+    errno.ENOENT: "no directory can be made there; choose another",
+    errno.ELOOP: "symbolic links on the way to it lead in a circle; mend them, or choose another",
+    errno.ENOSPC: "make room on that disk, or choose a directory on another",
+    errno.EDQUOT: "make room in this user's quota, or choose a directory on another disk",
+    errno.ENAMETOOLONG: "choose one with a shorter name",
+}
+_ANY_CURE: Final = "choose another"
+
+
 class UnusableDirectory(ConfigError):
-    """The directory cannot be made or written here; a temporary one could stand in for it."""
+    """The directory cannot be made or written here; a temporary one could stand in for it. ``plight`` is the
+    message without what is there to do besides that."""
+
+    def __init__(self, plight: str, ways_out: str = '; or set on_unusable="temporary"') -> None:
+        super().__init__(f"{plight}{ways_out}")
+        self.plight = plight
+        self._ways_out = ways_out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.plight, self._ways_out)
 
 
 def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
@@ -74,7 +97,7 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
         if not _is_claimed(path):
             if read_only:
                 raise ConfigError(
-                    f"DiskTier: {path} holds no cache to read; make one first, without read_only=True"
+                    f"DiskTier: {path} holds no cache to read, and read_only makes none; leave that out once"
                 )
             _claim(path)
         if not read_only:
@@ -83,9 +106,8 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     except FileNotFoundError as error:
         if read_only:
             raise ConfigError(
-                f"DiskTier: the directory {path} does not exist, and read_only=True makes none"
+                f"DiskTier: the directory {path} does not exist, and read_only makes none"
             ) from error
-        # A file system that makes no directories, as /proc.
         raise _unusable(path, error, read_only=read_only) from error
     except NotADirectoryError as error:
         raise ConfigError(f"DiskTier: a part of {path} is a file, not a directory; choose another") from error
@@ -95,11 +117,14 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
 
 
 def _unusable(path: Path, error: OSError, *, read_only: bool) -> UnusableDirectory:
-    right, way_out = ("read", "") if read_only else ("write", "read_only=True or ")
-    return UnusableDirectory(
-        f"DiskTier: the directory {path} cannot be used ({error.strerror or error}); give this user "
-        f'the right to {right} there, choose another, or pass {way_out}on_unusable="temporary"'
-    )
+    cure = _CURES.get(error.errno or 0, _ANY_CURE).format(right="read" if read_only else "write")
+    reason = error.strerror or type(error).__name__
+    plight = f"DiskTier: the directory {path} cannot be used ({reason}): {cure}"
+    if not read_only and os.access(path / MARKER, os.R_OK):
+        return UnusableDirectory(
+            plight, '; or set read_only, to use what it holds, or on_unusable="temporary"'
+        )
+    return UnusableDirectory(plight)
 
 
 def _make(path: Path) -> None:
@@ -127,7 +152,7 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid():
         raise UnusableDirectory(
             f"DiskTier: {path} belongs to another user (uid {status.st_uid}, and this process runs as "
-            f'{os.geteuid()}); choose a directory of this user, or pass on_unusable="temporary"'
+            f"{os.geteuid()}): choose a directory of this user"
         )
 
 
@@ -194,8 +219,9 @@ def _check_files(path: Path) -> None:
 def _tighten(path: Path) -> None:
     for item, allowed in ((path, 0o700), *((item, 0o600) for item in _own_files(path))):
         with suppress(FileNotFoundError):
-            if stat.S_IMODE(item.lstat().st_mode) & ~allowed:
-                item.chmod(allowed)
+            mode = stat.S_IMODE(item.lstat().st_mode)
+            if mode & ~allowed:
+                item.chmod(mode & allowed)  # no right is given: somebody may have taken it on purpose
 
 
 def _try_to_write(path: Path) -> None:
