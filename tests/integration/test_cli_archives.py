@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -273,7 +274,7 @@ def test_a_terminal_shows_progress_and_is_given_no_archive(tmp_path):
     assert code == 0
     assert "exporting" in shown
     assert COLOUR.search(shown)
-    assert "700 entries of 'disk' exported" in shown
+    assert "700 entries exported" in shown
     code, shown = in_a_terminal("-c", path, "export")
     assert code == 2
     assert "no text for a terminal" in shown
@@ -291,7 +292,7 @@ def test_stdin_and_stdout_carry_an_archive(tmp_path):
     source, target = config(tmp_path, "source", DISK), config(tmp_path, "target", DISK)
     values = fill(source, 30)
     out = run("export", "-c", source)
-    assert (out.code, out.err.startswith("tiercache: 30 entries of 'disk' exported")) == (0, True)
+    assert (out.code, out.err.startswith("tiercache: 30 entries exported")) == (0, True)
     assert run("import", "-c", target, stdin=out.raw).code == 0
     assert held(target) == values
     inner = run("export", "-c", source, "--tier", "disk", "-n", "nobody")
@@ -299,6 +300,31 @@ def test_stdin_and_stdout_carry_an_archive(tmp_path):
     assert run("import", "-c", target, "-n", "inside", stdin=out.raw).code == 0
     with TieredCache.from_config(target) as cache:
         assert dict.fromkeys(cache.view("inside").keys()) == dict.fromkeys(values)
+
+
+def test_an_export_that_fails_says_what_is_left(tmp_path):
+    down = 'type = "redis"\nurl = "redis://127.0.0.1:1/0"'
+    source, ill = config(tmp_path, "source", DISK), config(tmp_path, "ill", DISK, down)
+    archive = tmp_path / "a.tca"
+    assert run("export", archive, "-c", source).code == 0
+    old = archive.read_bytes()
+    done = run("export", archive, "--force", "-c", ill)
+    assert (done.code, archive.read_bytes()) == (1, old)
+    assert done.err.endswith(f"tiercache: 0 entries written; {archive} is as it was\n")
+    done = run("export", tmp_path / "b.tca", "--force", "-c", ill)
+    assert done.err.endswith("tiercache: 0 entries written; --resume goes on from there\n")
+    assert run("export", tmp_path / "b.tca", "--tier", "disk", "--force", "-c", ill).code == 0
+
+
+def test_a_shell_compresses_an_archive_on_its_way(tmp_path):
+    source, target = config(tmp_path, "source", DISK), config(tmp_path, "target", DISK)
+    values = fill(source, 30)
+    command, archive = " ".join(COMMAND), tmp_path / "a.gz"
+    line = f"{command} -c {source} export >(gzip > {archive}) && wait $!"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert run("import", "-c", target, stdin=gzip.decompress(archive.read_bytes())).code == 0
+    assert held(target) == values
 
 
 def test_named_views_of_a_configuration_lend_their_codecs(tmp_path):

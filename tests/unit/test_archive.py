@@ -96,7 +96,7 @@ def test_entries_go_from_any_tier_to_any_chain(make, tier, namespace):
     source = make("source", namespace=namespace)
     source.mset({key: key.encode("utf-8", "surrogatepass") for key in ODD_KEYS})
     data, report = archive(source, tier=tier)
-    assert (report.entries, report.unread, report.tier) == (len(ODD_KEYS), 0, tier or "sql")
+    assert (report.entries, report.unread, report.tier) == (len(ODD_KEYS), 0, tier or "sql, disk, memory")
     for number, tiers in enumerate([("memory",), ("disk",), ("memory", "sql"), ("memory", "disk", "sql")]):
         target = make(f"target{number}", namespace="other", tiers=tiers)
         report = load(data, target)
@@ -216,18 +216,75 @@ def test_a_chain_inside_a_chain_is_a_tier_like_any_other(make):
     assert target.mget(["a", "b"]) == [[1], [2]]
 
 
-def test_keys_of_which_a_lower_tier_knows_nothing_come_from_above_unless_a_tier_is_named(make, monkeypatch):
+def tier_of(cache, depth):
+    return cache.as_tier()._core.stack.guards[depth].tier
+
+
+def drop_from(cache, depth, *keys):
+    """That tier loses them, unseen by the chain."""
+    tier_of(cache, depth).mdelete(list(cache.as_tier()._core.members[depth].fold_all(keys)))
+
+
+def test_what_upper_tiers_alone_hold_is_exported_and_every_entry_once(make, tmp_path):
+    source = make("source")
+    values = {f"key-{n:03}": b"%d" % n for n in range(700)}
+    source.mset(values)
+    inner = source.view("inner")
+    inner.mset({"both": b"1", "upper": b"2"})
+    drop_from(source, 2, *(key for key in values if key.endswith("7")))
+    drop_from(inner, 2, "upper")
+    drop_from(source, 1, *(key for key in values if key.endswith("77")))  # memory alone has these
+    data, report = archive(source)
+    assert (report.entries, report.unread, report.tier) == (702, 0, "sql, disk, memory")
+    items = [record for record in Reader(io.BytesIO(data)) if isinstance(record, Item)]
+    assert len(items) == 702
+    found = {(item.path, item.key): item.entry.value for item in items}
+    assert {key: value for (path, key), value in found.items() if not path} == values
+    assert (found[("inner",), "both"], found[("inner",), "upper"]) == (b"1", b"2")
+    assert archive(source, tier="sql")[1].entries == 631
+    path = tmp_path / "a.tca"
+    for length in range(100, len(data), len(data) // 5):  # in whichever tier it is cut
+        path.write_bytes(data[:length])
+        assert export_archive(source, path, resume=True).entries == 702
+        assert contents(path.read_bytes()) == contents(data)
+
+
+def test_what_is_written_into_a_tier_that_was_listed_comes_from_above(clock):
+    lower, upper = Failing(), Failing()
+    upper.name = "upper"
+    source = TieredCache([upper, lower], namespace="app", clock=clock)
+    source.mset({"kept": b"1", "late": b"old"})
+    lower.data = {key: entry for key, entry in lower.data.items() if entry.value != b"old"}
+    listed = upper.scan
+
+    def scan(prefix, **options):  # by now the lower tier has been listed
+        clock.advance(1)
+        source.set("late", b"new")
+        return listed(prefix, **options)
+
+    upper.scan = scan
+    exported = TieredCache([upper, lower], namespace="app", clock=clock)
+    found = {key: entry.value for (_, key), entry in contents(archive(exported)[0]).items()}
+    assert found == {"kept": b"1", "late": b"new"}
+
+
+def test_keys_that_a_tier_lists_and_cannot_read_come_from_above_unless_it_is_named(make, monkeypatch):
     source = make("source", tiers=("disk", "sql"))
     source.mset({"a": b"1", "b": b"2"})
-    sql = source.as_tier()._core.stack.guards[-1].tier
+    sql = tier_of(source, 1)
     found = sql.mget
     monkeypatch.setattr(sql, "mget", lambda keys: {k: e for k, e in found(keys).items() if "b" not in k[-1]})
-    reopened = TieredCache(
-        [DiskTier(source.as_tier()._core.stack.guards[0].tier.directory), sql], namespace="app"
-    )
-    assert archive(reopened)[1].entries == 2
+    reopened = TieredCache([DiskTier(tier_of(source, 0).directory), sql], namespace="app")
+    report = archive(reopened)[1]
+    assert (report.entries, report.unread) == (2, 0)
     _, report = archive(reopened, tier="sql")
     assert (report.entries, report.unread) == (1, 1)
+    unlisted = Failing()
+    unlisted.scan = None
+    above = TieredCache([unlisted, sql], namespace="app")
+    above.set("b", b"2")
+    report = archive(above)[1]
+    assert (report.entries, report.unread, report.tier) == (2, 0, "sql")
 
 
 def test_a_copy_is_no_use_of_an_entry(make, clock):
@@ -387,7 +444,7 @@ def test_an_export_is_not_resumed_into_something_else(make, tmp_path):
     path = tmp_path / "a.tca"
     export_archive(source, path)
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"of the tier 'sql', and not of 'disk'"):
+    with pytest.raises(ConfigError, match=r"of the tier 'sql, disk, memory', and not of 'disk'"):
         export_archive(source, path, tier="disk", resume=True)
     with pytest.raises(ConfigError, match="of the namespace"):
         export_archive(source.view("v"), path, resume=True)
@@ -408,7 +465,7 @@ def test_memorys_listing_cannot_be_resumed_and_it_says_so(make, tmp_path):
     path = tmp_path / "a.tca"
     export_archive(source, path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ConfigError, match="cannot resume"):
+    with pytest.raises(ConfigError, match="cannot be resumed"):
         export_archive(source, path, resume=True)
 
 

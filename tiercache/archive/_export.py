@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import replace as replaced
 from time import perf_counter
 from typing import Any, BinaryIO, Final
 
@@ -15,7 +13,8 @@ from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
 from tiercache._member import Member
 from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
-from tiercache.archive._listing import Listing, core_of, listing_member, packed, unpacked
+from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked
+from tiercache.archive._streams import Target, opened
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError
@@ -31,6 +30,8 @@ _FIRST: Final = 32
 class ExportReport:
     """What an export wrote.
 
+    ``tier``
+        the name of the tier that it is a copy of, or those of several, from the lowest up, with commas.
     ``entries``
         how many are in the archive; ``resumed`` of them from before it was interrupted.
     ``unread``
@@ -51,7 +52,7 @@ class ExportReport:
 
 def export_archive(
     cache: TieredCache[Any],
-    target: str | os.PathLike[str] | BinaryIO,
+    target: Target,
     *,
     tier: str | None = None,
     views: Mapping[str, TieredCache[Any]] | None = None,
@@ -63,8 +64,8 @@ def export_archive(
     or a binary stream (which is left open).
 
     ``tier``
-        the name of the tier to copy; ``None``: the lowest that can list its keys, and for those that it has
-        no entry of (it failed to take them, say) the tiers above it.
+        the name of the tier to copy; ``None``: all that can list their keys, each entry from the lowest that
+        holds it. Upper tiers have what the lower ones did not take.
     ``views``
         of a tier that keeps objects: which views to copy besides ``cache``, with their codecs.
     ``resume``
@@ -72,7 +73,8 @@ def export_archive(
         written anew. Where there is none yet, begin one. A Redis server must not have been restarted
         since: where its listing was is lost then.
     ``replace``
-        write over a file that is there.
+        put the archive in the place of a file that is there, when it is whole: what ends early leaves the
+        old one, and nothing to go on with.
     ``progress``
         called with how many more entries were written.
 
@@ -82,25 +84,26 @@ def export_archive(
     """
     start = perf_counter()
     core = core_of(cache)
-    member = listing_member(core, tier)
+    members = listing_members(core, tier)
     cores = {one.path: one for one in (core, *map(core_of, (views or {}).values()))}
-    header = Header(core.stack.clock.time(), tier or member.guard.name, core.path, tiercache.__version__)
-    export = _Export(cores, core, member, single=tier is not None, progress=progress)
-    with _opened(target, resume=resume, replace=replace) as (stream, old):
+    names = ", ".join(member.guard.name for member in members)
+    header = Header(core.stack.clock.time(), names, core.path, tiercache.__version__)
+    with opened(target, resume=resume, replace=replace) as (stream, old):
         done = _continued(stream, header) if old else None
         if done is None:
             writer, cursor, resumed = Writer(stream), None, 0
             writer.header(header)
         elif done.whole:
-            return ExportReport(header.tier, done.entries, done.entries, 0, perf_counter() - start)
+            return ExportReport(names, done.entries, done.entries, 0, perf_counter() - start)
         else:
             writer, cursor, resumed = Writer(stream, checksum=done.checksum), done.cursor, done.entries
+        began = header.created_at if done is None else done.began
+        export = _Export(cores, core, members, single=tier is not None, began=began, progress=progress)
         progress(resumed)
         export.run(writer, cursor)
         writer.end(resumed + export.entries)
-        stream.flush()
     seconds = perf_counter() - start
-    return ExportReport(header.tier, resumed + export.entries, resumed, export.unread, seconds)
+    return ExportReport(names, resumed + export.entries, resumed, export.unread, seconds)
 
 
 class _Export:
@@ -110,49 +113,60 @@ class _Export:
         self,
         cores: dict[tuple[str, ...], Core],
         root: Core,
-        member: Member,
+        members: Sequence[Member],
         *,
         single: bool,
+        began: float,
         progress: Callable[[int], object],
     ) -> None:
         self.entries = 0
         self.unread = 0
         self._cores = cores
         self._root = root
-        self._depth = member.depth
         self._single = single
+        self._began = began
         self._progress = progress
-        self._listing = Listing(list(cores.values()), member)
+        self._listing = Listing(list(cores.values()), members)
         self._at_once = _FIRST
 
     def run(self, writer: Writer, cursor: Any) -> None:
-        for place, groups in self._listing.pages(cursor):
+        for place, depth, groups in self._listing.pages(cursor):
             writer.page(Page(self._root.stack.clock.time(), packed(place)))
             for path, keys in groups.items():
-                self._write(writer, path, keys)
+                self._write(writer, depth, path, keys)
 
-    def _write(self, writer: Writer, path: tuple[str, ...], keys: list[str]) -> None:
+    def _write(self, writer: Writer, depth: int, path: tuple[str, ...], keys: list[str]) -> None:
         core = self._cores.get(path) or Core(self._root.stack, path, None)
         nested = path[len(self._root.path) :]
         while keys:
             some, keys = keys[: self._at_once], keys[self._at_once :]
-            found = self._read(core, some)
+            found = self._read(core, depth, some)
             for key, entry in found.items():
                 writer.item(Item(nested, key, entry))
             self.entries += len(found)
-            self.unread += len(some) - len(found)
             self._progress(len(found))
             if found:
                 average = sum(len(entry.value) for entry in found.values()) // len(found) + 1
                 self._at_once = max(1, min(_BYTES // average, 2 * self._at_once))
 
-    def _read(self, core: Core, keys: list[str]) -> dict[str, Entry[bytes]]:
-        found = drive(core.stored(BLOCKING, core.members[self._depth], keys))
-        if not self._single:
-            for member in reversed(core.members[: self._depth]):
-                missing = [key for key in keys if key not in found]
-                if missing:
-                    found |= drive(core.stored(BLOCKING, member, missing))
+    def _read(self, core: Core, depth: int, keys: list[str]) -> dict[str, Entry[bytes]]:
+        """What is to be written of ``keys``, which the tier at ``depth`` has listed."""
+        members, listed = core.members, self._listing.depths(core.path)
+        found: dict[str, Entry[bytes]] = {}
+        for below in [one for one in listed if one > depth]:
+            held = drive(core.stored(BLOCKING, members[below], keys))
+            # Written already, unless it came after that tier was listed: twice is better than not at all.
+            found |= {key: entry for key, entry in held.items() if (entry.created_at or 0.0) > self._began}
+            keys = [key for key in keys if key not in held]
+        found |= drive(core.stored(BLOCKING, members[depth], keys))
+        missing = [key for key in keys if key not in found]
+        for above in range(depth - 1, -1, -1) if not self._single else ():
+            if missing:
+                held = drive(core.stored(BLOCKING, members[above], missing))
+                if above not in listed:  # otherwise its turn comes
+                    found |= held
+                missing = [key for key in missing if key not in held]
+        self.unread += len(missing)
         return found
 
 
@@ -166,46 +180,28 @@ class _Done:
     entries: int
     checksum: int
     cursor: Any
+    began: float
     whole: bool = False
 
 
-@contextmanager
-def _opened(
-    target: str | os.PathLike[str] | BinaryIO, *, resume: bool, replace: bool
-) -> Iterator[tuple[BinaryIO, bool]]:
-    """The stream to write to, and whether there is something in it to go on with."""
-    if not isinstance(target, str | os.PathLike):
-        if resume:
-            raise ConfigError("resume: a stream cannot be resumed; give a path")
-        yield target, False
-        return
-    path = Path(target)
-    old = path.exists() and path.stat().st_size > 0
-    if old and not resume and not replace:
-        raise ConfigError(
-            f"{path}: it is there already; resume=True goes on with it, replace=True replaces it"
-        )
-    flags = os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC)
-    with os.fdopen(os.open(path, flags, 0o600), "r+b") as stream:  # values may be secrets
-        yield stream, old and resume
-
-
 def _continued(stream: BinaryIO, header: Header) -> _Done | None:
-    """What is in ``stream`` up to the beginning of its last page, behind which it stands then; ``None`` if
-    there is nothing to keep, and it is empty then."""
+    """What is in ``stream`` up to the beginning of the last page that says where to go on, behind which it
+    stands then; ``None`` if there is nothing to keep, and it is empty then."""
     reader = Reader(stream)
     kept: tuple[int, _Done] | None = None
-    place, checksum = 0, 0
+    place, checksum, began = 0, 0, header.created_at
     try:
         for record in reader:
             if isinstance(record, Header):
                 _check_same(record, header)
+                began = record.created_at
             elif isinstance(record, Page):
-                if record.cursor is None:
-                    raise ConfigError(f"the tier {header.tier!r} cannot resume an export: begin anew")
-                kept = place, _Done(reader.entries, checksum, record.cursor)
+                if record.cursor is not None:
+                    kept = place, _Done(reader.entries, checksum, record.cursor, began)
+                elif kept is None or not kept[1].entries:
+                    raise ConfigError(f"the export of {header.tier!r} cannot be resumed: begin anew")
             elif isinstance(record, End):
-                return _Done(reader.entries, reader.checksum, None, whole=True)
+                return _Done(reader.entries, reader.checksum, None, began, whole=True)
             place, checksum = reader.offset, reader.checksum
     except ArchiveError as error:
         if error.offset == 0 and not error.truncated:
@@ -213,7 +209,7 @@ def _continued(stream: BinaryIO, header: Header) -> _Done | None:
     place, done = kept or (0, None)
     stream.seek(place)
     stream.truncate()
-    return done and _Done(done.entries, done.checksum, unpacked(done.cursor))
+    return done and replaced(done, cursor=unpacked(done.cursor))
 
 
 def _check_same(found: Header, header: Header) -> None:

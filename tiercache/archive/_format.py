@@ -40,6 +40,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, NamedTuple
 from zlib import crc32
 
+from tiercache.archive._streams import read, write
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError
 
@@ -98,7 +99,7 @@ class Writer:
         self._stream = stream
         self._checksum = checksum or 0
         if checksum is None:
-            stream.write(_PREAMBLE)
+            write(stream, _PREAMBLE)
 
     def header(self, header: Header) -> None:
         """The first record."""
@@ -138,7 +139,7 @@ class Writer:
         head = _HEAD.pack(kind, len(body))
         first = crc32(head, self._checksum)
         self._checksum = crc32(body, first)
-        self._stream.write(b"".join((head, _SUM.pack(first), body, _SUM.pack(self._checksum))))
+        write(self._stream, b"".join((head, _SUM.pack(first), body, _SUM.pack(self._checksum))))
 
 
 class Reader:
@@ -163,7 +164,7 @@ class Reader:
                 continue
             yield record
             if isinstance(record, End):
-                if self._stream.read(1):
+                if read(self._stream, 1):
                     raise self._error("there is something behind its end")
                 return
 
@@ -226,7 +227,7 @@ class Reader:
 
     def _read(self, size: int) -> bytes:
         pieces: list[bytes] = []
-        while size and (piece := self._stream.read(min(size, _PIECE))):
+        while size and (piece := read(self._stream, min(size, _PIECE))):
             pieces.append(piece)
             size -= len(piece)
         return b"".join(pieces)

@@ -18,7 +18,7 @@ from tiercache.chain import TieredCache
 from tiercache.errors import ArchiveError, ConfigError
 from tiercache.keys import KeyRange, Namespace, placed
 
-__all__ = ["Listing", "core_of", "listing_member", "packed", "unpacked"]
+__all__ = ["Listing", "core_of", "listing_members", "packed", "unpacked"]
 
 #: Keys under the path of their namespace.
 Keys = dict[tuple[str, ...], list[str]]
@@ -33,58 +33,69 @@ def core_of(cache: TieredCache[Any]) -> Core:
     return cache._core  # noqa: SLF001 - as above
 
 
-def listing_member(core: Core, tier: str | None) -> Member:
-    """The tier of that name; ``None``: the lowest that can list its keys. Raises `ConfigError`."""
+def listing_members(core: Core, tier: str | None) -> list[Member]:
+    """The tier of that name; ``None``: all that can list their keys, from the lowest up. Raises
+    `ConfigError`."""
     names = [member.guard.name for member in core.members]
     if tier is None:
-        for member in reversed(core.members):
-            if member.can_scan(BLOCKING):
-                return member
-        raise ConfigError(f"none of the tiers can list its keys: {', '.join(names)}")
+        members = [member for member in reversed(core.members) if member.can_scan(BLOCKING)]
+        if not members:
+            raise ConfigError(f"none of the tiers can list its keys: {', '.join(names)}")
+        return members
     if tier not in names:
         raise ConfigError(f"tier: {tier!r} is unknown; this cache has {', '.join(map(repr, names))}")
     member = core.members[names.index(tier)]
     if not member.can_scan(BLOCKING):
         raise ConfigError(f"tier: {tier!r} cannot list its keys; choose another")
-    return member
+    return [member]
 
 
 class Listing:
-    """All keys of ``member`` in the namespace of ``cores[0]`` and in those nested in it; where namespaces
-    cannot be listed together, in those of ``cores``."""
+    """All keys of ``members``, one after another, in the namespace of ``cores[0]`` and in those nested in it;
+    where namespaces cannot be listed together, in those of ``cores``."""
 
-    def __init__(self, cores: Sequence[Core], member: Member) -> None:
-        self._member = member
-        if member.fast is not None:
-            self._sources: list[Source] = [
-                partial(_own_page, core, core.members[member.depth]) for core in cores
-            ]
-        else:
-            ranges = Namespace(cores[0].path).tree()
-            self._sources = [partial(self._raw_page, span, cores[0].path) for span in ranges]
+    def __init__(self, cores: Sequence[Core], members: Sequence[Member]) -> None:
+        self._members = members
+        self._paths = {core.path for core in cores}
+        ranges = Namespace(cores[0].path).tree()
+        self._sources: list[tuple[int, Source]] = []
+        for member in members:
+            sources: list[Source]
+            if member.fast is not None:
+                sources = [partial(_own_page, core, core.members[member.depth]) for core in cores]
+            else:
+                sources = [partial(_raw_page, member, span, cores[0].path) for span in ranges]
+            self._sources += [(member.depth, source) for source in sources]
 
-    def pages(self, start: Any) -> Iterator[tuple[Any, Keys]]:
-        """Each page, after the cursor that leads to it; ``start``: the cursor to begin with, or ``None``."""
+    def depths(self, path: tuple[str, ...]) -> list[int]:
+        """Where the tiers are whose keys in the namespace at ``path`` are listed, from the lowest up."""
+        return [member.depth for member in self._members if member.fast is None or path in self._paths]
+
+    def pages(self, start: Any) -> Iterator[tuple[Any, int, Keys]]:
+        """Each page and the depth of its tier, after the cursor that leads to it; ``start``: the cursor to
+        begin with, or ``None``."""
         number, inner = (0, None) if start is None else start
         while number < len(self._sources):
             place = (number, inner)
-            keys, inner = self._sources[number](inner)
+            depth, source = self._sources[number]
+            keys, inner = source(inner)
             if inner is None:
                 number += 1
-            yield place, keys
+            yield place, depth, keys
 
-    def _raw_page(self, span: KeyRange, root: tuple[str, ...], cursor: Any) -> tuple[Keys, Any]:
-        scan = self._member.port(BLOCKING).scan
-        assert scan is not None  # noqa: S101 - see listing_member
-        prefix, skip = span
-        command = self._member.guard.command(scan, prefix, skip=skip, cursor=cursor, limit=_PAGE, reads=True)
-        folded, following = drive(command)
-        keys: Keys = {}
-        for name in dict.fromkeys(folded):  # a server may name one twice
-            place = placed(name)
-            if place is not None and place[0][: len(root)] == root:
-                keys.setdefault(place[0], []).append(place[1])
-        return keys, following
+
+def _raw_page(member: Member, span: KeyRange, root: tuple[str, ...], cursor: Any) -> tuple[Keys, Any]:
+    scan = member.port(BLOCKING).scan
+    assert scan is not None  # noqa: S101 - see listing_members
+    prefix, skip = span
+    command = member.guard.command(scan, prefix, skip=skip, cursor=cursor, limit=_PAGE, reads=True)
+    folded, following = drive(command)
+    keys: Keys = {}
+    for name in dict.fromkeys(folded):  # a server may name one twice
+        place = placed(name)
+        if place is not None and place[0][: len(root)] == root:
+            keys.setdefault(place[0], []).append(place[1])
+    return keys, following
 
 
 def _own_page(core: Core, member: Member, cursor: Any) -> tuple[Keys, Any]:

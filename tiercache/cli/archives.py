@@ -22,9 +22,9 @@ _STREAM = "-"
 
 @command()
 @click.argument("file", default=_STREAM)
-@click.option("--tier", metavar="NAME", help="Copy that tier, instead of the lowest that can list its keys.")
+@click.option("--tier", metavar="NAME", help="Copy that tier, and not all that can list their keys.")
 @click.option("--resume", is_flag=True, help="Go on with FILE where an earlier export was interrupted.")
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there, when the new one is whole.")
 @in_namespace
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when FILE is written.")
 @click.pass_obj
@@ -52,10 +52,9 @@ def export(
     if not piped and not resume and not force and _has_content(Path(file)):
         raise Failed(f"{file} is there already; --resume goes on with it, --force replaces it")
     target: Any = sys.stdout.buffer if piped else file
-    remedy = "" if piped else "; --resume goes on from there"
     with (
         open_cache(settings, namespace) as cache,
-        _counted("exporting", "written", remedy) as advance,
+        _counted("exporting", "written", _remedy(file, force=force)) as advance,
     ):
         report = export_archive(
             cache, target, tier=tier, views=cache.views, resume=resume, replace=force, progress=advance
@@ -67,12 +66,20 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
+def _remedy(file: str, *, force: bool) -> str:
+    """What is left of an export that ends early."""
+    path = Path(file)
+    if file == _STREAM or (path.exists() and not path.is_file()):
+        return ""  # a pipe
+    return f"; {file} is as it was" if force and _has_content(path) else "; --resume goes on from there"
+
+
 def _tell_export(report: ExportReport, *, as_json: bool) -> None:
     if as_json:
         show_json(report.as_dict())
         return
     more = f", {report.resumed:,} of them before" if report.resumed else ""
-    note(f"{report.entries:,} entries of {report.tier!r} exported{more} ({report.seconds:.1f} s)")
+    note(f"{report.entries:,} entries exported{more} ({report.seconds:.1f} s)")
     if report.unread:
         note(f"{report.unread:,} keys had no entry to be read: gone meanwhile, or of a codec not known here")
 

@@ -1,0 +1,109 @@
+"""Where archives go to: pipes that take a part at a time, and files that are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from tiercache import ConfigError, DiskTier, TieredCache, TierError
+from tiercache.archive import export_archive, import_archive
+
+VALUES = {f"key-{number}": os.urandom(50_000) for number in range(20)}  # more than a pipe has room for
+
+
+@pytest.fixture
+def source(tmp_path):
+    with TieredCache([DiskTier(tmp_path / "source")], namespace="app") as cache:
+        cache.mset(VALUES)
+        yield cache
+
+
+@pytest.fixture
+def target(tmp_path):
+    with TieredCache([DiskTier(tmp_path / "target")], namespace="app") as cache:
+        yield cache
+
+
+@pytest.mark.parametrize("buffering", [0, -1], ids=["raw", "buffered"])
+@pytest.mark.parametrize("blocking", [False, True], ids=["without-blocking", "blocking"])
+def test_a_pipe_carries_the_whole_archive(source, target, blocking, buffering):
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, blocking)
+    with ExitStack() as stack:
+        reads, writes = (
+            stack.enter_context(os.fdopen(end, mode, buffering=buffering))
+            for end, mode in zip(ends, ("rb", "wb"), strict=True)
+        )
+
+        def export():
+            with writes:
+                return export_archive(source, writes)
+
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        exported = pool.submit(export)
+        assert import_archive(reads, target).stored == len(VALUES)
+        assert exported.result().entries == len(VALUES)
+    assert target.mget(VALUES) == list(VALUES.values())
+
+
+def test_a_writer_that_does_not_say_what_it_took_took_all(source, target, tmp_path):
+    class Silent:
+        def write(self, data):
+            file.write(data)
+
+        def flush(self):
+            file.flush()
+
+    with (tmp_path / "a.tca").open("wb") as file:
+        export_archive(source, Silent())
+    assert import_archive(tmp_path / "a.tca", target).stored == len(VALUES)
+
+
+def test_a_named_pipe_and_a_descriptor_take_an_archive(source, target, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as pool:
+        exported = pool.submit(export_archive, source, fifo)
+        assert import_archive(fifo, target).stored == exported.result().entries == len(VALUES)
+    reads, writes = os.pipe()  # as a shell gives them: >(gzip) is /dev/fd/63
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reads, "rb") as stream:
+        exported = pool.submit(export_archive, source, f"/dev/fd/{writes}", replace=True)
+        exported.add_done_callback(lambda _: os.close(writes))
+        assert import_archive(stream, target).already_there == exported.result().entries
+    with pytest.raises(ConfigError, match="is no file: what was written there cannot be resumed"):
+        export_archive(source, fifo, resume=True)
+
+
+# -- files that are replaced -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TierError("ill"), OSError("full")])
+def test_what_ends_early_leaves_the_old_file_whole(source, tmp_path, error):
+    path = tmp_path / "a.tca"
+    path.write_bytes(b"the old archive")
+
+    def end(entries):
+        if entries:
+            raise error
+
+    with pytest.raises(type(error)):
+        export_archive(source, path, replace=True, progress=end)
+    assert path.read_bytes() == b"the old archive"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tca", "source"]
+
+
+def test_a_file_that_is_replaced_keeps_its_rights_and_its_links(source, target, tmp_path):
+    path, link = tmp_path / "a.tca", tmp_path / "link.tca"
+    path.write_bytes(b"the old archive")
+    path.chmod(0o640)
+    link.symlink_to("a.tca")
+    export_archive(source, link, replace=True)
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert import_archive(path, target).stored == len(VALUES)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tca", "link.tca", "source", "target"]
