@@ -38,6 +38,7 @@ __all__ = ["Guard"]
 T = TypeVar("T")
 
 _LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
+_OWN = ("evictions", "expirations", "corrupt", "foreign")  # what a tier may count itself
 
 
 class Guard:
@@ -386,11 +387,17 @@ class Guard:
                 counters.read_seconds += hits * seconds / len(samples)
                 counters.read_latency.add(seconds, hits // len(samples))
 
-    def stats(self, fast_hits: int, samples: Sequence[float], *, owed: int = 0) -> TierStats:
+    def own_counters(self) -> dict[str, int]:
+        """What the tier itself has counted."""
+        own = self._ask("counters", {})
+        return {name: own.get(name, 0) for name in _OWN}
+
+    def stats(self, fast_hits: int, samples: Sequence[float], *, owed: int, asking: bool) -> TierStats:
         """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
-        that some of those hits took; ``owed`` is how many debts it has yet to hear of."""
-        own: Any = self._ask("counters", {})
-        size = self._ask("size", None)
+        that some of those hits took; ``owed`` is how many debts it has yet to hear of. Unless ``asking``, the
+        tier is not called, and what it would say of itself is left out."""
+        own = self.own_counters() if asking else dict.fromkeys(_OWN, 0)
+        size = self._ask("size", None) if asking else None
         counters = self.counters
         fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
         with counters.lock:
@@ -404,12 +411,12 @@ class Guard:
                 promotions=counters.promotions,
                 sets=counters.sets,
                 deletes=counters.deletes,
-                evictions=own.get("evictions", 0),
-                expirations=counters.expirations + own.get("expirations", 0),
+                evictions=own["evictions"],
+                expirations=counters.expirations + own["expirations"],
                 errors=counters.errors,
                 timeouts=counters.timeouts,
-                corrupt=counters.corrupt + own.get("corrupt", 0),
-                foreign=counters.foreign + own.get("foreign", 0),
+                corrupt=counters.corrupt + own["corrupt"],
+                foreign=counters.foreign + own["foreign"],
                 rejected=counters.rejected,
                 skipped=counters.skipped,
                 journalled=counters.journalled,

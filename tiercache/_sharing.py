@@ -16,9 +16,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from tiercache._counted import Record, less, never_used, plain
@@ -36,23 +36,30 @@ _PATIENCE = 1.0
 _PATIENCE_AT_THE_END = 0.3
 
 
+class Counting(Protocol):
+    """What is looked at: the stack of a cache."""
+
+    def stats(self, *, asking: bool = True) -> CacheStats: ...
+
+    def own_counters(self) -> list[dict[str, int]]: ...
+
+
 class Publisher:
-    """Writes what ``stats`` (a bound method, held weakly) tells of the cache called ``cache`` to ``file``.
+    """Writes what ``stack`` (held weakly), of the cache called ``cache``, has counted to ``file``.
 
     ``insisted``: a user asked for it, and wants to hear why it does not work. Thread-safe; in a forked child
     it is a row of its own, of what was counted since the fork.
     """
 
-    def __init__(
-        self, file: StatsFile, cache: str, stats: Callable[[], CacheStats], *, insisted: bool
-    ) -> None:
+    def __init__(self, file: StatsFile, cache: str, stack: Counting, *, insisted: bool) -> None:
         self.file = file
         self._cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
-        self._stats = weakref.WeakMethod(stats)
+        self._stack = weakref.ref(stack)
         self._insisted = insisted
         self._told = False
         self._over = False
-        self._before: Mapping[str, Any] | None = None
+        #: What is left out, in a forked child: what was counted before it.
+        self._before: dict[str, Any] | None = None
         self.after_fork()
         reset_after_fork(self)
         _all.add(self)
@@ -69,9 +76,19 @@ class Publisher:
         self._if_dropped: weakref.finalize[..., Any] | None = None
 
     def rebase(self) -> None:
-        """Leave out what was counted until now, which the parent tells. In a child, before any other code."""
-        stats = self._stats()
-        self._before = None if stats is None else plain(stats())
+        """Leave out what was counted until now, which the parent tells. In a child, before any other code: no
+        tier is asked, for a thread of the parent may hold its lock for ever."""
+        stack = self._stack()
+        self._before = None if stack is None else plain(stack.stats(asking=False))
+
+    def _leave_out_the_tiers(self) -> None:
+        """The same for what the tiers count themselves: nothing since the fork, before the first call that
+        memory did not answer."""
+        stack = self._stack()
+        if self._before is not None and stack is not None:
+            for tier, own in zip(self._before["tiers"], stack.own_counters(), strict=True):
+                for name, count in own.items():
+                    tier[name] += count
 
     def wake(self) -> None:
         """Have the thread look from now on. Idempotent; nothing once it is over."""
@@ -79,6 +96,7 @@ class Publisher:
             if self.awake:
                 return
             self.awake = True
+            self._leave_out_the_tiers()
         # Not under the lock: here the garbage collector may run a destructor that closes another cache, while
         # another thread does so the other way round.
         self._if_dropped = weakref.finalize(self, _writer.forget, self.file, self._token, self._pid)
@@ -114,10 +132,11 @@ class Publisher:
             self._failed(error)
 
     def _publish(self, seconds: float, *, last: bool) -> None:
-        stats = self._stats()
-        if stats is None:
+        stack = self._stack()
+        if stack is None:
             return
-        counted = plain(stats())
+        # A child that does no more than end asks no tier either.
+        counted = plain(stack.stats(asking=self.awake))
         if self._before is not None:
             counted = less(counted, self._before)
         if counted == self._written and not last:

@@ -103,7 +103,7 @@ class Stack:
             from tiercache.shared_stats import StatsFile
 
             file = StatsFile.at(path) if insisted else StatsFile(path)
-            self.sharing = Publisher(file, cache, self.stats, insisted=insisted)
+            self.sharing = Publisher(file, cache, self, insisted=insisted)
 
     def bind(self, path: tuple[str, ...], codec: Codec[Any] | None) -> Binding:
         """What a view of ``path`` with ``codec`` stands on; one and the same for equal views."""
@@ -154,8 +154,12 @@ class Stack:
                         with self.counters.lock:
                             self.counters.hits += hits
 
-    def stats(self) -> CacheStats:
-        """A snapshot over all views."""
+    def own_counters(self) -> list[dict[str, int]]:
+        """What the tiers themselves have counted, from the top down."""
+        return [guard.own_counters() for guard in self.guards]
+
+    def stats(self, *, asking: bool = True) -> CacheStats:
+        """A snapshot over all views. Unless ``asking``, no tier is called: it may stand still."""
         with self._lock:
             self._count_retired()
             bindings = list(self._bindings.values())
@@ -165,7 +169,7 @@ class Stack:
             roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
             hits = sum(road.hit_count() for road in roads)
             samples = [seconds for road in roads for seconds in road.hit_samples()]
-            tiers.append(guard.stats(hits, samples, owed=self.journal.owed(depth)))
+            tiers.append(guard.stats(hits, samples, owed=self.journal.owed(depth), asking=asking))
             if depth == 0:
                 fast_hits = hits
         counters = self.counters

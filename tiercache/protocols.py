@@ -201,7 +201,7 @@ class SupportsSize(Protocol):
 
 @runtime_checkable
 class SupportsCounters(Protocol):
-    """Counts what only the tier itself can see."""
+    """Counts what only the tier itself can see, and tells it without any I/O."""
 
     def counters(self) -> Mapping[str, int]:
         """Totals since it was made, by their names in `TierStats`: any of ``evictions``,

@@ -514,6 +514,43 @@ def test_a_child_ends_no_row_of_its_parent(path, writer):
     cache.close()
 
 
+class Telling(DictTier):
+    """Counts its evictions, which are whatever it is told."""
+
+    evictions = asked = 0
+
+    def counters(self):
+        self.asked += 1
+        return {"evictions": self.evictions}
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_asks_no_tier_before_it_uses_one(path, writer):
+    """A thread of its parent may hold the tier's lock, for ever."""
+    tier = Telling("telling")
+    cache = TieredCache([MemoryTier(), tier], stats_file=path)
+    cache.set("a", b"1")
+    tier.asked, tier.evictions = 0, 5
+
+    def idle():
+        writer.end()
+        assert tier.asked == 0
+
+    def busy():
+        assert cache.get("a") == b"1"
+        assert tier.asked == 0
+        cache.set("b", b"2")
+        tier.evictions += 2
+        cache.close()
+
+    in_child(idle)
+    assert not path.exists()
+    in_child(busy)
+    row = only(path)
+    assert (row.stats["hits"], [one["evictions"] for one in row.stats["tiers"]]) == (1, [0, 2])
+    cache.close()
+
+
 # -- processes -------------------------------------------------------------------------------------
 
 
