@@ -16,7 +16,7 @@ from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences, Missed
 from tiercache._log import describe, logger
 from tiercache._member import Member
-from tiercache._owners import Owner, owned
+from tiercache._owners import Owner, owned, thrown
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness
 from tiercache.entry import Entry
@@ -60,6 +60,9 @@ class Core(Reader):
             if found.objects and member.depth:
                 above = [Batch({}, None)] * (member.depth - 1)
                 await self._promote(runtime, [*above, found], ticket, fences)
+        except GeneratorExit as error:
+            thrown(error)
+            raise
         finally:
             epochs.close_ticket(ticket)
         return found
@@ -108,7 +111,8 @@ class Core(Reader):
         try:
             with holding(write):
                 taken = await self.write_all(runtime, batch, write)
-        except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+        except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
+            thrown(error)
             epochs.throw_away(write)
             raise
         except BaseException:  # cancelled or interrupted, since tiers' own failures are counted, not raised
@@ -188,7 +192,8 @@ class Core(Reader):
         try:
             with holding(write):
                 failures, noted = await self._delete_all(runtime, keys)
-        except GeneratorExit:  # as in `write`
+        except GeneratorExit as error:  # as in `write`
+            thrown(error)
             epochs.throw_away(write)
             raise
         except BaseException:  # as in `write`; what is half deleted is better gone
@@ -248,6 +253,9 @@ class Core(Reader):
                     debts += member.wide_debts(prefix, skip, now)
                 failures.append((member.guard.name, failure))
             noted = await journal.note(runtime, self.members, debts)
+        except GeneratorExit as error:
+            thrown(error)
+            raise
         finally:
             epochs.end_clear(clear)
             space.detach()

@@ -26,7 +26,7 @@ from tiercache._bridge import Runtime
 from tiercache._epochs import Epochs, Operation, holding
 from tiercache._flights import Flights
 from tiercache._ledger import Ledger
-from tiercache._owners import Owner
+from tiercache._owners import Owner, thrown
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace
 
@@ -235,7 +235,8 @@ class JointEpochs(Epochs):
             for part in self._parts:
                 with holding(*begun):  # so that others see what waits for what
                     begun.append(await part.begin_write(keys, runtime, owner))
-        except BaseException:  # cancelled or interrupted while it waited
+        except BaseException as error:  # cancelled, interrupted or thrown away while it waited
+            thrown(error)
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_write(one)
             raise
@@ -259,7 +260,8 @@ class JointEpochs(Epochs):
             for part in self._parts:
                 with holding(*begun):
                     begun.append(await part.begin_clear(runtime, owner))
-        except BaseException:
+        except BaseException as error:
+            thrown(error)
             for part, one in zip(self._parts, begun, strict=False):
                 part.end_clear(one)
             raise

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiercache._bridge import Runtime, new_future, running_loop
 from tiercache._flights import loading
-from tiercache._owners import Owner, leavings
+from tiercache._owners import Owner, leavings, thrown
 from tiercache._rings import Awaited, Waiting, rings
 from tiercache.forks import reset_after_fork
 
@@ -324,7 +324,8 @@ class Epochs:
             await _ended(runtime, waiting, waits)
         try:
             await _ended(runtime, waiting, waits)
-        except BaseException:
+        except BaseException as error:
+            thrown(error)
             self.end_clear(clear)
             raise
         return clear

@@ -22,7 +22,7 @@ from tiercache._journal import Fences
 from tiercache._leases import Sharing
 from tiercache._loaded import Answer
 from tiercache._loaders import Load
-from tiercache._owners import Owner, owned
+from tiercache._owners import Owner, owned, thrown
 from tiercache._spares import ANY, end_of
 from tiercache._storable import entries, tell_too_large
 from tiercache.entry import UNSET, Entry
@@ -92,6 +92,9 @@ class Leading:
             raise left.cancelled from None
         except Exception as failure:
             error = failure
+            raise
+        except GeneratorExit as gone:
+            thrown(gone)
             raise
         finally:
             # Without values this hands over: the leader itself was cancelled or interrupted.
@@ -232,7 +235,8 @@ class Leading:
                 if gone:
                     for member in reversed(self._core.members):
                         await member.delete(runtime, gone, counted=False)
-        except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+        except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
+            thrown(error)
             epochs.throw_away(fill)
             raise
         finally:

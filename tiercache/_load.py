@@ -17,7 +17,7 @@ from tiercache._flights import Flight, aboard
 from tiercache._leading import Leading, to_load
 from tiercache._leases import Sharing, leasing
 from tiercache._loaders import Load
-from tiercache._owners import Owner, owned
+from tiercache._owners import Owner, owned, thrown
 from tiercache._refresh import Refresh
 from tiercache._rings import Awaited
 from tiercache._spares import Spares, due, pause
@@ -88,6 +88,9 @@ class Loading:
                 # Between the look and the flight somebody else's flight may have ended: look again at
                 # what changed in between, or the loader would be paid twice.
                 changed = epochs.changed(ticket, missing)
+            except GeneratorExit as error:
+                thrown(error)
+                raise
             finally:
                 epochs.close_ticket(ticket)
             if joined and not coalesced:
@@ -125,6 +128,9 @@ class Loading:
                         loaded = spares.instead(flight.keys, error, led=True)
                     # Of mutable values not even the leader gets those that the others copy from.
                     values.update((key, self._core.copied(value)) for key, value in loaded.items())
+        except GeneratorExit as error:
+            thrown(error)
+            raise
         finally:
             for flight in led:
                 self._core.space.flights.give_up(flight)  # not reached because an earlier batch failed
@@ -246,6 +252,7 @@ class Loading:
                     outcome.keys.update(flight.keys)
                     outcome.values.update(values)
         except BaseException as error:
+            thrown(error)
             if not refresh.over:  # who waits is told, or it would load again at once
                 outcome.error = error if isinstance(error, Exception) else _gave_up(error)
                 pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)

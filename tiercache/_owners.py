@@ -6,7 +6,9 @@ over, and whoever comes next takes it away.
 
 A coroutine may also be thrown away by the garbage collector, in whatever this thread is at: it may hold the
 very lock that the clean-up needs, or one that another thread wants which holds it. So clean-ups touch no lock
-then, and are `leavings` for who comes next.
+then, and are `leavings` for who comes next. Every coroutine that cleans up says so itself, of the
+``GeneratorExit`` that it met (`thrown`): that there is one does not mean that it is ours. A generator of the
+caller's that is closed may well call us in its ``finally``, and what it begins there ends at once.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from weakref import ref
 
 from tiercache.forks import reset_after_fork
 
-__all__ = ["Owner", "leavings", "owned"]
+__all__ = ["Owner", "leavings", "owned", "thrown"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
+
+#: Noted in a ``GeneratorExit``. Each coroutine is given one of its own, also where one awaits the other.
+_OURS = "_tiercache_throws_away"
 
 
 class Owner:
@@ -70,7 +75,7 @@ class _Leavings:
         self._jobs: deque[Callable[[], object]] = deque()
 
     def take(self, job: Callable[..., object], *args: Any, **options: Any) -> bool:
-        """Keep ``job`` for later, if a coroutine is being thrown away just now; whether it is."""
+        """Keep ``job`` for later, if the coroutine that calls is being `thrown` away; whether it is."""
         if not _throwing_away():
             return False
         self._jobs.append(partial(job, *args, **options))
@@ -91,5 +96,13 @@ class _Leavings:
 leavings = _Leavings()
 
 
+def thrown(error: BaseException) -> None:
+    """A coroutine of ours has met ``error``, and cleans up next: if it is being thrown away, that is left for
+    later."""
+    if isinstance(error, GeneratorExit):
+        vars(error)[_OURS] = True
+
+
 def _throwing_away() -> bool:
-    return isinstance(sys.exception(), GeneratorExit)
+    error = sys.exception()  # that of the caller, too, where he calls us while he handles one
+    return isinstance(error, GeneratorExit) and _OURS in vars(error)

@@ -16,7 +16,7 @@ from tiercache._bridge import BLOCKING, Runtime, drive, is_cancellation
 from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences
 from tiercache._member import Member
-from tiercache._owners import Owner, owned
+from tiercache._owners import Owner, owned, thrown
 from tiercache._stack import Stack
 from tiercache.entry import Entry
 from tiercache.errors import CodecError, TierUnavailable
@@ -88,6 +88,9 @@ class Reader:
                     found = found.merged(hits) if found.objects else hits
             if any(hits.objects for hits in below):
                 await self._promote(runtime, below, ticket, fences)
+        except GeneratorExit as error:
+            thrown(error)
+            raise
         finally:
             epochs.close_ticket(ticket)
         if self.stack.journal.owing:
@@ -218,9 +221,14 @@ class Reader:
                         )
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
+        except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
+            thrown(error)
+            epochs.throw_away(fill)
+            raise
         finally:
             try:
-                await self.undo_superseded(runtime, fill, [member])
+                if not fill.thrown_away:
+                    await self.undo_superseded(runtime, fill, [member])
             finally:
                 epochs.end_fill(fill)
 
