@@ -179,7 +179,7 @@ def test_a_directory_that_is_read_only_and_one_that_is_damaged(write, tmp_path):
     run("check", write('[[tiers]]\ntype = "disk"\ndirectory = "cache"\n'), "--connect")  # makes it
     write(path.read_text() + "read_only = true\n")
     _, tiers = found(path)
-    assert tiers["disk"]["notes"] == ["it is read-only"]
+    assert tiers["disk"]["notes"] == ["it is set read_only: nothing is written to it"]
     assert tiers["disk"]["rights"] == ["read", "list"]
 
     (tmp_path / "cache.db").write_bytes(b"nothing of SQLite" * 100)

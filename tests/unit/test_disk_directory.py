@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from absent import said_without
+from rights import obeying_rights
 
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.tiers.disk import DiskTier
+from tiercache.tiers.disk._directory import _unusable
 from tiercache.tiers.disk._engine import diskcache
 
 AS_NOBODY = 65534
@@ -133,6 +139,88 @@ def test_marker_names_the_layout(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "tiercache.json").read_bytes()) == {"made_by": "tiercache", "format": 1}
 
 
+def refused(path: Path, **options: object) -> str:
+    """What is said of a directory that this user cannot have."""
+
+    def refusal() -> str:
+        with pytest.raises(ConfigError) as caught:
+            DiskTier(path, **options)  # type: ignore[arg-type]  # pytest.raises takes anything
+        again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - a process pool hands errors on so
+        assert str(again) == str(caught.value)
+        return str(again)
+
+    return obeying_rights(refusal)
+
+
+def test_what_to_do_depends_on_what_is_wrong(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    DiskTier(closed).close()
+    kept = tmp_path / "kept"
+    DiskTier(kept / "cache").close()
+    for folder in (closed, kept):
+        folder.chmod(0o500)
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    temporary = '; or set on_unusable="temporary"'
+    assert refused(kept / "new") == (
+        f"DiskTier: the directory {kept / 'new'} cannot be used (Permission denied): give this user the right "
+        f"to write there, or choose another{temporary}"
+    )
+    assert refused(tmp_path / "a" / "x").endswith(
+        "links on the way to it lead in a circle; mend them, or choose another" + temporary
+    )
+    assert "(File name too long): choose one with a shorter name" in refused(tmp_path / ("x" * 300))
+    assert "no directory can be made there; choose another" in refused(Path("/proc/none"))
+    (kept / "cache" / "tiercache.json").chmod(0)
+    assert "the right to read there" in refused(kept / "cache", read_only=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EROFS, "mount its file system for writing, or choose one on another"),
+        (errno.ENOSPC, "make room on that disk, or choose a directory on another"),
+        (errno.EDQUOT, "make room in this user's quota"),
+        (errno.EIO, "cannot be used (Input/output error): choose another; or set on_unusable"),
+    ],
+)
+def test_what_to_do_where_a_disk_is_wrong(tmp_path: Path, number: int, cure: str) -> None:
+    told = str(_unusable(tmp_path, OSError(number, os.strerror(number)), read_only=False))
+    assert cure in told
+    assert "read_only" not in told  # there is nothing to read
+    DiskTier(tmp_path).close()
+    told = str(_unusable(tmp_path, OSError(number, os.strerror(number)), read_only=False))
+    assert told.endswith('; or set read_only, to use what it holds, or on_unusable="temporary"')
+
+
+def test_a_database_that_this_user_may_not_open(tmp_path: Path) -> None:
+    with closing(DiskTier(tmp_path)) as tier:
+        tier.mset({"k": Entry(b"v")})
+    (tmp_path / "cache.db").chmod(0)
+    for options, what in (({}, "read and write"), ({"read_only": True}, "read")):
+        with (
+            closing(DiskTier(tmp_path, **options)) as tier,
+            pytest.raises(TierUnavailable, match=rf"may not {what} \S*cache.db: give it the right"),
+        ):
+            obeying_rights(partial(tier.mget, ["k"]))
+
+
+def test_a_directory_that_may_not_be_written_is_not_said_to_be_set_so(tmp_path: Path) -> None:
+    with closing(DiskTier(tmp_path)) as tier:
+        tmp_path.chmod(0o500)
+        with pytest.raises(TierUnavailable, match="cannot be written by this user, and is only read until"):
+            obeying_rights(partial(tier.mset, {"k": Entry(b"v")}))
+
+
+def test_no_temporary_directory_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    monkeypatch.setattr(tempfile, "tempdir", str(closed))
+    told = refused(closed / "cache", on_unusable="temporary")
+    assert "no temporary one can be made (Permission denied): let TMPDIR name a directory" in told
+    assert "on_unusable" not in told
+
+
 @pytest.mark.parametrize("path", ["", "a\0b", 3, None, b"x", "~no-such-user-here/x"])
 def test_no_path(path: object) -> None:
     with pytest.raises(ConfigError, match=r"DiskTier\.directory"):
@@ -179,7 +267,7 @@ def test_read_only_reads_and_refuses_writes(tmp_path: Path) -> None:
         lambda: reader.mdelete(["k"]),
         lambda: reader.clear(""),
     ):
-        with pytest.raises(TierUnavailable, match="read_only=True"):
+        with pytest.raises(TierUnavailable, match="because the tier is set read_only"):
             write()
     assert writer.mget(["k"])["k"].value == b"v"
     reader.close()

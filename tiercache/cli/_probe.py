@@ -67,7 +67,7 @@ def _try(found: Finding, tier: Any, port: Port, key: str) -> None:
     if port.scan is not None:
         _list(found, port.scan, key)
     if not getattr(tier, "journals", True):
-        found.notes.append("it is read-only")
+        found.notes.append("it is set read_only: nothing is written to it")
         return
     now = time.time()
     entry = Entry(token_hex(32).encode(), now + _LIFE, now)

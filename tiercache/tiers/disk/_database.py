@@ -29,7 +29,7 @@ from tiercache.tiers.disk._damage import (
     is_damage,
     set_aside,
 )
-from tiercache.tiers.disk._directory import DATABASE, LOG, prepare
+from tiercache.tiers.disk._directory import DATABASE, LOG, SHARED, prepare
 from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
 from tiercache.tiers.disk._statements import free_pages, give_back, transact
 from tiercache.tiers.disk._watchdog import Bounded, rest
@@ -124,7 +124,9 @@ class Database:
         """The same inside a transaction, within ``seconds``. On a full disk one that ``adds`` so many bytes
         of entries fails, and others get the ballast."""
         if self._read_only:
-            raise TierUnavailable(f"{self._directory} was opened with read_only=True", tier=self._name)
+            raise TierUnavailable(
+                f"{self._directory} is only read, because the tier is set read_only", tier=self._name
+            )
         self._check_writable()
         seconds = self._deadline if seconds is None else seconds
         end = monotonic() + seconds
@@ -144,7 +146,10 @@ class Database:
     def _check_writable(self) -> None:
         # Open files could be written on, and others not: rather all of a tier, or nothing.
         if not os.access(self._directory, os.W_OK) and self._directory.exists():
-            raise TierUnavailable(f"{self._directory} cannot be written, for the time being", tier=self._name)
+            raise TierUnavailable(
+                f"{self._directory} cannot be written by this user, and is only read until it can",
+                tier=self._name,
+            )
 
     def _add(self, connection: Bounded, work: Callable[[sqlite3.Connection], T], size: int, end: float) -> T:
         def check(connection: sqlite3.Connection) -> T:
@@ -317,6 +322,15 @@ class Database:
                 self._directory, error, name,
             )  # fmt: skip
 
+    def _closed_to_us(self) -> str:
+        """What to do where rights are why the database cannot be opened; SQLite does not say."""
+        right = os.R_OK if self._read_only else os.R_OK | os.W_OK
+        for path in (self._directory, *(self._directory / f"{DATABASE}{end}" for end in ("", LOG, SHARED))):
+            if os.access(path, os.F_OK) and not os.access(path, right):
+                what = "read" if self._read_only else "read and write"
+                return f"; this user may not {what} {path}: give it the right to (chmod u+rw)"
+        return ""
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -341,6 +355,8 @@ class Database:
                 cure = f"; while no process uses it, delete {self._directory} to start afresh"
             elif isinstance(error, Foreign):
                 cure = f"; move {self._directory / DATABASE} away, for it is left as it is"
+            elif code == sqlite3.SQLITE_CANTOPEN:
+                cure = self._closed_to_us()
             raise TierUnavailable(
                 f"the database in {self._directory}: {error}{cure}", tier=self._name
             ) from error

@@ -113,12 +113,15 @@ class DiskTier(EncodedTier):
         )
         longest = optional_duration(ttl, name="DiskTier.ttl")
         on_close: Callable[[], object] | None = None
+        #: Whether a temporary directory stands in for the one that was asked for.
+        self.temporary = False
         try:
             self.directory = prepare(directory, read_only=read_only)
         except UnusableDirectory as error:
             if on_unusable != "temporary":
                 raise
             self.directory = _temporary(error)
+            self.temporary = True
             on_close = weakref.finalize(self, _remove, self.directory, os.getpid())
             read_only = False
         super().__init__(
@@ -169,10 +172,17 @@ class DiskTier(EncodedTier):
         return hits
 
 
-def _temporary(reason: ConfigError) -> Path:
-    path = prepare(tempfile.mkdtemp(prefix="tiercache-"), read_only=False)
+def _temporary(reason: UnusableDirectory) -> Path:
+    try:
+        path = prepare(tempfile.mkdtemp(prefix="tiercache-"), read_only=False)
+    except (OSError, UnusableDirectory) as error:
+        why = error.plight if isinstance(error, UnusableDirectory) else error.strerror
+        raise ConfigError(
+            f"{reason.plight}; and no temporary one can be made ({why}): let TMPDIR name a directory that "
+            f"this user can write"
+        ) from error
     warnings.warn(
-        f"{reason}. Using the temporary directory {path}, which is empty and goes away at the end.",
+        f"{reason.plight}. Using the temporary directory {path}, which is empty and goes away at the end.",
         RuntimeWarning,
         stacklevel=3,
     )
