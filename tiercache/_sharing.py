@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -31,9 +32,11 @@ from tiercache.stats import CacheStats
 __all__ = ["Publisher"]
 
 SECONDS = 5.0  # between two looks
-#: How long a write waits for those of other processes: behind the caller, and in `close`.
+#: How long a write waits for those of other processes, in seconds: behind the caller, in `close`, and at the
+#: interpreter's exit, for all caches together.
 _PATIENCE = 1.0
 _PATIENCE_AT_THE_END = 0.3
+_PATIENCE_AT_EXIT = 1.0
 
 
 class Counting(Protocol):
@@ -114,6 +117,14 @@ class Publisher:
         """Write the last snapshot. Idempotent."""
         self.publish(_PATIENCE_AT_THE_END, last=True)
         self._leave()
+
+    def end_within(self, seconds: float) -> None:
+        """The same at the interpreter's exit, where a look of the thread is not waited for longer."""
+        if self._lock.acquire(timeout=seconds):
+            try:
+                self.publish(min(seconds, _PATIENCE_AT_THE_END), last=True)
+            finally:
+                self._lock.release()
 
     def _leave(self) -> None:
         """From here on nothing touches the file: its directory may be removed."""
@@ -219,8 +230,12 @@ class _Writer:
 
     def end(self) -> None:
         """At the interpreter's exit: the last snapshots of what nobody closed."""
+        until = monotonic() + _PATIENCE_AT_EXIT
         for sharing in list(_all):  # also those that have only hits in memory since a fork
-            sharing.end()
+            left = until - monotonic()
+            if left <= 0:
+                return
+            sharing.end_within(left)
 
 
 def _rebase() -> None:

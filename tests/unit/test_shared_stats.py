@@ -12,6 +12,8 @@ import stat
 import subprocess
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -396,6 +398,44 @@ def test_a_lock_or_a_missing_folder_costs_a_snapshot_and_no_call(path, monkeypat
         publish(cache)
     assert not path.parent.exists()
     path.parent.with_name("moved").rename(path.parent)
+
+
+def test_a_lock_holds_up_the_exit_once_for_all_caches(path, writer, monkeypatch):
+    now, waited = [0.0], []
+
+    def wait(_file, _row, *, seconds):
+        waited.append(seconds)
+        now[0] += seconds
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(_sharing, "_all", weakref.WeakSet())
+    monkeypatch.setattr(_sharing, "monotonic", lambda: now[0])
+    monkeypatch.setattr(StatsFile, "write", wait)
+    caches = [shared(path) for _ in range(10)]
+    for cache in caches:
+        cache.set("a", b"1")
+    writer.end()
+    assert waited == pytest.approx([0.3, 0.3, 0.3, 0.1])
+
+
+def test_the_exit_does_not_wait_for_the_thread(path, writer, monkeypatch):
+    monkeypatch.setattr(_sharing, "_all", weakref.WeakSet())
+    monkeypatch.setattr(_sharing, "_PATIENCE_AT_EXIT", 0.01)
+    cache = shared(path)
+    cache.set("a", b"1")
+    writes, goes_on = threading.Event(), threading.Event()
+
+    def write(_file, _row, *, seconds):
+        writes.set()
+        goes_on.wait(60)
+
+    monkeypatch.setattr(StatsFile, "write", write)
+    with ThreadPoolExecutor(1) as pool:
+        look = pool.submit(publish, cache)
+        assert writes.wait(60)
+        writer.end()
+        assert not look.done()
+        goes_on.set()
 
 
 def test_rows_that_make_no_sense_are_left_out(path):
