@@ -259,12 +259,25 @@ def test_least_rights_suffice(guarded, protocol):
 
 
 def test_wrong_passwords_are_told_and_not_shown(guarded):
-    for login in ("app:wrong@", ":wrong@", ""):
+    for login, told in (
+        ("app:wrong@", "it refused the user or password in the URL"),
+        (":wrong@", "it refused the user or password in the URL"),
+        ("", "it wants a password, and the URL has none"),
+    ):
         tier = RedisTier(f"redis://{login}127.0.0.1:{guarded.port}")
-        with pytest.raises(TierUnavailable, match="refused the user or password") as caught:
-            tier.mget(["key"])
-        assert "wrong" not in str(caught.value)
+        for call in (tier.mget, lambda keys, tier=tier: asyncio.run(tier.amget(keys))):
+            with pytest.raises(TierUnavailable) as caught:
+                call(["key"])
+            assert str(caught.value).endswith(f": {told}")
+            assert "wrong" not in str(caught.value)
         tier.close()
+
+
+def test_a_password_that_no_server_wants_is_told(valkey):
+    tier = RedisTier(valkey.url.replace("//", "//:wrong@"))
+    with pytest.raises(TierUnavailable, match="the URL has a password, and the server wants none"):
+        tier.mget(["key"])
+    tier.close()
 
 
 # -- topologies and clients --

@@ -163,8 +163,8 @@ def test_what_to_do_depends_on_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     temporary = '; or set on_unusable="temporary"'
     assert refused(kept / "new") == (
-        f"DiskTier: the directory {kept / 'new'} cannot be used (Permission denied): give this user the right "
-        f"to write there, or choose another{temporary}"
+        f"DiskTier: the directory {kept / 'new'} cannot be used (Permission denied): give this user the "
+        f"right to write there, or choose another{temporary}"
     )
     assert refused(tmp_path / "a" / "x").endswith(
         "links on the way to it lead in a circle; mend them, or choose another" + temporary

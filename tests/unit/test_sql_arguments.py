@@ -16,6 +16,7 @@ from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.protocols import AsyncTier, Tier
 from tiercache.tiers.sql import SQLTier
+from tiercache.tiers.sql._dialects import MySQL, PostgreSQL
 from tiercache.tiers.sql._progress import Progress
 
 
@@ -190,6 +191,20 @@ def test_an_error_without_damage_comes_without_that_cure(tmp_path: Path) -> None
         tier.mget(["k"])
     assert "delete" not in str(caught.value)
     tier.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said", "told"),
+    [
+        (PostgreSQL, 'connection to server at "h" failed: fe_sendauth: no password supplied', "has none"),
+        (PostgreSQL, 'FATAL:  password authentication failed for user "app"', "refused the user or password"),
+        (MySQL, "(1045, \"Access denied for user 'app'@'h' (using password: NO)\")", "has none"),
+        (MySQL, "(1045, \"Access denied for user 'app'@'h' (using password: YES)\")", "refused the user or"),
+    ],
+)
+def test_a_password_that_is_missing_or_wrong_is_told_of_the_url(dialect, said: str, told: str) -> None:
+    assert told in dialect("tiercache").cure(OSError(said))
+    assert dialect("tiercache").cure(OSError("the server is shutting down")) == ""
 
 
 @pytest.mark.parametrize("end", ["", "del tier; import gc; gc.collect()"])

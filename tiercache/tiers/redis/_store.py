@@ -56,9 +56,19 @@ _SCAN_COUNT = 100
 #: How many keys `clear` asks for, and drops, at a time.
 _CLEAR_PAGE = 1000
 
+#: How replies to who is not known begin; the user and password of the URL are refused in other words.
+_UNKNOWN: Sequence[tuple[str, str]] = (
+    ("Authentication required", "it wants a password, and the URL has none"),
+    ("NOAUTH", "it wants a password, and the URL has none"),  # what a Sentinel said, as redis-py hands it on
+    ("AUTH <password> called without", "the URL has a password, and the server wants none"),
+    ("Client sent AUTH, but no password is set", "the URL has a password, and the server wants none"),
+)
+_WRONG_PASSWORD = "it refused the user or password in the URL"  # noqa: S105 - no password, but a sentence
+#: What redis-py writes before the system's own words.
+_CONNECTING = re.compile(r"Error -?\d+ connecting to .*?\. (?=[A-Z])")
+
 _OTHER_NODE = "it is a node of a cluster, and the key is another's; a cluster's URL is redis+cluster://"
 _REASONS: Sequence[tuple[type[Exception], str]] = (
-    (redis.AuthenticationError, "it refused the user or password"),
     (redis.exceptions.OutOfMemoryError, "it is out of memory (maxmemory reached, nothing to evict)"),
     (redis.ReadOnlyError, "it is a replica, and takes no writes"),
     (redis.BusyLoadingError, "it is still loading its data"),
@@ -153,6 +163,8 @@ class Store:
         """Why a server said no, in words that hold no key, value or password (its own may)."""
         if isinstance(error, redis.exceptions.RedisClusterException) and _NO_CLUSTER in str(error):
             return "it is not in cluster mode; write redis://"
+        if isinstance(error, redis.AuthenticationError):
+            return next((text for begin, text in _UNKNOWN if str(error).startswith(begin)), _WRONG_PASSWORD)
         for kind, reason in _REASONS:
             if isinstance(error, kind):
                 return reason
@@ -166,7 +178,11 @@ class Store:
                     return reason.format(*said.groups())
             code = re.match(r"[A-Z]{4,}\b", str(error))
             return f"it answered an error, {code[0] if code else type(error).__name__}"
-        return str(error) if isinstance(error, redis.ConnectionError) else type(error).__name__
+        return (
+            _CONNECTING.sub("", str(error))
+            if isinstance(error, redis.ConnectionError)
+            else type(error).__name__
+        )
 
     def _fold(self, key: str) -> bytes:
         return self._prefix + key.encode("utf-8", "surrogatepass")

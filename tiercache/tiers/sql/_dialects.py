@@ -172,8 +172,18 @@ class Dialect:
         """Whether the table is gone."""
         raise NotImplementedError
 
-    def cure(self, error: BaseException) -> str:  # noqa: ARG002 - a server's files are its keeper's to mend
-        """What the user can do about ``error``, to be added to its text; mostly nothing."""
+    #: What drivers say where the URL has no password, and where it has a wrong one.
+    no_password: tuple[str, ...] = ()
+    wrong_password: tuple[str, ...] = ()
+
+    def cure(self, error: BaseException) -> str:
+        """What the user can do about ``error``, to be added to its text; mostly nothing: a server's files are
+        its keeper's to mend."""
+        said = str(error)
+        if any(words in said for words in self.no_password):
+            return "; the server wants a password, and the URL has none: write //user:password@host"
+        if any(words in said for words in self.wrong_password):
+            return "; the server refused the user or password in the URL"
         return ""
 
 
@@ -265,6 +275,8 @@ class SQLite(Dialect):
 
 class PostgreSQL(Dialect):
     binary = True
+    no_password = ("no password supplied",)
+    wrong_password = ("password authentication failed",)
     about = (
         "SELECT 'PostgreSQL ' || current_setting('server_version'), "
         "extract(epoch FROM clock_timestamp())::float8"
@@ -344,6 +356,8 @@ class MySQL(Dialect):
     """MySQL and MariaDB: the statements are those that both understand."""
 
     quote = "`"
+    no_password = ("(using password: NO)",)
+    wrong_password = ("(using password: YES)",)
     about = (
         "SELECT CONCAT(IF(LOCATE('MariaDB', VERSION()), '', 'MySQL '), VERSION()), "
         "UNIX_TIMESTAMP(SYSDATE(6)) + 0e0"
