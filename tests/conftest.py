@@ -20,6 +20,7 @@ pytest_plugins = [
     "faults_table",
     "interleavings",
     "missing",
+    "registries",
     "servers.databases",
     "servers.postgres",
     "servers.valkey",

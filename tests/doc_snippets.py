@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from registries import registering
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -53,11 +55,12 @@ def run(page: Path) -> Iterator[ModuleType]:
     module = ModuleType(f"page_{page.stem}".replace("-", "_"))
     sys.modules[module.__name__] = module
     try:
-        for block in blocks(page, "python"):
-            if block.reason is None:
-                # Line numbers of a traceback are those of the page.
-                code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
-                exec(code, module.__dict__)  # noqa: S102 - the project's own documentation
-        yield module
+        with registering():
+            for block in blocks(page, "python"):
+                if block.reason is None:
+                    # Line numbers of a traceback are those of the page.
+                    code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
+                    exec(code, module.__dict__)  # noqa: S102 - the project's own documentation
+            yield module
     finally:
         del sys.modules[module.__name__]

@@ -10,11 +10,7 @@ from tiercache.codecs import JSONCodec
 from tiercache.policies import Failure
 from tiercache.testing import AsyncDictTier, DictTier
 
-
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))
-    monkeypatch.setattr(registry, "_CODECS", dict(registry._CODECS))
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 class Vault(DictTier):

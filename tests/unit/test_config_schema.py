@@ -83,9 +83,8 @@ def test_every_reference_leads_somewhere():
     assert found == DEFS.keys()
 
 
-def test_types_of_plug_ins_are_in_it_unless_left_out(monkeypatch):
-    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))
-    monkeypatch.setattr(registry, "_CODECS", dict(registry._CODECS))
+@pytest.mark.usefixtures("registries")
+def test_types_of_plug_ins_are_in_it_unless_left_out():
     registry.register_tier("dict", DictTier)
     registry.register_codec("mine", "somewhere:Mine")
     assert schema(plug_ins=False) == SCHEMA

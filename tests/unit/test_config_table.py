@@ -7,19 +7,12 @@ import json
 import pytest
 from bad_configurations import BAD, MEMORY
 
-from tiercache import ConfigError, TieredCache, registry
+from tiercache import ConfigError, TieredCache
 
 #: A tier that is in order, with secrets in it.
 SECRETIVE = {"type": "redis", "url": "redis://app:hunter2@h:6379/0", "secret": "hunter2 hunter2 hunter2"}
 
 bad = pytest.mark.parametrize(("config", "problem"), BAD, ids=[problem[:50] for _, problem in BAD])
-
-
-@pytest.fixture(autouse=True)
-def _only_our_own_tiers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages list what is registered, and other tests of this process register more."""
-    own = {name: registry._TIERS[name] for name in ("memory", "disk", "redis", "sql")}
-    monkeypatch.setattr(registry, "_TIERS", own)
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from tiercache import ConfigError, TieredCache, registry
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier
 
+pytestmark = pytest.mark.usefixtures("registries")
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))
 
 
 def told(*urls, **options):
