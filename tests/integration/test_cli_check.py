@@ -10,7 +10,7 @@ import pytest
 from servers.valkey import free_port, running
 from shell import COLOUR, in_a_terminal, run
 
-from tiercache import register_tier, registry
+from tiercache import register_tier
 from tiercache.protocols import About
 from tiercache.testing import DictTier
 
@@ -60,6 +60,24 @@ def test_a_configuration_in_order(write):
     assert run("check", "-c", path).out == done.out
     assert run("-c", path, "check").out == done.out
     assert json.loads(run("check", path, "--json").out)["problems"] == []
+    assert run("stats", path).code == 1
+    assert [one.name for one in path.parent.iterdir()] == [path.name]  # nothing was made
+
+
+def test_a_directory_is_looked_at_before_it_is_made(write):
+    path = write(THREE.format("redis", "redis://127.0.0.1:1").replace('"cache"', '"file/cache"'))
+    folder = path.parent / "file"
+    folder.write_text("")
+    assert "is a file, not a directory" in run("check", path).err
+    folder.unlink()
+    folder.mkdir()
+    assert run("check", path).code == 0
+    assert list(folder.iterdir()) == []
+    (folder / "cache").mkdir(mode=0o755)
+    assert run("check", path).code == 0  # an empty one is not claimed yet
+    assert list((folder / "cache").iterdir()) == []
+    (folder / "cache" / "letter").write_text("")
+    assert "was not made by tiercache" in run("check", path).err
 
 
 def test_all_that_is_wrong_is_told_a_line_each(write):
@@ -237,8 +255,8 @@ class Odd(DictTier):
         ("hoarder", "what was deleted from it is still there"),
     ],
 )
-def test_what_may_be_wrong_with_a_tier_of_ones_own(write, fault, says, monkeypatch):
-    monkeypatch.setattr(registry, "_TIERS", dict(registry._TIERS))  # as it was, for other tests
+@pytest.mark.usefixtures("registries")
+def test_what_may_be_wrong_with_a_tier_of_ones_own(write, fault, says):
     register_tier("odd", Odd)
     data, tiers = found(write(f'[[tiers]]\ntype = "odd"\nfault = "{fault}"\ndeadline = "20s"\n'), code=1)
     [problem] = data["problems"]

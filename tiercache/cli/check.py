@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiercache.cli._context import Settings, command
 from tiercache.cli._output import Column, Styled, note, say, show_json, show_table, weight
 from tiercache.cli._probe import Finding, probe
 from tiercache.errors import ConfigError
+from tiercache.tiers.disk._directory import only_looking
 
 __all__ = ["check"]
 
@@ -53,7 +55,10 @@ def check(settings: Settings, file: str | None, connect: bool, as_json: bool) ->
         problems += _each_of(error)
     for name in names:
         try:
-            with TieredCache.from_config(source, name=name) as cache:
+            with (
+                nullcontext() if connect else only_looking(),
+                TieredCache.from_config(source, name=name) as cache,
+            ):
                 tiers += _tiers(cache, name or "", connect=connect)
         except ConfigError as error:
             problems += _each_of(error)

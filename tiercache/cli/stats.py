@@ -16,6 +16,7 @@ from tiercache.cli._context import Failed, Settings, command, in_two_lines, shar
 from tiercache.cli._output import Column, Styled, age, printable, rich_table, say, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
+from tiercache.tiers.disk._directory import only_looking
 
 __all__ = ["stats"]
 
@@ -92,7 +93,7 @@ def _configured(source: str | None, only: str | None) -> Iterator[Path]:
     from tiercache.config import cache_names, read  # it needs pydantic
 
     for name in [only] if only is not None else cache_names(read(source).content) or [None]:
-        with TieredCache.from_config(source, name=name) as cache:
+        with only_looking(), TieredCache.from_config(source, name=name) as cache:
             yield from (sharing.file.path for sharing in sharings(cache))
 
 

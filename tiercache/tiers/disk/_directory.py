@@ -11,7 +11,9 @@ import json
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ __all__ = [
     "SHARED",
     "STATS",
     "UnusableDirectory",
+    "only_looking",
     "prepare",
 ]
 
@@ -80,15 +83,33 @@ class UnusableDirectory(ConfigError):
         return type(self), (self.plight, self._ways_out)
 
 
+_LOOKS: Final = ContextVar("only_looking", default=False)
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """While this lasts, `prepare` checks a directory, and neither makes nor claims one: for who asks whether
+    a configuration is in order. Rejected: a parameter of the tier, which every program would see."""
+    token = _LOOKS.set(True)
+    try:
+        yield
+    finally:
+        _LOOKS.reset(token)
+
+
 def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     """The absolute path of ``directory``, which exists and is ours, with nobody else let in.
 
-    Makes it and its missing parents (mode 0700), and claims an empty one; with ``read_only`` it must
-    be there and is not touched. Raises `ConfigError`: not a directory, a symbolic link, somebody
-    else's files, another version's layout; and `UnusableDirectory`: not ours to write.
+    Makes it and its missing parents (mode 0700), and claims an empty one, unless it is `only_looking`; with
+    ``read_only`` it must be there and is not touched. Raises `ConfigError`: not a directory, a symbolic link,
+    somebody else's files, another version's layout; and `UnusableDirectory`: not ours to write.
     """
     path = absolute(directory, "DiskTier.directory")
+    looks = _LOOKS.get()
     try:
+        if looks and not read_only and not os.path.lexists(path):
+            _check_parent(path)
+            return path
         if not read_only:
             _make(path)
         _check_kind(path)
@@ -99,9 +120,11 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
                 raise ConfigError(
                     f"DiskTier: {path} holds no cache to read, and read_only makes none; leave that out once"
                 )
-            _claim(path)
+            if not looks:
+                _claim(path)
         if not read_only:
-            _tighten(path)
+            if not looks:
+                _tighten(path)
             _try_to_write(path)
     except FileNotFoundError as error:
         if read_only:
@@ -125,6 +148,15 @@ def _unusable(path: Path, error: OSError, *, read_only: bool) -> UnusableDirecto
             plight, '; or set read_only, to use what it holds, or on_unusable="temporary"'
         )
     return UnusableDirectory(plight)
+
+
+def _check_parent(path: Path) -> None:
+    """Raise `OSError` where `_make` could not make the directory."""
+    while not os.path.lexists(path):
+        path = path.parent
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    _try_to_write(path)
 
 
 def _make(path: Path) -> None:
