@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
+from types import UnionType
 from typing import Any, Final
 
 from tiercache._processes import born, place
@@ -24,6 +25,11 @@ _TIER: Final = tuple(
 )
 #: What is so now, and not counted from the beginning.
 _STATES: Final = ("owed", "entries", "bytes")
+#: Those of them that may be ``None``.
+_UNKNOWN: Final = ("entries", "bytes")
+#: What the fields of a `Record` are, up to its statistics; and how much a number can be.
+_KINDS: Final = (str, int, str, str, str, float, float, float | None)
+_MOST: Final = 2.0**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +123,29 @@ def as_row(record: Record) -> tuple[Any, ...]:
 def from_rows(rows: Iterable[Sequence[Any]]) -> list[Record]:
     """Those of ``rows`` that make sense. A later version may have written the others, or nobody."""
     found = []
-    for token, pid, where, start, name, began, seen, ended, text in rows:
+    for *columns, text in rows:
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             stats = json.loads(text)
             tiers = [{"name": str(tier["name"])} | _numbers(tier, _TIER) for tier in stats["tiers"]]
             counted = _numbers(stats, _CHAIN) | {"tiers": tiers}
-            found.append(Record(token, pid, where, start, name, began, seen, ended, counted))
+            if all(map(_is_one, columns, _KINDS)):
+                found.append(Record(*(*columns, counted)))
     return found
+
+
+def _is_one(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and (not isinstance(value, int | float) or _is_bounded(value))
+
+
+def _is_bounded(value: float) -> bool:
+    """Whether one can count with it: no NaN, and nothing that makes one."""
+    return abs(value) < _MOST
 
 
 def _numbers(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """What ``names`` are in ``table``; 0 for what an earlier version did not count."""
     found = {name: table.get(name, 0) for name in names}
     for name, value in found.items():
-        if not isinstance(value, int | float) and (value is not None or name not in _STATES):
+        if not (_is_one(value, int | float) or (value is None and name in _UNKNOWN)):
             raise TypeError(name)
     return found

@@ -152,7 +152,9 @@ def _in_sqlite(seconds: float) -> Iterator[None]:
 
 
 def _connect(path: Path, seconds: float) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
+    connection.text_factory = lambda text: text.decode(errors="replace")  # of damaged text one row is lost
+    return connection
 
 
 def _begin(path: Path, seconds: float) -> sqlite3.Connection:

@@ -438,14 +438,26 @@ def test_the_exit_does_not_wait_for_the_thread(path, writer, monkeypatch):
         goes_on.set()
 
 
-def test_rows_that_make_no_sense_are_left_out(path):
-    StatsFile(path).write(record("good", updated=1.0), seconds=5)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(f"stats = '{text}'" for text in ("", "{}", "[]", '{"tiers": [1]}', '{"tiers": [], "hits": "x"}')),
+        "stats = NULL", "stats = CAST(x'ff' AS TEXT)",
+        """stats = replace(stats, '"owed": 0', '"owed": null')""",
+        """stats = replace(stats, '"hits": 1', '"hits": 1e999')""",
+        "pid = 'many'", "place = NULL", "born = x'ff'", "cache = x'ff'", "started = 'soon'",
+        "updated = NULL", "updated = 'now'", "updated = 9e999", "ended = x''",
+    ],
+)  # fmt: skip
+def test_a_row_that_makes_no_sense_is_left_out(path, damage):
+    file = StatsFile(path)
+    file.write(record("damaged", updated=2.0, ended=False), seconds=5)
     with sqlite3.connect(path) as connection:
-        for number, text in enumerate(["", "{}", "[]", '{"tiers": [1]}', '{"tiers": [], "hits": "x"}', None]):
-            row = (f"bad{number}", 1, "", "", "", 2.0, 2.0, None, text)
-            connection.execute("INSERT INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute(f"UPDATE processes SET {damage}")  # noqa: S608 - of this test
     connection.close()
-    assert only(path).updated == 1.0
+    file.write(record("good", updated=10 * KEPT_FOR), seconds=5)
+    file.write(record("better", updated=10 * KEPT_FOR), seconds=5)
+    assert {one.token for one in file.read()} == {"good", "better"}
 
 
 def test_what_an_earlier_version_did_not_count_is_zero(path):
