@@ -7,13 +7,15 @@ damaged file is set aside, and rows of processes that ended long ago, or of too 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from time import monotonic
+from typing import Final, TypeAlias
 
 from tiercache._counted import EARLIER, Record, as_row, from_rows, summed
 from tiercache._log import logger
@@ -36,6 +38,15 @@ CREATE TABLE processes (
 ) WITHOUT ROWID
 """
 _INSERT: Final = "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+#: All but the sum, the latest first.
+_BARE: Final = """
+SELECT token, pid, place, born, cache, started, updated, ended, '{"tiers": []}'
+FROM processes WHERE token != ? ORDER BY updated DESC
+"""
+
+_ONE: Final = "SELECT * FROM processes WHERE token = ?"
+
+_Identity: TypeAlias = tuple[int, int]
 
 
 class Unreadable(TierCacheError):
@@ -79,14 +90,26 @@ class StatsFile:
     def write(self, record: Record, *, seconds: float) -> None:
         """Put ``record`` in the place of the earlier one of its token, waiting ``seconds`` at most for
         others. Raises `OSError` and `sqlite3.Error`: nothing was written."""
-        with self._changed(seconds) as connection:
+
+        def put(connection: sqlite3.Connection) -> None:
+            known = connection.execute("SELECT 1 FROM processes WHERE token = ?", (record.token,)).fetchone()
             connection.execute(_INSERT, as_row(record))
-            _fold(connection, record.updated)
+            # Looked through each time, so that damage anywhere is found; but only a new row is one too many.
+            (count, oldest) = connection.execute(
+                "SELECT count(*), min(updated) FROM processes WHERE token != ?", (EARLIER,)
+            ).fetchone()
+            if known is None and (count > MOST_ENDED or record.updated - oldest > KEPT_FOR):
+                _fold(connection, record.updated)
+
+        self._change(put, seconds)
 
     def end(self, token: str, *, seconds: float) -> None:
         """Note that whoever wrote under ``token`` will not do so again. Raises as `write` does."""
-        with self._changed(seconds) as connection:
+
+        def note(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE processes SET ended = updated WHERE token = ?", (token,))
+
+        self._change(note, seconds)
 
     def read(self) -> list[Record]:
         """What is in it, the running first and the latest first among them; empty if there is no file. Raises
@@ -105,39 +128,68 @@ class StatsFile:
         order = {"running": 0, "elsewhere": 1, "ended": 2}
         return sorted(records, key=lambda one: (one.token == EARLIER, order[one.state], -one.updated))
 
-    @contextmanager
-    def _changed(self, seconds: float) -> Iterator[sqlite3.Connection]:
-        """A transaction in the file, which is made if it is missing and exchanged if it is damaged."""
+    def _change(self, work: Callable[[sqlite3.Connection], None], seconds: float) -> None:
+        """Have ``work`` done in a transaction in the file, which is made if it is missing and exchanged if it
+        is damaged, wherever that shows."""
+        until = monotonic() + seconds
         with _in_sqlite(seconds):
-            connection = self._begun(seconds)
-            with closing(connection):
-                yield connection
-                connection.execute("COMMIT")
+            seen = _made(self.path)
+            try:
+                _do(work, self.path, until)
+                return
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._set_aside(seen, error)
+            _made(self.path)
+            _do(work, self.path, until)
 
-    def _begun(self, seconds: float) -> sqlite3.Connection:
+    def _set_aside(self, seen: _Identity, error: sqlite3.Error) -> None:
+        """Unless another process does it or has done it: what lies there now is not the file that was
+        ``seen`` then, but a new one, with its statistics."""
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _begin(self.path, seconds)
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            self._set_aside(error)
-        return _begin(self.path, seconds)
+            with suppress(OSError):  # a file system without such locks
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return
+            with suppress(FileNotFoundError):
+                if _identity(self.path.lstat()) != seen:
+                    return
+                aside = self.path.with_name(f"{self.path.name}.damaged")
+                # The log first: it would be rolled back into the new file.
+                self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+                self.path.replace(aside)
+                logger().warning(
+                    "the statistics in %s are damaged (%s); see %s", self.path, error, aside.name
+                )
+        finally:
+            os.close(folder)  # unlocks
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged")
-        # The log first: it would be rolled back into the new file.
-        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
-        self.path.replace(aside)
-        logger().warning("the statistics in %s are damaged (%s); see %s", self.path, error, aside.name)
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
 
 
-def _check(path: Path) -> None:
+def _made(path: Path) -> _Identity:
+    """Which file it is that lies at ``path``; an empty one is made if there is none."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    try:
+        return _identity(_check(path))
+    except ConfigError as error:
+        raise _Foreign(str(error)) from None
+
+
+def _check(path: Path) -> os.stat_result:
     """Raises `ConfigError` if what lies there is not ours to use, `FileNotFoundError` if nothing does."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"stats_file: {path} is no plain file; choose another path, or remove it")
     if status.st_uid != os.geteuid():
         raise ConfigError(f"stats_file: {path} belongs to another user (uid {status.st_uid}); choose another")
+    return status
 
 
 @contextmanager
@@ -157,27 +209,22 @@ def _connect(path: Path, seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def _begin(path: Path, seconds: float) -> sqlite3.Connection:
-    """A connection in a transaction. Raises what `_is_damage` knows, and `_Foreign`."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    try:
-        _check(path)
-    except ConfigError as error:
-        raise _Foreign(str(error)) from None
-    connection = _connect(path, seconds)
-    try:
+def _do(work: Callable[[sqlite3.Connection], None], path: Path, until: float) -> None:
+    """``work`` in a transaction. Raises what `_is_damage` knows, and `_Foreign`."""
+    with closing(_connect(path, _left(until))) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN IMMEDIATE")
         if not _is_ours(connection):
             connection.execute(_SCHEMA)
             connection.execute(f"PRAGMA application_id = {_MAGIC}")
             connection.execute(f"PRAGMA user_version = {_FORMAT}")
-        connection.execute("SELECT 1 FROM processes LIMIT 1").close()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        work(connection)
+        connection.execute(f"PRAGMA busy_timeout = {_left(until) * 1000:.0f}")  # readers are waited for too
+        connection.execute("COMMIT")
+
+
+def _left(until: float) -> float:
+    return max(until - monotonic(), 0.0)
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
@@ -203,18 +250,16 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 def _fold(connection: sqlite3.Connection, now: float) -> None:
     """Sum up rows of processes that ended long ago, and the oldest if there are too many."""
-    (count, oldest) = connection.execute(
-        "SELECT count(*), min(updated) FROM processes WHERE token != ?", (EARLIER,)
-    ).fetchone()
-    if count <= MOST_ENDED and now - oldest <= KEPT_FOR:
-        return
-    records = from_rows(connection.execute("SELECT * FROM processes ORDER BY updated DESC"))
-    over = [one for one in records if one.token != EARLIER and _is_over(one, now)]
-    kept = MOST_ENDED - MOST_ENDED // 4 if len(over) > MOST_ENDED else len(over)
-    doomed = [one for index, one in enumerate(over) if index >= kept or now - one.updated > KEPT_FOR]
+    # Without their statistics, of which most are not needed.
+    ended = [one for one in from_rows(connection.execute(_BARE, (EARLIER,))) if _is_over(one, now)]
+    kept = MOST_ENDED - MOST_ENDED // 4 if len(ended) > MOST_ENDED else len(ended)
+    tokens = [one.token for i, one in enumerate(ended) if i >= kept or now - one.updated > KEPT_FOR]
+    doomed: list[Record] = []
+    for token in tokens:
+        doomed += from_rows(connection.execute(_ONE, (token,)))
     if not doomed:
         return
-    doomed += [one for one in records if one.token == EARLIER]
+    doomed += from_rows(connection.execute(_ONE, (EARLIER,)))
     total = Record(
         EARLIER, 0, "", "", "", min(one.started for one in doomed), max(one.updated for one in doomed),
         max(one.updated for one in doomed), summed(doomed),

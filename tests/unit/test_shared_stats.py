@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import json
 import logging
@@ -19,7 +20,17 @@ from pathlib import Path
 
 import pytest
 
-from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache, _processes, _sharing, guarded
+from tiercache import (
+    ConfigError,
+    DiskTier,
+    MemoryTier,
+    TieredCache,
+    _counted,
+    _processes,
+    _sharing,
+    guarded,
+    shared_stats,
+)
 from tiercache._counted import plain
 from tiercache.shared_stats import EARLIER, KEPT_FOR, MOST_ENDED, Record, StatsFile, Unreadable, summed
 from tiercache.testing import DictTier
@@ -334,6 +345,44 @@ def test_a_damaged_file_is_set_aside(path, damage, caplog):
     assert only(path).stats["tiers"][0]["sets"] == 1
 
 
+def test_a_file_that_another_process_exchanged_meanwhile_is_no_damaged_one(path, monkeypatch):
+    path.write_bytes(b"rubbish" * 1000)
+    is_damage = shared_stats._is_damage
+
+    def slow(error):
+        monkeypatch.setattr(shared_stats, "_is_damage", is_damage)
+        StatsFile(path).write(record("another", updated=1.0), seconds=5)
+        return is_damage(error)
+
+    monkeypatch.setattr(shared_stats, "_is_damage", slow)
+    StatsFile(path).write(record("mine", updated=2.0), seconds=5)
+    assert {one.token for one in StatsFile(path).read()} == {"another", "mine"}
+    assert path.with_name("stats.db.damaged").read_bytes() == b"rubbish" * 1000
+
+
+def test_a_file_that_another_process_sets_aside_just_now_is_left_to_it(path):
+    path.write_bytes(b"rubbish" * 1000)
+    folder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        StatsFile(path).write(record("mine", updated=2.0), seconds=5)
+    os.close(folder)
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_damage_deep_in_the_file_is_found_and_set_aside(path):
+    for number in range(20):
+        StatsFile(path).write(record(f"{number:02}", updated=1.0), seconds=5)
+    pages = bytearray(path.read_bytes())
+    size, root = int.from_bytes(pages[16:18]), 2
+    last = int.from_bytes(pages[(root - 1) * size + 8 : (root - 1) * size + 12])  # the page of the last rows
+    pages[(last - 1) * size : last * size] = b"\xff" * size
+    path.write_bytes(pages)
+    StatsFile(path).write(record("00", updated=2.0), seconds=5)
+    assert len(StatsFile(path).read()) == 1
+    assert path.with_name("stats.db.damaged").read_bytes() == pages
+
+
 def test_a_file_without_its_table_is_set_aside(path):
     with shared(path) as cache:
         cache.set("a", b"1")
@@ -502,6 +551,21 @@ def test_the_number_of_rows_is_bounded(path):
     assert records[0].token == f"{3 * MOST_ENDED - 1}"
     assert records[-1].token == EARLIER
     assert summed(records)["hits"] == 3 * MOST_ENDED
+
+
+def test_processes_that_run_cost_a_write_nothing_however_many_they_are(path, monkeypatch):
+    file = StatsFile(path)
+    mine = {"pid": os.getpid(), "born": _processes.born(os.getpid()), "ended": False}
+    for number in range(MOST_ENDED):
+        file.write(record(f"{number}", updated=1.0, **mine), seconds=5)
+    parsed, parse = [], json.loads
+    file.write(record("one", updated=10 * KEPT_FOR, **mine), seconds=5)
+    monkeypatch.setattr(_counted.json, "loads", lambda text: parsed.append(text) or parse(text))
+    file.write(record("one", updated=10 * KEPT_FOR, **mine), seconds=5)
+    assert parsed == []
+    file.write(record("new", updated=10 * KEPT_FOR, **mine), seconds=5)
+    assert set(parsed) == {'{"tiers": []}'}
+    assert len(file.read()) == MOST_ENDED + 2
 
 
 def test_a_number_that_another_process_has_by_now_is_not_the_one_that_wrote(path):
