@@ -97,7 +97,7 @@ def test_all_that_is_wrong_is_told_a_line_each(write):
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
-    [("nowhere.toml", None, "No such file"), ("bad.toml", "x", "no valid TOML"), ("a.ini", "x", "no format")],
+    [("nowhere.toml", None, "no such file"), ("bad.toml", "x", "no valid TOML"), ("a.ini", "x", "no format")],
 )  # fmt: skip
 def test_a_file_that_is_none(tmp_path, name, text, says):
     path = tmp_path / name

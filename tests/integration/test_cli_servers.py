@@ -103,6 +103,9 @@ def test_a_server_that_is_gone_is_told_in_a_line_or_two(tmp_path, arguments):
     assert PASSWORD not in done.out + done.err
     debugged = run("-c", path, "--debug", *arguments)
     assert PASSWORD not in debugged.out + debugged.err
+    if arguments == ["keys"]:
+        assert done.err.startswith("tiercache: redis: it cannot list its keys: ")
+        assert done.err.endswith("/0: Connection refused.\n")
 
 
 def test_values_are_served_and_stored_as_far_as_tiers_are_well(tmp_path):

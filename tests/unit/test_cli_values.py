@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import warnings
 from base64 import b64decode
 from contextlib import closing
 from time import time
@@ -156,10 +158,20 @@ def test_a_tier_that_did_not_take_it_is_named_and_exit_code_1(make, tmp_path):
     config = make()
     run("-c", config, "set", "key", "v")
     (tmp_path / "shared.sqlite").write_bytes(b"not a database at all" * 100)
-    for command in (["set", "key", "w"], ["delete", "key"], ["clear", "--yes"]):
+    for command, told in (
+        (["set", "key", "w"], "not stored in sql; repeat it when that is well"),
+        (
+            ["delete", "key"],
+            "not deleted in sql yet; disk has noted it, and it is done once sql is well again",
+        ),
+        (
+            ["clear", "--yes"],
+            "not cleared in sql yet; disk has noted it, and it is done once sql is well again",
+        ),
+    ):
         done = run("-c", config, *command)
         assert done.code == 1, command
-        assert "in sql; repeat it when that is well" in done.err
+        assert told in done.err
         assert "Traceback" not in done.err
     done = run("-c", config, "keys")
     assert (done.code, done.out) == (1, "")
@@ -167,6 +179,49 @@ def test_a_tier_that_did_not_take_it_is_named_and_exit_code_1(make, tmp_path):
     done = run("-c", config, "inspect", "key")
     assert done.code == 1
     assert "it failed: " in done.out
+
+
+def test_a_delete_that_nobody_could_note_is_to_be_repeated(tmp_path):
+    config = tmp_path / "one.toml"
+    (tmp_path / "one.sqlite").write_bytes(b"not a database at all" * 100)
+    config.write_text(f'[[tiers]]\ntype = "sql"\nurl = "sqlite:///{tmp_path}/one.sqlite"\n')
+    done = run("-c", config, "delete", "key")
+    assert done.code == 1
+    assert "not deleted in sql; repeat it when that is well" in done.err
+    assert "noted" not in done.err
+
+
+def test_a_reason_is_told_once(tmp_path):
+    config = tmp_path / "read.toml"
+    table = '[[tiers]]\ntype = "disk"\ndirectory = "cache"\n'
+    config.write_text(table)
+    assert run("-c", config, "set", "key", "v").code == 0
+    config.write_text(table + "read_only = true\n")
+    for command in (["set", "key", "w"], ["delete", "key"]):
+        done = run("-c", config, *command)
+        assert done.code == 1
+        assert done.err.count("because the tier is set read_only") == 1, done.err
+        assert len(done.err.splitlines()) == 2
+
+
+def test_what_is_written_into_a_temporary_directory_is_told_to_be_lost(tmp_path, monkeypatch):
+    config = tmp_path / "unusable.toml"
+    tiers = '[[tiers]]\ntype = "disk"\ndirectory = "/proc/none"\non_unusable = "temporary"\n'
+    config.write_text(tiers)
+    warnings.simplefilter("always")  # as in a process of its own; pytest puts back what it was
+    for command in (["set", "key", "v"], ["delete", "key"], ["clear", "--yes"], ["purge", "--expired"]):
+        done = run("-c", config, *command)
+        assert done.code == 1, command
+        assert "Using the temporary directory" in done.err
+        assert done.err.endswith(
+            "tiercache: nothing of it stays in disk, whose temporary directory goes away with this\n"
+        )
+    assert run("-c", config, "keys").code == 0
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/none")
+    done = run("-c", config, "set", "key", "v")
+    assert (done.code, done.out) == (1, "")
+    assert "no temporary one can be made (No such file or directory): let TMPDIR name" in done.err
+    assert "Errno" not in done.err
 
 
 def test_a_value_that_is_too_large_for_a_tier(tmp_path):
@@ -249,6 +304,20 @@ def test_inspect_tells_what_each_tier_knows(make, tmp_path):
     nothing = run("-c", config, "inspect", "other")
     assert nothing.code == 1
     assert nothing.err == ""
+
+
+def test_a_codecs_name_steers_no_terminal(make, tmp_path):
+    class Odd:
+        name = "odd\x1b[31m[red]\n"
+        encode, decode = str.encode, bytes.decode
+
+    config = make()
+    with app(tmp_path, codec=Odd()) as cache:
+        cache.set("key", "value")
+    done = run("-c", config, "inspect", "key")
+    assert (done.code, done.raw.count(b"\x1b")) == (0, 0)
+    assert r"odd\x1b[31m[red]\n" in done.out
+    assert len(done.out.splitlines()) == 4
 
 
 def test_inspect_tells_what_missed_a_delete(make, tmp_path):

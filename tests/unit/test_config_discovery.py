@@ -115,7 +115,8 @@ def test_one_of_several_by_its_name(here):
         f'{here / "tiercache.toml"}: caches.vectors.tiers[0].max_entries: found "many"; '
     )
     assert (
-        told() == f'{here / "tiercache.toml"}: has several caches; say which by name=: "answers", "vectors"'
+        told()
+        == f'{here / "tiercache.toml"}: has several caches; say which by its name: "answers", "vectors"'
     )
     assert told(name="answer") == (
         f'{here / "tiercache.toml"}: has no cache "answer"; there are: "answers", "vectors"; '

@@ -166,9 +166,11 @@ def test_the_text_of_a_file_is_not_shown(write, name, content):
 
 
 def test_files_that_cannot_be_opened_are_named(tmp_path, write):
-    assert told(tmp_path / "absent.toml") == "cannot be read (No such file or directory)"
+    assert told(tmp_path / "absent.toml") == "there is no such file"
     (tmp_path / "folder.toml").mkdir()
-    assert told(tmp_path / "folder.toml") == "cannot be read (Is a directory)"
+    assert told(tmp_path / "folder.toml") == (
+        f"is a directory; name the file in it, such as {tmp_path / 'folder.toml' / 'tiercache.toml'}"
+    )
     loop = tmp_path / "loop.yaml"
     loop.symlink_to(loop)
     assert told(loop).startswith("cannot be read (Too many levels of symbolic links")

@@ -37,12 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return 141
     except OSError as error:  # the place that stdout leads to is full, or the temporary folder is
-        sys.stderr.write(f"tiercache: {error}\n")
+        sys.stderr.write(f"tiercache: {_plainly(error)}\n")
         _abandon_stdout()
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("tiercache: interrupted\n")
         return 130
+
+
+def _plainly(error: OSError) -> str:
+    """``error`` as a shell's own tools say it."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _abandon_stdout() -> None:

@@ -98,8 +98,9 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a key may have letters that a locale cannot write
+    heard = _Told(settings)
     try:
-        with _heard(settings):
+        with _heard(heard):
             code = _invoke(arguments, settings)
             sys.stdout.flush()  # what cannot be written is an error of the command, not of what comes after
     except click.Abort:  # click's name for Ctrl-C at a question
@@ -109,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         if isinstance(error, ImportError | OSError):
             raise  # `main` tells those: it meets them before this module is there
-        return _told(error)
+        return _told(error, heard.reasons)
     return code if isinstance(code, int) else 0
 
 
@@ -125,10 +126,10 @@ def _invoke(arguments: Sequence[str], settings: Settings) -> Any:
         return end.exit_code
 
 
-def _told(error: Exception) -> int:
-    """Tell ``error`` on stderr; the exit code."""
+def _told(error: Exception, known: Sequence[str]) -> int:
+    """Tell ``error`` on stderr, without the reasons that are ``known`` there; the exit code."""
     if isinstance(error, Failed):
-        note(error.message)
+        note(_shortened(error.message, known))
         return error.exit_code
     if isinstance(error, click.ClickException):
         text = error.format_message()
@@ -138,30 +139,40 @@ def _told(error: Exception) -> int:
         click.echo(text, err=True)
         return error.exit_code
     if isinstance(error, TierCacheError):
-        note(str(error))
+        note(_shortened(str(error), known))
         return 2 if isinstance(error, ConfigError) else 1
     first, *_ = str(error).splitlines() or [""]
     note(f"{type(error).__name__}: {first}; --debug shows where it comes from")
     return 1
 
 
+def _shortened(text: str, known: Sequence[str]) -> str:
+    for reason in known:
+        text = text.replace(f" ({reason})", "").replace(f": {reason}", "")
+    return text
+
+
 class _Told(logging.Handler):
-    """Tells what the chain logs in a line each; where it comes from, for ``--debug``."""
+    """Tells what the chain logs in a line each; where it comes from, for ``--debug``. ``reasons`` are those
+    that were told with them: an error that has one too is told without it."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(logging.WARNING)
         self._settings = settings
+        self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        given = record.args if isinstance(record.args, tuple) else ()
+        self.reasons += [one for one in given if isinstance(one, str) and ": " in one]
         note(record.getMessage())
         if self._settings.debug and record.exc_info and record.exc_info[1] is not None:
             traceback.print_exception(record.exc_info[1])
 
 
 @contextmanager
-def _heard(settings: Settings) -> Iterator[None]:
+def _heard(handler: _Told) -> Iterator[None]:
     """While this lasts, what tiercache logs and what Python warns of is told as errors are."""
-    logger, handler = logging.getLogger("tiercache"), _Told(settings)
+    logger = logging.getLogger("tiercache")
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():

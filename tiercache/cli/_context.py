@@ -22,10 +22,12 @@ from tiercache.errors import ConfigError
 from tiercache.units import DURATIONS, duration
 
 __all__ = [
-    "CONTEXT", "Failed", "Settings", "command", "count", "group", "in_namespace", "in_two_lines", "life",
-    "open_cache", "shared", "sharings", "span",
+    "ANY_PATH", "CONTEXT", "Failed", "Settings", "command", "count", "for_a_shell", "group", "in_namespace",
+    "in_two_lines", "journal_of", "life", "open_cache", "put_off", "shared", "sharings", "span", "stacks",
 ]  # fmt: skip
 
+#: Whether a file can be read tells who reads it: click would call that a mistake of the command line.
+ANY_PATH = click.Path(readable=False)
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -50,7 +52,7 @@ class Failed(click.ClickException):
 def shared() -> list[click.Option]:
     """The flags that every command takes. They are remembered in the `Settings`, not passed on."""
     options = (
-        (("-c", "--config"), {"metavar": "FILE", "type": click.Path(), "help": "The configuration."}),
+        (("-c", "--config"), {"metavar": "FILE", "type": ANY_PATH, "help": "The configuration."}),
         (("--cache",), {"metavar": "NAME", "help": "Which of the caches in it, if there are several."}),
         (("--debug",), {"is_flag": True, "default": None, "help": "Show where an error comes from."}),
     )
@@ -120,15 +122,18 @@ in_namespace: Callable[..., Any] = click.option(
 
 
 @contextmanager
-def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[TieredCache[Any]]:
+def open_cache(
+    settings: Settings, namespace: Sequence[str] = (), *, writes: bool = False
+) -> Iterator[TieredCache[Any]]:
     """The cache of the configuration, or its view of ``namespace``; closed at the end. Raises `Failed` for a
-    configuration that is not in order, which is told in two lines at most; `tiercache check` tells all."""
+    configuration that is not in order, which is told in two lines at most (`tiercache check` tells all), and,
+    at the end, if what ``writes`` is lost with a temporary directory."""
     source: Any = settings.config
     options: dict[str, Any] = {} if settings.cache is None else {"name": settings.cache}
     try:
         cache: TieredCache[Any] = TieredCache.from_config(source, **options)
     except ConfigError as error:
-        raise Failed(in_two_lines(str(error))) from error
+        raise Failed(in_two_lines(for_a_shell(str(error)))) from error
     for sharing in sharings(cache):
         sharing.stop()  # the statistics are the application's, and not of who looks in from outside
     with cache:
@@ -136,16 +141,50 @@ def open_cache(settings: Settings, namespace: Sequence[str] = ()) -> Iterator[Ti
         for name in namespace:
             view = view.view(name)
         yield view
+    lost = [guard.name for stack in stacks(cache) for guard in stack.guards if _is_temporary(guard.tier)]
+    if writes and lost:
+        raise Failed(
+            f"nothing of it stays in {', '.join(lost)}, whose temporary directory goes away with this"
+        )
+
+
+def _is_temporary(tier: Any) -> bool:
+    return getattr(tier, "temporary", False) is True
+
+
+def journal_of(cache: TieredCache[Any]) -> str | None:
+    """The name of the tier that notes, beyond this process, which deletes a tier above it or below has not
+    done; `None`: there is none, and what failed is forgotten."""
+    stack = cache._stack  # noqa: SLF001 - it is of no use to those who write applications
+    return None if stack.journal.depth is None else stack.guards[stack.journal.depth].name
+
+
+def put_off(what: str, ill: Sequence[str], keeper: str) -> str:
+    """What is said of a delete that the tiers ``ill`` have not done and the ``keeper`` has noted."""
+    names = ", ".join(ill)
+    return (
+        f"not {what} in {names} yet; {keeper} has noted it, and it is done once {names} is well again; until "
+        f"then the old value is not served"
+    )
 
 
 def sharings(cache: TieredCache[Any]) -> Iterator[Publisher]:
     """What shares the statistics of ``cache``, and of the chains inside it."""
-    stacks = [cache._stack]  # noqa: SLF001 - it is of no use to those who write applications
-    for stack in stacks:
-        if stack.sharing is not None:
-            yield stack.sharing
+    return (stack.sharing for stack in stacks(cache) if stack.sharing is not None)
+
+
+def stacks(cache: TieredCache[Any]) -> Iterator[Any]:
+    """The stack of ``cache``, and those of the chains inside it."""
+    found: list[Any] = [cache._stack]  # noqa: SLF001 - as in `journal_of`
+    for stack in found:
+        yield stack
         inner = [guard.tier for guard in stack.guards if isinstance(guard.tier, ChainTier)]
-        stacks += [tier._core.stack for tier in inner]  # noqa: SLF001 - as above
+        found += [tier._core.stack for tier in inner]  # noqa: SLF001 - as above
+
+
+def for_a_shell(text: str) -> str:
+    """``text``, about a configuration, with the flag that a shell has for what a program says otherwise."""
+    return text.replace("say which by its name:", "say which by --cache NAME:")
 
 
 def in_two_lines(text: str) -> str:

@@ -49,6 +49,8 @@ def export(
         raise click.UsageError("an archive is no text for a terminal; name a FILE, or pipe it somewhere")
     if resume and force:
         raise click.UsageError("--resume or --force, not both")
+    if not piped and Path(file).is_dir():
+        raise Failed(f"{file} is a directory; name a FILE in it")
     if not piped and not resume and not force and _has_content(Path(file)):
         raise Failed(f"{file} is there already; --resume goes on with it, --force replaces it")
     target: Any = sys.stdout.buffer if piped else file
@@ -105,7 +107,7 @@ def import_(
         raise click.UsageError("name a FILE, or pipe an archive here")
     source: Any = sys.stdin.buffer if file == _STREAM else file
     with (
-        open_cache(settings, namespace) as cache,
+        open_cache(settings, namespace, writes=True) as cache,
         _counted("importing", "read", "; started again it goes on from there") as advance,
     ):
         report = import_archive(

@@ -11,7 +11,7 @@ import click
 
 from tiercache._nested import ChainTier
 from tiercache.chain import TieredCache
-from tiercache.cli._context import Settings, command
+from tiercache.cli._context import ANY_PATH, Settings, command
 from tiercache.cli._output import Column, Styled, note, say, show_json, show_table, weight
 from tiercache.cli._probe import Finding, probe
 from tiercache.errors import ConfigError
@@ -31,7 +31,7 @@ class _Tier:
 
 
 @command()
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=ANY_PATH)
 @click.option("--connect", is_flag=True, help="Open each tier, and try what the cache will do.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; times are seconds.")
 @click.pass_obj

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from tiercache.chain import TieredCache
-from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache, span
+from tiercache.cli._context import (
+    Failed,
+    Settings,
+    command,
+    in_namespace,
+    journal_of,
+    open_cache,
+    put_off,
+    span,
+)
 from tiercache.cli._output import note, say, show_json
 from tiercache.errors import ConfigError
 
@@ -25,12 +34,12 @@ def clear(settings: Settings, namespace: tuple[str, ...], yes: bool) -> int:
     Those of its namespace alone: not those of others that share its tiers, nor those of namespaces inside it,
     which --namespace names. The memory of processes that run is cleared by themselves, as entries run out.
     """
-    with open_cache(settings, namespace) as cache:
+    with open_cache(settings, namespace, writes=True) as cache:
         if not yes:
             what = f"the namespace {'/'.join(namespace)!r} inside the cache" if namespace else "the cache"
             _ask(f"Drop all entries of {what}?")
         cache.clear()
-        return _well(cache)
+        return _well(cache, journal_of(cache))
 
 
 def _ask(question: str) -> None:
@@ -64,7 +73,7 @@ def purge(
     """
     if not (older_than or idle or expired):
         raise click.UsageError("say which: --older-than TIME, --idle TIME or --expired, or several of them")
-    with open_cache(settings, namespace) as cache:
+    with open_cache(settings, namespace, writes=True) as cache:
         try:
             dropped = cache.purge(expired=expired, older_than=older_than, idle=idle)
         except ConfigError as error:  # none of its tiers can tell
@@ -76,9 +85,12 @@ def purge(
         return _well(cache)
 
 
-def _well(cache: TieredCache[Any]) -> int:
-    """The exit code: 1 if a tier did not do what it was asked, which was told when it failed."""
+def _well(cache: TieredCache[Any], keeper: str | None = None) -> int:
+    """The exit code: 1 if a tier did not do what it was asked, which was told when it failed, and which the
+    ``keeper`` has noted."""
     ill = [tier.name for tier in cache.stats().tiers if tier.errors or tier.timeouts or tier.skipped]
-    if ill:
+    if ill and keeper is not None:
+        note(put_off("cleared", ill, keeper))
+    elif ill:
         note(f"not done in {', '.join(ill)}; repeat it when that is well")
     return 1 if ill else 0

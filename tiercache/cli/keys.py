@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import click
 
-from tiercache.cli._context import Settings, command, count, in_namespace, open_cache
+from tiercache._bridge import BLOCKING
+from tiercache.chain import TieredCache
+from tiercache.cli._context import Failed, Settings, command, count, in_namespace, open_cache
 from tiercache.cli._output import printable, say
+from tiercache.errors import TierError
 
 __all__ = ["keys"]
 
@@ -27,7 +33,7 @@ def keys(
     One a line, in the order of the lowest tier that can list them. Characters that would steer a terminal are
     escaped. What is listed is what that tier holds: on Redis it is searched among all keys of the database.
     """
-    with open_cache(settings, namespace) as cache:
+    with open_cache(settings, namespace) as cache, _told_of(cache):
         found = islice(cache.keys(prefix), limit)
         if not as_json:
             for key in found:
@@ -39,3 +45,14 @@ def keys(
             say(f"{lead}{json.dumps(key)}")
             lead = ","
         say("[]" if lead == "[" else "]")
+
+
+@contextmanager
+def _told_of(cache: TieredCache[Any]) -> Iterator[None]:
+    """Name the tier that could not list its keys."""
+    try:
+        yield
+    except TierError as error:
+        lists = [guard.name for guard in cache._stack.guards if BLOCKING.port(guard.tier).scan]  # noqa: SLF001 - as in check
+        name = lists[-1] if lists else error.tier
+        raise Failed(f"{name}: it cannot list its keys: {error}" if name else str(error)) from error

@@ -152,7 +152,7 @@ def langchain_sqlite_llm(
     from tiercache.integrations.langchain import LLMCache
     from tiercache.integrations.langchain.migrate import from_sqlite_cache
 
-    with open_cache(settings, namespace) as cache, _well_told():
+    with open_cache(settings, namespace, writes=True) as cache, _well_told():
         target = LLMCache(cache, namespace=llm_namespace)
         return _tell(from_sqlite_cache(file, target, progress=sys.stderr.isatty()), as_json=as_json)
 
@@ -170,7 +170,7 @@ def _target(
     if options["queries"] and form != "embeddings":
         raise click.UsageError("--queries is for --as embeddings, which keep them apart from documents")
     more = {name: options[name] for name in ("prefix", "any_key", "queries")}
-    with open_cache(settings, namespace) as cache, _well_told():
+    with open_cache(settings, namespace, writes=True) as cache, _well_told():
         yield _taker(cache, form, model, key_encoder), {**more, "progress": sys.stderr.isatty()}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tiercache.chain import TieredCache
-from tiercache.cli._context import Failed, Settings, command, in_two_lines, sharings
+from tiercache.cli._context import ANY_PATH, Failed, Settings, command, in_two_lines, sharings
 from tiercache.cli._output import Column, Styled, age, printable, rich_table, say, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
@@ -36,7 +36,7 @@ _STYLES = {"running": "green", "ended": "dim", "elsewhere": "yellow"}
 
 
 @command()
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=ANY_PATH)
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one a line.")
 @click.pass_obj

@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from tiercache.chain import TieredCache, WriteResult
-from tiercache.cli._context import Failed, Settings, command, in_namespace, life, open_cache
+from tiercache.cli._context import (
+    Failed,
+    Settings,
+    command,
+    in_namespace,
+    journal_of,
+    life,
+    open_cache,
+    put_off,
+)
 from tiercache.cli._look import held
 from tiercache.cli._output import note, write
 from tiercache.cli._payloads import payloads, payloads_of
@@ -69,7 +78,7 @@ def set_value(
     --ttl it lives as long as the cache says.
     """
     data = sys.stdin.buffer.read() if value is None else os.fsencode(value)
-    with open_cache(settings, namespace) as cache:
+    with open_cache(settings, namespace, writes=True) as cache:
         try:
             done = payloads(cache).set(key, data, ttl=_LIVES.get(ttl, ttl))
             refused = [tier.name for tier in cache.stats().tiers if tier.rejected]
@@ -87,9 +96,14 @@ def delete(settings: Settings, keys: tuple[str, ...], namespace: tuple[str, ...]
 
     It is no error if they were not there.
     """
-    with open_cache(settings, namespace) as cache:
+    with open_cache(settings, namespace, writes=True) as cache:
         done = cache.mdelete(list(keys))
-    return _told(done, "deleted")
+        keeper = journal_of(cache)
+    if keeper is None:
+        return _told(done, "deleted")
+    if done.failed:
+        note(put_off("deleted", done.failed, keeper))
+    return 0 if done.ok else 1
 
 
 def _told(done: WriteResult, what: str, refused: Sequence[str] = ()) -> int:

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -89,7 +90,7 @@ def find() -> Path:
     named = os.environ.get(_VARIABLE)
     if named:
         path = _path(named)
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise ConfigError(f"{path}: there is no such file; the variable {_VARIABLE} names it")
         return path
     try:
@@ -156,7 +157,7 @@ def choose(
         raise ConfigError(f"{where}: caches: has a key that is no text")
     known = ", ".join(f'"{one}"' for one in caches)
     if name is None and len(caches) > 1:
-        raise ConfigError(f"{where}: has several caches; say which by name=: {known}")
+        raise ConfigError(f"{where}: has several caches; say which by its name: {known}")
     if name is None:
         (name,) = caches
     if name not in caches:
@@ -184,7 +185,18 @@ def _path(source: Any) -> Path:
         raise ConfigError(f"{text}: names a home directory that is unknown") from None
 
 
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    if isinstance(error, FileNotFoundError):
+        return ConfigError(f"{path}: there is no such file")
+    if isinstance(error, PermissionError):
+        return ConfigError(f"{path}: cannot be read by this user; give it the right to, or name another")
+    return ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__})")
+
+
 def _parse(path: Path) -> Any:
+    with suppress(OSError):  # reading it tells
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a directory; name the file in it, such as {path / _FILE}")
     parse = _FORMATS.get(path.suffix.lower())
     if parse is None:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
@@ -192,7 +204,7 @@ def _parse(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise _unreadable(path, error) from error
     wrong: int | None = None
     try:
         text = data.decode("utf-8-sig")  # editors on some systems begin a file with a mark
