@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from tiercache._batch import Batch, copied, decoded, encoded
@@ -142,9 +141,8 @@ class Member:
             return {}
         asked = list(names.values())
         ranges = ledger.ranges(asked)
-        peek = getattr(self.guard.tier, "peek", None)
-        verb = partial(runtime.call, peek) if callable(peek) else self.port(runtime).mget
-        answer = await self.guard.command(verb, [*asked], reads=True)
+        port = self.port(runtime)
+        answer = await self.guard.command(port.peek or port.mget, [*asked], reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )

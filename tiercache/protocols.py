@@ -257,7 +257,7 @@ class SupportsBytes(Protocol):
 
 
 #: The verbs beyond the four that a tier may have (each with an async twin, or without).
-CAPABILITIES = ("scan", "clear", "purge", "acquire", "release")
+CAPABILITIES = ("peek", "scan", "clear", "purge", "acquire", "release")
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,7 @@ from tiercache import (
     TierError,
     TierUnavailable,
     WriteError,
+    guarded,
 )
 from tiercache.archive import export_archive, import_archive
 from tiercache.archive._format import Header, Item, Page, Reader, Writer
@@ -287,12 +289,13 @@ def test_keys_that_a_tier_lists_and_cannot_read_come_from_above_unless_it_is_nam
     assert (report.entries, report.unread, report.tier) == (2, 0, "sql")
 
 
-def test_a_copy_is_no_use_of_an_entry(make, clock):
+@pytest.mark.parametrize("guard", [lambda tier: tier, partial(guarded, deadline=60)], ids=["bare", "guarded"])
+def test_a_copy_is_no_use_of_an_entry(make, clock, guard):
     source = make("source", tiers=("disk",))
     source.mset({"a": b"1", "b": b"2"})
     clock.advance(1000)
     assert source.get("b") == b"2"
-    assert archive(source)[1].entries == 2
+    assert archive(TieredCache([guard(tier_of(source, 0))], namespace="app"))[1].entries == 2
     assert source.purge(expired=False, idle=500) == 1
     assert list(source.keys()) == ["b"]
 

@@ -309,9 +309,13 @@ def test_a_clear_for_other_purposes_is_left_alone() -> None:
         def purge(self) -> str:  # type: ignore[override]  # somebody's own purpose
             return "of another kind"
 
+        def peek(self) -> str:
+            return "and of a third"
+
     tier = guarded(Screen(), deadline=AMPLE)
     assert not hasattr(tier, "clear")
     assert not hasattr(tier, "purge")
+    assert not hasattr(tier, "peek")
 
 
 @both_apis

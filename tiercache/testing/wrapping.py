@@ -27,6 +27,7 @@ class WrappedTier:
     mset: Any
     mdelete: Any
     close: Any
+    peek: Any
     scan: Any
     clear: Any
     purge: Any
@@ -36,6 +37,7 @@ class WrappedTier:
     amset: Any
     amdelete: Any
     aclose: Any
+    apeek: Any
     ascan: Any
     aclear: Any
     apurge: Any

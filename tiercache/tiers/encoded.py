@@ -87,7 +87,8 @@ class EncodedTier:
         reset_after_fork(self)
         # Instance attributes, because what a tier can do is what its store can do: a method here for
         # a verb that the store lacks would be a stub.
-        for verb in (*CAPABILITIES, *(f"a{verb}" for verb in CAPABILITIES), "size", "check_purge", "about"):
+        verbs = [verb for verb in CAPABILITIES if verb != "peek"]  # which gives entries, and stores have none
+        for verb in (*verbs, *(f"a{verb}" for verb in verbs), "size", "check_purge", "about"):
             if hasattr(store, verb):
                 setattr(self, verb, getattr(store, verb))
         if isinstance(store, ByteStore):
