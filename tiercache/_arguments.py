@@ -68,8 +68,10 @@ def check_items(items: Mapping[str, T] | Iterable[tuple[str, T]]) -> dict[str, T
 def check_codec(codec: object) -> None:
     """Raise `TypeError` for what is neither a codec nor ``None``."""
     if isinstance(codec, type) or not (codec is None or isinstance(codec, Codec)):
+        # Text is not repeated: it may be a key that was meant for a codec.
+        found = f"a {type(codec).__name__}" if isinstance(codec, str | bytes) else f"{codec!r:.60}"
         raise TypeError(
-            f"codec: {codec!r:.60} is no codec; it must be an object with name, encode and decode, "
+            f"codec: {found} is no codec; it must be an object with name, encode and decode, "
             f"for instance JSONCodec() from tiercache.codecs"
         )
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from tiercache import ConfigError, DiskTier, TieredCache
+from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache
 from tiercache.codecs import BytesCodec, EncryptedCodec, JSONCodec, TextCodec, VectorCodec, ZstdCodec
 
 OLD, NEW = "0f" * 32, "A1" * 32
@@ -136,3 +136,22 @@ def test_a_codec_that_code_gave_is_no_plain_data():
             cache.config()
         with pytest.raises(TypeError, match="codec is a JSONCodec"):
             pickle.dumps(cache)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30])
+def test_a_key_in_the_wrong_place_is_not_shown(cut):
+    key = OLD[cut:]
+    wrong = [
+        lambda: TieredCache.from_config(config(key)),
+        lambda: TieredCache.from_config(config({"type": key})),
+        lambda: TieredCache.from_config(config({"type": "json", "compress": key})),
+        lambda: TieredCache.from_config(config("json", views={"v": {"codec": key}})),
+        lambda: TieredCache.from_config(config("json", ttl=key)),
+        lambda: TieredCache([MemoryTier()], codec=key),
+        lambda: TieredCache([MemoryTier()]).view("v", codec=key.encode()),
+        lambda: EncryptedCodec(key, key=NEW),
+    ]
+    for make in wrong:
+        with pytest.raises((ConfigError, TypeError)) as caught:
+            make()
+        assert key[:8] not in str(caught.value)

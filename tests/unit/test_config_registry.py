@@ -91,6 +91,28 @@ def test_what_it_says_is_told_without_secrets(monkeypatch):
     assert text == "tiers[0]: x://***@h?token=*** does not open with ***"
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"limits": {"password": "hunter2"}}, "***"),
+        ({"limits": [{"api_key": "hunter2"}]}, "***"),
+        ({"limits": {"access-key": "hunter2", "accessKey": "other"}}, "***"),
+        ({"keys": {"2026": "hunter2"}}, "***"),
+        ({"keys": ["old", "hunter2"]}, "***"),
+        ({"auth": {"user": "ada", "name": ["hunter2"]}}, "***"),
+        ({"key": b"hunter2"}, "***"),
+        ({"replicas": ["x://u:hunter2@h"]}, "***"),
+        ({"max_keys": "hunter2", "key_prefix": "hunter2", "monkey": "hunter2"}, "hunter2"),
+    ],
+)
+def test_secrets_inside_options_are_not_told_either(options, shown):
+    def refuse(**_options):
+        raise ValueError("no place for hunter2")
+
+    registry.register_tier("refusing", refuse)
+    assert told({"type": "refusing", **options}) == f"tiers[0]: no place for {shown}"
+
+
 def test_what_is_no_tier_is_refused():
     registry.register_tier("text", str)
     assert told({"type": "text"}) == "tiers[0]: its type made a str, which is no tier"

@@ -23,9 +23,12 @@ class WrappingCodec(Generic[T]):
     copy: Callable[[T], T]
 
     def __init__(self, inner: Codec[Any] | None, prefix: str) -> None:
-        if isinstance(inner, type) or not (inner is None or isinstance(inner, Codec)):
+        given: object = inner
+        if isinstance(given, type) or not (given is None or isinstance(given, Codec)):
+            # Text is not repeated: it may be the key.
+            found = f"a {type(given).__name__}" if isinstance(given, str | bytes) else f"{given!r:.60}"
             raise ConfigError(
-                f"inner: {inner!r:.60} is no codec; give an object with name, encode and decode, "
+                f"inner: {found} is no codec; give an object with name, encode and decode, "
                 "for instance JSONCodec(), or None for bytes"
             )
         self._inner: Codec[Any] = BytesCodec() if inner is None else inner

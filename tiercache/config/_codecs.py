@@ -160,7 +160,11 @@ def _wrapped(inner: Any, layer: _Layer, given: Any, problems: Problems, path: st
         table = f"a table with {', '.join(layer.model.model_fields)}"
         problems.add(path, f'found {found}; allowed: {short}{table}, or "none"')
         return None
-    return None if arguments is None else _made(lambda: layer.make(inner, **arguments), problems, path)
+    return (
+        None
+        if arguments is None
+        else _made(lambda: layer.make(inner, **arguments), problems, path, arguments)
+    )
 
 
 def _read(value: Any) -> Any:
