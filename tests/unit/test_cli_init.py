@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from functools import partial
 
 import pytest
+from rights import obeying_rights
 from shell import in_a_terminal, run
 
 from tiercache import TieredCache
@@ -72,8 +74,14 @@ def test_whatever_is_chosen_is_in_order(here, codec, tiers):
         (["--disk-size", "lots"], 1, "max_bytes"),
         (["--shared", "gopher://u:sesame@host"], 1, "a URL that begins with"),
         (["--shared", "${NOWHERE_AT_ALL}"], 1, "the variable NOWHERE_AT_ALL is not set"),
+        (["--namespace", "a\x7fb"], 2, r"--namespace: a\x7fb has characters that cannot be shown"),
+        (["--disk", "\udcff"], 2, r"--disk: \udcff has characters that cannot be shown"),
         (["--memory", "none", "--disk", "none"], 1, "a list of tables"),
-        (["nowhere/x.toml"], 1, "cannot be written (No such file or directory)"),
+        (
+            ["nowhere/x.toml"],
+            1,
+            "nowhere/x.toml cannot be written: there is no folder nowhere; make it first",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
@@ -82,6 +90,20 @@ def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
     assert says in done.err
     assert "sesame" not in done.err
     assert list(here.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_the_reason_is_told(here):
+    (here / "closed").mkdir(mode=0o500)
+    (here / "x.toml").mkdir()
+    (here / "file").write_text("")
+    for path, told in (
+        ("closed/x.toml", "this user may not write in closed"),
+        ("x.toml", "it is a directory"),
+        ("file/x.toml", "file is no folder"),
+    ):
+        done = obeying_rights(partial(run, "init", "--force", path))
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"tiercache: {path} cannot be written: {told}\n"
 
 
 def test_a_file_that_is_there_is_kept(here):
@@ -103,6 +125,29 @@ def test_a_password_is_for_its_owner_alone(here):
     assert stat.S_IMODE((here / "tiercache.toml").stat().st_mode) == 0o600
     done = run("init", "--force", "--shared", "redis://user:${NO_SUCH_SECRET:-}@127.0.0.1/0")
     assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "password=sesame",
+        "ssl_cert_reqs=none&PASSWORD=sesame",
+        "secret=sesame-of-sixteen-bytes",
+        "%70assword=sesame",
+        "secret=${NO_SUCH_SECRET:-sesame-of-sixteen-bytes}",
+    ],
+)
+def test_a_password_among_the_options_of_a_url_is_one_too(here, query):
+    done = run("init", "--shared", f"redis://127.0.0.1/0?{query}")
+    assert (done.code, "holds a password" in done.err) == (0, True), done
+    assert "sesame" not in done.out + done.err
+    assert stat.S_IMODE((here / "tiercache.toml").stat().st_mode) == 0o600
+
+
+def test_the_name_of_a_variable_is_no_password(here, monkeypatch):
+    monkeypatch.setenv("SHARED_SECRET", "sesame-of-sixteen-bytes")
+    done = run("init", "--shared", "redis://127.0.0.1/0?secret=${SHARED_SECRET}&protocol=3")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_on_a_terminal_it_asks_for_what_no_flag_says(here):

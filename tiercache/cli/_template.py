@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 __all__ = ["Choices", "rendered"]
 
@@ -28,8 +29,14 @@ class Choices:
 
     @property
     def holds_a_password(self) -> bool:
-        """Whether the URL has one in it, and not only the name of a variable that holds it."""
-        return self.shared is not None and bool(_PASSWORD.search(_VARIABLE.sub("", self.shared)))
+        """Whether the URL has one in it, before its host or among its options, and not only the name of a
+        variable that holds it."""
+        from tiercache.config._problems import holds_secret_option  # it needs pydantic
+
+        if self.shared is None:
+            return False
+        url = unquote(_VARIABLE.sub("", self.shared))
+        return bool(_PASSWORD.search(url)) or holds_secret_option(url)
 
 
 def rendered(choices: Choices, name: str) -> str:

@@ -6,12 +6,13 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from tiercache.cli._context import Failed, Settings, command
-from tiercache.cli._output import note, say
+from tiercache.cli._context import ANY_PATH, Failed, Settings, command
+from tiercache.cli._output import note, printable, say
 from tiercache.cli._template import Choices, rendered
 
 __all__ = ["init"]
@@ -20,7 +21,7 @@ _FILE = "tiercache.toml"
 
 
 @command()
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=ANY_PATH)
 @click.option("--namespace", metavar="NAME", help="Keeps its keys apart from those of other caches.")
 @click.option("--ttl", metavar="TIME", help='How long an entry lives: 12h, 30d, or "none": until evicted.')
 @click.option("--codec", metavar="NAME", help="What values are: bytes, json, text, vector-f4, zstd-json, ...")
@@ -70,9 +71,13 @@ def _choices(given: dict[str, str | None], path: Path, answer: Callable[[str, st
     def choice(name: str, question: str, proposal: str) -> str | None:
         said = given[name]
         text = answer(question, proposal) if said is None else said
+        if not text.isprintable():  # nobody could read it in the file, and TOML cannot hold all of it
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag}: {printable(text)} has characters that cannot be shown")
         return None if text == "none" else text
 
-    folder = Path(os.path.abspath(path)).parent.name or "cache"  # noqa: PTH100 - as the folder is written, links and all
+    folder = Path(os.path.abspath(path)).parent.name  # noqa: PTH100 - as the folder is written, links and all
+    folder = folder if folder.isprintable() and folder else "cache"
     namespace = choice("namespace", "Namespace, which keeps keys apart from those of other caches", folder)
     ttl = choice("ttl", 'How long an entry lives ("none": until evicted)', "30d")
     codec = choice("codec", "What values are: bytes, json, text, vector-f4, zstd-json, ...", "bytes")
@@ -123,8 +128,21 @@ def _write(path: Path, text: str, *, private: bool) -> None:
             file.write(text)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise Failed(f"{path} cannot be written ({error.strerror})") from error
+        with suppress(OSError):  # there may not even be a folder
+            beside.unlink(missing_ok=True)
+        raise Failed(f"{path} cannot be written: {_why(path, error)}") from error
+
+
+def _why(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path.parent}; make it first"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory"
+    if isinstance(error, NotADirectoryError):
+        return f"{path.parent} is no folder"
+    if isinstance(error, PermissionError):
+        return f"this user may not write in {path.parent}"
+    return error.strerror or type(error).__name__
 
 
 def _private(name: str, flags: int) -> int:
