@@ -7,7 +7,7 @@ import json
 import pytest
 from shell import run
 
-from tiercache import TieredCache
+from tiercache import DiskTier, TieredCache, TierUnavailable
 
 
 @pytest.fixture
@@ -148,6 +148,43 @@ def test_a_tier_that_takes_nothing_is_told(make):
     assert "not all of them in redis; run it again when that is well" in done.err
     assert "secret" not in done.err
     assert run("warm", "nowhere.jsonl", "-c", path).code == 1
+
+
+SMALL = 'max_bytes = "200KB"\n'
+LARGE = "secret" * 60_000  # more than the disk's room
+
+
+def test_what_is_too_large_is_a_bad_line_and_not_stored(make):
+    path = make(more=SMALL)
+    lines = [{"key": f"k{number}", "value": "v"} for number in range(9)]
+    lines[5]["value"] = LARGE
+    done = warm(path, {"key": "k5", "value": "earlier"}, *lines)
+    assert done.code == 1
+    told, total = done.err.splitlines()[-2:]
+    assert told == "tiercache: line 7: larger than all the room of disk"
+    assert total == "tiercache: 8 entries stored, 1 bad lines left out"
+    assert "secret" not in done.err
+    assert sorted(held(path)) == ["k0", "k1", "k2", "k3", "k4", "k6", "k7", "k8"]
+
+
+def test_what_is_too_large_for_one_tier_is_stored_in_another_and_told(make, tmp_path):
+    path = make(more=f'{SMALL}[[tiers]]\ntype = "sql"\nurl = "sqlite:///{tmp_path}/shared.db"')
+    done = warm(path, {"key": "a", "value": LARGE}, {"key": "b", "value": "v"}, flags=["--json"])
+    assert (done.code, json.loads(done.out)) == (1, {"stored": 2, "bad_lines": 0, "failed_tiers": ["disk"]})
+    assert done.err.endswith("tiercache: not all of them in disk: they are larger than all of its room\n")
+    assert sorted(held(path)) == ["a", "b"]
+
+
+def test_memory_alone_keeps_nothing_of_it(make, monkeypatch):
+    monkeypatch.setattr(DiskTier, "_mset", refuse)
+    done = warm(make(), {"key": "k", "value": "secret"})
+    assert done.code == 1
+    assert "line 1: not taken by disk; 0 entries before it are stored" in done.err
+    assert "secret" not in done.err
+
+
+def refuse(*_arguments, **_options):
+    raise TierUnavailable("down")
 
 
 def test_a_namespace_is_warmed_by_its_name(make):

@@ -36,13 +36,15 @@ class _BadLineError(Exception):
 
 
 class _Line(NamedTuple):
-    """One entry: ``value`` for the codec, or the bytes that it would make (``encoded``)."""
+    """One entry: ``value`` for the codec, or the bytes that it would make (``encoded``). It stands for
+    ``lines`` of them, the others being earlier ones of its key."""
 
     number: int
     key: str
     value: Any
     encoded: bool
     ttl: Any
+    lines: int = 1
 
 
 @command()
@@ -58,7 +60,11 @@ def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: boo
     other bytes, and for those that a codec has made. A bad line is named and left out; the exit code is 1
     then.
     """
-    with open_cache(settings, namespace) as cache, _opened(file) as stream, progress("warming") as advance:
+    with (
+        open_cache(settings, namespace, writes=True) as cache,
+        _opened(file) as stream,
+        progress("warming") as advance,
+    ):
         run = _Warming(cache, advance)
         try:
             run.take(stream)
@@ -67,12 +73,15 @@ def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: boo
                 f"line {run.line:,}: {error}; {run.stored:,} entries before it are stored"
             ) from error
     if as_json:
-        show_json({"stored": run.stored, "bad_lines": run.bad, "failed_tiers": sorted(run.failed)})
+        failed = sorted(run.failed | run.small)
+        show_json({"stored": run.stored, "bad_lines": run.bad, "failed_tiers": failed})
     else:
         note(f"{run.stored:,} entries stored" + (f", {run.bad:,} bad lines left out" if run.bad else ""))
+    if run.small:
+        note(f"not all of them in {', '.join(sorted(run.small))}: they are larger than all of its room")
     if run.failed:
         note(f"not all of them in {', '.join(sorted(run.failed))}; run it again when that is well")
-    return 1 if run.bad or run.failed else 0
+    return 1 if run.bad or run.failed or run.small else 0
 
 
 @contextmanager
@@ -85,12 +94,17 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 class _Warming:
-    """One run."""
+    """One run. ``stored`` counts the lines whose entry is in a tier that outlives this process; ``failed``
+    and ``small`` name those that lack some: they were ill, or an entry is larger than all their room."""
 
     def __init__(self, cache: TieredCache[Any], advance: Callable[[int], None]) -> None:
         self.stored = self.bad = self.line = 0
         self.failed: set[str] = set()
+        self.small: set[str] = set()
         self._cache = cache
+        guards = cache._stack.guards  # noqa: SLF001 - whose memory goes away is no business of its users
+        self._lasting = {guard.name for guard in guards if not getattr(guard.tier, "nonblocking", False)}
+        self._lasting = self._lasting or {guard.name for guard in guards}
         self._payloads = payloads(cache)
         self._advance = advance
         self._waiting: dict[str, _Line] = {}
@@ -107,8 +121,8 @@ class _Warming:
                 except _BadLineError as error:
                     self._refuse(self.line, str(error))
                 else:
-                    self.stored += line.key in self._waiting  # each line counts
-                    self._waiting[line.key] = line
+                    earlier = self._waiting.get(line.key)
+                    self._waiting[line.key] = line._replace(lines=1 + (earlier.lines if earlier else 0))
             if len(self._waiting) >= _LINES or size >= _BYTES:
                 self._flush()
                 size = 0
@@ -131,10 +145,38 @@ class _Warming:
                         self._refuse(line.number, str(error))
 
     def _store(self, lines: list[_Line]) -> None:
+        """Store ``lines``; of several of which one is too large, each half by itself: a tier does not tell
+        which ones it took. Raises `WriteError` if no tier is well enough to take them."""
         cache = self._payloads if lines[0].encoded else self._cache
-        result = cache.mset([(line.key, line.value) for line in lines], ttl=lines[0].ttl)
-        self.failed.update(result.failed)
-        self.stored += len(lines)
+        before = self._rejected()
+        accepted, failed, failure = self._taken(cache, lines)
+        small = {name for name, count in self._rejected().items() if count > before[name]}
+        if small and len(lines) > 1:
+            middle = len(lines) // 2
+            self._store(lines[:middle])
+            self._store(lines[middle:])
+        elif small and not accepted and failed <= small:
+            self._refuse(lines[0].number, f"larger than all the room of {', '.join(sorted(small))}")
+        elif failure is not None or not accepted:
+            raise failure or WriteError(f"not taken by {', '.join(sorted(failed))}")
+        else:
+            self.failed |= failed - small
+            self.small |= small
+            self.stored += sum(line.lines for line in lines)
+
+    def _taken(
+        self, cache: TieredCache[Any], lines: list[_Line]
+    ) -> tuple[set[str], set[str], WriteError | None]:
+        """The lasting tiers that took ``lines``, and those that did not take all of them."""
+        try:
+            result = cache.mset([(line.key, line.value) for line in lines], ttl=lines[0].ttl)
+        except WriteError as error:
+            return set(), self._lasting, error
+        return self._lasting.intersection(result.accepted), self._lasting.intersection(result.failed), None
+
+    def _rejected(self) -> dict[str, int]:
+        """How many entries each lasting tier has refused, as no room that it has would do."""
+        return {tier.name: tier.rejected for tier in self._cache.stats().tiers if tier.name in self._lasting}
 
     def _refuse(self, number: int, reason: str) -> None:
         self.bad += 1
