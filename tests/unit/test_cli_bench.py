@@ -109,7 +109,13 @@ def test_values_that_a_tier_does_not_take_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--size", "large"], ["--size", "-1"], ["--batch", "0"], ["--seconds", "0"]]
+    "flags",
+    [
+        ["--size", "large"],
+        ["--size", "-1"],
+        ["--batch", "0"],
+        *(["--seconds", s] for s in ("0", "nan", "inf", "61")),
+    ],
 )
 def test_wrong_flags(config, flags):
     done = run("bench", "-c", config, *flags)

@@ -309,7 +309,12 @@ def test_inspect_tells_what_each_tier_knows(make, tmp_path):
 def test_a_codecs_name_steers_no_terminal(make, tmp_path):
     class Odd:
         name = "odd\x1b[31m[red]\n"
-        encode, decode = str.encode, bytes.decode
+
+        def encode(self, value):
+            return value.encode()
+
+        def decode(self, data):
+            return data.decode()
 
     config = make()
     with app(tmp_path, codec=Odd()) as cache:

@@ -12,6 +12,7 @@ from tiercache.units import SIZES, size
 
 __all__ = ["bench"]
 
+_LONGEST = 60  # seconds
 _COLUMNS = (
     Column("tier"),
     Column("values", figures=True),
@@ -31,6 +32,17 @@ def _size(text: str) -> int:
         raise click.BadParameter(f"{text!r} is no size; give bytes or text {SIZES}") from None
 
 
+def _seconds(text: str) -> float:
+    """The type of a flag that takes a number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:  # NaN is not either
+        raise click.BadParameter(f"{text!r} is no number of seconds above 0 and up to {_LONGEST}")
+    return seconds
+
+
 @command()
 @click.option(
     "--size",
@@ -47,8 +59,8 @@ def _size(text: str) -> int:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True, max=60),
-    default=0.25,
+    type=_seconds,
+    default="0.25",
     show_default=True,
     metavar="S",
     help="Time for each measurement.",

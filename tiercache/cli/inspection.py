@@ -10,7 +10,7 @@ import click
 
 from tiercache.cli._context import Settings, command, in_namespace, open_cache
 from tiercache.cli._look import Held, held
-from tiercache.cli._output import Column, Styled, age, say, show_json, show_table, weight
+from tiercache.cli._output import Column, Styled, age, printable, say, show_json, show_table, weight
 
 __all__ = ["inspect"]
 
@@ -61,7 +61,8 @@ def _row(one: Held, now: float) -> list[str | Styled]:
     state = Styled("stale", "yellow") if stale else Styled("yes", "green")
     if one.deleted:
         state = Styled("deleted since", "yellow")
-    return [one.tier, state, weight(_size(one)), age(written), left, entry.codec]
+    # Who can write to a tier chooses the codec's name.
+    return [one.tier, state, weight(_size(one)), age(written), left, printable(entry.codec)]
 
 
 def _size(one: Held) -> int | None:
