@@ -4,12 +4,21 @@ event loops, chains that owe, a clock.
 
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 # The tests start hundreds of processes, and each would compile all that it imports anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Each new database waits for the medium several times, and there are thousands: files of tests lie in memory,
+# where there is plenty of it. TMPDIR says where else.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder that is made there is private
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**32:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, as their processes then do.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
