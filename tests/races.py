@@ -7,10 +7,12 @@ After every step the tiers are looked at as a new reader would: the old value ne
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import product
 from math import inf
 from typing import Any
 
 from interleavings import AT_ONCE, LOOP, STEPPING, Pause, PlainTier, Scenario, SteppingTier, Task
+from selections import usually
 
 from tiercache import Entry, TieredCache
 from tiercache._core import Core
@@ -22,6 +24,11 @@ from tiercache._staleness import NEVER_STALE, Staleness
 
 OLD, NEW, NEWER = b"old", b"new", b"newer"
 WRITES = ["set", "delete", "clear"]
+#: Which write, and through which other chain: each of both is tried in the usual run.
+ELSEWHERE = usually(
+    {("set", "below"), ("delete", "tiers"), ("clear", "linked")},
+    product(WRITES, ["tiers", "below", "linked"]),
+)
 ON_LOOP = ["set_old@loop", "get@loop", "load@loop"]
 
 

@@ -10,10 +10,12 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 from faults_table import Told
+from selections import usually
 
 from tiercache import DiskTier, TieredCache
 from tiercache.errors import TierCacheError
@@ -123,8 +125,13 @@ def run_it(directory: str, cache: TieredCache[bytes] | None, number: int, *, lea
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("leave", [False, True], ids=["exit", "_exit"])
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize(
+    ("method", "leave"),
+    usually(
+        {("spawn", False), ("fork", True), ("forkserver", False)},
+        product(["spawn", "fork", "forkserver"], [False, True]),
+    ),
+)
 def test_multiprocessing(tmp_path: Path, method: str, leave: bool) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system does not {method}")

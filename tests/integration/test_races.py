@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from interleavings import Pause, Scenario, Task, explore, explore_different
-from races import OLD, WRITES, Race, always_allowed, stale
+from races import ELSEWHERE, OLD, WRITES, Race, always_allowed, stale
 
 from tiercache._epochs import Epochs
 
@@ -81,8 +81,7 @@ def test_a_refresh_a_write_and_another_caller(write: str, other: str) -> None:
     assert explore(lambda: stale("refresh", write, other), interruptions=1) > 40
 
 
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("writer", ["tiers", "below", "linked"])
+@pytest.mark.parametrize(("write", "writer"), ELSEWHERE)
 def test_a_refresh_against_a_write_of_another_chain(write: str, writer: str) -> None:
     assert explore(lambda: stale("refresh", write, writer=writer), interruptions=2) > 40
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 from interleavings import explore
-from races import OLD, ON_LOOP, WRITES, Race
+from races import ELSEWHERE, OLD, ON_LOOP, Race
 
 pytestmark = pytest.mark.usefixtures("scheduled")
 
 
-ANOTHER = ["tiers", "below", "linked"]
-
-
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("writer", ANOTHER)
+@pytest.mark.parametrize(("write", "writer"), ELSEWHERE)
 @pytest.mark.parametrize("promote", ["inline", "background"])
 def test_a_promotion_against_a_write_of_another_chain(write: str, writer: str, promote: str) -> None:
     def make() -> Race:
@@ -22,8 +18,7 @@ def test_a_promotion_against_a_write_of_another_chain(write: str, writer: str, p
     assert explore(make, interruptions=2) > 50
 
 
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("writer", ANOTHER)
+@pytest.mark.parametrize(("write", "writer"), ELSEWHERE)
 def test_a_load_against_a_write_of_another_chain(write: str, writer: str) -> None:
     def make() -> Race:
         return Race("load", write, tiers=3, held=None, writer=writer)
