@@ -14,7 +14,7 @@ from tiercache.testing.conformance.views import View
 
 __all__ = ["ConcurrencyCases", "in_threads"]
 
-_ROUNDS = 12
+_ROUNDS = 6
 
 
 class ConcurrencyCases(Suite, cases=True):
