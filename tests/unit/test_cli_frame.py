@@ -207,6 +207,16 @@ def test_nobody_who_reads_stdout_any_more_is_no_error(config):
     assert process.returncode == 141
 
 
+def test_a_stream_that_is_closed_is_told(config):
+    """As `>&-` and `<&-` have it in a shell: no database of ours gets its number."""
+    command = f"{' '.join(COMMAND)} -c {config}"
+    line = f"{command} set key value >&- && {command} keys >&-; echo $? && {command} set other <&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    assert done.stderr == "tiercache: stdout is closed\ntiercache: stdin is closed\n"
+    assert run("-c", config, "keys").out == "key\n"
+
+
 def test_ctrl_c_is_exit_code_130_and_one_line(config):
     process = subprocess.Popen(
         [*COMMAND, "-c", str(config), "--debug", "set", "key"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line is wrong. 130: Ctrl-C. 141: who read stdout went away (`tiercache keys | head`); nobody is told.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    closed = _occupied()
     try:
         from tiercache.cli._app import run
 
@@ -37,12 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return 141
     except OSError as error:  # the place that stdout leads to is full, or the temporary folder is
-        sys.stderr.write(f"tiercache: {_plainly(error)}\n")
+        shut = closed and error.errno == errno.EBADF and error.filename is None
+        sys.stderr.write(f"tiercache: {f'{closed} is closed' if shut else _plainly(error)}\n")
         _abandon_stdout()
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("tiercache: interrupted\n")
         return 130
+
+
+def _occupied() -> str:
+    """Which of stdin and stdout were closed (``>&-`` in a shell). They become such as fail when they are
+    used: a file of ours that is opened would be given their number, and what is written to stdout would go
+    into a database."""
+    closed = []
+    for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+            closed.append(name)
+    if sys.stderr is None:  # nobody hears what is said, and that is no reason to fail
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    return " or ".join(closed)
 
 
 def _plainly(error: OSError) -> str:

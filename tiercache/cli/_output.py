@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from tiercache.archive import _streams
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -44,10 +46,8 @@ def say(text: str) -> None:
 
 def write(data: bytes) -> None:
     """``data`` on stdout, as it is and whole."""
-    left = memoryview(data)
-    while left:  # with PYTHONUNBUFFERED this is a raw file, which may take a part
-        left = left[sys.stdout.buffer.write(left) :]
-    sys.stdout.buffer.flush()
+    _streams.write(sys.stdout.buffer, data)
+    _streams.flush(sys.stdout.buffer)
 
 
 def note(text: str) -> None:
