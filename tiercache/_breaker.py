@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from tiercache._owners import leavings
 from tiercache.policies import Failure
 from tiercache.protocols import Clock
 
@@ -66,6 +67,7 @@ class Breaker:
 
     def probe(self) -> Permit | None:
         """A permit where `permit` is ``None``: for one caller at a time, and for none during the pause."""
+        leavings.settle()  # the probe may have been thrown away
         with self._lock:
             if self.permit is not None:
                 return self.permit  # closed in the meantime
@@ -77,12 +79,13 @@ class Breaker:
 
     def failed(self, permit: Permit) -> float | None:
         """The tier failed. How long it is left alone, in seconds, if that opened a closed breaker."""
+        chance = self._draw()  # not under the lock: what it imports makes garbage, and that may be anybody's
         with self._lock:
             if permit != self._generation:
                 return None
             if self._probing:
                 self._probing = False
-                self._open()
+                self._open(chance)
                 return None
             if self.permit is None:
                 return None
@@ -91,7 +94,7 @@ class Breaker:
             if self._limit is None or self._failures < self._limit:
                 return None
             self._opened = self._clock.monotonic()
-            return self._open()
+            return self._open(chance)
 
     def succeeded(self, permit: Permit) -> float | None:
         """The tier did what it was asked. For how many seconds it had been left alone, if that closed the
@@ -111,6 +114,8 @@ class Breaker:
 
     def undecided(self, permit: Permit) -> None:
         """The call told nothing of the tier: its caller was cancelled, or a value was at fault."""
+        if leavings.take(self.undecided, permit):
+            return
         with self._lock:
             if self._probing and permit == self._generation:
                 self._give_back()
@@ -120,8 +125,8 @@ class Breaker:
         self._probing = False
         self._generation += 1
 
-    def _open(self) -> float:
-        pause = self._next_pause * (1 - _JITTER * self._draw())
+    def _open(self, chance: float) -> float:
+        pause = self._next_pause * (1 - _JITTER * chance)
         self._next_pause = min(2 * self._next_pause, self._longest)
         self._until = self._clock.monotonic() + pause
         self._generation += 1
@@ -130,6 +135,6 @@ class Breaker:
 
 
 def _random() -> float:
-    import random  # here: most breakers never open
+    import random  # here: most tiers never fail
 
     return random.random()  # noqa: S311 - pauses are no secrets

@@ -18,6 +18,7 @@ from tiercache._bridge import Port
 from tiercache._lanes import Lane
 from tiercache._ledger import Ledger
 from tiercache._log import describe, logger
+from tiercache._owners import thrown
 from tiercache._retries import tried
 from tiercache._sound import sound
 from tiercache.entry import Entry
@@ -96,8 +97,8 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
             self._fell(breaker, permit, error)
-        except BaseException:  # cancelled or interrupted
-            self._undecided(breaker, permit)
+        except BaseException as error:  # cancelled, interrupted or thrown away
+            self._undecided(breaker, permit, error)
             raise
         else:
             if breaker is not None and breaker.ailing:
@@ -159,8 +160,8 @@ class Guard:
             self._fell(breaker, permit, error, value=True)
             failure = error
             taken = 0
-        except BaseException:
-            self._undecided(breaker, permit)
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
             raise
         else:
             if breaker is not None and breaker.ailing:
@@ -177,7 +178,7 @@ class Guard:
         return taken, late, failure
 
     async def delete(
-        self, port: Port, keys: Collection[str], *, counted: bool = True, **options: Any
+        self, port: Port, keys: Sequence[str], *, counted: bool = True, **options: Any
     ) -> Exception | None:
         """Drop ``keys``; the reason if the tier did not confirm it. ``options`` are those of
         `SupportsJournal.mdelete`."""
@@ -190,14 +191,13 @@ class Guard:
         start = perf_counter()
         failure: Exception | None = None
         try:
-            names = list(keys)
-            await self._asked(port, verb, names)
+            await self._asked(port, verb, keys)
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
             self.failed(error, "delete")
             self._fell(breaker, permit, error)
             failure = error
-        except BaseException:
-            self._undecided(breaker, permit)
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
             raise
         else:
             if breaker is not None and breaker.ailing:
@@ -224,8 +224,8 @@ class Guard:
         except Exception as error:
             self._fell(breaker, permit, error)
             raise
-        except BaseException:
-            self._undecided(breaker, permit)
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
             raise
         if breaker is not None and breaker.ailing:
             self._stood(breaker, permit)
@@ -302,7 +302,8 @@ class Guard:
         self._events.emit(BreakerOpened(self.name, verbs, pause))
 
     @staticmethod
-    def _undecided(breaker: Breaker | None, permit: Permit) -> None:
+    def _undecided(breaker: Breaker | None, permit: Permit, error: BaseException) -> None:
+        thrown(error)
         if breaker is not None:
             breaker.undecided(permit)
 

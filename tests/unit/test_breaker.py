@@ -53,6 +53,20 @@ def test_it_opens_after_failures_in_a_row() -> None:
     assert refused(one)
 
 
+def test_it_draws_without_its_lock() -> None:
+    """To draw may import something, and collect a call that gives its permit back."""
+    drawn_under_lock: list[bool] = []
+
+    def draw() -> float:
+        drawn_under_lock.append(one._lock.locked())
+        return 0.0
+
+    one = Breaker(Failure(breaker_failures=3), FakeClock(), draw)
+    opened(one)
+    assert drawn_under_lock
+    assert not any(drawn_under_lock)
+
+
 def test_a_success_that_is_no_news_need_not_be_told() -> None:
     one = breaker(FakeClock())
     assert not one.ailing

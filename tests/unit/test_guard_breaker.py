@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from apis import both_apis
+from interrupts import within
 
 from tiercache import (
     BreakerClosed,
@@ -398,3 +399,33 @@ def test_one_ill_tier_of_an_inner_chain_does_not_close_off_the_others(call):
         call(cache, "delete", "x")
     well.mset({"a": Entry(b"1")})
     assert call(cache, "get", "a") == b"1"
+
+
+def test_a_probe_that_is_thrown_away_gives_its_turn_back():
+    hangs = False
+
+    class Far(AsyncDictTier):
+        async def amget(self, keys):
+            if hangs:
+                await asyncio.Event().wait()
+            return await super().amget(keys)
+
+    it = Setting(Far())
+    it.fails("mget")
+    for _ in range(3):
+        asyncio.run(it.cache.aget("a"))
+    it.chaos.heal()
+    it.clock.advance(60)
+
+    async def throw_away():
+        probe = it.cache.aget("a")
+        probe.send(None)
+        with it.cache._stack.guards[1]._reads._lock:  # whatever this thread is at
+            probe.close()
+        return True
+
+    hangs = True
+    assert within(lambda: asyncio.run(throw_away()))
+    hangs = False
+    it.inner.inner.mset({"a": Entry(b"1")})
+    assert it.cache.get("a") == b"1"
