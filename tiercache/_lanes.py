@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from tiercache._owners import leavings, thrown
 from tiercache.errors import TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 
@@ -164,6 +165,11 @@ class Lane:
         running = asyncio.wrap_future(future)
         try:
             await asyncio.wait([running], timeout=deadline)
+        except GeneratorExit as error:
+            if settle:  # whoever writes next must not be overtaken
+                thrown(error)
+                self._leave(future)
+            raise
         except asyncio.CancelledError:
             if not self._cancel(future):
                 running.add_done_callback(_retrieve)
@@ -212,6 +218,8 @@ class Lane:
 
     def _leave(self, future: Future[Any]) -> None:
         """Nobody waits for this call any more."""
+        if leavings.take(self._leave, future):
+            return
         if self._cancel(future):
             return
         with self._lock:

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 from tiercache._bridge import BLOCKING, Runtime, drive, running_loop
 from tiercache._guard import Guard
 from tiercache._member import Member
+from tiercache._owners import leavings, thrown
 from tiercache.forks import reset_after_fork
 
 __all__ = ["Sharing", "leasing", "leasing_nothing"]
@@ -99,8 +100,9 @@ class Sharing:
                     mine = set(taken)
                     left = [key for key in left if key not in mine]
                     pause = _FIRST_PAUSE
-            except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+            except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
                 thrown_away = True
+                thrown(error)
                 self._keeper.release(lease)
                 raise
             finally:
@@ -140,7 +142,8 @@ class Sharing:
             self._keeper.remove(lease)
             if lease.names:
                 await self.give_up(runtime, lease)
-        except BaseException:  # cancelled or interrupted
+        except BaseException as error:  # cancelled, interrupted or thrown away
+            thrown(error)
             self._keeper.release(lease)
             raise
 
@@ -209,6 +212,8 @@ class _Keeper:
 
     def release(self, lease: Lease) -> None:
         """Release ``lease`` behind the caller."""
+        if leavings.take(self.release, lease):
+            return
         with self._changed:
             self._due.pop(lease, None)
             self._release.append(lease)
@@ -224,6 +229,7 @@ class _Keeper:
 
     def _run(self) -> None:
         while True:
+            leavings.settle()  # or what was thrown away might be renewed as long as nobody calls
             with self._changed:
                 lease, over = self._next()
                 if lease is None:

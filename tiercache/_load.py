@@ -103,8 +103,10 @@ class Loading:
                 given, left = await self._join(runtime, flight, wanted, spares)
                 values.update(given)
                 missing += left  # its leader gave up: lead it, or join who does
-            for refresh in dict.fromkeys(slow.values()):
-                wanted = [key for key, one in slow.items() if one is refresh]
+            behind: dict[Refresh, list[str]] = {}
+            for key, refresh in slow.items():
+                behind.setdefault(refresh, []).append(key)
+            for refresh, wanted in behind.items():
                 given, left = await self._await(runtime, refresh, wanted, spares)
                 values.update(given)
                 missing += left
@@ -253,7 +255,8 @@ class Loading:
                     outcome.values.update(values)
         except BaseException as error:
             thrown(error)
-            if not refresh.over:  # who waits is told, or it would load again at once
+            # Who waits is told, or it would load again at once; as it should where this was thrown away.
+            if not refresh.over and not isinstance(error, GeneratorExit):
                 outcome.error = error if isinstance(error, Exception) else _gave_up(error)
                 pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)
             if not isinstance(error, Exception):

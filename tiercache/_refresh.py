@@ -77,11 +77,13 @@ class Refresh(Awaited):
 
     def end(self) -> None:
         """It is over. Only the first call counts."""
+        if leavings.take(self.end):
+            return
         with self._lock:
             if self.over:
                 return
             self.over = True
-        for flight in self.led:
+        for flight in self.led:  # there is another value: who loads it now need not wait for these
             flight.of.give_up(flight)
         self._over(self)
         self.ended.set_result(self.outcome)
@@ -186,8 +188,6 @@ class Refresher:
                 continue
             for refresh, task in tuple(tasks.items()):
                 refresh.end()
-                for flight in refresh.led:  # there is another value: who loads it now need not wait for these
-                    flight.of.give_up(flight)
                 if loop.is_closed():
                     self._forget(refresh, task)
                     with suppress(Exception):  # whatever the loader does on its way out

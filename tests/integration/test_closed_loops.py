@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from apis import blocking, both_apis, native
+from races import assert_at_rest
 from waiting import LIMIT, auntil, pool, until
 
-from tiercache import MemoryTier, TieredCache
+from tiercache import Entry, MemoryTier, TieredCache
 from tiercache.testing import AsyncDictTier, DictTier, FakeClock
 
 OLD, NEW, NEWER = b"old", b"new", b"newer"
@@ -244,8 +245,26 @@ def test_what_a_closed_loop_had_overtaken_is_certain_again_once_it_is_written(do
         assert not cache._core.space.epochs._filling
 
 
+def test_a_promotion_that_was_overtaken_and_is_thrown_away_awaits_nothing(doomed: Doomed) -> None:
+    tier, low = HungTier(doomed.loop), DictTier("low")
+    low.mset({"k": Entry(OLD)})
+    with TieredCache([MemoryTier(), tier, low], promote="inline") as cache:
+        doomed.begin(cache.aget("k"), lambda: tier.asked)
+
+        async def overtake() -> None:
+            cache.set("k", NEW)
+            doomed.tasks[0].get_coro().close()  # type: ignore[union-attr]  # it has one
+
+        doomed.begin(overtake(), doomed.loop.is_running)
+        doomed.loop.run_until_complete(doomed.tasks[1])
+        doomed.close()
+        cache.set("k", NEWER)
+        assert_at_rest(cache._core)
+
+
 @both_apis
-def test_what_a_closed_loops_thread_writes_late_is_not_served(call: Any, doomed: Doomed) -> None:
+@pytest.mark.parametrize("closed", ["loop", "coroutine"])
+def test_what_a_closed_loops_thread_writes_late_is_not_served(call: Any, doomed: Doomed, closed: str) -> None:
     entered, go = threading.Event(), threading.Event()
 
     class Late(DictTier):
@@ -258,7 +277,10 @@ def test_what_a_closed_loops_thread_writes_late_is_not_served(call: Any, doomed:
     tier = Late()
     with TieredCache([MemoryTier(), tier]) as cache, TieredCache([MemoryTier(), tier]) as other:
         doomed.begin(cache.aset("k", OLD), entered.is_set)
-        doomed.close()
+        if closed == "loop":
+            doomed.close()
+        else:
+            doomed.tasks[0].get_coro().close()  # type: ignore[union-attr]  # it has one
         assert call(cache, "set", "k", NEW).failed == (cache.stats().tiers[1].name,)
         assert call(other, "get", "k") is None
         go.set()

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 from apis import blocking, both_apis, native
-from waiting import until
+from interrupts import within
+from waiting import auntil, until
 
 from tiercache import ConfigError, MemoryTier, TieredCache, TierUnavailable, _leases
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, FakeClock, Raise, SpyTier
@@ -396,3 +397,28 @@ def test_the_lowest_tier_keeps_the_leases_also_inside_a_chain():
         assert names == list(lowest.tier.entries)  # folded as the entry is: of this namespace alone
     assert [spy.count("acquire") for spy in (upper, middle, lowest)] == [0, 0, 1]
     assert lowest.tier._leases == {}
+
+
+def test_a_lease_that_is_thrown_away_waits_for_nobody_and_is_given_up(monkeypatch):
+    """Also if nobody calls any more: the thread that would renew it sees to it."""
+    monkeypatch.setattr(_leases, "LEASE_SECONDS", 0.03)
+    tier = DictTier()
+
+    async def never(_key):
+        await asyncio.Event().wait()
+
+    def throw_away(cache):
+        keeper = cache._loading._sharing._keeper
+        keeper._changed = threading.Condition(threading.Lock())
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(cache.aget_or_load("a", never))
+        loop.run_until_complete(auntil(lambda: keeper._due))
+        loop.close()
+        task._log_destroy_pending = False
+        with keeper._changed:  # whatever this thread is at
+            task.get_coro().close()
+        return keeper
+
+    with shared(tier) as cache:
+        keeper = within(lambda: throw_away(cache))
+        until(lambda: not keeper._due and not tier._leases)

@@ -12,10 +12,12 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import pytest
 from forked import exit_code
+from interrupts import within
 from races import assert_at_rest
 from waiting import LIMIT, until
 
@@ -245,6 +247,83 @@ def test_an_old_value_costs_the_same_however_many_refreshes_are_under_way(clock:
         await made.aclose()
 
     asyncio.run(scenario())
+
+
+def test_joining_refreshes_takes_steps_for_each_and_not_for_each_pair(clock: FakeClock) -> None:
+    """In the steps of the loading call itself; see above."""
+
+    async def never(_key: str) -> bytes:
+        await asyncio.Event().wait()
+        return NEW
+
+    async def all_new(keys: list[str]) -> list[bytes]:
+        return [NEW] * len(keys)
+
+    async def steps(number: int) -> int:
+        taken = 0
+        keys = [f"k{each}" for each in range(number)]
+
+        def step(frame: FrameType, event: str, _argument: Any) -> Any:
+            nonlocal taken
+            if not frame.f_code.co_filename.endswith("_load.py"):
+                return None
+            frame.f_trace_opcodes = True
+            taken += event == "opcode"
+            return step
+
+        made = TieredCache([MemoryTier(clock=clock)], ttl=10, stale_if_error="1d", clock=clock)
+        made.mset(dict.fromkeys(keys, OLD))
+        clock.advance(60)
+        waits = [made.aget_or_load(key, never, load_deadline=0.001) for key in keys]
+        assert await asyncio.gather(*waits) == [OLD] * number
+        sys.settrace(step)
+        try:
+            assert await made.amget_or_load(keys, all_new, load_deadline=0.001) == [OLD] * number
+        finally:
+            sys.settrace(None)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await made.aclose()
+        return taken
+
+    assert asyncio.run(steps(160)) < 10 * asyncio.run(steps(20))
+
+
+def test_a_refresh_that_is_thrown_away_waits_for_no_lock_and_tells_of_no_failure(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = TieredCache([MemoryTier(clock=clock)], ttl=10, stale_for="1d", clock=clock)
+    cache.set("k0", OLD)
+    clock.advance(60)
+
+    async def never(_key: str) -> bytes:
+        await asyncio.Event().wait()
+        return NEW
+
+    async def scenario() -> None:
+        assert await cache.aget_or_load("k0", never) == OLD
+        await asyncio.sleep(0.01)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(scenario())
+    flights = cache._core.space.flights
+    (tasks,) = cache._stack.refresher._tasks.values()
+    ((refresh, task),) = tasks.items()
+    loop.close()
+
+    def throw_away() -> bool:
+        with refresh._lock, flights._lock, flights.pauses._lock:  # whatever this thread is at
+            task.get_coro().close()  # type: ignore[union-attr]  # it has one
+        return True
+
+    assert within(throw_away)
+    assert cache.get_or_load("k0", lambda _key: NEW) == OLD
+    cache.flush()
+    assert cache.get("k0") == NEW
+    assert not len(flights.pauses)
+    assert not caplog.records
+    cache.close()
+    assert_at_rest(cache._core)
 
 
 # -- writes ----------------------------------------------------------------------------------------
