@@ -43,6 +43,7 @@ __all__ = [
     "Port",
     "Resumed",
     "Runtime",
+    "Unfinished",
     "drive",
     "in_thread",
     "is_cancellation",
@@ -314,8 +315,7 @@ class _Blocking:
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = _checked(function, *args)
         if inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
-                result.close()
+            _unwanted(result)
             raise TypeError(
                 "an async loader was given to a blocking call; await the async twin (aget_or_load, ...)"
             )
@@ -324,13 +324,17 @@ class _Blocking:
 
 class Resumed(_Blocking):
     """The same for who goes on where another left off: the user's function was called, and ``future`` ends
-    with its result."""
+    with its result. Raises `Unfinished` where that is still to be awaited."""
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - see above
-        return await super().call(self._future.result)
+        result = _checked(self._future.result)
+        if inspect.isawaitable(result):
+            _unwanted(result)
+            raise Unfinished
+        return result
 
 
 class _Native:
@@ -395,6 +399,15 @@ class LeftRunning(BaseException):
     def __init__(self, future: Future[Any], cancelled: asyncio.CancelledError) -> None:
         self.future = future
         self.cancelled = cancelled
+
+
+class Unfinished(BaseException):
+    """What a user's function returned needs the event loop of a caller who has gone."""
+
+
+def _unwanted(awaitable: Awaitable[Any]) -> None:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # or Python complains that nobody awaited it
 
 
 def _looks(future: Future[Any], seconds: float | None, awaited: MayBeOver | None) -> Iterator[float | None]:

@@ -2,7 +2,7 @@
 
 A plain loader that an async caller was waiting for runs on in its thread when that caller is cancelled, and
 what it makes was paid for: the flight goes on behind the caller, with all who wait for it, and ends as it
-would have.
+would have. If that is something to be awaited, another of them leads, as after an async loader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tiercache._answers import Source, note, unnoted
-from tiercache._bridge import BLOCKING, LeftRunning, Resumed, Runtime, drive, in_thread
+from tiercache._bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
 from tiercache._core import Core
 from tiercache._epochs import holding
 from tiercache._flights import Flight
@@ -156,6 +156,8 @@ class Leading:
                 await self._keep(BLOCKING, part, await self._call(Resumed(future), part), fences)
             except Exception as failure:  # noqa: BLE001 - handed to those who wait
                 error = failure
+            except Unfinished:
+                pass  # nothing to hand on: one of those who wait leads
             finally:
                 self._end(error)
 
@@ -178,7 +180,7 @@ class Leading:
             with unnoted():
                 answer = Answer.of(await self._load.load_many(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
-        except (LeftRunning, GeneratorExit):  # to be counted when it ends, or by nobody: see `_owners`
+        except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
         except BaseException:
             self._count(asked, start, failed=True)

@@ -182,3 +182,18 @@ def test_without_a_thread_somebody_else_leads(
     abandon(cache, load)
     assert cache.get_or_load("k", lambda _key: b"second") == b"second"
     load.go.set()
+
+
+def test_what_is_still_to_be_awaited_is_loaded_by_one_of_those_who_wait(cache: TieredCache[bytes]) -> None:
+    async def later() -> bytes:
+        return b"never"
+
+    load = GatedLoader(lambda _key: later())
+    abandon(cache, load)
+    with pool(1) as threads:
+        waiting = threads.submit(cache.get_or_load, "k", lambda _key: b"loaded")
+        until(lambda: cache.stats().coalesced == 1)
+        load.go.set()
+        assert waiting.result(LIMIT) == b"loaded"
+    at_rest(cache)
+    assert (cache.stats().loads, cache.stats().load_errors) == (1, 0)
