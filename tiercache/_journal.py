@@ -213,7 +213,8 @@ class Journal:
         for debt in owed:
             fences.pop(debt.key, None)
         if fences and self.depth is not None:
-            self._promoter.submit(partial(self._told, list(fences.values())), entries=len(fences), size=0)
+            told = partial(self._settle_behind, list(fences.values()))
+            self._promoter.submit(told, entries=len(fences), size=0)
 
     def cleared(self, depth: int, fences: Sequence[Debt]) -> None:
         """The tier at ``depth`` has dropped the ranges of ``fences``: it has heard of those, and of the keys
@@ -235,10 +236,7 @@ class Journal:
         with guard.counters.lock:
             guard.counters.settled += len(debts)
         if self.depth is not None:
-            self._promoter.submit(partial(self._told, debts), entries=len(debts), size=0)
-
-    def _told(self, debts: Sequence[Debt]) -> None:
-        self._settle_behind(debts)
+            self._promoter.submit(partial(self._settle_behind, debts), entries=len(debts), size=0)
 
     def _settle_behind(self, debts: Sequence[Debt]) -> bool:
         """Note in the durable tier that ``debts`` are settled; whether it could."""
