@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
+
 # The tests start hundreds of processes, and each would compile all that it imports anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -23,6 +25,10 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
 # A shell that runs the tests in the background has them ignore Ctrl-C, as their processes then do.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is of how fast a machine is. Those that want more examples say so.
+settings.register_profile("usual", deadline=None, max_examples=50)
+settings.load_profile("usual")
 
 pytest_plugins = [
     "clocks",

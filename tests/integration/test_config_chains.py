@@ -351,7 +351,7 @@ def chains(members):
 configs = chains(leaves | chains(leaves).map(lambda chain: chain | {"type": "chain"}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(configs)
 def test_whatever_is_valid_is_built_the_same_from_all_that_holds_it(config):
     with tempfile.TemporaryDirectory() as name:

@@ -182,6 +182,7 @@ def test_ones_own_text_and_questions_in_a_pipe(tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_redis_as_the_lowest_tier(valkey):
     valkey.flush()
     passes = by_name(run_json("--limit", 4, "--redis", valkey.url))

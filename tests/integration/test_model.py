@@ -336,9 +336,8 @@ class CacheModel(RuleBasedStateMachine):
 
 TestModel = CacheModel.TestCase
 TestModel.settings = settings(
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )

@@ -42,7 +42,7 @@ class Valkey:
         return f"unix://{self.socket_path}"
 
     def flush(self) -> None:
-        # Before each test: redis-py looks up its own version for each client, which takes longer than the rest.
+        # Before each test. Clients of redis-py look up its version: that takes longer than all the rest.
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(b"FLUSHALL\r\n")
             assert connection.recv(64) == b"+OK\r\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from absent import said_without
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache import DiskTier, EncodedTier, Entry, TieredCache
@@ -54,7 +54,6 @@ def bombs(tmp_path_factory) -> dict[str, Path]:
     return made
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300) | st.binary(max_size=20).map(lambda part: part * 40), st.sampled_from([1, 3, 19])
 )
@@ -64,14 +63,12 @@ def test_bytes_come_back(value, level):
     assert len(data) <= len(value) + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.text() | st.dictionaries(st.text(), st.integers())))
 def test_json_comes_back(value):
     codec = ZstdCodec(JSONCodec())
     assert codec.decode(codec.encode(value)) == value
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False)))
 def test_vectors_come_back(value):
     codec = ZstdCodec(VectorCodec())
@@ -287,7 +284,6 @@ def test_frames_of_other_encoders_are_read():
     assert codec.decode(b"\1" + frame(b"")) == b""
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_give_a_value_or_are_refused(data):
     codec = ZstdCodec(max_bytes=1000)

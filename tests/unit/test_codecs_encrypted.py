@@ -15,7 +15,7 @@ import pytest
 from absent import said_without
 from apis import both_apis
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache import DiskTier, EncodedTier, Entry, MemoryTier, TieredCache
@@ -36,7 +36,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_come_back(value):
     codec = EncryptedCodec(key=NEW)
@@ -45,14 +44,12 @@ def test_bytes_come_back(value):
     assert len(data) == TEXT + len(value) + 16
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_values_of_another_codec_come_back(value):
     codec = EncryptedCodec(ZstdCodec(JSONCodec()), key=NEW)
     assert codec.decode(codec.encode(value)) == value
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False)))
 def test_vectors_come_back(value):
     codec = EncryptedCodec(VectorCodec(), key=NEW)
@@ -166,7 +163,6 @@ def test_every_truncation_is_refused():
         codec.decode(data + b"\0")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_refused(data):
     codec = EncryptedCodec(key=NEW)

@@ -141,9 +141,7 @@ def test_a_variable_is_taken_for_every_value():
                 assert not validator.is_valid(date(2000, 1, 1)), option
 
 
-@settings(
-    max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=30, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(configurations())
 def test_it_takes_random_ones_that_are_in_order(config):
     VALIDATOR.validate(config)

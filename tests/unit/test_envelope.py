@@ -9,7 +9,7 @@ from math import inf, nan
 
 import pytest
 from envelopes import CORRUPT, ENTRY, entries
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache.entry import Entry
@@ -23,7 +23,6 @@ def opened(key: str, data: bytes) -> Opened:
     return open_envelopes([(key, data)], now=-2e12)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), entries)
 def test_what_is_sealed_can_be_opened(key, entry):
     found = opened(key, seal(key, entry)).entries[key]
@@ -72,7 +71,6 @@ def test_an_envelope_belongs_to_its_key(other):
     assert opened(other, seal("key", ENTRY)) == Opened({}, [other], 0)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_an_envelope_or_refused(data):
     assert opened("key", data) in (CORRUPT, FOREIGN)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from envelopes import CORRUPT, ENTRY, entries
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache import DiskTier, RedisTier, SQLTier, TieredCache
@@ -47,7 +47,6 @@ def opened(key: str, data: object, by: Secrets | None) -> Opened:
     return open_envelopes([(key, data)], -2e12, by)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), entries)
 def test_what_is_signed_can_be_opened(key, entry):
     found = opened(key, seal(key, entry, secrets(OLD)), secrets(OLD)).entries[key]
@@ -75,7 +74,6 @@ def test_every_truncation_is_a_miss():
     assert opened("key", data + b"\0", secrets(OLD)) == CORRUPT
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_refused(data):
     assert opened("key", data, secrets(OLD)) in (CORRUPT, LEFT_ALONE)

@@ -26,7 +26,7 @@ def _in(ranges, key):
     return [key.startswith(prefix) and not (skip and key.startswith(skip)) for prefix, skip in ranges]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(namespaces, names, namespaces, names)
 @example(Namespace(("",)), f"{MARKER}1:a/k", Namespace(("a",)), "k")
 @example(Namespace(("",)), f"{MARKER}/k", Namespace(("",)), "k")
@@ -43,20 +43,18 @@ def test_folding_is_injective(one, key, other, other_key):
         assert one.fold(key) != other.fold(other_key)
 
 
-@settings(deadline=None)
 @given(namespaces, names)
 def test_unfold_undoes_fold(namespace, key):
     assert namespace.unfold(namespace.fold(key)) == key
 
 
-@settings(deadline=None)
 @given(names)
 def test_the_default_namespace_leaves_keys_as_they_are(key):
     folded = Namespace(("",)).fold(key)
     assert folded == (f"{MARKER}/{key}" if key.startswith(MARKER) else key)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(namespaces, names, names)
 @example(Namespace(("",)), MARKER, MARKER[:2])
 @example(Namespace(("",)), MARKER[:2], MARKER)
@@ -67,7 +65,7 @@ def test_a_key_lies_in_exactly_one_range_of_its_prefix(namespace, key, prefix):
     assert sum(held) == key.startswith(prefix)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(namespaces, namespaces, names, names)
 @example(Namespace(("",)), Namespace(("a",)), "k", "")
 @example(Namespace(("",)), Namespace(("a",)), "k", MARKER[:1])
@@ -102,7 +100,7 @@ def test_repr_names_the_path():
     assert repr(Namespace(("app", "users"))) == "Namespace(('app', 'users'))"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(namespaces.filter(lambda namespace: namespace.fold("") != ""), names, names, names)
 def test_a_skipped_range_is_left_out(namespace, key, prefix, more):
     skip = prefix + more
@@ -110,7 +108,7 @@ def test_a_skipped_range_is_left_out(namespace, key, prefix, more):
     assert sum(held) == (key.startswith(prefix) and not (skip and key.startswith(skip)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(names, names)
 @example("k", "")
 @example(f"{MARKER}1:a/k", "")

@@ -32,7 +32,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(actions=ACTIONS, steps=st.sampled_from([1, 7, 1000]))
 def test_slots_come_out_when_their_time_is_over_and_not_before(actions, steps):
     now = 1234.5

@@ -65,7 +65,7 @@ ACTIONS = st.lists(
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(actions=ACTIONS)
 def test_one_thread_sees_the_exact_order(policy, actions):
     tier = MemoryTier(max_entries=BOUND, policy=policy, clock=FakeClock())

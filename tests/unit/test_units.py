@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache.errors import ConfigError
@@ -151,7 +151,6 @@ def test_none_passes_through():
         optional_duration(0, name="ttl")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=12) | st.from_regex(r"[0-9.]{1,6} ?[a-zA-Z]{0,3}", fullmatch=True))
 def test_any_text_is_a_positive_number_or_a_config_error(text):
     for read in (duration, size):
