@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from shell import COLOUR, COMMAND, in_a_terminal, run
 
-from tiercache import DiskTier, MemoryTier, TieredCache
+from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable, register_tier
 from tiercache.archive import export_archive, import_archive
 from tiercache.codecs import JSONCodec
+from tiercache.testing import DictTier
 
 #: Prints the most memory of its own that it had, in MiB, behind what it writes to stderr: looked at all the
 #: time. What SQLite maps of a file is not its own, and goes when others want it.
@@ -325,6 +326,45 @@ def test_a_shell_compresses_an_archive_on_its_way(tmp_path):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert run("import", "-c", target, stdin=gzip.decompress(archive.read_bytes())).code == 0
     assert held(target) == values
+
+
+def test_an_import_that_leaves_something_out_says_so(tmp_path, monkeypatch):
+    source, archive = config(tmp_path, "source", DISK), tmp_path / "a.tca"
+    fill(source, 30)
+    assert run("export", archive, "-c", source).code == 0
+    small = config(tmp_path, "small", f"{DISK}\nmax_entries = 10")
+    done = run("import", archive, "-c", small)
+    assert done.code == 1
+    assert "20 entries were evicted meanwhile: the lowest tier is too small for all\n" in done.err
+    ill = config(tmp_path, "ill", DISK, f'type = "sql"\nurl = "sqlite:///{tmp_path}/ill.db"')
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskTier, "_mset", _refuse)
+        done = run("import", archive, "--json", "-c", ill)
+    report = json.loads(done.out)
+    assert (done.code, report["stored"], report["failed"]) == (1, 30, ["disk"])
+    assert done.err.endswith("tiercache: not all of them in disk, which is given them when they are read\n")
+    assert len(held(ill)) == 30
+
+
+def _refuse(*_arguments, **_options):
+    raise TierUnavailable("down")
+
+
+class Unlisted(DictTier):
+    """One that cannot list its keys."""
+
+    scan = None
+
+
+def test_where_no_tier_lists_its_keys_nothing_is_wrong_with_the_flags(tmp_path):
+    register_tier("unlisted", Unlisted)
+    path = tmp_path / "unlisted.toml"
+    path.write_text('[[tiers]]\ntype = "unlisted"')
+    for arguments in (["export", tmp_path / "a.tca"], ["keys"]):
+        done = run(*arguments, "-c", path)
+        assert (done.code, done.raw) == (1, b"")
+        assert "can list its keys" in done.err
+    assert run("export", tmp_path / "a.tca", "--tier", "dict", "-c", path).code == 2
 
 
 def test_named_views_of_a_configuration_lend_their_codecs(tmp_path):

@@ -127,6 +127,43 @@ def test_what_is_wrong_is_told_in_a_line_or_two(config, tmp_path, monkeypatch, a
     assert "swordfish" not in done.err
 
 
+def test_what_is_skipped_is_told_in_the_words_of_a_shell(config, tmp_path):
+    old = tmp_path / "old"
+    fill(LocalFileStore(old), 3)  # their digests are sha256's
+    (old / "other-key").write_text("[1.0]")
+    (old / "ada-key").write_text("[1.0]")
+    arguments = (
+        "langchain-files",
+        old,
+        "--as",
+        "vectors",
+        "--model",
+        "ada",
+        "--prefix",
+        "ada-",
+        "-c",
+        config,
+    )
+    done = run("migrate", *arguments, "--key-encoder", "sha256")
+    assert (done.code, done.err) == (1, "tiercache: 1 keys were skipped, for the reasons above\n")
+    assert "no digest after the prefix (--any-key takes it)" in done.out
+    done = run("migrate", *arguments, "--key-encoder", "blake2b", "--json")
+    assert done.code == 1
+    reasons = {one["reason"]: one["count"] for one in json.loads(done.out)["skipped"]}
+    [(reason, count)] = [item for item in reasons.items() if item[0].startswith("made by")]
+    assert (reason.endswith(": give it --key-encoder sha256"), count) == (True, 3)
+    (old / "ada-key").unlink()
+    done = run("migrate", *arguments, "--key-encoder", "sha256")
+    assert (done.code, done.err) == (0, "")  # --prefix is what leaves the other one out
+
+
+def test_a_cache_that_is_too_small_is_told(config, tmp_path):
+    fill(LocalFileStore(tmp_path / "old"), 20)
+    config.write_text(f"{config.read_text()}max_entries = 5\n")
+    done = run("migrate", "langchain-files", tmp_path / "old", "-c", config)
+    assert (done.code, done.err) == (1, "tiercache: the lowest tier is too small for all of them\n")
+
+
 def test_bytes_go_into_no_cache_of_something_else(config, tmp_path):
     (tmp_path / "old").mkdir()
     config.write_text(f'codec = "json"\n{config.read_text()}')

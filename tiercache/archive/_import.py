@@ -54,6 +54,9 @@ class ImportReport:
         how many of the others are not there, by the reason.
     ``evicted``
         entries that the target's lowest tier dropped meanwhile: it is too small for all of them.
+    ``failed``
+        the tiers above the lowest that did not take all: they were ill, or something is larger than all of
+        their room. What they lack they are given when it is read.
     """
 
     read: int
@@ -62,6 +65,7 @@ class ImportReport:
     expired: int
     skipped: dict[str, int]
     evicted: int
+    failed: tuple[str, ...]
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -157,6 +161,8 @@ class _Import:
         self._waiting = self._bytes = 0
         self._read = self._stored = self._already_there = self._expired = 0
         self._skipped: dict[str, int] = {}
+        self._names = [member.guard.name for member in self._root.members]
+        self._failed: set[str] = set()
         self._evicted = self._stack.stats().tiers[-1].evictions
         #: Whether some tier wants the objects that the bytes stand for.
         self._decodes = any(
@@ -175,6 +181,7 @@ class _Import:
             self._expired,
             dict(sorted(self._skipped.items(), key=lambda item: -item[1])),
             self._stack.stats().tiers[-1].evictions - self._evicted,
+            tuple(name for name in self._names if name in self._failed),
             perf_counter() - self._start,
         )
 
@@ -293,7 +300,8 @@ class _Import:
             result = drive(core.write(BLOCKING, batch))
         except WriteError:
             return False
-        return self._lowest.name not in result.failed
+        self._failed.update(name for name in result.failed if name != self._names[-1])
+        return self._names[-1] not in result.failed
 
     def _dated(self, core: Core, group: Group) -> Group:
         """``group`` with those of now that would be older than what the target remembers of their keys."""

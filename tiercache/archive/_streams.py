@@ -86,9 +86,7 @@ def opened(target: Target, *, resume: bool, replace: bool) -> Iterator[tuple[Bin
         return
     old = path.exists() and path.stat().st_size > 0
     if old and not resume and not replace:
-        raise ConfigError(
-            f"{path}: it is there already; resume=True goes on with it, replace=True replaces it"
-        )
+        raise ConfigError(f"{path}: it is there already: resume what was interrupted, or replace it")
     if old and not resume:
         with _beside(path.resolve()) as stream:  # a link stays one
             yield stream, False

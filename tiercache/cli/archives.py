@@ -13,7 +13,7 @@ import click
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._output import note, progress, show_json
-from tiercache.errors import ArchiveError, TierError, WriteError
+from tiercache.errors import ArchiveError, ConfigError, TierError, WriteError
 
 __all__ = ["export", "import_"]
 
@@ -58,9 +58,14 @@ def export(
         open_cache(settings, namespace) as cache,
         _counted("exporting", "written", _remedy(file, force=force)) as advance,
     ):
-        report = export_archive(
-            cache, target, tier=tier, views=cache.views, resume=resume, replace=force, progress=advance
-        )
+        try:
+            report = export_archive(
+                cache, target, tier=tier, views=cache.views, resume=resume, replace=force, progress=advance
+            )
+        except ConfigError as error:
+            if tier is not None and not resume:
+                raise  # that flag is wrong
+            raise Failed(str(error)) from error
     _tell_export(report, as_json=as_json)
 
 
@@ -135,7 +140,9 @@ def _tell_import(report: ImportReport, *, as_json: bool) -> int:
         note(f"{count:,} entries were skipped: {reason}")
     if report.evicted:
         note(f"{report.evicted:,} entries were evicted meanwhile: the lowest tier is too small for all")
-    return 1 if report.skipped else 0
+    if report.failed:
+        note(f"not all of them in {', '.join(report.failed)}, which is given them when they are read")
+    return 1 if report.skipped or report.evicted or report.failed else 0
 
 
 @contextmanager

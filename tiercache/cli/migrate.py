@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["migrate"]
 
+_ENCODER = re.compile(r'key_encoder="(\w+)"')
 _ENCODERS = ("sha1", "blake2b", "sha256", "sha512")
 
 
@@ -211,10 +214,23 @@ def _well_told() -> Iterator[None]:
 
 
 def _tell(report: MigrationReport, *, as_json: bool) -> int:
+    """The exit code: 1 if the cache lacks something that was asked for."""
+    from tiercache.integrations.langchain.migrate._report import OTHER_PREFIX
+
+    skipped = [replace(item, reason=_for_a_shell(item.reason)) for item in report.skipped]
+    report = replace(report, skipped=tuple(skipped))
     if as_json:
         show_json(report.as_dict())
     else:
         say(str(report))
+    left_out = sum(item.count for item in skipped if item.reason != OTHER_PREFIX)
+    if left_out:
+        note(f"{left_out:,} keys were skipped, for the reasons above")
     if report.evicted:
         note("the lowest tier is too small for all of them")
-    return 0
+    return 1 if left_out or report.evicted else 0
+
+
+def _for_a_shell(reason: str) -> str:
+    """``reason`` with the flags for the arguments of functions."""
+    return _ENCODER.sub(r"--key-encoder \1", reason.replace("any_key=True", "--any-key"))

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-__all__ = ["MigrationReport", "Skipped", "Tally"]
+__all__ = ["OTHER_PREFIX", "MigrationReport", "Skipped", "Tally"]
+
+#: Why those are skipped that nobody asked for.
+OTHER_PREFIX: Final = "another prefix"
 
 #: Keys that are kept for each reason: a report of a million damaged files still fits in memory.
 _NAMED: Final = 100

@@ -12,6 +12,7 @@ from tiercache.chain import TieredCache, WriteResult
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.integrations.langchain._text_keys import name_of, text_key
 from tiercache.integrations.langchain.embeddings import CachedEmbeddings
+from tiercache.integrations.langchain.migrate._report import OTHER_PREFIX
 from tiercache.integrations.langchain.migrate._run import Target, Unfit
 from tiercache.integrations.langchain.stores import TieredByteStore
 
@@ -57,7 +58,7 @@ def target_for(target: Any, *, prefix: str, any_key: bool, queries: bool) -> Tar
 
 def _check_prefix(key: str, prefix: str) -> None:
     if not key.startswith(prefix):
-        raise Unfit("another prefix")
+        raise Unfit(OTHER_PREFIX)
 
 
 class _Bytes:
