@@ -1,13 +1,20 @@
-"""Paths as users write them."""
+"""Paths as users write them, and whether what they name is to be made."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Final
 
 from tiercache.errors import ConfigError
 
-__all__ = ["absolute"]
+__all__ = ["LOOKS", "absolute", "only_looking"]
+
+#: Whether they are only looked at just now.
+LOOKS: Final = ContextVar("only_looking", default=False)
 
 
 def absolute(path: object, option: str, otherwise: str = "") -> Path:
@@ -23,3 +30,14 @@ def absolute(path: object, option: str, otherwise: str = "") -> Path:
         return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
     except RuntimeError as error:
         raise ConfigError(f"{option}: {text!r} names a home directory that is unknown") from error
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """While this lasts, tiers check their directories, and neither make nor claim any: for who asks whether
+    a configuration is in order. Rejected: a parameter of the tier, which every program would see."""
+    token = LOOKS.set(True)
+    try:
+        yield
+    finally:
+        LOOKS.reset(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from shutil import disk_usage
 
 import pytest
 from servers.valkey import free_port, running
@@ -21,6 +22,7 @@ type = "memory"
 type = "disk"
 directory = "cache"
 deadline = "20s"
+max_bytes = "1MiB"
 [[tiers]]
 type = "{}"
 url = "{}"
@@ -62,6 +64,64 @@ def test_a_configuration_in_order(write):
     assert json.loads(run("check", path, "--json").out)["problems"] == []
     assert run("stats", path).code == 1
     assert [one.name for one in path.parent.iterdir()] == [path.name]  # nothing was made
+
+
+@pytest.mark.usefixtures("registries")
+def test_what_each_tier_is_and_how_long_it_may_take(write, tmp_path):
+    register_tier("odd", Odd)
+    text = """
+        [[tiers]]
+        type = "memory"
+        max_bytes = "1MiB"
+        [[tiers]]
+        type = "disk"
+        directory = "cache"
+        max_bytes = "64KiB"
+        [[tiers]]
+        type = "odd"
+        fault = "none"
+        deadline = "1m"
+        [[tiers]]
+        type = "redis"
+        url = "redis://user:sesame@127.0.0.1:1"
+        [[tiers]]
+        type = "sql"
+        url = "postgresql://user:sesame@127.0.0.1:1/db"
+    """
+    path = write(text)
+    tiers = json.loads(run("check", path, "--json").out)["tiers"]
+    assert [(tier["tier"], tier["deadline_seconds"], tier["what"]) for tier in tiers] == [
+        ("memory", None, "memory of each process, 100,000 entries and 1.0 MiB"),
+        ("disk", 2.0, f"{tmp_path}/cache, 64.0 KiB"),
+        ("odd", 60.0, "a tier of the class Odd"),
+        ("redis", 0.5, "redis://user:***@127.0.0.1:1, prefix 'tiercache:'"),
+        ("sql", 2.0, "postgresql://user:***@127.0.0.1:1/db, table 'tiercache'"),
+    ]
+    assert run("check", path).out.splitlines()[4].split()[:3] == ["redis", "0.5", "s"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--connect"]])
+def test_a_disk_that_is_too_small_is_told_once(write, flags):
+    """What is to fit in is more than the whole disk has, or than it has left."""
+    total = disk_usage(write("something is on it").parent).total
+    table = '[[tiers]]\ntype = "disk"\ndirectory = "cache"\nmax_bytes = {}\n'
+    for most, told in (
+        (total + (1 << 30), "disk: the whole disk of "),
+        (total, " left, and max_bytes lets the cache take "),
+    ):
+        done = run("check", write(table.format(most)), *flags)
+        assert done.code == 0
+        assert told in done.err
+        assert done.err.count("\n") == 1
+
+
+def test_what_is_wrong_beside_all_caches_is_told_once(write):
+    path = write('ttl = 5\n[[caches.a.tiers]]\ntype = "memory"\n[[caches.b.tiers]]\ntype = "memory"\n')
+    done = run("check", path)
+    assert done.code == 1
+    assert (
+        done.err == f'tiercache: {path}: ttl: cannot stand beside "caches"; put it into each [caches.NAME]\n'
+    )
 
 
 def test_a_directory_is_looked_at_before_it_is_made(write):
@@ -161,7 +221,7 @@ def test_a_server_that_does_not_answer(write):
     path = write(THREE.format("redis", f"redis://user:sesame@127.0.0.1:{free_port()}/0"))
     data, tiers = found(path, code=1)
     [problem] = data["problems"]
-    assert problem.startswith("redis: it cannot read: ")
+    assert re.fullmatch(r"redis: it cannot read: redis://user:\*\*\*@\S+/0: Connection refused\.", problem)
     assert tiers["redis"]["rights"] == []
     assert tiers["disk"]["rights"]  # the others are tried all the same
     done = run("check", path, "--connect")

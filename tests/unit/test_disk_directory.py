@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -210,6 +211,20 @@ def test_a_directory_that_may_not_be_written_is_not_said_to_be_set_so(tmp_path: 
         tmp_path.chmod(0o500)
         with pytest.raises(TierUnavailable, match="cannot be written by this user, and is only read until"):
             obeying_rights(partial(tier.mset, {"k": Entry(b"v")}))
+
+
+def test_a_bound_that_the_whole_disk_is_too_small_for_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    total = shutil.disk_usage(tmp_path).total
+    DiskTier(tmp_path / "a", max_bytes=total).close()
+    DiskTier(tmp_path / "b").close()  # the default is no promise that there is so much
+    assert caplog.records == []
+    with closing(DiskTier(tmp_path / "c", max_bytes=total + 1)) as tier:
+        (record,) = caplog.records
+        assert record.name == "tiercache.disk"
+        assert record.getMessage() == tier.shortage()
+        assert record.getMessage().startswith(f"the whole disk of {tmp_path / 'c'} has ")
 
 
 def test_no_temporary_directory_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ from tiercache._bridge import BLOCKING, Port, Verb, drive
 from tiercache._log import describe
 from tiercache.cli._output import weight
 from tiercache.entry import Entry
+from tiercache.errors import TierError
 from tiercache.keys import Namespace
 from tiercache.protocols import About, SupportsAbout
 
-__all__ = ["Finding", "probe"]
+__all__ = ["Finding", "probe", "shortage"]
 
 #: Seconds that a clock may be wrong: what ends is judged by each machine's own clock.
 _SKEW = 2.0
@@ -59,6 +60,12 @@ def probe(tier: Any) -> Finding:
     return found
 
 
+def shortage(tier: Any) -> str:
+    """What is wrong with the room of a tier that knows without being asked for more; ``""`` where nothing."""
+    told = getattr(tier, "shortage", None)
+    return str(told()) if callable(told) else ""
+
+
 def _try(found: Finding, tier: Any, port: Port, key: str) -> None:
     _, found.connect = _timed(found, "read", port.mget, [key], tries=1)
     if isinstance(tier, SupportsAbout):
@@ -94,15 +101,23 @@ def _ask(found: Finding, tier: SupportsAbout) -> None:
     try:
         about = found.about = tier.about()
     except Exception as error:  # noqa: BLE001 - whatever a tier raises is what there is to tell
-        found.problems.append(f"it does not tell what it is: {describe(error)}")
+        found.problems.append(f"it does not tell what it is: {_reason(error)}")
         return
     if about.skew is not None and abs(about.skew) > _SKEW:
         way = "ahead of" if about.skew > 0 else "behind"
         found.problems.append(
             f"its clock is {abs(about.skew):,.1f} s {way} this machine's: entries will end early or late"
         )
-    if about.room is not None and about.room < _ROOM:
+    short = shortage(tier)
+    if short:
+        found.notes.append(short)
+    elif about.room is not None and about.room < _ROOM:
         found.notes.append(f"it has little room left: {weight(about.room)}")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the name of a class of ours where the text says it all."""
+    return str(error) if isinstance(error, TierError) else describe(error)
 
 
 def _timed(
@@ -120,7 +135,7 @@ def _timed(
         try:
             answer = drive(call())
         except Exception as error:
-            found.problems.append(f"it cannot {right}: {describe(error)}")
+            found.problems.append(f"it cannot {right}: {_reason(error)}")
             raise _Denied from error
         seconds.append(time.perf_counter() - start)
     if right not in found.rights:

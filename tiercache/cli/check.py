@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,24 +11,28 @@ from typing import Any
 
 import click
 
+from tiercache._guarded import GuardedTier
 from tiercache._nested import ChainTier
+from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Settings, command
 from tiercache.cli._output import Column, Styled, note, say, show_json, show_table, weight
-from tiercache.cli._probe import Finding, probe
+from tiercache.cli._probe import Finding, probe, shortage
 from tiercache.errors import ConfigError
-from tiercache.tiers.disk._directory import only_looking
 
 __all__ = ["check"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tier:
-    """One tier of one cache: its name, what it is, and what ``--connect`` found."""
+    """One tier of one cache: its name, what it is, the seconds that a call may take, what somebody may want
+    to know of it, and what ``--connect`` found."""
 
     cache: str
     name: str
     what: str
+    deadline: float | None
+    notes: list[str]
     found: Finding | None
 
 
@@ -55,13 +61,11 @@ def check(settings: Settings, file: str | None, connect: bool, as_json: bool) ->
         problems += _each_of(error)
     for name in names:
         try:
-            with (
-                nullcontext() if connect else only_looking(),
-                TieredCache.from_config(source, name=name) as cache,
-            ):
+            with nullcontext() if connect else only_looking(), _made(source, name) as cache:
                 tiers += _tiers(cache, name or "", connect=connect)
         except ConfigError as error:
             problems += _each_of(error)
+    problems = list(dict.fromkeys(problems))  # what is wrong beside all caches is wrong with each
     for tier in tiers:
         if tier.found is not None:
             problems += [f"{_title(tier)}: {problem}" for problem in tier.found.problems]
@@ -70,6 +74,16 @@ def check(settings: Settings, file: str | None, connect: bool, as_json: bool) ->
     else:
         _show(where, tiers, problems, connect=connect)
     return 1 if problems else 0
+
+
+def _made(source: str | None, name: str | None) -> TieredCache[Any]:
+    """The cache. What a disk tier logs of the room on its disk meanwhile is among its notes."""
+    logger = logging.getLogger("tiercache.disk")
+    before, logger.disabled = logger.disabled, True
+    try:
+        return TieredCache.from_config(source, name=name)
+    finally:
+        logger.disabled = before
 
 
 def _each_of(error: ConfigError) -> Iterator[str]:
@@ -92,7 +106,27 @@ def _each(guards: Any, cache: str, within: str, *, connect: bool) -> Iterator[_T
             yield from _each(inner, cache, f"{name}/", connect=connect)
             continue
         alone = getattr(tier, "nonblocking", False)  # memory of this process: there is nothing to try
-        yield _Tier(cache, name, repr(tier), probe(tier) if connect and not alone else None)
+        found = probe(tier) if connect and not alone else None
+        short = shortage(tier)
+        notes = found.notes if found is not None else [short] if short else []
+        yield _Tier(cache, name, _described(tier), guard.policy.deadline, notes, found)
+
+
+def _described(tier: Any) -> str:
+    """What ``tier`` is, in the words of a configuration, and not of a program."""
+    if getattr(tier, "nonblocking", False) and hasattr(tier, "max_entries"):
+        bounds = [f"{tier.max_entries:,} entries"] if tier.max_entries is not None else []
+        bounds += [weight(tier.max_bytes)] if tier.max_bytes is not None else []
+        return f"memory of each process, {' and '.join(bounds) or 'without bounds'}"
+    if hasattr(tier, "directory") and hasattr(tier, "max_bytes"):
+        return f"{tier.directory}, {weight(tier.max_bytes)}" + (", temporary" if tier.temporary else "")
+    inner = tier.tier if isinstance(tier, GuardedTier) else tier
+    shown = repr(inner)
+    if " object at 0x" in shown:
+        return f"a tier of the class {type(inner).__name__}"
+    text = re.sub(r"^\w+Tier\((.*)\)$", r"\1", shown)
+    text = re.sub(r"^(sqlite|postgresql|mysql|mariadb)\+\w+", r"\1", text)  # the driver is our choice
+    return re.sub(r",? (prefix|table)=(?='[^']*'$)", r", \1 ", text)
 
 
 def _title(tier: _Tier) -> str:
@@ -103,12 +137,11 @@ def _show(where: str, tiers: list[_Tier], problems: list[str], *, connect: bool)
     if connect and tiers:
         show_table(_COLUMNS, [_row(tier) for tier in tiers])
     elif tiers:
-        columns = (Column("tier"), Column("what it is"))
-        show_table(columns, [(_title(tier), tier.what) for tier in tiers])
+        columns = (Column("tier"), Column("deadline", figures=True), Column("what it is"))
+        show_table(columns, [(_title(tier), _seconds(tier.deadline), tier.what) for tier in tiers])
     for tier in tiers:
-        if tier.found is not None:
-            for text in tier.found.notes:
-                note(f"{_title(tier)}: {text}")
+        for text in tier.notes:
+            note(f"{_title(tier)}: {text}")
     for problem in problems:
         note(problem)
     if not problems:
@@ -120,6 +153,7 @@ _COLUMNS = (
     Column("state"),
     Column("version"),
     Column("rights"),
+    Column("deadline", figures=True),
     Column("connect", figures=True),
     Column("read", figures=True),
     Column("write", figures=True),
@@ -131,7 +165,7 @@ _COLUMNS = (
 def _row(tier: _Tier) -> list[str | Styled]:
     found = tier.found
     if found is None:
-        return [_title(tier), Styled("in memory", "dim"), "", "", "", "", "", "", ""]
+        return [_title(tier), Styled("in memory", "dim"), *[""] * 8]
     about = found.about
     skew = None if about is None else about.skew
     return [
@@ -139,12 +173,17 @@ def _row(tier: _Tier) -> list[str | Styled]:
         Styled("wrong", "red") if found.problems else Styled("fine", "green"),
         "-" if about is None else about.version,
         ", ".join(found.rights) or "-",
+        _seconds(tier.deadline),
         _milliseconds(found.connect),
         _milliseconds(found.read),
         _milliseconds(found.write),
         "-" if skew is None else f"{skew:+.1f} s",
         weight(None if about is None else about.room),
     ]
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:g} s"
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -162,6 +201,7 @@ def _as_data(where: str, tiers: list[_Tier], problems: list[str]) -> dict[str, A
 
 def _tier_as_data(tier: _Tier) -> dict[str, Any]:
     data: dict[str, Any] = {"cache": tier.cache or None, "tier": tier.name, "what": tier.what}
+    data |= {"deadline_seconds": tier.deadline, "notes": tier.notes}
     found = tier.found
     if found is not None:
         about = found.about
@@ -173,6 +213,5 @@ def _tier_as_data(tier: _Tier) -> dict[str, Any]:
             "write_seconds": found.write,
             "clock_skew_seconds": None if about is None else about.skew,
             "room_bytes": None if about is None else about.room,
-            "notes": found.notes,
         }
     return data

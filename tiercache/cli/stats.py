@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
+from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command, in_two_lines, sharings
 from tiercache.cli._output import Column, Styled, age, printable, rich_table, say, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
-from tiercache.tiers.disk._directory import only_looking
 
 __all__ = ["stats"]
 

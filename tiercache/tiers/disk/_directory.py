@@ -11,13 +11,11 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tiercache._paths import absolute
+from tiercache._paths import LOOKS, absolute
 from tiercache.errors import ConfigError
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "SHARED",
     "STATS",
     "UnusableDirectory",
-    "only_looking",
     "prepare",
 ]
 
@@ -83,20 +80,6 @@ class UnusableDirectory(ConfigError):
         return type(self), (self.plight, self._ways_out)
 
 
-_LOOKS: Final = ContextVar("only_looking", default=False)
-
-
-@contextmanager
-def only_looking() -> Iterator[None]:
-    """While this lasts, `prepare` checks a directory, and neither makes nor claims one: for who asks whether
-    a configuration is in order. Rejected: a parameter of the tier, which every program would see."""
-    token = _LOOKS.set(True)
-    try:
-        yield
-    finally:
-        _LOOKS.reset(token)
-
-
 def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     """The absolute path of ``directory``, which exists and is ours, with nobody else let in.
 
@@ -105,7 +88,7 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     somebody else's files, another version's layout; and `UnusableDirectory`: not ours to write.
     """
     path = absolute(directory, "DiskTier.directory")
-    looks = _LOOKS.get()
+    looks = LOOKS.get()
     try:
         if looks and not read_only and not os.path.lexists(path):
             _check_parent(path)

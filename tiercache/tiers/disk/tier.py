@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tiercache._paths import LOOKS
 from tiercache.entry import Entry
 from tiercache.envelope import Secrets
 from tiercache.errors import ConfigError
@@ -18,12 +20,14 @@ from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Debt
 from tiercache.tiers.disk._directory import STATS, UnusableDirectory, prepare
 from tiercache.tiers.disk._room import Limits
+from tiercache.tiers.disk._space import exceeds_disk, shortage
 from tiercache.tiers.disk._store import DiskStore
 from tiercache.tiers.encoded import EncodedTier
 from tiercache.units import Duration, Size, duration, optional_duration, size
 
 __all__ = ["DiskTier"]
 
+_MAX_BYTES = "10GiB"
 _SYNCHRONOUS = {"process": 1, "power": 2}
 
 
@@ -39,6 +43,7 @@ class DiskTier(EncodedTier):
         size of a batch, on top; so does the ballast, 0.75 to 6 MiB (at most an eighth of the disk), and so do
         the last two databases that were damaged, if there were any. What is past its time makes way first,
         then what was used longest ago.
+        A bound that the whole disk is too small for is told in the log (``tiercache.disk``).
     ``max_entries``
         how many entries there may be; ``None``: as many as fit.
     ``ttl``
@@ -74,7 +79,7 @@ class DiskTier(EncodedTier):
         self,
         directory: str | os.PathLike[str],
         *,
-        max_bytes: Size = "10GiB",
+        max_bytes: Size = _MAX_BYTES,
         max_entries: int | None = None,
         ttl: Duration | None = None,
         durability: Literal["process", "power"] = "process",
@@ -100,6 +105,7 @@ class DiskTier(EncodedTier):
             raise ConfigError(
                 f'DiskTier.on_unusable: {on_unusable!r} is unknown; give "error" or "temporary"'
             )
+        explicit = max_bytes != _MAX_BYTES
         secrets = Secrets.of(secret, "DiskTier.secret")
         limits = Limits(size(max_bytes, name="DiskTier.max_bytes"), max_entries)
         seconds = duration(deadline, name="DiskTier.deadline")
@@ -124,6 +130,12 @@ class DiskTier(EncodedTier):
             self.temporary = True
             on_close = weakref.finalize(self, _remove, self.directory, os.getpid())
             read_only = False
+        #: In bytes.
+        self.max_bytes = limits.max_bytes
+        if explicit and not LOOKS.get():  # the default is no promise that there is so much
+            too_large = exceeds_disk(self.directory, limits.max_bytes)
+            if too_large:
+                logging.getLogger("tiercache.disk").warning("%s", too_large)
         super().__init__(
             DiskStore(
                 self.directory,
@@ -149,6 +161,10 @@ class DiskTier(EncodedTier):
         self.glance, self.record = self.store.glance, self.store.record
         self.settle, self.due, self.owed = self.store.settle, self.store.due, self.store.owed
         self.owes_nothing = self.store.owes_nothing
+
+    def shortage(self) -> str:
+        """What is wrong with the room on the disk, for people; ``""`` where there is enough."""
+        return shortage(self.directory, self.max_bytes)
 
     def __repr__(self) -> str:
         return f"DiskTier({str(self.directory)!r})"
