@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Final, TypeAlias
 
 from tiercache._counted import EARLIER, Record, as_row, from_rows, summed
+from tiercache._file_lock import wait_for_lock
 from tiercache._log import logger
 from tiercache._paths import absolute
 from tiercache.errors import ConfigError, TierCacheError
@@ -29,6 +30,7 @@ __all__ = ["EARLIER", "Record", "StatsFile", "Unreadable", "summed"]
 KEPT_FOR: Final = 7 * 86400.0
 #: And so many of them; then the oldest are folded, a quarter at a time.
 MOST_ENDED: Final = 100
+_PATIENCE: Final = 5.0  # of a reader, in seconds
 _MAGIC: Final = 0x74635354  # the application_id of our files: "tcST"
 _FORMAT: Final = 1
 _SCHEMA: Final = """
@@ -117,7 +119,11 @@ class StatsFile:
         try:
             _check(self.path)
             # Not read-only: what a killed process left half done is undone by who reads next.
-            with _in_sqlite(5.0), closing(_connect(self.path, 5.0)) as connection:
+            with (
+                _in_sqlite(_PATIENCE),
+                _door(self.path.parent, fcntl.LOCK_SH, monotonic() + _PATIENCE),
+                closing(_connect(self.path, _PATIENCE)) as connection,
+            ):
                 if not _is_ours(connection):
                     return []
                 records = from_rows(connection.execute("SELECT * FROM processes"))
@@ -133,30 +139,24 @@ class StatsFile:
         is damaged, wherever that shows."""
         until = monotonic() + seconds
         with _in_sqlite(seconds):
-            seen = _made(self.path)
             try:
-                _do(work, self.path, until)
-                return
+                with _door(self.path.parent, fcntl.LOCK_SH, until):
+                    seen = _made(self.path)
+                    _do(work, self.path, until)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._set_aside(seen, error)
-            _made(self.path)
-            _do(work, self.path, until)
+                with _door(self.path.parent, fcntl.LOCK_EX, until):
+                    self._set_aside(seen, error)
+                with _door(self.path.parent, fcntl.LOCK_SH, until):
+                    _made(self.path)
+                    _do(work, self.path, until)
 
     def _set_aside(self, seen: _Identity, error: sqlite3.Error) -> None:
-        """Unless another process does it or has done it: what lies there now is not the file that was
-        ``seen`` then, but a new one, with its statistics."""
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with suppress(OSError):  # a file system without such locks
-                try:
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return
-            with suppress(FileNotFoundError):
-                if _identity(self.path.lstat()) != seen:
-                    return
+        """Unless another process has done it: what lies there now is not the file that was ``seen`` then, but
+        a new one, with its statistics."""
+        with suppress(FileNotFoundError):
+            if _identity(self.path.lstat()) == seen:
                 aside = self.path.with_name(f"{self.path.name}.damaged")
                 # The log first: it would be rolled back into the new file.
                 self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
@@ -164,8 +164,23 @@ class StatsFile:
                 logger().warning(
                     "the statistics in %s are damaged (%s); see %s", self.path, error, aside.name
                 )
-        finally:
-            os.close(folder)  # unlocks
+
+
+@contextmanager
+def _door(folder: Path, kind: int, until: float) -> Iterator[None]:
+    """Held together by who has the file open, and alone by who exchanges it: SQLite finds a log by its path,
+    and whoever still had the old file open would take up that of the new one. Raises `TimeoutError`."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            wait_for_lock(handle, kind, until, "another process uses the file, or exchanges it")
+        except TimeoutError:
+            raise
+        except OSError:  # a file system without such locks
+            pass
+        yield
+    finally:
+        os.close(handle)  # unlocks
 
 
 def _identity(status: os.stat_result) -> _Identity:

@@ -360,14 +360,35 @@ def test_a_file_that_another_process_exchanged_meanwhile_is_no_damaged_one(path,
     assert path.with_name("stats.db.damaged").read_bytes() == b"rubbish" * 1000
 
 
-def test_a_file_that_another_process_sets_aside_just_now_is_left_to_it(path):
+@pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX], ids=["uses", "exchanges"])
+def test_nobody_exchanges_a_file_that_another_process_has_in_hand(path, kind):
     path.write_bytes(b"rubbish" * 1000)
     folder = os.open(path.parent, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
-        StatsFile(path).write(record("mine", updated=2.0), seconds=5)
-    os.close(folder)
+    fcntl.flock(folder, kind)
+    with pytest.raises(TimeoutError):
+        StatsFile(path).write(record("mine", updated=2.0), seconds=0.01)
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+    os.close(folder)
+    StatsFile(path).write(record("mine", updated=2.0), seconds=5)
+    assert len(StatsFile(path).read()) == 1
+
+
+def test_who_reads_or_writes_has_the_file_in_hand(path, monkeypatch):
+    """Or its log could become that of another file."""
+    is_ours, held = shared_stats._is_ours, []
+
+    def look(connection):
+        folder = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+        held.append(True)
+        return is_ours(connection)
+
+    monkeypatch.setattr(shared_stats, "_is_ours", look)
+    StatsFile(path).write(record("mine", updated=2.0), seconds=5)
+    assert only(path).updated == 2.0
+    assert len(held) == 2
 
 
 def test_damage_deep_in_the_file_is_found_and_set_aside(path):

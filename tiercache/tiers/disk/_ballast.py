@@ -20,9 +20,9 @@ from threading import get_ident
 from time import monotonic
 from typing import Final
 
+from tiercache._file_lock import wait_for_lock
 from tiercache.errors import TierFull
 from tiercache.tiers.disk._directory import BALLAST
-from tiercache.tiers.disk._door import wait_for_lock
 from tiercache.tiers.disk._watchdog import Bounded, rest
 
 __all__ = ["Ballast", "in_pieces", "is_full", "shrink_log"]

@@ -13,14 +13,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Final
+from time import monotonic
 
+from tiercache._file_lock import wait_for_lock
 from tiercache.tiers.disk._directory import DOOR
 
-__all__ = ["Door", "wait_for_lock"]
-
-_PAUSE: Final = 0.002  # seconds between two tries; the door is held for milliseconds
+__all__ = ["Door"]
 
 
 class Door:
@@ -70,16 +68,3 @@ class Door:
             if kind == fcntl.LOCK_EX:
                 raise
             return None
-
-
-def wait_for_lock(handle: int, kind: int, end: float, message: str) -> None:
-    """Lock the file ``handle``. Raises `TimeoutError` with ``message`` if others have it until ``end``."""
-    while True:
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= end:
-                raise TimeoutError(message) from None
-            sleep(_PAUSE)
-        else:
-            return
