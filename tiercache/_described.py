@@ -44,7 +44,11 @@ class DescribedMethods(View[T]):
         """
         from tiercache.config import build  # it needs pydantic
 
-        return _made(build(source, cls, name))
+        cache = _made(build(source, cls, name))
+        publisher = cache._stack.sharing  # noqa: SLF001 - see `View`
+        if name is not None and publisher is not None:
+            publisher.call(name)  # of several in a file the namespaces may all be the same
+        return cache
 
     @classmethod
     def from_url(cls, *urls: str, **options: Any) -> TieredCache[Any]:

@@ -56,7 +56,7 @@ class Publisher:
 
     def __init__(self, file: StatsFile, cache: str, stack: Counting, *, insisted: bool) -> None:
         self.file = file
-        self._cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
+        self.call(cache)
         self._stack = weakref.ref(stack)
         self._insisted = insisted
         self._told = False
@@ -66,6 +66,10 @@ class Publisher:
         self.after_fork()
         reset_after_fork(self)
         _all.add(self)
+
+    def call(self, cache: str) -> None:
+        """Show what is counted from now on as that of ``cache``: its name, where a file has several."""
+        self._cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
 
     def after_fork(self) -> None:
         # Re-entrant: the garbage collector may run somebody's destructor inside, which closes this cache.

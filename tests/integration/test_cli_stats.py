@@ -181,6 +181,17 @@ def test_all_caches_of_a_file_or_one(config):
     assert (report["sum"]["hits"], len(report["processes"])) == (2, 2)
 
 
+def test_the_caches_of_one_process_are_told_apart_by_their_names(config):
+    one = '[caches.{}]\nnamespace = "app"\nstats_file = "shared.db"\ntiers = [{{type = "memory"}}]\n'
+    config.write_text(one.format("users") + one.format("pages"))
+    for name in ("users", "pages"):
+        use(config, name)
+    assert {process["cache"] for process in told("-c", config)["processes"]} == {"users", "pages"}
+    shown = run("stats", "-c", config).out
+    for name in ("users", "pages"):
+        assert re.search(rf"^\d+ {name}, ended", shown, re.MULTILINE)
+
+
 def test_what_is_missing_is_told_with_exit_code_1(config, tmp_path):
     done = run("stats", "-c", config)
     assert (done.code, done.out) == (1, "")
