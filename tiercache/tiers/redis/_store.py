@@ -59,7 +59,6 @@ _CLEAR_PAGE = 1000
 #: How replies to who is not known begin; the user and password of the URL are refused in other words.
 _UNKNOWN: Sequence[tuple[str, str]] = (
     ("Authentication required", "it wants a password, and the URL has none"),
-    ("NOAUTH", "it wants a password, and the URL has none"),  # what a Sentinel said, as redis-py hands it on
     ("AUTH <password> called without", "the URL has a password, and the server wants none"),
     ("Client sent AUTH, but no password is set", "the URL has a password, and the server wants none"),
 )
