@@ -51,7 +51,9 @@ def found(path, *, code=0):
 
 
 def test_a_configuration_in_order(write):
-    path = write(THREE.format("redis", "redis://user:sesame@127.0.0.1:1"))
+    path = write(
+        'stats_file = "folder/stats.db"\n' + THREE.format("redis", "redis://user:sesame@127.0.0.1:1")
+    )
     done = run("check", path)  # nothing is connected to
     assert (done.code, done.err) == (0, "")
     assert [line.split()[0] for line in done.out.splitlines()] == [
