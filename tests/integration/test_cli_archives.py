@@ -13,7 +13,7 @@ from shell import COLOUR, COMMAND, in_a_terminal, run
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable, register_tier
 from tiercache.archive import export_archive, import_archive
-from tiercache.codecs import JSONCodec
+from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec
 from tiercache.testing import DictTier
 
 #: Prints the most memory of its own that it had, in MiB, behind what it writes to stderr: looked at all the
@@ -367,15 +367,24 @@ def test_where_no_tier_lists_its_keys_nothing_is_wrong_with_the_flags(tmp_path):
     assert run("export", tmp_path / "a.tca", "--tier", "dict", "-c", path).code == 2
 
 
-def test_named_views_of_a_configuration_lend_their_codecs(tmp_path):
-    views = '[views.texts]\nnamespace = "t"\ncodec = "text"'
+def test_named_views_of_a_configuration_lend_their_codecs(tmp_path, monkeypatch):
+    """Memory wants objects, and no name leads to a codec with a key."""
+    monkeypatch.setenv("KEY", "0f" * 32)
+    codec = EncryptedCodec(TextCodec(), key="0f" * 32)
     path = tmp_path / "memory.toml"
-    path.write_text(f'namespace = "app"\ncodec = "json"\n{views}\n[[tiers]]\ntype = "memory"')
+    path.write_text(
+        'namespace = "app"\ncodec = "json"\n[views.texts]\nnamespace = "t"\n'
+        'codec = {type = "text", encrypt = {key = "${KEY}"}}\n[[tiers]]\ntype = "memory"'
+    )
     with TieredCache([MemoryTier(), DiskTier(tmp_path / "d")], namespace="app", codec=JSONCodec()) as cache:
         cache.set("a", 1)
+        cache.view("t", codec=codec).set("b", "text")
+        cache.view("u", codec=codec).set("c", "text")
         export_archive(cache, tmp_path / "a.tca")
     done = run("import", tmp_path / "a.tca", "-c", path, "--json")
-    assert (done.code, json.loads(done.out)["stored"]) == (0, 1)
+    report = json.loads(done.out)
+    assert (done.code, report["stored"]) == (1, 2)
+    assert report["skipped"] == {f"the codec {codec.name!r} is not known here": 1}
 
 
 @pytest.mark.parametrize(

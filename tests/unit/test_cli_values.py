@@ -16,6 +16,7 @@ from tiercache import DiskTier, Entry, MemoryTier, SQLTier, TieredCache
 from tiercache.cli._payloads import payloads
 from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec, VectorCodec, ZstdCodec
 from tiercache.keys import Namespace
+from tiercache.testing import FakeClock
 
 CHAIN = """
 namespace = "app"
@@ -275,6 +276,24 @@ def test_namespaces_inside_the_cache(make, tmp_path):
     assert run("-c", config, "get", "-n", "plain", "-n", "deeper", "key").code == 0
 
 
+def test_named_views_lend_their_codecs(make, tmp_path, monkeypatch):
+    """One that no name leads to: without the view its values are what the tiers hold."""
+    monkeypatch.setenv("KEY", "0f" * 32)
+    table = '{type = "text", compress = "zstd", encrypt = {key = "${KEY}"}}'
+    config = make("json", f'[views.letters]\nnamespace = "v1"\ncodec = {table}\n')
+    assert run("-c", config, "set", "-n", "letters", "key", "dear reader").code == 0
+    assert run("-c", config, "get", "-n", "letters", "key").out == "dear reader"
+    for arguments in (["get", "-n", "v1", "key"], ["inspect", "-n", "letters", "--value", "--json", "key"]):
+        done = run("-c", config, *arguments)
+        assert done.code == 0
+        assert b"dear reader" not in done.raw
+        assert b"0f0f" not in done.raw
+    seen = json.loads(done.out)["tiers"][1:]
+    assert {one["codec"] for one in seen} == {EncryptedCodec(ZstdCodec(TextCodec()), key=b"k" * 32).name}
+    with TieredCache.from_config(config) as cache:
+        assert cache.views["letters"].get("key") == "dear reader"
+
+
 def test_inspect_tells_what_each_tier_knows(make, tmp_path):
     config = make("json")
     run("-c", config, "set", "key", stdin=b'"a value"')
@@ -395,3 +414,58 @@ def test_clear_and_purge(make, tmp_path):
             assert run("-c", config, "keys").out == ""
             assert run("-c", config, "get", "-n", "inside", "c").out == "3"
             assert other.get("d") == b"4"
+
+
+def test_purge_by_end_and_by_use(make, tmp_path):
+    config, past = make(), FakeClock(time() - 1000)
+    tiers = [
+        DiskTier(tmp_path / "disk", clock=past),
+        SQLTier(f"sqlite:///{tmp_path}/shared.sqlite", clock=past),
+    ]
+    with TieredCache(tiers, namespace="app", clock=past) as cache:
+        cache.mset({"idle": b"v", "used": b"v"}, ttl="1h")
+        cache.set("ended", b"v", ttl=500)
+    assert run("-c", config, "get", "used").raw == b"v"
+    assert run("-c", config, "purge", "--idle", "1h", "--json").out == '{\n  "dropped": 0\n}\n'
+    assert run("-c", config, "purge", "--expired").out == "1 entry dropped\n"
+    done = run("-c", config, "purge", "--idle", "10m")
+    assert (done.code, done.out) == (0, "1 entry dropped\n")
+    assert "sql cannot tell when an entry was last used" in done.err
+    held = {
+        key: [
+            one["holds"] for one in json.loads(run("-c", config, "inspect", key, "--json").out)["tiers"][1:]
+        ]
+        for key in ("idle", "used", "ended")
+    }
+    assert held == {"idle": [False, True], "used": [True, True], "ended": [False, False]}
+
+
+def test_no_secret_is_shown(make, tmp_path, monkeypatch):
+    """Those of the configuration, and values, of which only `get` and `inspect --value` tell."""
+    monkeypatch.setenv("KEY", "ab" * 32)
+    config = tmp_path / "secrets.toml"
+    config.write_text(
+        'codec = {type = "text", encrypt = {key = "${KEY}"}}\n'
+        '[[tiers]]\ntype = "disk"\ndirectory = "d"\nsecret = "swordfish-of-many-bytes"\n'
+        '[[tiers]]\ntype = "redis"\nurl = "redis://user:swordfish@127.0.0.1:1/0?password=swordfish"\n'
+    )
+    shown = ""
+    lines = b'{"key": "k", "value": "swordfish"}\n{"key": "bad", "value": ["swordfish"]}\n'
+    for arguments in (
+        ["set", "key", "swordfish"],
+        ["warm", "-"],
+        ["keys"],
+        ["inspect", "key"],
+        ["inspect", "key", "--value", "--json"],
+        ["delete", "key"],
+        ["purge", "--older-than", "1d"],
+        ["clear", "--yes"],
+        ["check", "--connect"],
+        ["stats"],
+    ):
+        done = run("-c", config, "--debug", *arguments, stdin=lines)
+        assert done.out + done.err, arguments
+        shown += done.out + done.err
+    assert "redis" in shown
+    for secret in ("swordfish", "abab"):
+        assert secret not in shown
