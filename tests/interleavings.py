@@ -179,6 +179,7 @@ def running_loop() -> str | None:
 def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core sees the scheduler's loops for as long as a test takes."""
     monkeypatch.setattr("tiercache._epochs.running_loop", running_loop)
+    monkeypatch.setattr("tiercache._operations.running_loop", running_loop)
     monkeypatch.setattr("tiercache._flights.running_loop", running_loop)
 
 

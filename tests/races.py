@@ -16,9 +16,10 @@ from selections import usually
 
 from tiercache import Entry, TieredCache
 from tiercache._core import Core
-from tiercache._epochs import Epochs, Operation
+from tiercache._epochs import Epochs
 from tiercache._load import Load, Loading
 from tiercache._loaders import single
+from tiercache._operations import Operation
 from tiercache._refresh import Refresh
 from tiercache._staleness import NEVER_STALE, Staleness
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from tiercache._batch import Batch, encoded
 from tiercache._bridge import Runtime
-from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences, Missed
 from tiercache._log import describe, logger
 from tiercache._member import Member
+from tiercache._operations import Operation, holding
 from tiercache._owners import Owner, owned, thrown
 from tiercache._reading import Reader
 from tiercache._staleness import NEVER_STALE, Staleness

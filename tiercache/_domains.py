@@ -23,9 +23,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tiercache._bridge import Runtime
-from tiercache._epochs import Epochs, Operation, holding
+from tiercache._epochs import Epochs
 from tiercache._flights import Flights
 from tiercache._ledger import Ledger
+from tiercache._operations import Operation, holding
 from tiercache._owners import Owner, thrown
 from tiercache.forks import reset_after_fork
 from tiercache.keys import Namespace

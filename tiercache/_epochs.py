@@ -9,8 +9,8 @@ namespace of one root chain in one process:
 * Fills and writes of one key exclude each other: a write first waits for the fills that are going on
   (so that it comes last in every tier), and for other writes (so that all tiers end with the same).
 
-A chain inside a chain works for an operation of the outer one, and does not wait for that (`holding`): what
-the outer one may do, the inner one may do for it.
+A chain inside a chain works for an operation of the outer one, and does not wait for that
+(`tiercache._operations`): what the outer one may do, the inner one may do for it.
 
 A write that would wait for itself goes ahead: a blocking one on an event loop's own thread, when what it
 waits for can only go on after it on that loop; or one of a ring of writes, each of which holds what the next
@@ -28,94 +28,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiercache._bridge import Runtime, new_future, running_loop
+from tiercache._bridge import Runtime, running_loop
 from tiercache._flights import loading
+from tiercache._operations import Operation, works_for
 from tiercache._owners import Owner, leavings, thrown
-from tiercache._rings import Awaited, Waiting, rings
+from tiercache._rings import Waiting, rings
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Epochs", "Operation", "holding", "holding_nothing"]
+__all__ = ["Epochs"]
 
 #: Keys noted for tickets that are still open. Beyond it, all that is noted counts as written: a fill is
 #: suppressed without need (the cache forgets), never let through without right (it would lie).
 _NOTED_KEYS = 262_144
-
-
-class Operation(Awaited):
-    """A fill or write that is going on. ``superseded`` has those of its ``keys`` that another write has
-    written without waiting for it. It must not write them into any more tiers, and must delete what it
-    wrote before it ends."""
-
-    __slots__ = ("done", "keys", "superseded", "thrown_away")
-
-    def __init__(self, keys: Collection[str], *, blocking: bool, owner: Owner | None = None) -> None:
-        self.keys = keys
-        self.owner = owner
-        self.loop = None if blocking else running_loop()
-        self.done: Future[Any] | None = None
-        self.superseded: set[str] = set()
-        #: Whether its coroutine was, so that nothing more can be awaited for it.
-        self.thrown_away = False
-        self.waits_for = []
-
-    @property
-    def was_left(self) -> bool:
-        """Whether its coroutine is no more."""
-        return self.thrown_away or super().was_left
-
-    @property
-    def parts(self) -> tuple[Operation, ...]:
-        """The operations in single domains that it is made of."""
-        return (self,)
-
-    def finished(self) -> Future[Any]:
-        """The future that ends with the operation; call it under the owner's lock."""
-        if self.done is None:
-            self.done = new_future()
-        return self.done
-
-
-#: The operations that the current thread or task works for, outermost first.
-_held: ContextVar[tuple[Operation, ...]] = ContextVar("tiercache_operations", default=())
-
-
-class holding:  # noqa: N801 - read as a statement; a generator would take three times as long
-    """``with holding(operation):`` marks the code inside as work for it: chains inside this chain do not
-    wait for it."""
-
-    __slots__ = ("_parts", "_token")
-
-    def __init__(self, *operations: Operation) -> None:
-        self._parts = tuple(part for operation in operations for part in operation.parts)
-
-    def __enter__(self) -> None:
-        self._token = _held.set(_works_for() + self._parts)
-
-    def __exit__(self, *_error: object) -> None:
-        with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
-            _held.reset(self._token)
-
-
-def _works_for() -> tuple[Operation, ...]:
-    held = _held.get()
-    for operation in held:
-        if operation.was_left:  # an interrupt kept `holding` from its end
-            held = tuple(operation for operation in held if not operation.was_left)
-            _held.set(held)
-            break
-    return held
-
-
-def holding_nothing() -> None:
-    """Mark the current context as one that works for no operation."""
-    _held.set(())
 
 
 #: Operations to wait for, each with the future that ends with it.
@@ -255,7 +184,7 @@ class Epochs:
         be ended; it is over without, when its ``owner`` is gone.
         """
         leavings.settle()
-        held = _works_for()
+        held = works_for()
         while True:
             with self._lock:
                 free = self._free(keys, held) if held else keys
@@ -307,7 +236,7 @@ class Epochs:
         """
         leavings.settle()
         clear = Operation((), blocking=runtime.blocking, owner=owner)
-        held = _works_for()
+        held = works_for()
         while True:
             waiting = _waiting(runtime, (*held, clear))
             with self._lock:

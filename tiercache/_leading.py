@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from tiercache._answers import Source, note, unnoted
 from tiercache._bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
 from tiercache._core import Core
-from tiercache._epochs import holding
 from tiercache._flights import Flight
 from tiercache._journal import Fences
 from tiercache._leases import Sharing
 from tiercache._loaded import Answer
 from tiercache._loaders import Load
+from tiercache._operations import holding
 from tiercache._owners import Owner, owned, thrown
 from tiercache._spares import ANY, end_of
 from tiercache._storable import entries, tell_too_large

@@ -13,9 +13,9 @@ from typing import Any
 from tiercache._answers import note
 from tiercache._batch import Batch
 from tiercache._bridge import BLOCKING, Runtime, drive, is_cancellation
-from tiercache._epochs import Operation, holding
 from tiercache._journal import Fences
 from tiercache._member import Member
+from tiercache._operations import Operation, holding
 from tiercache._owners import Owner, owned, thrown
 from tiercache._stack import Stack
 from tiercache.entry import Entry

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache._answers import unnoted_in
 from tiercache._bridge import Runtime, drive, new_future, running_loop
-from tiercache._epochs import holding_nothing
 from tiercache._flights import Flight, aboard_nothing, loading
 from tiercache._leases import leasing_nothing
+from tiercache._operations import holding_nothing
 from tiercache._owners import leavings
 from tiercache._queue import WorkQueue
 from tiercache._rings import Awaited, Waiting, rings

@@ -9,7 +9,8 @@ import pytest
 
 from tiercache import _epochs
 from tiercache._bridge import BLOCKING, drive
-from tiercache._epochs import Epochs, Operation
+from tiercache._epochs import Epochs
+from tiercache._operations import Operation
 
 LIMIT = 20.0
 

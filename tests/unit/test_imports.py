@@ -55,6 +55,7 @@ LAYERS = (
         "_loaders",
         "_member",
         "_nested",
+        "_operations",
     }
     | {
         "_keytimes",
@@ -219,6 +220,7 @@ def _loaded_by(code: str) -> set[str]:
         ("import tiercache.codecs", set()),
         ("import tiercache.config", {"pydantic"}),
         ("import tiercache.testing", set()),
+        ("import tiercache.cli.check, tiercache.cli.stats", set()),
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
         ("from tiercache import RedisTier", {"redis", "xxhash", "cryptography"}),  # redis itself looks for it
