@@ -9,14 +9,19 @@ import pty
 import re
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 from tiercache.cli import main
 
 #: What a shell would start.
 COMMAND = [sys.executable, "-m", "tiercache"]
+#: The same, as the installation has it.
+SCRIPT = [str(Path(sysconfig.get_path("scripts"), "tiercache"))]
 #: How a terminal is told of a colour.
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)[;\dm]")
 
@@ -43,10 +48,10 @@ def run(*arguments: object, stdin: bytes = b"") -> Done:
     return Done(code, out.buffer.getvalue(), err.buffer.getvalue().decode())
 
 
-def spawn(*arguments: object, stdin: bytes = b"", **variables: str) -> Done:
+def spawn(*arguments: object, stdin: bytes = b"", command: Sequence[str] = COMMAND, **variables: str) -> Done:
     """The command in a process of its own, with pipes for its streams."""
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*command, *map(str, arguments)],
         input=stdin,
         env={**os.environ, **variables},
         capture_output=True,

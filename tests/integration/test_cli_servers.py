@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from functools import partial
 
 import pytest
 from servers.valkey import free_port, running
-from shell import COLOUR, COMMAND, in_a_terminal, run, spawn
+from shell import COLOUR, COMMAND, SCRIPT, in_a_terminal, run, spawn
 
 PASSWORD = "open-sesame"  # noqa: S105 - it is looked for in all that is shown
 CHAIN = """
@@ -52,7 +53,6 @@ def config(request, tmp_path):
 
 def test_a_session_in_a_shell(config):
     shown = []
-    of_its_own = spawn if "redis" in config.read_text() else run  # once is enough: a process takes its time
 
     def shell(*arguments, code=0, start=run, **options):
         done = start("-c", config, *arguments, **options)
@@ -62,9 +62,9 @@ def test_a_session_in_a_shell(config):
 
     shell("check", "--connect")
     shell("clear", "--yes")
-    shell("set", "user:1", stdin=b'{"name": "Ada"}', start=of_its_own)
+    shell("set", "user:1", stdin=b'{"name": "Ada"}', start=partial(spawn, command=SCRIPT))
     shell("set", "user:2", "[2]", "--ttl", "5m")
-    assert shell("get", "user:1", start=of_its_own) == '{"name": "Ada"}'
+    assert shell("get", "user:1", start=spawn) == '{"name": "Ada"}'
     assert set(shell("keys", "--prefix", "user:").split()) == {"user:1", "user:2"}
     seen = json.loads(shell("inspect", "user:2", "--value", "--json"))["tiers"]
     assert [one["holds"] for one in seen] == [None, True, True]
@@ -130,6 +130,17 @@ def test_a_terminal_gets_a_table_in_colours_and_a_question(tmp_path):
     assert code == 0
     assert COLOUR.search(shown)
     assert "json" in shown
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"key": "a", "value": 1}\n{"key": "b", "value": 2}\n')
+    code, shown = in_a_terminal("-c", path, "warm", lines, NO_COLOR="1")
+    assert (code, COLOUR.search(shown)) == (0, None)
+    assert re.search(r"warming .*2/\?", shown)
+    assert "2 entries stored" in shown
+    code, shown = in_a_terminal("-c", path, "bench", "--seconds", "0.001", "--batch", "2", "--size", "9")
+    assert code == 0
+    assert COLOUR.search(shown)
+    assert re.search(r"measuring .*16/16", shown)
+    assert run("-c", path, "delete", "a", "b").code == 0
     code, shown = in_a_terminal("-c", path, "clear", typed=b"n\n", NO_COLOR="1")
     assert code == 1
     assert "Drop all entries of the cache?" in shown
