@@ -6,6 +6,7 @@ may be longer than 2 MB, which any user can have anywhere.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -19,9 +20,12 @@ from faults_table import Told
 from missing import LossyTier, restart_process
 from places import mounted, sooner_or_later
 from talking import wait_for
+from waiting import LIMIT, pool
 
 from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierFull
 from tiercache.testing import FakeClock
+from tiercache.tiers.disk import _ballast
+from tiercache.tiers.disk._door import wait_for_lock
 
 VALUE = 6144
 
@@ -225,6 +229,33 @@ def test_the_ballast_comes_back_when_there_is_room(disk: Disk) -> None:
     assert ballast.stat().st_size == whole
     assert ballast.stat().st_mode & 0o777 == 0o600
     again.close()
+
+
+def test_a_ballast_that_is_still_being_filled_means_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = DiskTier(tmp_path)
+    tier.mset({"first": Entry(b"x")})
+    ballast = tmp_path / "cache.db.ballast"
+    whole = ballast.stat().st_size
+    waiting = threading.Event()
+
+    def told(*args: object) -> None:
+        waiting.set()
+        wait_for_lock(*args)
+
+    monkeypatch.setattr(_ballast, "wait_for_lock", told)
+    with pool(1) as threads, ballast.open("r+b") as filling:
+        fcntl.flock(filling, fcntl.LOCK_EX)  # as another process that has just made the directory
+        filling.truncate(0)
+        done = threads.submit(tier.mset, {"second": Entry(b"y")})
+        assert waiting.wait(LIMIT)
+        filling.write(bytes(whole))
+        filling.flush()
+        fcntl.flock(filling, fcntl.LOCK_UN)
+        done.result(LIMIT)
+    assert tier.mget(["second"])["second"].value == b"y"
+    tier.close()
 
 
 def test_threads_and_processes_that_all_find_it_full(disk: Disk) -> None:

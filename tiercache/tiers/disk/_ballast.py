@@ -102,13 +102,14 @@ class Ballast:
     def _needed(self, size: int) -> int:
         return 2 * size + size // 4 + self._change
 
-    def keep(self) -> None:
-        """Fill it if it is short, there is room, and nobody is using it. Never waits or raises."""
+    def keep(self, seconds: float) -> None:
+        """Fill it if it is short and there is room. Who has it, and may just be filling it, gets so many
+        ``seconds``, or a moment if that is less. Never raises."""
         if self._held() >= self._size:
             return
         # A small disk is not for ballast above all.
         self._size = max(self._change, min(self._size, _room(self._directory)[1] // _PART))
-        with suppress(OSError), self._locked(0) as handle:
+        with suppress(OSError), self._locked(min(seconds, _MOMENT)) as handle:
             if handle is not None:
                 self._fill(handle)
 

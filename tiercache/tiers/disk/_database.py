@@ -134,7 +134,7 @@ class Database:
             raise TierTimeout(f"no turn to write within {seconds:g} s", tier=self._name)
         try:
             if adds:
-                self._ballast.keep()
+                self._ballast.keep(rest(end))
                 return self.run(lambda connection: self._add(connection, work, adds, end), end)
             try:
                 return self.run(lambda connection: transact(connection, work), end)
@@ -263,7 +263,7 @@ class Database:
                 give_up()
                 return self._open(end)
         if not (self._read_only or engine.limited):
-            self._ballast.keep()
+            self._ballast.keep(0)
         return engine
 
     def _open(self, end: float) -> Engine:
