@@ -147,7 +147,7 @@ def test_a_thread_writes_behind_the_callers_also_what_memory_alone_answered(path
 def test_one_thread_for_all_caches_which_ends_with_the_last(tmp_path):
     before = set(threading.enumerate())
     first, second = (shared(tmp_path / f"{name}.db") for name in "ab")
-    assert set(threading.enumerate()) == before  # none before it is needed
+    assert set(threading.enumerate()) <= before  # none before it is needed
     first.set("a", b"1")
     second.set("a", b"1")
     (thread,) = set(threading.enumerate()) - before
