@@ -273,6 +273,14 @@ def test_wrong_passwords_are_told_and_not_shown(guarded):
         tier.close()
 
 
+def test_a_password_that_a_sentinel_wants_is_told(guarded):
+    tier = RedisTier(f"redis+sentinel://127.0.0.1:{guarded.port}/mymaster", deadline=10)
+    for call in (tier.mget, lambda keys: asyncio.run(tier.amget(keys))):
+        with pytest.raises(TierUnavailable, match=r"a Sentinel wants a password.* sentinel_password"):
+            call(["key"])
+    tier.close()
+
+
 def test_a_password_that_no_server_wants_is_told(valkey):
     tier = RedisTier(valkey.url.replace("//", "//:wrong@"))
     with pytest.raises(TierUnavailable, match="the URL has a password, and the server wants none"):
@@ -295,8 +303,9 @@ def test_sentinel_names_the_master(valkey_sentinel):
 
 def test_sentinel_without_that_master(valkey_sentinel):
     tier = RedisTier(valkey_sentinel.url.replace("mymaster", "another"), deadline=10)
-    with pytest.raises(TierUnavailable, match="no Sentinel that answers knows a healthy master"):
-        tier.mget(["key"])
+    for call in (tier.mget, lambda keys: asyncio.run(tier.amget(keys))):
+        with pytest.raises(TierUnavailable, match="another: no Sentinel that answers knows a healthy master"):
+            call(["key"])
     tier.close()
 
 

@@ -93,7 +93,10 @@ def test_cluster_by_url():
         ("redis://h?db=x", "Invalid value for 'db'"),
         ("redis://h1,h2", "names several hosts; use redis+cluster:// or redis+sentinel://"),
         ("redis://h?retries=3", "option 'retries' is unknown"),
-        ("redis://h?socket_timeout=3", "'socket_timeout' is not taken; in its place there is deadline="),
+        (
+            "redis://h?socket_timeout=3",
+            "'socket_timeout' is not taken; in its place there is the tier's deadline",
+        ),
         ("redis://h?decode_responses=1", "'decode_responses' is not taken"),
         ("redis://h?protocol=9", "protocol must be either 2 or 3"),
         ("redis://h?max_connections=0", "max_connections must be at least 1"),

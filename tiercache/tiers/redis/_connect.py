@@ -51,9 +51,9 @@ _UNBOUNDED = 2**31  # the wire's own turnstile bounds calls, and waits; a full p
 
 #: What an option of the URL would undermine, and what takes its place.
 _OURS = {
-    "timeout": "deadline=",
-    "socket_timeout": "deadline=",
-    "socket_connect_timeout": "deadline=",
+    "timeout": "the tier's deadline",
+    "socket_timeout": "the tier's deadline",
+    "socket_connect_timeout": "the tier's deadline",
     "retry_on_timeout": "nothing: a call is tried again only where its connection was stale",
     "retry_on_error": "nothing: a call is tried again only where its connection was stale",
     "decode_responses": "nothing: values are bytes",

@@ -29,6 +29,7 @@ except ImportError as error:
     raise MissingPackage("redis", "redis", "RedisTier") from error
 
 import redis.asyncio.cluster
+import redis.asyncio.sentinel
 import redis.cluster
 import redis.sentinel
 
@@ -66,13 +67,14 @@ _WRONG_PASSWORD = "it refused the user or password in the URL"  # noqa: S105 - n
 #: What redis-py writes before the system's own words.
 _CONNECTING = re.compile(r"Error -?\d+ connecting to .*?\. (?=[A-Z])")
 
+_NO_MASTER = (redis.sentinel.MasterNotFoundError, redis.asyncio.sentinel.MasterNotFoundError)
 _OTHER_NODE = "it is a node of a cluster, and the key is another's; a cluster's URL is redis+cluster://"
 _REASONS: Sequence[tuple[type[Exception], str]] = (
     (redis.exceptions.OutOfMemoryError, "it is out of memory (maxmemory reached, nothing to evict)"),
     (redis.ReadOnlyError, "it is a replica, and takes no writes"),
     (redis.BusyLoadingError, "it is still loading its data"),
     (redis.exceptions.MaxConnectionsError, "the client's connection pool is exhausted"),
-    (redis.sentinel.MasterNotFoundError, "no Sentinel that answers knows a healthy master of that name"),
+    *((kind, "no Sentinel that answers knows a healthy master of that name") for kind in _NO_MASTER),
     (redis.exceptions.SlotNotCoveredError, "the cluster does not cover all slots"),
     (redis.exceptions.ClusterDownError, "the cluster is down"),
     (redis.exceptions.MovedError, _OTHER_NODE),
@@ -164,6 +166,10 @@ class Store:
             return "it is not in cluster mode; write redis://"
         if isinstance(error, redis.AuthenticationError):
             return next((text for begin, text in _UNKNOWN if str(error).startswith(begin)), _WRONG_PASSWORD)
+        if isinstance(error, _NO_MASTER) and "AuthenticationError" in str(error):
+            return (
+                "a Sentinel wants a password, or another one; the URL's option sentinel_password is for that"
+            )
         for kind, reason in _REASONS:
             if isinstance(error, kind):
                 return reason

@@ -233,7 +233,11 @@ def _prepare_sqlite(engine: Engine, *, create: bool) -> None:
         try:
             _make_private(path)
         except OSError as error:
-            raise ConfigError(f"url: the SQLite file cannot be made: {error}") from error
+            why = str(error) if error.strerror is None else f"{error.filename}: {error.strerror}"
+            raise ConfigError(
+                f"url: the SQLite file cannot be made ({why}); give this user the right to "
+                f"write there, or choose another path"
+            ) from error
 
 
 def _make_private(path: Path) -> None:
