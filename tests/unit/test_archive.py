@@ -25,6 +25,7 @@ from tiercache import (
 from tiercache.archive import export_archive, import_archive
 from tiercache.archive._format import Header, Item, Page, Reader, Writer
 from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec, ZstdCodec
+from tiercache.keys import Namespace
 from tiercache.testing import FakeClock
 
 NOW = 1_700_000_000.0
@@ -216,6 +217,19 @@ def test_a_chain_inside_a_chain_is_a_tier_like_any_other(make):
     target = TieredCache([MemoryTier(), target_inner], namespace="app", codec=JSONCodec())
     assert load(data, target).stored == 2
     assert target.mget(["a", "b"]) == [[1], [2]]
+
+
+def test_each_tier_of_a_chain_inside_is_listed(make):
+    inner = make("inner", namespace="within", tiers=("disk", "sql"))
+    source = TieredCache([MemoryTier(), inner], namespace="app", codec=JSONCodec())
+    nested = source.view("nested", codec=JSONCodec())
+    source.mset({"upper": [1], "lower": [2], "both": [3]})
+    nested.set("upper", [4])
+    drop_from(inner, 0, Namespace(("app",)).fold("lower"))
+    drop_from(inner, 1, Namespace(("app",)).fold("upper"), Namespace(("app", "nested")).fold("upper"))
+    data, report = archive(source, tier="chain", views={"nested": nested})
+    assert set(contents(data)) == {((), "upper"), ((), "lower"), ((), "both"), (("nested",), "upper")}
+    assert (report.entries, report.unread) == (4, 0)
 
 
 def tier_of(cache, depth):

@@ -126,7 +126,7 @@ class _Export:
         self._single = single
         self._began = began
         self._progress = progress
-        self._listing = Listing(list(cores.values()), members)
+        self._listing = Listing(list(cores.values()), members, began)
         self._at_once = _FIRST
 
     def run(self, writer: Writer, cursor: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
 from tiercache._member import Member
+from tiercache._nested import ChainTier
 from tiercache.chain import TieredCache
 from tiercache.errors import ArchiveError, ConfigError
 from tiercache.keys import KeyRange, Namespace, placed
@@ -23,6 +24,9 @@ __all__ = ["Listing", "core_of", "listing_members", "packed", "unpacked"]
 #: Keys under the path of their namespace.
 Keys = dict[tuple[str, ...], list[str]]
 Source = Callable[[Any], "tuple[Keys, Any]"]
+
+#: A page of folded keys, after the prefix, what is left out, and a cursor.
+Scan = Callable[[str, str, Any], "tuple[list[str], Any]"]
 
 _PAGE: Final = 500  # keys
 _LONGEST_CURSOR: Final = 1 << 16  # characters
@@ -52,9 +56,10 @@ def listing_members(core: Core, tier: str | None) -> list[Member]:
 
 class Listing:
     """All keys of ``members``, one after another, in the namespace of ``cores[0]`` and in those nested in it;
-    where namespaces cannot be listed together, in those of ``cores``."""
+    where namespaces cannot be listed together, in those of ``cores``. Of a chain inside each tier is listed,
+    but for what lower ones of it held when the export ``began``."""
 
-    def __init__(self, cores: Sequence[Core], members: Sequence[Member]) -> None:
+    def __init__(self, cores: Sequence[Core], members: Sequence[Member], began: float) -> None:
         self._members = members
         self._paths = {core.path for core in cores}
         ranges = Namespace(cores[0].path).tree()
@@ -64,7 +69,8 @@ class Listing:
             if member.fast is not None:
                 sources = [partial(_own_page, core, core.members[member.depth]) for core in cores]
             else:
-                sources = [partial(_raw_page, member, span, cores[0].path) for span in ranges]
+                root, scans = cores[0].path, _scans(member, began)
+                sources = [partial(_raw_page, scan, span, root) for scan in scans for span in ranges]
             self._sources += [(member.depth, source) for source in sources]
 
     def depths(self, path: tuple[str, ...]) -> list[int]:
@@ -84,12 +90,36 @@ class Listing:
             yield place, depth, keys
 
 
-def _raw_page(member: Member, span: KeyRange, root: tuple[str, ...], cursor: Any) -> tuple[Keys, Any]:
+def _scans(member: Member, began: float) -> list[Scan]:
+    """What lists all folded keys of ``member``: one function, or of a chain inside one a tier."""
+    tier = member.guard.tier
+    if not isinstance(tier, ChainTier):
+        return [partial(_scan, member)]
+    core = tier._core  # noqa: SLF001 - a tier tells its chain of the lowest that lists alone
+    listed = [inner for inner in reversed(core.members) if inner.can_scan(BLOCKING)]
+    return [partial(_inner_scan, core, inner, listed[:number], began) for number, inner in enumerate(listed)]
+
+
+def _scan(member: Member, prefix: str, skip: str, cursor: Any) -> tuple[list[str], Any]:
     scan = member.port(BLOCKING).scan
     assert scan is not None  # noqa: S101 - see listing_members
-    prefix, skip = span
     command = member.guard.command(scan, prefix, skip=skip, cursor=cursor, limit=_PAGE, reads=True)
-    folded, following = drive(command)
+    found: tuple[list[str], Any] = drive(command)
+    return found
+
+
+def _inner_scan(
+    core: Core, member: Member, below: Sequence[Member], began: float, prefix: str, skip: str, cursor: Any
+) -> tuple[list[str], Any]:
+    keys, following = drive(member.page(BLOCKING, prefix, skip, cursor, _PAGE))
+    for lower in below:
+        held = drive(core.stored(BLOCKING, lower, list(dict.fromkeys(keys))))
+        keys = [key for key in keys if key not in held or (held[key].created_at or 0.0) > began]
+    return keys, following
+
+
+def _raw_page(scan: Scan, span: KeyRange, root: tuple[str, ...], cursor: Any) -> tuple[Keys, Any]:
+    folded, following = scan(*span, cursor)
     keys: Keys = {}
     for name in dict.fromkeys(folded):  # a server may name one twice
         place = placed(name)
