@@ -159,7 +159,7 @@ def test_a_sqlite_file_is_made_for_its_owner_alone(tmp_path: Path, monkeypatch: 
 def test_a_sqlite_path_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "cache.db", tmp_path):
-        with pytest.raises(ConfigError, match="SQLite file cannot be made .*; give this user") as caught:
+        with pytest.raises(ConfigError, match=r"SQLite file cannot be made .*; give this user") as caught:
             SQLTier(f"sqlite:///{path}")
         assert "Errno" not in str(caught.value)
 
