@@ -219,6 +219,8 @@ def test_a_bound_that_the_whole_disk_is_too_small_for_is_told(
     total = shutil.disk_usage(tmp_path).total
     DiskTier(tmp_path / "a", max_bytes=total).close()
     DiskTier(tmp_path / "b").close()  # the default is no promise that there is so much
+    with closing(DiskTier(tmp_path / "b", max_bytes=total + 1, read_only=True)) as reader:
+        assert reader.shortage() == ""
     assert caplog.records == []
     with closing(DiskTier(tmp_path / "c", max_bytes=total + 1)) as tier:
         (record,) = caplog.records

@@ -132,7 +132,7 @@ class DiskTier(EncodedTier):
             read_only = False
         #: In bytes.
         self.max_bytes = limits.max_bytes
-        if explicit and not LOOKS.get():  # the default is no promise that there is so much
+        if explicit and not (read_only or LOOKS.get()):  # the default is no promise that there is so much
             too_large = exceeds_disk(self.directory, limits.max_bytes)
             if too_large:
                 logging.getLogger("tiercache.disk").warning("%s", too_large)
@@ -163,8 +163,9 @@ class DiskTier(EncodedTier):
         self.owes_nothing = self.store.owes_nothing
 
     def shortage(self) -> str:
-        """What is wrong with the room on the disk, for people; ``""`` where there is enough."""
-        return shortage(self.directory, self.max_bytes)
+        """What is wrong with the room on the disk, for people; ``""`` where there is enough, or nothing to be
+        written."""
+        return shortage(self.directory, self.max_bytes) if self.journals else ""
 
     def __repr__(self) -> str:
         return f"DiskTier({str(self.directory)!r})"
