@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tiercache._batch import Batch, copied, decoded, encoded
@@ -69,6 +70,8 @@ class Member:
                 # It keeps the very objects that it is given, of whatever codec, and hands them out.
                 self._keeps_objects = True
                 self._copy = getattr(codec, "copy", None)
+        #: Of a chain inside: its entries as its own tiers keep them, which `stored` is after.
+        self._as_stored: Callable[..., Any] | None = getattr(bound, "as_stored", None)
         self._blocking = BLOCKING.port(bound, guard.lane)
         self._native = NATIVE.port(bound, guard.lane)
 
@@ -142,14 +145,15 @@ class Member:
         asked = list(names.values())
         ranges = ledger.ranges(asked)
         port = self.port(runtime)
-        answer = await self.guard.command(port.peek or port.mget, [*asked], reads=True)
+        verb = partial(self._as_stored, runtime) if self._as_stored is not None else port.peek or port.mget
+        answer = await self.guard.command(verb, [*asked], reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )
         old = set(ledger.too_old(found, ranges))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
         entries = {key: found[name] for key, name in names.items() if name in found and name not in old}
-        if self.stores_bytes:
+        if self.stores_bytes or self._as_stored is not None:
             return entries
         codec = self.codec
         if codec is None:

@@ -103,6 +103,17 @@ class ChainTier:
         # What is stale may be wanted by whoever loads through the outer chain.
         return found | {key: entry for key, (entry, _) in stale.items() if key not in found}
 
+    async def as_stored(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+        """As `Core.stored`, each entry from the lowest tier that holds it: for a copy, which needs no codec,
+        and promotes and counts nothing."""
+        core = self._open
+        found: dict[str, Entry[bytes]] = {}
+        for member in reversed(core.members):
+            missing = [key for key in keys if key not in found]
+            if missing:
+                found |= await core.stored(runtime, member, missing)
+        return found
+
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
         """Store ``entries`` in every tier of the chain. Raises `WriteError` if none took any."""
         drive(self._mset(BLOCKING, entries))

@@ -219,17 +219,27 @@ def test_a_chain_inside_a_chain_is_a_tier_like_any_other(make):
     assert target.mget(["a", "b"]) == [[1], [2]]
 
 
-def test_each_tier_of_a_chain_inside_is_listed(make):
+def test_each_tier_of_a_chain_inside_is_copied_as_it_is(make):
+    """No codec is needed on the way, nothing is promoted, and nothing counted."""
     inner = make("inner", namespace="within", tiers=("disk", "sql"))
     source = TieredCache([MemoryTier(), inner], namespace="app", codec=JSONCodec())
-    nested = source.view("nested", codec=JSONCodec())
     source.mset({"upper": [1], "lower": [2], "both": [3]})
-    nested.set("upper", [4])
+    source.view("nested", codec=TextCodec()).set("upper", "four")
     drop_from(inner, 0, Namespace(("app",)).fold("lower"))
     drop_from(inner, 1, Namespace(("app",)).fold("upper"), Namespace(("app", "nested")).fold("upper"))
-    data, report = archive(source, tier="chain", views={"nested": nested})
-    assert set(contents(data)) == {((), "upper"), ((), "lower"), ((), "both"), (("nested",), "upper")}
+    before = inner.stats()
+    data, report = archive(source, tier="chain")
     assert (report.entries, report.unread) == (4, 0)
+    found = {(*path, key): (entry.value, entry.codec) for (path, key), entry in contents(data).items()}
+    assert found == {
+        ("upper",): (b"[1]", "json"),
+        ("lower",): (b"[2]", "json"),
+        ("both",): (b"[3]", "json"),
+        ("nested", "upper"): (b"four", "text"),
+    }
+    after = inner.stats()
+    assert (after.hits, after.misses, after.tiers[0].promotions) == (before.hits, before.misses, 0)
+    assert load(data, source).already_there == 4
 
 
 def tier_of(cache, depth):
