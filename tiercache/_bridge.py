@@ -229,8 +229,10 @@ def _blocking_verb(lane: Lane | None, tier: object, verb: str) -> Verb | None:
 def _native_verb(lane: Lane, tier: object, verb: str) -> Verb | None:
     native: Verb | None = method_of(tier, verb, f"a{verb}")
     method = method_of(tier, verb, verb)
-    if native is not None or method is None:
-        return native
+    if native is not None:
+        return partial(_on_its_loop, native)
+    if method is None:
+        return None
     if getattr(tier, "nonblocking", False):
         return _blocking_verb(lane, tier, verb)
     settle, closing = verb in WRITES, verb == "close"
@@ -239,6 +241,18 @@ def _native_verb(lane: Lane, tier: object, verb: str) -> Verb | None:
         return lane.acall(partial(method, *args, **options), None, settle=settle, closing=closing)
 
     return call
+
+
+async def _on_its_loop(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+    """The result of somebody's async function. If it is thrown away with its event loop, what it raises for
+    want of that as it cleans up is no failure."""
+    loop = running_loop()
+    try:
+        return await function(*args, **options)
+    except Exception as error:
+        if is_over(loop):
+            raise GeneratorExit from error
+        raise
 
 
 # -- runtimes --------------------------------------------------------------------------------------
@@ -379,18 +393,17 @@ class _Native:
         import asyncio
 
         if inspect.iscoroutinefunction(function):
-            result = _checked(function, *args)
-        else:
-            # A plain loader may block: it gets a thread, with the caller's context.
-            run = partial(contextvars.copy_context().run, _checked, function, *args)
-            future = in_thread(run)
-            try:
-                result = await asyncio.wrap_future(future)
-            except asyncio.CancelledError as error:
-                if future.done() and future.exception() is not None:
-                    raise
-                raise LeftRunning(future, error) from None
-        return await result if inspect.isawaitable(result) else result
+            return await _on_its_loop(_checked, function, *args)
+        # A plain loader may block: it gets a thread, with the caller's context.
+        run = partial(contextvars.copy_context().run, _checked, function, *args)
+        future = in_thread(run)
+        try:
+            result = await asyncio.wrap_future(future)
+        except asyncio.CancelledError as error:
+            if future.done() and future.exception() is not None:
+                raise
+            raise LeftRunning(future, error) from None
+        return await _on_its_loop(lambda: result) if inspect.isawaitable(result) else result
 
 
 class LeftRunning(BaseException):

@@ -245,6 +245,40 @@ def test_what_a_closed_loop_had_overtaken_is_certain_again_once_it_is_written(do
         assert not cache._core.space.epochs._filling
 
 
+@pytest.mark.parametrize("where", ["tier", "loader"])
+def test_a_clean_up_that_fails_for_want_of_its_loop_is_no_failure(doomed: Doomed, where: str) -> None:
+    """As a client's is that closes its connection; it is being thrown away."""
+    hung = asyncio.Event()
+
+    async def hang() -> None:
+        loop = asyncio.get_running_loop()
+        hung.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.call_soon(print)
+
+    async def load(_key: str) -> bytes:
+        await hang()
+        return OLD
+
+    class Far(AsyncDictTier):
+        async def amget(self, keys: Any) -> Any:
+            if where == "tier" and not hung.is_set():
+                await hang()
+            return await super().amget(keys)
+
+    with TieredCache([MemoryTier(), Far()]) as cache:
+        doomed.begin(cache.aget_or_load("k", load), hung.is_set)
+        doomed.close()
+        coroutine = doomed.tasks.pop().get_coro()
+        assert coroutine is not None
+        coroutine.close()
+        assert cache.get_or_load("k", lambda _key: NEW) == NEW
+        assert (cache.stats().tiers[1].errors, cache.stats().load_errors) == (0, 0)
+        assert_at_rest(cache._core)
+
+
 def test_a_promotion_that_was_overtaken_and_is_thrown_away_awaits_nothing(doomed: Doomed) -> None:
     tier, low = HungTier(doomed.loop), DictTier("low")
     low.mset({"k": Entry(OLD)})
