@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
+from interrupts import within
 from langchain_models import RecordingModel, cached, document
 
 from tiercache import DiskTier, MemoryTier, TieredCache
@@ -35,6 +37,26 @@ def test_statistics(model, cache):
     assert stats.as_dict()["total"]["served"] == 3
     with pytest.raises(AttributeError):
         stats.documents.served = 3
+
+
+def test_a_call_of_the_model_that_is_thrown_away_is_counted_without_waiting():
+    """The garbage collector may run in whatever this thread is at, which may hold the lock of the counts."""
+
+    class Hung(RecordingModel):
+        async def aembed_query(self, text):
+            await asyncio.Event().wait()
+
+    embeddings = cached(Hung(), TieredCache([MemoryTier()]))
+
+    async def throw_away():
+        call = embeddings.aembed_query("q")
+        call.send(None)
+        with embeddings._queries.usage._lock:
+            call.close()
+        return True
+
+    assert within(lambda: asyncio.run(throw_away()))
+    assert embeddings.stats().queries.model_calls == 1
 
 
 def test_statistics_as_a_table(model, cache):

@@ -154,7 +154,8 @@ class Usage:
 
     def after_fork(self) -> None:
         """A new lock: another thread may have held the old one."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may throw a call of the model away in a thread that holds it.
+        self._lock = threading.RLock()
 
     def snapshot(self) -> EmbeddingUsage:
         """The counts so far."""

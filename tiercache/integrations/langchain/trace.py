@@ -151,7 +151,8 @@ class Tracer:
 
     def after_fork(self) -> None:
         """A new lock: another thread may have held the old one."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may throw a traced coroutine away in a thread that holds it.
+        self._lock = threading.RLock()
 
     @property
     def active(self) -> bool:
