@@ -356,6 +356,7 @@ class Unlisted(DictTier):
     scan = None
 
 
+@pytest.mark.usefixtures("registries")
 def test_where_no_tier_lists_its_keys_nothing_is_wrong_with_the_flags(tmp_path):
     register_tier("unlisted", Unlisted)
     path = tmp_path / "unlisted.toml"
