@@ -377,13 +377,13 @@ SCHEDULES = {
 SCHEDULES_AWAY = {
     ("get", "set"): 26,
     ("get", "delete"): 26,
-    ("get", "clear"): 78,
+    ("get", "clear"): 74,
     ("load", "set"): 87,
     ("load", "delete"): 91,
-    ("load", "clear"): 450,
+    ("load", "clear"): 414,
     ("refresh", "set"): 152,
     ("refresh", "delete"): 156,
-    ("refresh", "clear"): 742,
+    ("refresh", "clear"): 683,
 }
 #: Of a clear without a namespace, which is several transactions: whether the server is away, and what else
 #: goes on. Not of a refresh while the server is away, which takes more than four minutes: its parts are what
@@ -396,7 +396,7 @@ SCHEDULES_OF_SEVERAL = {
     (True, "load"): 9202,
 }
 #: Of a promotion, while another process writes twice.
-SCHEDULES_OF_TWO = {("set", "set_newer"): 112, ("delete", "set"): 131, ("set", "clear"): 78}
+SCHEDULES_OF_TWO = {("set", "set_newer"): 108, ("delete", "set"): 121, ("set", "clear"): 76}
 #: A clear of a namespace is one transaction, as a delete is; and a refresh meets a set as a load does.
 PAIRS = usually({("get", "set"), ("get", "clear"), ("load", "set"), ("refresh", "delete")}, SCHEDULES)
 PAIRS_AWAY = usually({("get", "delete"), ("load", "set"), ("refresh", "delete")}, SCHEDULES)
