@@ -142,7 +142,7 @@ def _chains(inner):
 def _chain(tiers, model, **own):
     lease = any(tier["type"] in _LEASES for tier in tiers)  # without one there is no lock to share
     lock = st.sampled_from(["process", "shared"] if lease else ["process"])
-    return _options(model, tiers=st.just(tiers), lock=lock, stats_file=None, **own)
+    return _options(model, tiers=st.just(tiers), lock=lock, stats_file=st.just("stats.db"), **own)
 
 
 _members = _tiers | _typed("chain", _chains(_tiers | _typed("chain", _chains(_tiers))))

@@ -95,7 +95,8 @@ def test_it_builds_an_equal_cache_from_anywhere(folder, tmp_path, monkeypatch):
         assert config["tiers"][2]["secret"] == "${SECRET}"  # noqa: S105 - a reference to it
         assert config["tiers"][1]["tiers"][0]["path"].endswith("/an $ {odd} $${folder}/${FOLDER}/disk")
         assert config["tiers"][1]["tiers"][1]["directory"] == "~/home"
-        assert config["tiers"][4]["url"].endswith("$${folder}/by-variable.db")
+        assert config["tiers"][4]["url"] == "${DATABASE}"
+        assert config["$folder"].endswith("/an $ {odd} $${folder}")
         monkeypatch.chdir("/")
         with TieredCache.from_config(config) as again:
             assert same(cache, again)
@@ -154,6 +155,78 @@ def test_one_that_has_none_says_so(folder):
     cache.close()
     with pytest.raises(CacheClosed):
         cache.config()
+
+
+def located(cache):
+    """Where the tier of a cache of one tier keeps its entries."""
+    return cache._stack.guards[0].tier.location
+
+
+@pytest.mark.parametrize("set_by", ["a variable", "an override"])
+def test_a_database_that_a_variable_names_begins_where_it_did(folder, tmp_path, monkeypatch, set_by):
+    """In the process that has the variable, and in one that has another: nothing of what it holds is told."""
+    url = "sqlite:///file.db" if set_by == "an override" else "${DATABASE}"
+    variable = "TIERCACHE__TIERS__0__URL" if set_by == "an override" else "DATABASE"
+    monkeypatch.setenv(variable, "sqlite:///hunter2.db")
+    config = {"tiers": [{"type": "sql", "url": url}]}
+    file = folder / "a.json"
+    file.write_text(json.dumps(config))
+    for source, place in ((file, folder), (config, Path.cwd())):
+        with TieredCache.from_config(source) as cache:
+            told = cache.config()
+            assert "hunter2" not in json.dumps(told)
+            assert b"hunter2" not in pickle.dumps(cache)
+            where = located(cache)
+            assert str(place / "hunter2.db") in str(where)
+        with monkeypatch.context() as moved:
+            moved.chdir(tmp_path)
+            with TieredCache.from_config(told) as again:
+                assert located(again) == where
+                assert again.config() == told
+            moved.setenv(variable, f"sqlite:///{tmp_path}/absolute.db")
+            with TieredCache.from_config(told) as again:
+                assert str(tmp_path / "absolute.db") in str(located(again))
+
+
+@pytest.mark.parametrize("how", ["text", "a variable", "an override", "a chain inside"])
+def test_sharing_no_statistics_stays_none(folder, monkeypatch, how):
+    monkeypatch.setenv("FILE", "none")
+    config = {"stats_file": "${FILE}" if how == "a variable" else "none", "tiers": [{"type": "memory"}]}
+    if how == "an override":
+        monkeypatch.setenv("TIERCACHE__STATS_FILE", "none")
+        config["stats_file"] = "stats.db"
+    if how == "a chain inside":
+        config["tiers"] = [{"type": "chain", **config}]
+    with TieredCache.from_config(config) as cache, TieredCache.from_config(cache.config()) as again:
+        assert cache._stack.sharing is again._stack.sharing is None
+        inner = again.config()["tiers"][0] if how == "a chain inside" else again.config()
+        assert inner["stats_file"] in ("none", "${FILE}", "${TIERCACHE__STATS_FILE}")
+        assert cache.config() == again.config()
+
+
+@pytest.mark.parametrize("source", ["file", "mapping"])
+def test_relative_paths_begin_at_the_folder_that_is_named(folder, tmp_path, monkeypatch, source):
+    monkeypatch.setenv("FILE", "stats.db")
+    tier = {"type": "disk", "path": "d"}
+    config = {"$folder": "sub", "stats_file": "${FILE}", "tiers": [tier]}
+    file = folder / "a.json"
+    file.write_text(json.dumps(config))
+    sub = (folder if source == "file" else Path.cwd()) / "sub"
+    sub.mkdir()
+    with TieredCache.from_config(file if source == "file" else config) as cache:
+        told = cache.config()
+        assert told["$folder"] == str(sub).replace("${", "$${")
+        assert told["stats_file"] == "${FILE}"
+        monkeypatch.chdir("/")
+        with TieredCache.from_config(told) as again:
+            assert same(cache, again)
+            assert again._stack.sharing.file.path == cache._stack.sharing.file.path == sub / "stats.db"
+
+
+@pytest.mark.parametrize("wrong", [5, "", None, "~nobody-has-this-name/x", "${NO_SUCH_VARIABLE}"])
+def test_a_folder_that_is_none_is_told(folder, wrong):
+    with pytest.raises(ConfigError, match=r"^the configuration: \$folder: "):
+        TieredCache.from_config({"$folder": wrong, "tiers": [{"type": "memory"}]})
 
 
 def test_what_no_url_can_hold_is_told(tmp_path, monkeypatch):

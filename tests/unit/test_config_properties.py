@@ -45,7 +45,13 @@ def _no_overrides(monkeypatch):
 def all_of(cache):
     """What a cache was made with, and its views."""
     views = {name: (view._core.path, view.codec, view._ttl) for name, view in cache.views.items()}
-    return described(cache), cache._staleness, views
+    return described(cache), cache._staleness, views, shared(cache._stack)
+
+
+def shared(stack):
+    """Where a chain, and those in it, share their statistics."""
+    inner = [guard.tier._core.stack for guard in stack.guards if hasattr(guard.tier, "_core")]
+    return [None if stack.sharing is None else stack.sharing.file.path, *map(shared, inner)]
 
 
 def beyond(place, value):

@@ -57,6 +57,8 @@ def test_it_takes_the_examples_of_the_documentation(block, tmp_path):
             "codec": {"type": "json", "compress": {}, "encrypt": {"key": ["${A}", "0f" * 16]}},
         },
         {"caches": {"one": {"tiers": [MEMORY]}, "two": {"tiers": [MEMORY], "views": {"v": {}}}}},
+        {"$schema": "./tiercache.schema.json", "$folder": "~/x", "tiers": [MEMORY]},
+        {"$schema": "./tiercache.schema.json", "$folder": "x", "caches": {"one": {"tiers": [MEMORY]}}},
     ],
 )
 def test_it_takes_what_is_in_order(config):
@@ -90,6 +92,8 @@ def test_it_refuses_what_is_not(config, problem):
         {"tiers": [MEMORY], "views": {"v": {"tiers": []}}},
         {"caches": {}},
         {"caches": {"one": {"tiers": [MEMORY]}}, "ttl": 5},
+        {"caches": {"one": {"$schema": "x", "tiers": [MEMORY]}}},
+        {"$folder": 5, "tiers": [MEMORY]},
     ],
 )
 def test_it_refuses_what_is_out_of_its_place(config):

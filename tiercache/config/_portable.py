@@ -13,11 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tiercache.config._kinds import kind_of
+from tiercache.config._kinds import Kind, kind_of
 from tiercache.config._models import MODELS, Options, RootOptions
 from tiercache.config._options import names_of
 from tiercache.config._problems import join
-from tiercache.config._sources import CACHES
+from tiercache.config._sources import CACHES, FOLDER
 from tiercache.config._variables import VariableError, expand
 from tiercache.registry import CHAIN
 
@@ -29,7 +29,8 @@ _RELATIVE = re.compile(r"(sqlite(?:\+\w+)?:///)([^/?].*)", re.DOTALL)
 
 def portable(content: Mapping[Any, Any], folder: Path | None) -> dict[str, Any]:
     """``content`` in new tables and lists, with texts, numbers, true, false and null in them. Its relative
-    paths begin at ``folder``; ``None``: they stay.
+    paths begin at ``folder``; ``None``: they stay. ``content`` is as `read` gives it; of one whose variables
+    say what is relative, ``$folder`` in the new one says where that begins.
 
     Raises `TypeError` for what is no plain data. What is not in order otherwise is left as it is.
     """
@@ -37,9 +38,10 @@ def portable(content: Mapping[Any, Any], folder: Path | None) -> dict[str, Any]:
     caches = made.get(CACHES)
     if folder is None:
         return made
+    paths = _Paths(folder)
     for one in caches.values() if isinstance(caches, dict) else [made]:
-        _root(one, folder)
-    return made
+        paths.of_root(one)
+    return {FOLDER: _literal(folder), **made} if paths.left else made
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -58,47 +60,60 @@ def _plain(value: Any, path: str) -> Any:
     raise TypeError(f"{path} is a {type(value).__name__}, which is no plain data")
 
 
-def _root(table: Any, folder: Path) -> None:
-    """Begin the paths in a chain, and in the tiers in it, at ``folder``."""
-    if not isinstance(table, dict):
-        return
-    _begin(table, RootOptions, folder)
-    tiers = table.get("tiers")
-    for tier in tiers if isinstance(tiers, list) else ():
-        if not isinstance(tier, dict):
-            continue
-        kind = _expanded(tier.get("type"))
-        if kind == CHAIN:
-            _root(tier, folder)
-        elif kind in MODELS:
-            _begin(tier, MODELS[kind], folder)
+class _Paths:
+    """Begins paths at ``folder``; ``left`` says that one could not be without its variable."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.left = False
 
-def _begin(table: dict[str, Any], model: type[Options], folder: Path) -> None:
-    for field_name, field in model.model_fields.items():
-        place = kind_of(field).place
-        for name in names_of(field_name, field) if place else ():
-            if isinstance(table.get(name), str):
-                table[name] = (_path if place == "path" else _sqlite)(table[name], folder)
+    def of_root(self, table: Any) -> None:
+        """Those of a chain, and of the tiers in it."""
+        if not isinstance(table, dict):
+            return
+        self._of_model(table, RootOptions)
+        tiers = table.get("tiers")
+        for tier in tiers if isinstance(tiers, list) else ():
+            if not isinstance(tier, dict):
+                continue
+            kind = _expanded(tier.get("type"))
+            if kind == CHAIN:
+                self.of_root(tier)
+            elif kind in MODELS:
+                self._of_model(tier, MODELS[kind])
 
+    def _of_model(self, table: dict[str, Any], model: type[Options]) -> None:
+        for field_name, field in model.model_fields.items():
+            kind = kind_of(field)
+            for name in names_of(field_name, field) if kind.place else ():
+                text = table.get(name)
+                if isinstance(text, str):
+                    table[name] = self._sqlite(text) if kind.place == "sqlite" else self._path(text, kind)
 
-def _path(text: str, folder: Path) -> str:
-    where = _expanded(text)
-    if not where or where.startswith("~") or os.path.isabs(where):  # noqa: PTH117 - a text
-        return text
-    return os.path.join(_literal(folder), text)  # noqa: PTH118 - a reference is no path
+    def _path(self, text: str, kind: Kind) -> str:
+        if kind.nullable and text.startswith("${"):  # whether it is a path at all, that variable says
+            self.left = True
+            return text
+        where = _expanded(text)
+        if not where or (kind.nullable and where == "none"):
+            return text
+        if where.startswith("~") or os.path.isabs(where):  # noqa: PTH117 - a text
+            return text
+        return os.path.join(_literal(self._folder), text)  # noqa: PTH118 - a reference is no path
 
-
-def _sqlite(text: str, folder: Path) -> str:
-    relative = _RELATIVE.fullmatch(_expanded(text) or "")
-    if relative is None or relative[2].startswith(("~", "file:")) or ":memory:" in relative[2]:
-        return text
-    if "?" in str(folder):
-        raise TypeError(f'the path of a database begins at {folder}, and a URL cannot hold the "?" in that')
-    written = _RELATIVE.fullmatch(text)
-    if written is None:  # the variable holds the beginning of the URL
-        return f"{relative[1]}{_literal(folder)}/{_literal(relative[2])}"
-    return f"{written[1]}{_literal(folder)}/{written[2]}"
+    def _sqlite(self, text: str) -> str:
+        relative = _RELATIVE.fullmatch(_expanded(text) or "")
+        if relative is None or relative[2].startswith(("~", "file:")) or ":memory:" in relative[2]:
+            return text
+        written = _RELATIVE.fullmatch(text)
+        if written is None:  # a variable holds the beginning of the URL, and may hold a password besides
+            self.left = True
+            return text
+        if "?" in str(self._folder):
+            raise TypeError(
+                f'the path of a database begins at {self._folder}, and a URL cannot hold the "?" in that'
+            )
+        return f"{written[1]}{_literal(self._folder)}/{written[2]}"
 
 
 def _literal(text: object) -> str:

@@ -15,7 +15,7 @@ from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
 from tiercache.config._models import MODELS, ChainOptions, Options, RootOptions, ViewOptions
 from tiercache.config._options import names_of
-from tiercache.config._sources import CACHES
+from tiercache.config._sources import CACHES, FOLDER
 from tiercache.entry import UNSET
 from tiercache.registry import CHAIN, OWN_CODEC_NAMES, codec_names, tier_names
 from tiercache.units import DURATION_UNITS, SIZE_UNITS
@@ -33,8 +33,18 @@ def schema(*, plug_ins: bool = True) -> dict[str, Any]:
     foreign_codecs = [name for name in codec_names() if name not in OWN_CODEC_NAMES] if plug_ins else []
     tables = {name: _table(model, name) for name, model in MODELS.items()}
     tables[CHAIN] = _table(ChainOptions, CHAIN)
+    besides: dict[str, Schema] = {
+        "$schema": {"type": "string"},
+        FOLDER: {
+            "description": "The folder that relative paths begin at: unless given, that of the file.",
+            "type": "string",
+            "minLength": 1,
+        },
+    }
     defs: Schema = {
         "cache": _table(RootOptions),
+        # Said again, and not by a reference to that one: it could not take anything besides.
+        "only-cache": _table(RootOptions, besides=besides),
         "view": _table(ViewOptions),
         "tier": _by_type(tables, foreign_tiers),
         **tables,
@@ -62,11 +72,12 @@ def schema(*, plug_ins: bool = True) -> dict[str, Any]:
                     "type": "object",
                     "minProperties": 1,
                     "additionalProperties": _ref("cache"),
-                }
+                },
+                **besides,
             },
             "additionalProperties": False,
         },
-        "else": _ref("cache"),
+        "else": _ref("only-cache"),
         "$defs": defs,
     }
 

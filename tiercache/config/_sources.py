@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError, MissingPackage
 
-__all__ = ["CACHES", "Source", "cache_names", "choose", "find", "read"]
+__all__ = ["BESIDES", "CACHES", "FOLDER", "Source", "cache_names", "choose", "find", "read"]
 
 #: The table of a source with several caches.
 CACHES = "caches"
+#: The folder that relative paths begin at, where it is another than the file's, or none is known.
+FOLDER = "$folder"
+#: What is no option: where the schema is, for the author's editor, and that.
+BESIDES = ("$schema", FOLDER)
 #: Where the path of a configuration may be named.
 _VARIABLE = "TIERCACHE_CONFIG"
 _FILE, _PROJECT = "tiercache.toml", "pyproject.toml"
@@ -32,8 +37,8 @@ _IN_PROJECT = "[tool.tiercache]"
 @dataclass(frozen=True, slots=True)
 class Source:
     """``content``, what errors call its source (``where``), and the folder that relative paths begin at:
-    the file's own. A mapping has none, and its paths are as anywhere in a program. ``file`` is the absolute
-    path of the file."""
+    the file's own, or the one that it names. A mapping that names none has none, and its paths are as
+    anywhere in a program. ``file`` is the absolute path of the file."""
 
     where: str
     content: Mapping[Any, Any]
@@ -76,9 +81,23 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
         raise ConfigError(f"{where}: is empty; it needs at least a list of tiers, each with a type")
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: holds a {type(content).__name__}, not a table of options")
-    # Where its schema is: for the author's editor.
-    content = {key: value for key, value in content.items() if key != "$schema"}
+    if FOLDER in content:
+        folder = _folder(content[FOLDER], folder, where)
+    content = {key: value for key, value in content.items() if key not in BESIDES}
     return Source(where, content, folder, file)
+
+
+def _folder(named: Any, folder: Path | None, where: str) -> Path:
+    """The folder that a configuration names; a relative one begins at ``folder``."""
+    try:
+        found = Path(expand(named) if isinstance(named, str) else "").expanduser()
+    except VariableError as error:
+        raise ConfigError(f"{where}: {FOLDER}: {error}") from None
+    except RuntimeError:  # somebody's home that is unknown
+        found = Path()
+    if not found.name and not found.is_absolute():
+        raise ConfigError(f"{where}: {FOLDER}: found {show(named)}; allowed: the path of a folder")
+    return Path(os.path.abspath((folder or Path()) / found))  # noqa: PTH100 - links stay in it
 
 
 def find() -> Path:
