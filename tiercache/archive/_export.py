@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, BinaryIO, Final
 
 import tiercache
+from tiercache._batch import at_longest
 from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
 from tiercache._member import Member
@@ -17,13 +18,15 @@ from tiercache.archive._listing import Listing, core_of, listing_members, packed
 from tiercache.archive._streams import Target, opened
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
-from tiercache.errors import ArchiveError, ConfigError
+from tiercache.errors import ArchiveError, ConfigError, TierError
 
-__all__ = ["ExportReport", "export_archive"]
+__all__ = ["UNOPENED", "ExportReport", "export_archive"]
 
 #: About how many bytes of values are in memory at a time; the first look is at so many keys.
 _BYTES: Final = 4 << 20
 _FIRST: Final = 32
+#: Why a tier cannot open an entry.
+UNOPENED: Final = "damaged, or of another secret or a newer version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,16 @@ class ExportReport:
     ``unread``
         keys that were listed and had no entry when they were read: expired or deleted meanwhile, or, in a
         tier that keeps objects, of a codec that this cache (and its views) does not have.
+    ``unreadable``
+        entries of a tier that it could not open: damaged, of another secret, or of a newer version. They are
+        not in the archive.
     """
 
     tier: str
     entries: int
     resumed: int
     unread: int
+    unreadable: int
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,16 +80,18 @@ def export_archive(
         written anew. Where there is none yet, begin one. A Redis server must not have been restarted
         since: where its listing was is lost then.
     ``replace``
-        put the archive in the place of a file that is there, when it is whole: what ends early leaves the
-        old one, and nothing to go on with.
+        put the archive in the place of a file that is there, when it is whole: what ends early, or could not
+        open all entries, leaves the old one, and nothing to go on with.
     ``progress``
         called with how many more entries were written.
 
     An entry that is written, or expires, while this runs is in it or is not; one that is there throughout
     is. A new file is private (0600). Raises `ConfigError` for wrong arguments and for a file that is there,
-    what a tier raises that fails, and `ArchiveError` for a file that is of something else.
+    what a tier raises that fails, `TierError` for entries that cannot be opened where a file was to be
+    replaced, and `ArchiveError` for a file that is of something else.
     """
     start = perf_counter()
+    before = _unopened(cache)
     core = core_of(cache)
     members = listing_members(core, tier)
     cores = {one.path: one for one in (core, *map(core_of, (views or {}).values()))}
@@ -94,16 +103,24 @@ def export_archive(
             writer, cursor, resumed = Writer(stream), None, 0
             writer.header(header)
         elif done.whole:
-            return ExportReport(names, done.entries, done.entries, 0, perf_counter() - start)
+            return ExportReport(names, done.entries, done.entries, 0, 0, perf_counter() - start)
         else:
             writer, cursor, resumed = Writer(stream, checksum=done.checksum), done.cursor, done.entries
         began = header.created_at if done is None else done.began
         export = _Export(cores, core, members, single=tier is not None, began=began, progress=progress)
         progress(resumed)
         export.run(writer, cursor)
+        unreadable = _unopened(cache) - before
+        if unreadable and replace:
+            raise TierError(f"{unreadable:,} entries cannot be opened: {UNOPENED}", tier=names)
         writer.end(resumed + export.entries)
     seconds = perf_counter() - start
-    return ExportReport(names, resumed + export.entries, resumed, export.unread, seconds)
+    return ExportReport(names, resumed + export.entries, resumed, export.unread, unreadable, seconds)
+
+
+def _unopened(cache: TieredCache[Any]) -> int:
+    """How many entries the tiers could not open until now."""
+    return sum(tier.corrupt + tier.foreign for tier in cache.stats().tiers)
 
 
 class _Export:
@@ -160,14 +177,22 @@ class _Export:
             keys = [key for key in keys if key not in held]
         found |= drive(core.stored(BLOCKING, members[depth], keys))
         missing = [key for key in keys if key not in found]
+        cut = _finite(found) if members[depth].cuts_lives else []
         for above in range(depth - 1, -1, -1) if not self._single else ():
-            if missing:
-                held = drive(core.stored(BLOCKING, members[above], missing))
-                if above not in listed:  # otherwise its turn comes
-                    found |= held
-                missing = [key for key in missing if key not in held]
+            held = drive(core.stored(BLOCKING, members[above], missing + cut)) if missing or cut else {}
+            found |= {key: at_longest(found[key], held[key]) for key in cut if key in held}
+            late = {key: held[key] for key in missing if key in held}
+            missing = [key for key in missing if key not in late]
+            if above not in listed:  # otherwise its turn comes
+                found |= late
+                cut += late if members[above].cuts_lives else ()
+            cut = _finite({key: found[key] for key in cut})
         self.unread += len(missing)
         return found
+
+
+def _finite(entries: Mapping[str, Entry[bytes]]) -> list[str]:
+    return [key for key, entry in entries.items() if entry.expires_at is not None]
 
 
 # -- the file --------------------------------------------------------------------------------------

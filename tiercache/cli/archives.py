@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
+from tiercache.archive._export import UNOPENED
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._output import note, progress, show_json
 from tiercache.errors import ArchiveError, ConfigError, TierError, WriteError
@@ -36,7 +37,7 @@ def export(
     force: bool,
     namespace: tuple[str, ...],
     as_json: bool,
-) -> None:
+) -> int:
     """Write all entries to an archive: FILE, or stdout.
 
     Those of the cache's namespace and of all inside it, with their codecs and times and as they are stored:
@@ -66,7 +67,7 @@ def export(
             if tier is not None and not resume:
                 raise  # that flag is wrong
             raise Failed(str(error)) from error
-    _tell_export(report, as_json=as_json)
+    return _tell_export(report, as_json=as_json)
 
 
 def _has_content(path: Path) -> bool:
@@ -81,14 +82,18 @@ def _remedy(file: str, *, force: bool) -> str:
     return f"; {file} is as it was" if force and _has_content(path) else "; --resume goes on from there"
 
 
-def _tell_export(report: ExportReport, *, as_json: bool) -> None:
+def _tell_export(report: ExportReport, *, as_json: bool) -> int:
     if as_json:
         show_json(report.as_dict())
-        return
-    more = f", {report.resumed:,} of them before" if report.resumed else ""
-    note(f"{report.entries:,} entries exported{more} ({report.seconds:.1f} s)")
-    if report.unread:
-        note(f"{report.unread:,} keys had no entry to be read: gone meanwhile, or of a codec not known here")
+    else:
+        more = f", {report.resumed:,} of them before" if report.resumed else ""
+        note(f"{report.entries:,} entries exported{more} ({report.seconds:.1f} s)")
+        gone = report.unread - report.unreadable
+        if gone > 0:
+            note(f"{gone:,} keys had no entry to be read: gone meanwhile, or of a codec not known here")
+    if report.unreadable:
+        note(f"{report.unreadable:,} entries are not in it, for they cannot be opened: {UNOPENED}")
+    return 1 if report.unreadable else 0
 
 
 @command("import")
