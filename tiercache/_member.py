@@ -72,6 +72,8 @@ class Member:
                 self._copy = getattr(codec, "copy", None)
         #: Of a chain inside: its entries as its own tiers keep them, which `stored` is after.
         self._as_stored: Callable[..., Any] | None = getattr(bound, "as_stored", None)
+        #: Whether it may hold entries for less than all of their life.
+        self.cuts_lives = self._cap is not None or self.fast is not None or self._as_stored is not None
         self._blocking = BLOCKING.port(bound, guard.lane)
         self._native = NATIVE.port(bound, guard.lane)
 
@@ -126,13 +128,14 @@ class Member:
         return Batch(objects, self.codec, found)
 
     async def stored(
-        self, runtime: Runtime, keys: Sequence[str], deleted: Mapping[str, float]
-    ) -> dict[str, Entry[bytes]]:
+        self, runtime: Runtime, keys: Sequence[str], deleted: Mapping[str, float], *, raw: bool = False
+    ) -> dict[str, Entry[Any]]:
         """The live entries under ``keys`` as the tier keeps them, whichever codec wrote them, for a copy or a
         look: counted nowhere. Left out is what the tier should have dropped, by what it is owed or by when
         its key was ``deleted``. Raises what the tier raises: who copies wants to know what is missing.
 
-        A tier that keeps objects gives those of this view's codec, encoded anew.
+        A tier that keeps objects gives those of this view's codec, encoded anew; ``raw``: just as it has
+        them, for who looks at their times alone.
         """
         namespace = self._namespace()
         ledger = self.guard.ledger
@@ -153,7 +156,7 @@ class Member:
         old = set(ledger.too_old(found, ranges))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
         entries = {key: found[name] for key, name in names.items() if name in found and name not in old}
-        if self.stores_bytes or self._as_stored is not None:
+        if raw or self.stores_bytes or self._as_stored is not None:
             return entries
         codec = self.codec
         if codec is None:

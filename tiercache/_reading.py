@@ -122,15 +122,18 @@ class Reader:
             note(self.stack, hits.objects, member.guard.name)
         return hits
 
-    async def stored(self, runtime: Runtime, member: Member, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        """What ``member`` keeps under ``keys`` (no duplicates), as bytes, with the journal asked first: see
-        `Member.stored`. Raises `TierUnavailable` where the journal cannot be read and may owe something."""
+    async def stored(
+        self, runtime: Runtime, member: Member, keys: Sequence[str], *, raw: bool = False
+    ) -> dict[str, Entry[Any]]:
+        """What ``member`` keeps under ``keys`` (no duplicates), as bytes unless ``raw``, with the journal
+        asked first: see `Member.stored`. Raises `TierUnavailable` where the journal cannot be read and may
+        owe something."""
         fences = Fences()
         keepers = self.stack.journal.looks.get(member.depth, ())
         if not await self.stack.journal.look(runtime, self.members, keepers, keys, fences):
             name = member.guard.name
             raise TierUnavailable(f"{name}: the journal of what it has yet to hear cannot be read", tier=name)
-        return await member.stored(runtime, keys, fences.deleted)
+        return await member.stored(runtime, keys, fences.deleted, raw=raw)
 
     async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
         """What the tiers say that several processes share, for values of ``keys`` that are made from now on:

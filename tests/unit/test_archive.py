@@ -8,6 +8,7 @@ import stat
 from functools import partial
 
 import pytest
+from archives import NOW, Failing, archive, chains, contents, drop_from, handmade, load, one, tier_of
 
 from tiercache import (
     ArchiveError,
@@ -15,20 +16,17 @@ from tiercache import (
     DiskTier,
     Entry,
     MemoryTier,
-    SQLTier,
     TieredCache,
     TierError,
     TierUnavailable,
     WriteError,
     guarded,
 )
-from tiercache.archive import export_archive, import_archive
-from tiercache.archive._format import Header, Item, Page, Reader, Writer
+from tiercache.archive import export_archive
+from tiercache.archive._format import Item, Reader
 from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec, ZstdCodec
 from tiercache.keys import Namespace
 from tiercache.testing import FakeClock
-
-NOW = 1_700_000_000.0
 
 
 @pytest.fixture
@@ -39,52 +37,8 @@ def clock():
 @pytest.fixture
 def make(tmp_path, clock):
     """Makes chains of memory over disk over SQL, each in a folder of its own."""
-    opened = []
-
-    def chain(name, *, namespace="app", tiers=("memory", "disk", "sql"), **options):
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        makers = {
-            "memory": lambda: MemoryTier(clock=clock),
-            "disk": lambda: DiskTier(folder / "disk", clock=clock),
-            "sql": lambda: SQLTier(f"sqlite:///{folder}/shared.sqlite", clock=clock),
-        }
-        cache = TieredCache([makers[one]() for one in tiers], namespace=namespace, clock=clock, **options)
-        opened.append(cache)
-        return cache
-
-    yield chain
-    for cache in opened:
-        cache.close()
-
-
-def archive(cache, **options):
-    stream = io.BytesIO()
-    report = export_archive(cache, stream, **options)
-    return stream.getvalue(), report
-
-
-def load(data, cache, **options):
-    return import_archive(io.BytesIO(data), cache, **options)
-
-
-def contents(data):
-    return {(one.path, one.key): one.entry for one in Reader(io.BytesIO(data)) if isinstance(one, Item)}
-
-
-def handmade(*items, at=NOW):
-    stream = io.BytesIO()
-    writer = Writer(stream)
-    writer.header(Header(at, "disk", ("app",), "0"))
-    writer.page(Page(at, None))
-    for item in items:
-        writer.item(item)
-    writer.end(len(items))
-    return stream.getvalue()
-
-
-def one(key, value=b"value", path=(), **times):
-    return Item(path, key, Entry(value, size=len(value), **times))
+    with chains(tmp_path, clock) as make:
+        yield make
 
 
 ODD_KEYS = ["", "a/b", "line\nbreak", "x" * 10_000, "lone \ud800", "nul\0nul", "\x1ftc:/looks folded", "é"]
@@ -240,15 +194,6 @@ def test_each_tier_of_a_chain_inside_is_copied_as_it_is(make):
     after = inner.stats()
     assert (after.hits, after.misses, after.tiers[0].promotions) == (before.hits, before.misses, 0)
     assert load(data, source).already_there == 4
-
-
-def tier_of(cache, depth):
-    return cache.as_tier()._core.stack.guards[depth].tier
-
-
-def drop_from(cache, depth, *keys):
-    """That tier loses them, unseen by the chain."""
-    tier_of(cache, depth).mdelete(list(cache.as_tier()._core.members[depth].fold_all(keys)))
 
 
 def test_what_upper_tiers_alone_hold_is_exported_and_every_entry_once(make, tmp_path):
@@ -521,41 +466,6 @@ def test_a_new_file_is_private(make, tmp_path):
 
 
 # -- tiers that fail -------------------------------------------------------------------------------
-
-
-class Failing:
-    """A tier of dicts that can be told to fail."""
-
-    name = "failing"
-
-    def __init__(self):
-        self.data, self.ill, self.stores_bytes = {}, set(), True
-
-    def _do(self, verb):
-        if verb in self.ill:
-            raise OSError(f"no {verb} today")
-
-    def mget(self, keys):
-        self._do("mget")
-        return {key: self.data[key] for key in keys if key in self.data}
-
-    def mset(self, entries):
-        self._do("mset")
-        self.data.update(entries)
-
-    def mdelete(self, keys):
-        for key in keys:
-            self.data.pop(key, None)
-
-    def scan(self, prefix, *, skip="", cursor=None, limit=1000):
-        self._do("scan")
-        found = [key for key in self.data if key.startswith(prefix) and not (skip and key.startswith(skip))]
-        start = cursor or 0
-        page = found[start : start + limit]
-        return page, start + limit if start + limit < len(found) else None
-
-    def close(self):
-        pass
 
 
 @pytest.mark.parametrize("verb", ["mget", "scan"])

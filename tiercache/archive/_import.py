@@ -99,7 +99,8 @@ def import_archive(
     Entries go into every tier below memory as they are, under the caps of these tiers; what memory has of
     their keys is dropped, unless it is the lowest. They keep when they were created, unless their key was
     deleted since: then the target's journal would take them for late writes, and they count as of now.
-    Between the look at what the target has and the write, a write of another process is overwritten.
+    Between the look at what the target has, in each tier, and the write, a write of another process is
+    overwritten.
 
     Raises `ArchiveError` for an archive that is damaged or cut short: what is before that place is stored
     then, and ``.report`` of the error tells what became of it. Raises `WriteError` where the target's lowest
@@ -205,9 +206,10 @@ class _Import:
             self._expired += 1
         else:
             group = self._groups.setdefault((item.path, entry.codec), {})
-            if item.key in group:
-                self._already_there += 1  # a server's listing may name a key twice
-            group[item.key] = entry
+            earlier = group.get(item.key)
+            self._already_there += earlier is not None  # a server's listing may name a key twice
+            if earlier is None or self._replace or _is_newer(entry, earlier):
+                group[item.key] = entry
             self._bytes += len(entry.value)
         if self._waiting >= _ENTRIES or self._bytes >= _BYTES:
             self.flush()
@@ -229,11 +231,18 @@ class _Import:
             self._skipped[reason] = self._skipped.get(reason, 0) + count
 
     def _missing(self, core: Core, group: Group) -> Group:
-        """Those of ``group`` that the lowest tier does not have, or has something older of."""
+        """Those of ``group`` that the lowest tier does not have, or has something older of; and of which no
+        tier above it has something newer, since it was evicted below, or never taken there."""
         if self._replace:
             return group
-        held = drive(core.stored(BLOCKING, core.members[-1], list(group)))
-        left = {key: entry for key, entry in group.items() if key not in held or _is_newer(entry, held[key])}
+        left = group
+        for member in reversed(core.members):
+            if left:
+                held = drive(core.stored(BLOCKING, member, list(left), raw=True))
+                is_kept = _is_newer if member is core.members[-1] else _is_no_older
+                left = {
+                    key: entry for key, entry in left.items() if key not in held or is_kept(entry, held[key])
+                }
         self._already_there += len(group) - len(left)
         return left
 
@@ -324,6 +333,11 @@ def _is_newer(entry: Entry[bytes], held: Entry[bytes]) -> bool:
     if entry.created_at is None or held.created_at is None:
         return entry.value != held.value or entry.expires_at != held.expires_at
     return entry.created_at > held.created_at
+
+
+def _is_no_older(entry: Entry[bytes], held: Entry[Any]) -> bool:
+    """A copy of ``entry`` in an upper tier alone is no reason to leave it out of those below."""
+    return entry.created_at is None or held.created_at is None or entry.created_at >= held.created_at
 
 
 def _before(folded: Mapping[str, Entry[bytes]], deleted: Mapping[str, float]) -> Iterator[str]:
