@@ -10,7 +10,7 @@ from tiercache.entry import Entry
 from tiercache.errors import CodecError, ForeignPayload
 from tiercache.protocols import Codec
 
-__all__ = ["Batch", "copied", "decoded", "encoded"]
+__all__ = ["Batch", "at_longest", "copied", "decoded", "encoded"]
 
 
 class Batch:
@@ -80,6 +80,18 @@ def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:
     except Exception as error:
         raise CodecError(f"codec {codec.name!r} cannot encode a {type(entry.value).__name__}") from error
     return Entry(payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload))
+
+
+def at_longest(entry: Entry[Any], other: Entry[Any]) -> Entry[Any]:
+    """``entry``, living for as long as its copy ``other`` in another tier does, if that is longer: a tier's
+    cap cuts short what that tier holds, and nothing else. If ``other`` is newer, it is that one."""
+    if entry.created_at is None or other.created_at is None or other.created_at < entry.created_at:
+        return entry
+    if other.created_at > entry.created_at:
+        return other
+    if entry.expires_at is None or (other.expires_at is not None and other.expires_at <= entry.expires_at):
+        return entry
+    return replace(entry, expires_at=other.expires_at)
 
 
 def copied(entries: Mapping[str, Entry[Any]], copy: Callable[[Any], Any]) -> dict[str, Entry[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tiercache._batch import Batch
+from tiercache._batch import Batch, at_longest
 from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache._core import Core
 from tiercache._leases import leasing
@@ -104,14 +104,18 @@ class ChainTier:
         return found | {key: entry for key, (entry, _) in stale.items() if key not in found}
 
     async def as_stored(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        """As `Core.stored`, each entry from the lowest tier that holds it: for a copy, which needs no codec,
-        and promotes and counts nothing."""
+        """As `Core.stored`, each entry from the lowest tier that holds it, with the longest life that it has
+        in any of them: for a copy, which needs no codec, and promotes and counts nothing."""
         core = self._open
         found: dict[str, Entry[bytes]] = {}
+        cut: set[str] = set()
         for member in reversed(core.members):
-            missing = [key for key in keys if key not in found]
-            if missing:
-                found |= await core.stored(runtime, member, missing)
+            asked = [key for key in keys if key not in found or key in cut]
+            held = await core.stored(runtime, member, asked) if asked else {}
+            found |= {key: at_longest(found.get(key, entry), entry) for key, entry in held.items()}
+            if member.cuts_lives:
+                cut.update(held)
+            cut -= {key for key in cut if found[key].expires_at is None}
         return found
 
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:

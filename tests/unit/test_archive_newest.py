@@ -1,0 +1,144 @@
+"""What an import keeps, since it is newer, and how long an entry lives that only some tiers cut short."""
+
+from __future__ import annotations
+
+import pytest
+from archives import NOW, archive, chains, contents, drop_from, handmade, load, one, tier_of
+
+from tiercache import Entry, MemoryTier, TieredCache, TierUnavailable
+from tiercache.keys import Namespace
+from tiercache.testing import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(NOW)
+
+
+@pytest.fixture
+def make(tmp_path, clock):
+    with chains(tmp_path, clock) as make:
+        yield make
+
+
+# -- which is newer --------------------------------------------------------------------------------
+
+
+def test_what_is_newer_in_an_upper_tier_alone_is_kept(make, clock):
+    """The lowest drops it earlier, or has no room for it."""
+    cache = make("cache", tiers=("disk", "sql"), ttls={"sql": 10})
+    cache.mset({"expired": b"old", "evicted": b"old"})
+    data, _ = archive(cache)
+    clock.advance(1)
+    cache.mset({"expired": b"new", "evicted": b"new"})
+    drop_from(cache, 1, "evicted")
+    clock.advance(10)
+    report = load(data, cache)
+    assert (report.stored, report.already_there) == (0, 2)
+    assert cache.mget(["expired", "evicted"]) == [b"new", b"new"]
+    assert load(data, cache, replace=True).stored == 2
+    assert cache.mget(["expired", "evicted"]) == [b"old", b"old"]
+
+
+@pytest.mark.parametrize("tiers", [("disk", "sql"), ("memory", "sql")])
+def test_what_the_lowest_tier_refused_is_kept_above(make, clock, monkeypatch, tiers):
+    cache = make("cache", tiers=tiers)
+    cache.set("key", b"old")
+    data, _ = archive(cache)
+    clock.advance(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.as_tier()._core.members[-1]._blocking, "mset", _refuse)
+        patch.setattr(cache.as_tier()._core.members[-1]._blocking, "mdelete", _refuse)
+        assert cache.set("key", b"new").failed == ("sql",)
+    clock.advance(60)  # whatever pause it was given is over
+    assert load(data, cache).already_there == 1
+    assert cache.get("key") == b"new"
+
+
+async def _refuse(*_arguments, **_options):
+    raise TierUnavailable("down")
+
+
+def test_a_lowest_tier_that_lost_its_copy_is_given_it_back(make):
+    cache = make("cache", tiers=("memory", "disk", "sql"))
+    cache.mset({"a": b"1", "b": b"2"})
+    data, _ = archive(cache)
+    tier_of(cache, 2).clear("")
+    report = load(data, cache)
+    assert (report.stored, report.already_there) == (2, 0)
+    assert len(contents(archive(cache, tier="sql")[0])) == 2
+
+
+def test_an_upper_tier_that_cannot_be_asked_ends_it_since_it_may_have_something_newer(make, monkeypatch):
+    monkeypatch.setattr("tiercache.tiers.disk.tier.DiskTier.peek", _raising)
+    data = handmade(one("key", b"old", created_at=NOW - 1))
+    cache = make("cache", tiers=("disk", "sql"))
+    with pytest.raises(TierUnavailable, match="down"):
+        load(data, cache)
+    assert load(data, cache, replace=True).stored == 1
+
+
+def _raising(*_arguments, **_options):
+    raise TierUnavailable("down")
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+@pytest.mark.parametrize("apart", [0, 600])
+def test_of_a_key_that_an_archive_has_twice_the_newer_entry_counts(make, newer_first, apart):
+    twins = [one("key", b"new", created_at=NOW - 1), one("key", b"old", created_at=NOW - 2)]
+    between = [one(f"other-{number}") for number in range(apart)]
+    first, last = twins if newer_first else twins[::-1]
+    target = make("target", tiers=("disk",))
+    report = load(handmade(first, *between, last), target)
+    assert target.get("key") == b"new"
+    assert report.stored + report.already_there == apart + 2
+    load(handmade(first, *between, last), target, replace=True)
+    assert target.get("key") == last.entry.value
+
+
+# -- how long it lives -----------------------------------------------------------------------------
+
+
+def life(data, key="key"):
+    return contents(data)[(), key].expires_at
+
+
+@pytest.mark.parametrize("ttl", [None, 1000])
+def test_a_tiers_own_cap_is_no_end_of_an_entry_that_another_has_for_longer(make, clock, ttl):
+    source = make("source", tiers=("disk", "sql"), ttls={"sql": 60})
+    source.set("key", b"1", ttl=ttl)
+    source.set("short", b"2", ttl=10)
+    whole = None if ttl is None else NOW + ttl
+    data, _ = archive(source)
+    assert (life(data), life(data, "short")) == (whole, NOW + 10)
+    assert life(archive(source, tier="sql")[0]) == NOW + 60  # a copy of that tier
+    target = make("target", tiers=("disk",))
+    load(data, target)
+    clock.advance(61)
+    assert target.get("key") == b"1"
+
+
+def test_the_longest_life_counts_wherever_it_is(make):
+    source = make("source", tiers=("memory", "disk", "sql"), ttls={"memory": None, "disk": 100, "sql": 60})
+    source.mset({"everywhere": b"1", "not below": b"2"})
+    drop_from(source, 2, "not below")
+    data, _ = archive(source)
+    assert life(data, "everywhere") is None
+    assert life(data, "not below") is None
+    lowest = tier_of(source, 2)
+    name = next(iter(source.as_tier()._core.members[2].fold_all(["everywhere"])))
+    lowest.mset({name: Entry(b"another", created_at=NOW + 1, expires_at=NOW + 50)})  # that is another entry
+    found = contents(archive(make("source", tiers=("disk", "sql"), ttls={"disk": 100, "sql": 60}))[0])
+    assert (found[(), "everywhere"].value, found[(), "everywhere"].expires_at) == (b"another", NOW + 50)
+
+
+def test_of_a_chain_inside_too_the_longest_life_counts(make):
+    inner = make("inner", namespace="", tiers=("disk", "sql"), ttls={"sql": 60})
+    source = TieredCache([MemoryTier(), inner], namespace="app")
+    source.mset({"key": b"1", "not below": b"2"})
+    drop_from(inner, 1, Namespace(("app",)).fold("not below"))
+    data, _ = archive(source, tier="chain")
+    assert {key: entry.expires_at for (_, key), entry in contents(data).items()} == {
+        "key": None,
+        "not below": None,
+    }
