@@ -141,6 +141,35 @@ def test_what_the_codec_refuses_is_a_bad_line_too(make):
     assert told[20:] == ["tiercache: more bad lines are counted, and not named"]
 
 
+@pytest.mark.parametrize("between", [0, 499], ids=["in one batch", "in two"])
+def test_a_bad_line_costs_no_other_line_of_its_key_anything(make, between):
+    path = make("text")
+    lines = [
+        {"key": "before", "value": "good"},
+        {"key": "after", "value": 1},
+        {"key": "both", "value": 2},
+        {"key": "both", "value": "first"},
+        *({"key": f"other {number}", "value": ""} for number in range(between)),
+        {"key": "before", "value": 3},
+        {"key": "after", "value": "good"},
+        {"key": "both", "value": "good"},
+        {"key": "both", "value": 4, "ttl": 5},
+    ]
+    done = warm(path, *lines, flags=["--json"])
+    assert (done.code, json.loads(done.out)["stored"], json.loads(done.out)["bad_lines"]) == (
+        1,
+        4 + between,
+        4,
+    )
+    bad = [number for number, line in enumerate(lines, 1) if isinstance(line["value"], int)]
+    told = [int(line.split(":")[1].removeprefix(" line ")) for line in done.err.splitlines()]
+    assert sorted(told) == bad
+    found = held(path)
+    assert {key: found[key] for key in ("before", "after", "both")} == dict.fromkeys(
+        ("before", "after", "both"), "good"
+    )
+
+
 def test_a_tier_that_takes_nothing_is_told(make):
     path = make(more='[[tiers]]\ntype = "redis"\nurl = "redis://127.0.0.1:1/0"')
     done = warm(path, {"key": "k", "value": "secret"})

@@ -121,13 +121,32 @@ class _Warming:
                 except _BadLineError as error:
                     self._refuse(self.line, str(error))
                 else:
-                    earlier = self._waiting.get(line.key)
-                    self._waiting[line.key] = line._replace(lines=1 + (earlier.lines if earlier else 0))
+                    self._take(line)
             if len(self._waiting) >= _LINES or size >= _BYTES:
                 self._flush()
                 size = 0
             self._advance(1)
         self._flush()
+
+    def _take(self, line: _Line) -> None:
+        """Have ``line`` wait, in the place of an earlier one of its key; unless its value is none for the
+        codec, which leaves the earlier one where it is, as if it had been stored already."""
+        earlier = self._waiting.get(line.key)
+        if earlier is None:
+            self._waiting[line.key] = line
+        elif self._is_good(line):
+            # One that stands for several was looked at when it came.
+            lines = earlier.lines if earlier.lines > 1 or self._is_good(earlier) else 0
+            self._waiting[line.key] = line._replace(lines=1 + lines)
+
+    def _is_good(self, line: _Line) -> bool:
+        cache = self._payloads if line.encoded else self._cache
+        try:
+            cache._core.batch({line.key: line.value}, None)  # noqa: SLF001 - what storing begins with, alone
+        except (CodecError, TypeError) as error:
+            self._refuse(line.number, str(error))
+            return False
+        return True
 
     def _flush(self) -> None:
         lines, self._waiting = list(self._waiting.values()), {}
