@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from shell import run
 
-from tiercache import DiskTier, SQLTier, TieredCache, TierError
+from tiercache import ConfigError, DiskTier, MemoryTier, SQLTier, TieredCache, TierError
 from tiercache.archive import export_archive
+from tiercache.testing import DictTier
 
 OLD, NEW = "the old secret of all", "the new secret of all"
 
@@ -41,6 +42,19 @@ def test_entries_of_another_secret_are_counted_and_a_good_archive_stays(cache_wi
         assert archive.read_bytes() == good
         report = export_archive(cache, tmp_path / "b.tca")
     assert (report.entries, report.unreadable) == (1, 2)
+
+
+class Unlisted(DictTier):
+    scan = None
+
+
+def test_a_tier_that_cannot_list_what_it_alone_may_hold_has_to_be_named(tmp_path):
+    with TieredCache([MemoryTier(), DictTier("upper"), Unlisted("lowest")]) as cache:
+        cache.set("a", b"1")
+        with pytest.raises(ConfigError, match=r"tier 'lowest' cannot list its keys.*say which tier to copy"):
+            export_archive(cache, tmp_path / "a.tca")
+        assert not (tmp_path / "a.tca").exists()
+        assert export_archive(cache, tmp_path / "a.tca", tier="upper").entries == 1
 
 
 def test_the_command_fails_and_names_the_reason(tmp_path, monkeypatch):

@@ -72,7 +72,8 @@ def export_archive(
 
     ``tier``
         the name of the tier to copy; ``None``: all that can list their keys, each entry from the lowest that
-        holds it. Upper tiers have what the lower ones did not take.
+        holds it. Upper tiers have what the lower ones did not take. Where the lowest cannot list its keys,
+        one is to be named.
     ``views``
         of a tier that keeps objects: which views to copy besides ``cache``, with their codecs.
     ``resume``

@@ -45,6 +45,11 @@ def listing_members(core: Core, tier: str | None) -> list[Member]:
         members = [member for member in reversed(core.members) if member.can_scan(BLOCKING)]
         if not members:
             raise ConfigError(f"none of the tiers can list its keys: {', '.join(names)}")
+        if members[0] is not core.members[-1]:
+            raise ConfigError(
+                f"tier {names[-1]!r} cannot list its keys, and what it alone holds would be left out; say "
+                f"which tier to copy instead"
+            )
         return members
     if tier not in names:
         raise ConfigError(f"tier: {tier!r} is unknown; this cache has {', '.join(map(repr, names))}")

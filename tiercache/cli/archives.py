@@ -23,7 +23,7 @@ _STREAM = "-"
 
 @command()
 @click.argument("file", default=_STREAM)
-@click.option("--tier", metavar="NAME", help="Copy that tier, and not all that can list their keys.")
+@click.option("--tier", metavar="NAME", help="Copy that tier, and not all of them.")
 @click.option("--resume", is_flag=True, help="Go on with FILE where an earlier export was interrupted.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there, when the new one is whole.")
 @in_namespace
