@@ -380,12 +380,13 @@ def test_named_views_of_a_configuration_lend_their_codecs(tmp_path, monkeypatch)
     with TieredCache([MemoryTier(), DiskTier(tmp_path / "d")], namespace="app", codec=JSONCodec()) as cache:
         cache.set("a", 1)
         cache.view("t", codec=codec).set("b", "text")
-        cache.view("u", codec=codec).set("c", "text")
+        cache.view("u", codec=codec).set("c", "text")  # in a namespace that no view of it names
+        cache.view("v", codec=EncryptedCodec(TextCodec(), key="f0" * 32)).set("d", "text")
         export_archive(cache, tmp_path / "a.tca")
     done = run("import", tmp_path / "a.tca", "-c", path, "--json")
     report = json.loads(done.out)
-    assert (done.code, report["stored"]) == (1, 2)
-    assert report["skipped"] == {f"the codec {codec.name!r} is not known here": 1}
+    assert (done.code, report["stored"]) == (1, 3)
+    assert report["skipped"] == {f"its codec {codec.name!r} cannot read it": 1}
 
 
 @pytest.mark.parametrize(

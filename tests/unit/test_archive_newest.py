@@ -1,4 +1,5 @@
-"""What an import keeps, since it is newer, and how long an entry lives that only some tiers cut short."""
+"""What an import keeps, since it is newer; how long an entry lives that only some tiers cut short; and which
+codecs open what goes where objects are kept."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import pytest
 from archives import NOW, archive, chains, contents, drop_from, handmade, load, one, tier_of
 
 from tiercache import Entry, MemoryTier, TieredCache, TierUnavailable
+from tiercache.codecs import EncryptedCodec, JSONCodec
 from tiercache.keys import Namespace
 from tiercache.testing import FakeClock
 
@@ -142,3 +144,29 @@ def test_of_a_chain_inside_too_the_longest_life_counts(make):
         "key": None,
         "not below": None,
     }
+
+
+# -- which codec opens it --------------------------------------------------------------------------
+
+
+def encrypted(letter):
+    return EncryptedCodec(JSONCodec(), key=letter * 32)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_namespace_that_nobody_named_is_opened_with_the_keys_of_others(make, inside):
+    ours, theirs = encrypted(b"o"), encrypted(b"t")
+    source = make("source", tiers=("memory", "disk"), codec=ours)
+    source.set("key", 0)
+    source.view("unnamed", codec=ours).set("key", 1)
+    source.view("unnamed").view("deep", codec=theirs).set("key", 2)
+    source.view("strange", codec=encrypted(b"s")).set("key", 3)
+    data, _ = archive(source)
+    tiers = [make("inner", namespace="", tiers=("memory", "disk"))] if inside else []
+    with TieredCache([MemoryTier(), *tiers], namespace="app", codec=ours) as target:
+        view = target.view("view", codec=theirs)
+        report = load(data, target, views={"view": view})
+        assert (report.stored, report.skipped) == (3, {"its codec 'encrypted-json' cannot read it": 1})
+        unnamed = target.view("unnamed", codec=ours)
+        assert (target.get("key"), unnamed.get("key")) == (0, 1)
+        assert unnamed.view("deep", codec=theirs).get("key") == 2

@@ -86,8 +86,8 @@ def import_archive(
     open), in ``cache``: in its namespace, and in those nested in it, whose names they had.
 
     ``views``
-        where some tier keeps objects: whose codecs to decode values with, besides that of ``cache`` and those
-        that a configuration can name.
+        where some tier keeps objects, or is a chain: whose codecs to decode values with, in other nested
+        namespaces too, besides that of ``cache`` and those that a configuration can name.
     ``expiry``
         ``"absolute"``: an entry expires when it would have; ``"remaining"``: it lives on for as long as it
         had when the archive was made.
@@ -172,7 +172,7 @@ class _Import:
         )
         cores = [self._root, *map(core_of, (views or {}).values())]
         self._codecs = {core.path: core.codec for core in cores}
-        self._cores: dict[tuple[tuple[str, ...], str], Core | None] = {}
+        self._cores: dict[tuple[tuple[str, ...], str], Sequence[Core]] = {}
 
     def report(self) -> ImportReport:
         return ImportReport(
@@ -219,11 +219,11 @@ class _Import:
         groups, self._groups = self._groups, {}
         waiting, self._waiting, self._bytes = self._waiting, 0, 0
         for (path, codec), group in groups.items():
-            core = self._core(path, codec)
-            if core is None:
+            cores = self._cores_of(path, codec)
+            if not cores:
                 self._skip(f"the codec {codec!r} is not known here", len(group))
             else:
-                self._store(core, self._missing(core, group))
+                self._store(cores, self._missing(cores[0], group))
         self._progress(waiting)
 
     def _skip(self, reason: str, count: int) -> None:
@@ -248,41 +248,44 @@ class _Import:
 
     # -- where it goes -----------------------------------------------------------------------------
 
-    def _core(self, path: tuple[str, ...], name: str) -> Core | None:
-        """What writes entries of the codec called ``name`` into the nested namespace at ``path``; ``None``
-        if some tier wants the objects, and nobody knows that codec."""
+    def _cores_of(self, path: tuple[str, ...], name: str) -> Sequence[Core]:
+        """What writes entries of the codec called ``name`` into the nested namespace at ``path``: one for
+        each codec that may have made them, the likeliest first; none if some tier wants the objects, and
+        nobody knows that codec."""
         place = path, name
         if len(self._cores) > _CORES:
             self._cores.clear()
         if place not in self._cores:
             full = (*self._root.path, *path)
-            core: Core | None = None
+            codecs: list[Codec[Any] | None] = [_Verbatim(name)]
             if name == "bytes":
-                core = _Cold(self._stack, full, None)
-            elif not self._decodes:
-                core = _Cold(self._stack, full, _Verbatim(name))
-            elif (codec := self._codec(full, name)) is not None:
-                core = _Cold(self._stack, full, codec)
-            self._cores[place] = core
+                codecs = [None]
+            elif self._decodes:
+                codecs = self._codecs_called(name, full)
+            self._cores[place] = [_Cold(self._stack, full, codec) for codec in codecs]
         return self._cores[place]
 
-    def _codec(self, path: tuple[str, ...], name: str) -> Codec[Any] | None:
-        ours = self._codecs.get(path)
-        if ours is not None and ours.name == name:
-            return ours
-        if name not in codec_names():
-            return None
-        found: Codec[Any] = codec_of(name)
-        return found
+    def _codecs_called(self, name: str, path: tuple[str, ...]) -> list[Codec[Any] | None]:
+        """The namespace's own, the cache's, and those of views, since a namespace that nobody named most
+        likely shares its options and keys with one of these; at last one with no options at all."""
+        known = [self._codecs.get(path), *self._codecs.values()]
+        called = {id(codec): codec for codec in known if codec is not None and codec.name == name}
+        return [*called.values(), *([codec_of(name)] if name in codec_names() else [])]
 
-    def _store(self, core: Core, group: Group) -> None:
+    def _store(self, cores: Sequence[Core], group: Group) -> None:
         """Store ``group``. Raises `WriteError` if the lowest tier, which has to keep it, takes no writes."""
-        group = self._dated(core, group)
-        batch = Batch(group, core.codec, group)
-        if self._decodes and core.codec is not None:
-            objects, corrupt, foreign = decoded(group, core.codec)
-            self._skip(f"its codec {core.codec.name!r} cannot read it", len(corrupt) + foreign)
-            batch = Batch(objects, core.codec, {key: group[key] for key in objects})
+        group = self._dated(cores[0], group)
+        for core in cores:
+            if not self._decodes or core.codec is None:
+                self._write(core, Batch(group, core.codec, group))
+                return
+            objects, _, _ = decoded(group, core.codec)
+            self._write(core, Batch(objects, core.codec, {key: group[key] for key in objects}))
+            group = {key: entry for key, entry in group.items() if key not in objects}
+        for entry in group.values():
+            self._skip(f"its codec {entry.codec!r} cannot read it", 1)
+
+    def _write(self, core: Core, batch: Batch) -> None:
         if not batch.objects:
             return
         refused = 0
