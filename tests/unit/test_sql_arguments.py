@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,7 @@ def test_a_tier_that_is_not_closed_leaves_nothing_open(tmp_path: Path, end: str)
     """Since Python 3.13 a database left open is a ResourceWarning."""
     code = f"""
 import sys
+from tiercache._paths import only_looking
 from tiercache import Entry, SQLTier
 tier = SQLTier(f"sqlite:///{{sys.argv[1]}}/cache.db")
 tier.mset({{"k": Entry(b"v")}})
@@ -223,3 +225,14 @@ tier.mset({{"k": Entry(b"v")}})
     assert (done.returncode, done.stderr) == (0, "")
     # The last connection to a database takes its log with it, if it is closed.
     assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_file_that_is_only_looked_for_is_not_made_and_refused_as_it_would_be(tmp_path, looks):
+    (tmp_path / "file").touch()
+    with only_looking() if looks else nullcontext():
+        SQLTier(f"sqlite:///{tmp_path}/new/folder/a.db").close()
+        for path in ("file/a.db", "file/folder/a.db", "."):
+            with pytest.raises(ConfigError, match=r"^url: the SQLite file cannot be made \("):
+                SQLTier(f"sqlite:///{tmp_path}/{path}")
+    assert (tmp_path / "new").exists() != looks

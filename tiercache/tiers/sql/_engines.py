@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from tiercache._paths import LOOKS
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.tiers.sql._bounded import async_creator, bound_connecting
 
@@ -231,7 +232,10 @@ def _prepare_sqlite(engine: Engine, *, create: bool) -> None:
     event.listen(engine, "connect", set_up)
     if path is not None and create:
         try:
-            _make_private(path)
+            if LOOKS.get():
+                _check_private(path)
+            else:
+                _make_private(path)
         except OSError as error:
             why = str(error) if error.strerror is None else f"{error.filename}: {error.strerror}"
             raise ConfigError(
@@ -248,8 +252,18 @@ def _make_private(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory")
     path.touch(mode=0o600, exist_ok=True)
-    for place in (path, path.parent):  # SQLite's log lies beside the file
-        if not os.access(place, os.W_OK):
+    _check_private(path)
+
+
+def _check_private(path: Path) -> None:
+    """Raise an `OSError` where `_make_private` would. Makes nothing."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is no directory")
+    for place in (path, there):  # SQLite's log lies beside the file
+        if place.exists() and not os.access(place, os.W_OK):
             raise PermissionError(f"{place} cannot be written")
 
 
