@@ -129,6 +129,16 @@ def test_what_is_wrong_is_told_with_the_variable(override, variables, problem):
     assert told() == problem
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_slip_of_a_views_name_makes_no_new_view(override, several):
+    config = {**CONFIG, "views": {"pages-2": {}}}
+    prefix = "CACHES__ONE__" if several else ""
+    override(**{f"{prefix}VIEWS__PAEGS_2__TTL": "5"})
+    assert told({"caches": {"one": config}} if several else config) == (
+        f"TIERCACHE__{prefix}VIEWS__PAEGS_2__TTL names none of the views 'pages-2'; did you mean \"pages-2\"?"
+    )
+
+
 def test_which_of_two_keys_is_meant_must_be_clear(override):
     override(VIEWS__A_B__TTL="5")
     assert told(CONFIG | {"views": {"a-b": {}, "A_b": {}}}) == (

@@ -21,6 +21,7 @@ from tiercache.config._sources import CACHES
 __all__ = ["overridden"]
 
 _PREFIX = "TIERCACHE__"
+_VIEWS = "views"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 #: Two names of one option: setting the one takes the place of the other.
 _SAME = {"path": "directory", "directory": "path"}
@@ -48,6 +49,9 @@ def overridden(content: Mapping[Any, Any], problems: Problems) -> Mapping[Any, A
             made = _copy(made) if made is content else made
             if several:
                 _check_cache(made[CACHES], parts)
+                _check_view(made[CACHES][_key(made[CACHES], parts[1])], parts[2:])
+            else:
+                _check_view(made, parts)
             problems.set_by(_put(made, parts, variable), variable)
         except _Refused as refused:
             problems.add("", f"{variable} {refused}")
@@ -81,6 +85,15 @@ def _check_cache(caches: Any, parts: tuple[str, ...]) -> None:
     if isinstance(caches, Mapping) and (len(parts) < 3 or _key(caches, parts[1]) not in caches):
         hint = nearest(parts[1], map(str, caches)) if len(parts) > 1 else ""
         raise _Refused(f"names no option of one of the caches {', '.join(map(repr, caches))}{hint}")
+
+
+def _check_view(cache: Any, parts: tuple[str, ...]) -> None:
+    """A variable may make one more view; but a slip of the name of one that is there would set nothing."""
+    views = cache.get(_VIEWS) if isinstance(cache, Mapping) and parts[0] == _VIEWS else None
+    if isinstance(views, Mapping) and len(parts) > 1 and _key(views, parts[1]) not in views:
+        hint = nearest(parts[1], map(str, views))
+        if hint:
+            raise _Refused(f"names none of the views {', '.join(map(repr, views))}{hint}")
 
 
 def _copy(value: Any) -> Any:
