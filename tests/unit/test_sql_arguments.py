@@ -13,6 +13,7 @@ import pytest
 from absent import said_without
 from sqlalchemy import create_engine, make_url
 
+from tiercache._paths import only_looking
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.protocols import AsyncTier, Tier
@@ -228,7 +229,9 @@ tier.mset({{"k": Entry(b"v")}})
 
 
 @pytest.mark.parametrize("looks", [False, True])
-def test_a_file_that_is_only_looked_for_is_not_made_and_refused_as_it_would_be(tmp_path, looks):
+def test_a_file_that_is_only_looked_for_is_not_made_and_refused_as_it_would_be(
+    tmp_path: Path, looks: bool
+) -> None:
     (tmp_path / "file").touch()
     with only_looking() if looks else nullcontext():
         SQLTier(f"sqlite:///{tmp_path}/new/folder/a.db").close()
