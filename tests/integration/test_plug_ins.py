@@ -12,9 +12,14 @@ import sys
 import tomllib
 import zipfile
 from importlib.util import find_spec
+from types import ModuleType
 
 import pytest
 from doc_snippets import ROOT, blocks
+from shell import run
+
+from tiercache import register_tier
+from tiercache.testing import Capabilities, TierConformance
 
 PAGE = ROOT / "docs" / "writing-a-plug-in.md"
 
@@ -80,6 +85,34 @@ def test_the_page_is_a_whole_package(site, tmp_path):
     (folder / "tiercache.toml").write_text(files()["tiercache.toml"])
     python(files()["use.py"], cwd=folder, path=[site])
     assert [path.suffix for path in (folder / "data").iterdir()] == [".entry"]
+
+
+module = ModuleType("tiercache_folder")
+exec(compile(files()["tiercache_folder.py"], str(PAGE), "exec"), vars(module))  # noqa: S102 - our own page
+
+
+class TestTheTierOfThePage(TierConformance):
+    capabilities = Capabilities(values="bytes", persistent=True, scan=True, counters=True)
+    exceptions = {"test_calls_after_close_raise": "it keeps nothing open, and the page is short"}  # noqa: RUF012 - as the suite has it
+
+    def make_tier(self, tmp_path):
+        return module.FolderTier(tmp_path / "data")
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_tier_of_the_page_is_listed_and_cleared_by_commands(tmp_path):
+    register_tier("folder", module.FolderTier)
+    config = tmp_path / "tiercache.toml"
+    config.write_text(
+        f'[[tiers]]\ntype = "memory"\n[[tiers]]\ntype = "folder"\ndirectory = "{tmp_path}/data"\n'
+    )
+    assert run("-c", config, "set", "key", "value").code == 0
+    assert run("-c", config, "set", "-n", "seen", "other", "1").code == 0
+    assert run("-c", config, "keys").out == "key\n"
+    done = run("-c", config, "clear", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert run("-c", config, "get", "key").code == 1
+    assert run("-c", config, "keys", "-n", "seen").out == "other\n"
 
 
 BROKEN = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from tiercache.cli._context import (
     put_off,
     span,
 )
+from tiercache.cli._lasting import unclearable
 from tiercache.cli._output import note, say, show_json
 from tiercache.errors import ConfigError
 
@@ -39,7 +41,21 @@ def clear(settings: Settings, namespace: tuple[str, ...], yes: bool) -> int:
             what = f"the namespace {'/'.join(namespace)!r} inside the cache" if namespace else "the cache"
             _ask(f"Drop all entries of {what}?")
         cache.clear()
-        return _well(cache, journal_of(cache))
+        code = _well(cache, journal_of(cache))
+        stuck = unclearable(cache)
+        if stuck:
+            note(_not_cleared(stuck, journal_of(cache)))
+        return 1 if stuck else code
+
+
+def _not_cleared(stuck: Sequence[str], keeper: str | None) -> str:
+    """What is said of tiers that the chain can only look past. It does so as long as somebody knows: the
+    ``keeper``, or else this process, which ends."""
+    names = ", ".join(stuck)
+    what = f"not cleared in {names}, where not all can be listed or cleared"
+    if keeper is None:
+        return f"{what}: it is still served from there; delete its keys, or empty {names} by other means"
+    return f"{what}: {keeper} has noted that it is not served, but a chain without {keeper} serves it still"
 
 
 def _ask(question: str) -> None:

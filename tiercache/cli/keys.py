@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import click
 
-from tiercache._bridge import BLOCKING
-from tiercache.chain import TieredCache
+from tiercache._bridge import BLOCKING, drive
+from tiercache._log import describe
+from tiercache._member import Member
 from tiercache.cli._context import Failed, Settings, command, count, in_namespace, open_cache
-from tiercache.cli._output import printable, say
+from tiercache.cli._lasting import lister, unlisted
+from tiercache.cli._output import note, printable, say
 from tiercache.errors import TierError
 
 __all__ = ["keys"]
@@ -27,32 +28,49 @@ __all__ = ["keys"]
 @click.pass_obj
 def keys(
     settings: Settings, prefix: str, limit: int | None, namespace: tuple[str, ...], as_json: bool
-) -> None:
+) -> int:
     """List the live keys.
 
     One a line, in the order of the lowest tier that can list them. Characters that would steer a terminal are
-    escaped. What is listed is what that tier holds: on Redis it is searched among all keys of the database.
+    escaped. What is listed is what that tier holds, stale entries too: on Redis it is searched among all keys
+    of the database. Exit code 1 if a tier below cannot list what it holds.
     """
-    with open_cache(settings, namespace) as cache, _told_of(cache):
-        found = islice(cache.keys(prefix), limit)
-        if not as_json:
-            for key in found:
-                say(printable(key))
-            return
-        # Piece by piece: there may be more keys than memory.
-        lead = "["
+    with open_cache(settings, namespace) as cache:
+        member, left_out = lister(cache), unlisted(cache)
+        if member is not None:
+            _show(islice(_listed(member, prefix), limit), as_json=as_json)
+        elif left_out:
+            raise Failed(f"no tier of this chain can list its keys, which {' and '.join(left_out)} may hold")
+        else:
+            _show((), as_json=as_json)
+            note("nothing is listed: the cache is memory alone, which is each process's own")
+    if left_out:
+        note(f"what only {' and '.join(left_out)} may hold is left out: no keys can be listed there")
+    return 1 if left_out else 0
+
+
+def _show(found: Iterable[str], *, as_json: bool) -> None:
+    if not as_json:
         for key in found:
-            say(f"{lead}{json.dumps(key)}")
-            lead = ","
-        say("[]" if lead == "[" else "]")
+            say(printable(key))
+        return
+    # Piece by piece: there may be more keys than memory.
+    lead = "["
+    for key in found:
+        say(f"{lead}{json.dumps(key)}")
+        lead = ","
+    say("[]" if lead == "[" else "]")
 
 
-@contextmanager
-def _told_of(cache: TieredCache[Any]) -> Iterator[None]:
-    """Name the tier that could not list its keys."""
-    try:
-        yield
-    except TierError as error:
-        lists = [guard.name for guard in cache._stack.guards if BLOCKING.port(guard.tier).scan]  # noqa: SLF001 - as in check
-        name = lists[-1] if lists else error.tier
-        raise Failed(f"{name}: it cannot list its keys: {error}" if name else str(error)) from error
+def _listed(member: Member, prefix: str) -> Iterator[str]:
+    """The live keys that ``member`` lists. Raises `Failed`."""
+    cursor: Any = None
+    while True:
+        try:
+            page, cursor = drive(member.page(BLOCKING, prefix, "", cursor))
+        except Exception as error:
+            reason = str(error) if isinstance(error, TierError) else describe(error)
+            raise Failed(f"{member.guard.name}: it cannot list its keys: {reason}") from error
+        yield from page
+        if cursor is None:
+            return
