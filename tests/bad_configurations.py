@@ -207,7 +207,7 @@ BAD = [
     (redis(url="localhost:6379"), f'tiers[0].url: found "localhost:6379"; allowed: {REDIS}'),
     (
         redis(url="http://app:hunter2@h/?token=hunter2"),
-        f'tiers[0].url: found "http://***@h/?token=***"; allowed: {REDIS}',
+        f'tiers[0].url: found "http://app:***@h/?token=***"; allowed: {REDIS}',
     ),
     (redis(prefix=""), 'tiers[0].prefix: found ""; allowed: text that is not empty'),
     (
@@ -235,7 +235,7 @@ BAD = [
         ),
     ),
     # -- SQL
-    (sql(url="oracle://u:hunter2@h/db"), f'tiers[0].url: found "oracle://***@h/db"; allowed: {SQL}'),
+    (sql(url="oracle://u:hunter2@h/db"), f'tiers[0].url: found "oracle://u:***@h/db"; allowed: {SQL}'),
     (
         sql(table="my-table"),
         f"tiers[0].table: 'my-table' is not allowed; {TABLE_NAMES}",

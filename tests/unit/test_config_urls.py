@@ -130,7 +130,7 @@ def test_a_registered_name_is_a_scheme():
     ("urls", "problem"),
     [
         ((), "tiers: found an empty list; allowed: a list of tables"),
-        (("redsi://u:hunter2@h",), 'tiers[0]: found "redsi://***@h"; allowed: a URL that begins with '),
+        (("redsi://u:hunter2@h",), 'tiers[0]: found "redsi://u:***@h"; allowed: a URL that begins with '),
         (
             ("memory://", "localhost:6379"),
             'tiers[1]: found "localhost:6379"; allowed: a URL that begins with ',

@@ -30,7 +30,18 @@ BACKENDS = {
 
 #: Each layer may import from those above it in this list, and from itself.
 LAYERS = (
-    {"errors", "entry", "forks", "_file_lock", "_log", "_paths", "_processes", "sqlite_gate", "watchdog"},
+    {
+        "errors",
+        "entry",
+        "forks",
+        "_file_lock",
+        "_log",
+        "_masking",
+        "_paths",
+        "_processes",
+        "sqlite_gate",
+        "watchdog",
+    },
     {"debts", "protocols", "units", "envelope"},
     {"policies", "keys", "call_keys", "stats", "_counted", "shared_stats", "events", "codecs"},
     {
@@ -92,6 +103,7 @@ FOR_TIERS = {
     "forks",
     "_file_lock",
     "_log",
+    "_masking",
     "_paths",
     "policies",
     "sqlite_gate",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+
+from tiercache._masking import holds_secret
 
 __all__ = ["Choices", "rendered"]
 
-_VARIABLE = re.compile(r"\$\{\w+(:-)?\}")
-_PASSWORD = re.compile(r"://[^/@]*:[^@]+@")
+_VARIABLE = re.compile(r"\$\{\w+(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,7 @@ class Choices:
     def holds_a_password(self) -> bool:
         """Whether the URL has one in it, before its host or among its options, and not only the name of a
         variable that holds it."""
-        from tiercache.config._problems import holds_secret_option  # it needs pydantic
-
-        if self.shared is None:
-            return False
-        url = unquote(_VARIABLE.sub("", self.shared))
-        return bool(_PASSWORD.search(url)) or holds_secret_option(url)
+        return self.shared is not None and holds_secret(_VARIABLE.sub(_default, self.shared))
 
 
 def rendered(choices: Choices, name: str) -> str:
@@ -60,6 +55,10 @@ def rendered(choices: Choices, name: str) -> str:
     if len(parts) == 1:
         parts.append("tiers = []\n")
     return "\n".join(parts)
+
+
+def _default(variable: re.Match[str]) -> str:
+    return variable[1] or ""
 
 
 def _text(text: str) -> str:

@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
-from urllib.parse import unquote
 
+from tiercache._masking import blot, mask
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "blot", "holds_secret_option", "join", "mask", "meant", "nearest", "show"]
+__all__ = ["Problems", "blot", "join", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
-#: The greedy match is meant: a password may hold an "@" that its author did not quote.
-_CREDENTIALS = re.compile(r"^((?:[\w+.-]*://)?)(.*)@", re.DOTALL)
-_SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|auth|key)[^=&]*=)([^&]*)", re.IGNORECASE)
-#: "key" is the last word of what holds one: api_key, keys; and not max_keys, which counts, or key_prefix.
-_SECRET_NAME = re.compile(
-    r"pass|pwd|secret|token|auth|credential|(?:api|access|private)_?key|"
-    r"(?:^|[_-])(?<!max[_-])(?<!min[_-])keys?$",
-    re.IGNORECASE,
-)
 #: A key of our own codecs, whole or not, that was written in the wrong place.
 _HEX_KEY = re.compile(r"(?<![0-9a-z])[0-9a-f]{32,}(?![0-9a-z])", re.IGNORECASE)
 #: What people call the types of tiers: their servers, and how they work.
@@ -108,7 +98,7 @@ def show(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         override = _OVERRIDE.fullmatch(value)
-        text = mask(os.environ.get(override[1], value) if override else value)
+        text = _HEX_KEY.sub("***", mask(os.environ.get(override[1], value) if override else value))
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
     if isinstance(value, int | float):
@@ -118,52 +108,6 @@ def show(value: object) -> str:
     if isinstance(value, list | tuple):
         return "a list" if value else "an empty list"
     return f"a value of type {type(value).__name__}"
-
-
-def mask(text: str) -> str:
-    """``text`` without keys, and with the credentials of a URL blotted out, also where it is no URL that can
-    be parsed."""
-    text = _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
-    return _HEX_KEY.sub("***", text)
-
-
-def holds_secret_option(url: str) -> bool:
-    """Whether one of the options of ``url`` is a secret."""
-    return any(match[2] for match in _SECRET_OPTION.finditer(url))
-
-
-def blot(message: str, options: Mapping[str, Any]) -> str:
-    """``message``, which somebody else wrote about a tier with ``options``, without the secrets in these, or
-    in the tables and lists inside them."""
-    found = {secret for name, text in _texts(options, "") for secret in _secrets(name, text)}
-    for secret in sorted(found, key=len, reverse=True):
-        # A short one may be a part of any word; it is given away only where it stands by itself.
-        message = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", message)
-    return message
-
-
-def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Each text in ``value`` with what it is called; what is inside something secret is called as that is."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, bytes):
-        yield name, value.decode(errors="replace")
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _texts(one, name if _SECRET_NAME.search(name) else str(key))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one, name)
-
-
-def _secrets(name: str, value: str) -> set[str]:
-    found = {value} if _SECRET_NAME.search(name) else set()
-    found.update(match[2] for match in _SECRET_OPTION.finditer(value))
-    for match in _CREDENTIALS.finditer(value):
-        password = match[2].partition(":")[2]
-        # A parser that took the password for something else may name a piece of it.
-        found.update({match[2], password, unquote(password), *re.split(r"[:/?#@\[\]]", password)})
-    return {secret for secret in found if secret}
 
 
 def meant(name: str, known: Iterable[str]) -> str:

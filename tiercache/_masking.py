@@ -1,0 +1,161 @@
+"""Passwords and other secrets in URLs, connection strings and options: found, and kept out of what is shown.
+
+One finder serves whoever shows a URL (`mask`), hands on what others say about one (`blot`), or asks whether
+there is a secret in it (`holds_secret`). It goes by the text, and never by a parser: the URLs that matter
+most are those that cannot be parsed, or lead elsewhere because a part of them is missing. Where it cannot
+know, it takes too much for a secret rather than too little.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+__all__ = ["blot", "holds_secret", "mask"]
+
+_SCHEME = re.compile(r"\s*[\w+.-]*://")
+#: Those with a path, and no host, and so no password before one: a "@" is a letter there.
+_LOCAL = re.compile(r"\s*(?:(?:sqlite(?:\+\w+)?|unix|file):///|(?:disk|memory)://)")
+#: What may stand between "//" and ":" as the name of a user.
+_USER = re.compile(r"[^/?#@=\s]*")
+#: A host in brackets is one of IPv6, which has colons of its own.
+_BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
+_PORT = re.compile(r"\d{1,5}|\$\{\w+\}")
+_OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+#: Where the value of an option ends: an "&" or a space of its own that nobody quoted names no next one.
+_NEXT = {True: re.compile(r"&[^&=]*="), False: re.compile(r"[&;\s][^&;=\s]++\s?=")}
+
+_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|auth|credential|key|(?:^|[_-])pw$", re.IGNORECASE)
+#: "key" is the last word of what holds one: api_key, keys; and not max_keys, which counts, or key_prefix.
+_SECRET_NAME = re.compile(
+    r"pass|pwd|secret|token|auth|credential|(?:^|[_-])pw$|(?:api|access|private)_?key|"
+    r"(?:^|[_-])(?<!max[_-])(?<!min[_-])keys?$",
+    re.IGNORECASE,
+)
+#: What may hold an address that is no whole URL.
+_ADDRESS_NAME = re.compile(r"ur[il]|dsn|addr|conn|endpoint|host|server", re.IGNORECASE)
+#: What stands between the pieces that a parser makes of a secret when it takes that for something else.
+_JOINTS = ":/?#@=&;,[]"
+#: A secret shorter than this may be a part of any word; it is given away only where it stands by itself.
+_TELLING = 5
+#: A piece shorter than this gives nothing away.
+_PIECE = 3
+
+
+def mask(text: str) -> str:
+    """``text``, a URL or connection string or what was written in the place of one, without its secrets."""
+    shown, end = [], 0
+    for start, stop in _spans(text, is_address=True):
+        shown += [text[end:start], "***"]
+        end = stop
+    return "".join((*shown, text[end:]))
+
+
+def holds_secret(url: str) -> bool:
+    """Whether there is a secret in ``url``. A user's name alone is none here, though `mask` hides it."""
+    return bool(_spans(re.sub(r"://[^:/?#@]*@", "://", url, count=1), is_address=True))
+
+
+def blot(message: str, given: Mapping[str, Any] | str) -> str:
+    """``message``, which somebody else wrote about a URL or a table of options, without the secrets in these,
+    or in the tables and lists inside them."""
+    found: set[str] = set()
+    for name, text in _texts({"url": given} if isinstance(given, str) else given, ""):
+        if _SECRET_NAME.search(name):
+            found.add(text)
+        for start, stop in _spans(text, is_address=bool(_ADDRESS_NAME.search(name))):
+            secret = text[start:stop]
+            found |= {secret, unquote(secret), unquote_plus(secret)}
+            found |= {piece for piece in _pieces(secret) if len(piece) >= _PIECE}
+    spelled = {
+        form for secret in found if secret for form in (secret, repr(secret)[1:-1], ascii(secret)[1:-1])
+    }
+    for secret in sorted(spelled, key=len, reverse=True):
+        pattern = re.escape(secret)
+        if len(secret) < _TELLING:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        message = re.sub(pattern, "***", message, flags=re.IGNORECASE)
+    return message
+
+
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Each text in ``value`` with what it is called; what is inside something secret is called as that is."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, bytes):
+        yield name, value.decode(errors="replace")
+        yield name, repr(value)[2:-1]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, str(value)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _texts(one, name if _SECRET_NAME.search(name) else str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one, name)
+
+
+def _pieces(secret: str) -> Iterator[str]:
+    """What parsers may make of ``secret``, who take it for something else: cut at one mark, or at all."""
+    for cut in (*map(re.escape, _JOINTS), rf"[{re.escape(_JOINTS)}\s]+"):
+        for piece in re.split(cut, secret):
+            yield from (piece, unquote(piece), *re.split(cut, unquote(piece)))
+
+
+def _spans(text: str, *, is_address: bool) -> list[tuple[int, int]]:
+    """Where the secrets in ``text`` are, in order, none empty and none touching another. ``is_address``: it
+    is meant to say where a server is, even if it is no URL."""
+    scheme = _SCHEME.match(text)
+    begin = scheme.end() if scheme else 0
+    found = list(_options(text, is_url=scheme is not None))
+    if not _LOCAL.match(text):
+        # The last "@" is meant: a password may hold one that its author did not quote.
+        at = text.rfind("@", begin)
+        if at >= 0:
+            user = _USER.match(text, begin, at)
+            colon = text.find(":", begin, at)
+            named = user is not None and colon >= 0 and user.end() >= colon
+            found.append((colon + 1 if named else begin, at))
+        if scheme or is_address:
+            found += _beyond_host(text, at + 1 or begin, is_url=scheme is not None)
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(span for span in found if span[0] < span[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _beyond_host(text: str, begin: int, *, is_url: bool) -> Iterator[tuple[int, int]]:
+    """What stands after a colon and is no port, such as a password without the "@" and the host behind it,
+    up to the end: whatever it holds is its own. And the fragment, which these URLs do not have."""
+    end = min((at for at in (text.find(mark, begin) for mark in "/?#") if at >= 0), default=len(text))
+    at = begin
+    for host in text[begin:end].split(","):
+        brackets = _BRACKETS.match(host)
+        name, colon, port = host[brackets.end() if brackets else 0 :].partition(":")
+        at += (brackets.end() if brackets else 0) + len(name) + len(colon)
+        known = _PORT.fullmatch(port) and not (port.isdecimal() and int(port) > 65535)
+        if colon and not known and (port or not is_url):
+            yield at, len(text)
+            return
+        at += len(port) + 1
+    fragment = text.find("#", begin)
+    if is_url and fragment >= 0:
+        yield fragment + 1, len(text)
+
+
+def _options(text: str, *, is_url: bool) -> Iterator[tuple[int, int]]:
+    """The values of the options that are secrets: ``name=value`` in a query, or in a list as libpq's."""
+    at = 0
+    while option := _OPTION.search(text, at):
+        quoted = None if is_url else _QUOTED.match(text, option.end())
+        following = _NEXT[is_url].search(text, option.end())
+        at = quoted.end() if quoted else following.start() if following else len(text)
+        names = [option[1], *(one[1] for one in _OPTION.finditer(unquote(text[option.end() : at])))]
+        if any(_SECRET_OPTION.search(unquote(name)) for name in names):
+            yield (option.end() + 1, at - 1) if quoted else (option.end(), at)
