@@ -200,7 +200,7 @@ histories = given(
 )
 
 
-@settings(max_examples=150, derandomize=True, **SETTINGS)
+@settings(max_examples=100, derandomize=True, **SETTINGS)
 @histories
 def test_what_has_ended_never_comes_back(steps: list[str], layout: str, lower: Callable[..., Any]) -> None:
     play(steps, layout, lower)

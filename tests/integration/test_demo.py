@@ -240,13 +240,13 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     # What the line says to type works, and goes on from there. The batch that was being written when the
     # signal came may have reached some tiers, uncounted.
     command = shlex.split(line[2])
-    report = run_json("--limit", stored + BATCH + 1, command=command)
+    report = run_json("--limit", stored + 1, command=command)
     assert report["speed_up_is"] == "estimated"
     assert report["bit_identical"] is True
     first = by_name(report)["cold"]
     assert first["hits"]["disk"] >= BATCH
-    assert first["model_calls"] in (1, BATCH + 1)
-    assert sum(first["hits"].values()) + first["model_calls"] == stored + BATCH + 1
+    assert first["model_calls"] in (0, 1)
+    assert sum(first["hits"].values()) + first["model_calls"] == stored + 1
 
 
 def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
@@ -258,6 +258,7 @@ def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
     assert f"is kept in {folder}" in shown
 
 
+@pytest.mark.long
 def test_no_color_is_respected_and_what_a_server_got_is_kept(valkey, tmp_path):
     code, shown = in_a_terminal("demo", "--limit", 4, "--redis", valkey.url, "--dir", tmp_path, NO_COLOR="1")
     assert code == 0
