@@ -6,6 +6,7 @@ import click
 
 from tiercache.cli._bench import Bench, Failure, Figure
 from tiercache.cli._context import Settings, command, count, open_cache
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._output import Column, note, progress, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.units import SIZES, size
@@ -67,6 +68,7 @@ def _seconds(text: str) -> float:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.pass_obj
+@ending_soon()
 def bench(settings: Settings, sizes: tuple[int, ...], batch: int, seconds: float, as_json: bool) -> int:
     """Measure each tier, and the chain of them, on this machine.
 

@@ -19,6 +19,7 @@ from tiercache.cli._context import (
     put_off,
     span,
 )
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._lasting import unclearable
 from tiercache.cli._output import note, say, show_json
 from tiercache.errors import ConfigError
@@ -30,6 +31,7 @@ __all__ = ["clear", "purge"]
 @in_namespace
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
+@ending_soon()
 def clear(settings: Settings, namespace: tuple[str, ...], yes: bool) -> int:
     """Drop all entries of the cache.
 
@@ -74,6 +76,7 @@ def _ask(question: str) -> None:
 @in_namespace
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
+@ending_soon()
 def purge(
     settings: Settings,
     older_than: str | None,

@@ -20,6 +20,7 @@ from tiercache.cli._context import (
     open_cache,
     put_off,
 )
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._look import held
 from tiercache.cli._output import note, write
 from tiercache.cli._payloads import payloads, payloads_of
@@ -69,6 +70,7 @@ def _value(cache: TieredCache[Any], key: str) -> bytes | None:
 )
 @in_namespace
 @click.pass_obj
+@ending_soon()
 def set_value(
     settings: Settings, key: str, value: str | None, ttl: str | None, namespace: tuple[str, ...]
 ) -> int:
@@ -91,6 +93,7 @@ def set_value(
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @in_namespace
 @click.pass_obj
+@ending_soon()
 def delete(settings: Settings, keys: tuple[str, ...], namespace: tuple[str, ...]) -> int:
     """Drop KEYS from every tier.
 

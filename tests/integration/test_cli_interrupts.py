@@ -1,0 +1,68 @@
+"""Ctrl-C in a command that waits for a tier: the command ends, however long the tier would have it wait."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tiercache.cli._interrupts import ending_soon
+
+#: A tier that hangs as one does whose deadline is an hour: what interrupts it, it is asked again to tidy up.
+PROGRAM = """
+import sys, threading
+from tiercache import register_tier
+from tiercache.cli import main
+from tiercache.testing import DictTier
+
+class Hanging(DictTier):
+    def mset(self, entries):
+        hang()
+    def mdelete(self, keys):
+        hang()
+
+def hang():
+    print("it hangs", flush=True)
+    while True:
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass
+
+register_tier("hanging", Hanging)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("arguments", [("set", "key", "value"), ("delete", "key"), ("bench",)])
+def test_a_tier_that_hangs_holds_up_no_ctrl_c(tmp_path, arguments):
+    config = tmp_path / "tiercache.toml"
+    config.write_text('[[tiers]]\ntype = "memory"\n[[tiers]]\ntype = "hanging"\n')
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "-c", str(config), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored
+    )
+    with process:
+        assert process.stdout.readline() == b"it hangs\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (130, b"tiercache: interrupted\n")
+
+
+def test_a_command_that_is_over_leaves_ctrl_c_as_it_was():
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@ending_soon()
+def interrupted():
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    signal.raise_signal(signal.SIGINT)
