@@ -160,6 +160,12 @@ def _load(where: str, what: str) -> Maker:
         raise
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{what} is registered as {where!r}, which cannot be imported: {error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"{what} is registered as {where!r}, which cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{what} is registered as {where!r}, which is no class")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from described import described
 
-from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache
+from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache, register_codec, register_tier
+from tiercache.testing import DictTier
 
 FILE = """
 [caches.main]
@@ -221,6 +223,90 @@ def test_relative_paths_begin_at_the_folder_that_is_named(folder, tmp_path, monk
         with TieredCache.from_config(told) as again:
             assert same(cache, again)
             assert again._stack.sharing.file.path == cache._stack.sharing.file.path == sub / "stats.db"
+
+
+def one_path(directory: Path, suffix=""):
+    return directory, suffix
+
+
+def text_or_path(directory: str | os.PathLike[str], *, suffix: str = ""):
+    return directory, suffix
+
+
+def maybe(suffix="", directory: "Path | None" = None):  # noqa: UP037 - as a module without the import has it
+    return directory, suffix
+
+
+def several(directory: list[Path], suffix=""):
+    return directory[0], suffix
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("make", [one_path, text_or_path, maybe, several])
+@pytest.mark.parametrize("source", ["file", "mapping"])
+def test_a_path_of_a_plug_in_begins_there_too(folder, tmp_path, monkeypatch, make, source):
+    """Of a tier and of a codec; and what a cache tells of it means the same in any working directory."""
+
+    class Kept(DictTier):
+        def __init__(self, *arguments, **options):
+            self.directory, self.suffix = make(*arguments, **options)
+            super().__init__("kept")
+
+    class Dictionary:
+        name = "dictionary"
+        encode = decode = staticmethod(bytes)
+
+        def __init__(self, *arguments, **options):
+            self.directory, self.suffix = make(*arguments, **options)
+
+    Kept.__signature__ = Dictionary.__signature__ = inspect.signature(make)
+    register_tier("kept", Kept)
+    register_codec("dictionary", Dictionary)
+
+    def options(place):
+        return {"directory": [place] if make is several else place, "suffix": "plain"}
+
+    inner = {"type": "chain", "tiers": [{"type": "kept", **options("~/home")}]}
+    config = {
+        "tiers": [{"type": "kept", **options("${FOLDER}/data")}, inner],
+        "codec": {"type": "dictionary", **options("words")},
+        "views": {"v": {"codec": {"type": "dictionary", **options("/words")}}},
+    }
+    file = folder / "a.json"
+    file.write_text(json.dumps(config))
+    place = folder if source == "file" else Path.cwd()
+
+    def found(cache):
+        guards = cache._stack.guards
+        made = [guards[0].tier, guards[1].tier._core.stack.guards[0].tier]
+        made += [cache.codec, cache.views["v"].codec]
+        assert {one.suffix for one in made} == {"plain"}
+        assert all(isinstance(one.directory, Path) for one in made)
+        return [Path.cwd() / one.directory for one in made]
+
+    expected = [place / "relative" / "data", tmp_path / "home" / "home", place / "words", Path("/words")]
+    with TieredCache.from_config(file if source == "file" else config) as cache:
+        assert found(cache) == expected
+        monkeypatch.chdir("/")
+        with TieredCache.from_config(cache.config()) as again:
+            assert found(again) == expected
+            assert again.config() == cache.config()
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_path_of_a_plug_in_may_be_none(folder):
+    class Kept(DictTier):
+        def __init__(self, directory: Path | None):
+            super().__init__("kept")
+            self.directory = directory
+
+    register_tier("kept", Kept)
+    for none in ("none", None):
+        with TieredCache.from_config({"tiers": [{"type": "kept", "directory": none}]}) as cache:
+            assert cache._stack.guards[0].tier.directory is None
+            assert cache.config()["tiers"][0]["directory"] == none
+    with pytest.raises(ConfigError, match=r'tiers\[0\].directory: found "~nobody-has-this-name/x"'):
+        TieredCache.from_config({"tiers": [{"type": "kept", "directory": "~nobody-has-this-name/x"}]})
 
 
 @pytest.mark.parametrize("wrong", [5, "", None, "~nobody-has-this-name/x", "${NO_SUCH_VARIABLE}"])

@@ -142,7 +142,8 @@ def test_of_what_is_around_a_codec(layer, name):
 def test_none_is_left_out():
     walked = {*MODELS, "cache", "chain", "view", "compress", "encrypt"}
     tables = {name for name in SCHEMA["$defs"] if name not in ("tier", "codec-table") and has_options(name)}
-    assert tables == walked
+    assert tables == {*walked, "only-cache"}
+    assert options("only-cache").keys() - {"$folder"} == options("cache").keys()
     rules = SCHEMA["$defs"]["codec-table"]["allOf"]
     kinds = {kind for rule in rules for kind in rule["if"]["properties"]["type"]["enum"]}
     assert {kind for kind in kinds if options(f"codec-table/{kind}")} == {kind for kind, _ in OF_VECTORS}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from bad_configurations import MEMORY
 
@@ -67,6 +69,50 @@ def test_what_only_making_the_tiers_tells_is_told_at_once_too(tmp_path):
     assert [line.split(": ")[0] for line in lines[1:]] == ["  tiers[0]", "  tiers[1]", "  tiers[2]"]
     assert "is not empty and was not made by tiercache" in lines[1]
     assert "is not empty and was not made by tiercache" in lines[3]
+
+
+@pytest.mark.parametrize("wrong", [{"ttl": "x"}, {"no_option": 1}, {}], ids=["value", "name", "nothing"])
+def test_what_the_tiers_and_the_chain_refuse_is_told_beside_the_rest(tmp_path, wrong):
+    """Also of tiers that are files, of which nothing is made then; and of options beside a wrong one."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("somebody else's")
+    inner = {"type": "chain", "lock": "shared", "tiers": [MEMORY], **wrong}
+    made = [
+        {"type": "disk", "path": "taken"},
+        {"type": "sql", "url": "sqlite:///a/b.db", "table": "a b"},
+        {"type": "sql", "url": "postgresql://h/db", "table": "c d", **wrong},
+    ]
+    if wrong:  # or they would be made, and closed
+        made += [{"type": "disk", "path": "new"}, {"type": "sql", "url": "sqlite:///new/b.db"}]
+    stats = str(tmp_path / "taken" / "notes.txt" / "stats.db")
+    config = {"tiers": [inner, *made], "codec": {"type": "no"}, "stats_file": stats, **wrong}
+    lines = told(config).splitlines()
+    places = ["codec.type", "tiers[0].lock", "tiers[1]", "tiers[2].table", "tiers[3].table", "stats_file"]
+    for name in wrong:
+        places += [f"{name}", f"tiers[0].{name}", f"tiers[3].{name}"]
+    assert sorted(line.split(": ")[0] for line in lines[1:]) == sorted(f"  {place}" for place in places)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_all_that_a_chain_refuses_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    lines = told({"tiers": [MEMORY], "lock": "shared", "stats_file": "file/stats.db"}).splitlines()
+    assert [line.split(": ")[0] for line in lines[1:]] == ["  lock", "  stats_file"]
+
+
+def test_a_lock_that_a_wrong_tier_may_keep_is_no_problem():
+    tiers = [MEMORY, {"type": "disk", "path": "d", "max_bytes": "x"}]
+    assert told({"tiers": tiers, "lock": "shared"}).startswith("the configuration: tiers[1].max_bytes: ")
+
+
+@pytest.mark.parametrize("url", ["sqlite://u:hunter2@h/x", "postgresql://h/db?port=y"])
+def test_a_url_that_sqlalchemy_cannot_use_is_told_at_its_place(url, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"ttl": "x", "tiers": [MEMORY, {"type": "sql", "url": url}]}))
+    lines = told(file).splitlines()
+    assert lines[0] == f"{file}: 2 problems"
+    assert lines[1].startswith("  ttl: ")
+    assert lines[2].startswith("  tiers[1]")
 
 
 def test_a_chain_that_holds_itself_has_an_end():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import pytest
 
 import tiercache
@@ -88,7 +91,7 @@ def test_what_it_says_is_told_without_secrets(monkeypatch):
     monkeypatch.setenv("WORD", "wrong hunter2")
     registry.register_tier("vault", Vault)
     text = told({"type": "vault", "url": "x://u:pass%2Fword@h?token=t0ken", "password": "${WORD}"})
-    assert text == "tiers[0]: x://***@h?token=*** does not open with ***"
+    assert text == "tiers[0]: x://u:***@h?token=*** does not open with ***"
 
 
 @pytest.mark.parametrize(
@@ -135,17 +138,87 @@ def test_all_that_was_made_is_closed_when_a_later_one_fails():
     assert all(tier.closed_times for tier in Vault.made)
 
 
-def test_a_defect_of_a_tier_is_raised_as_it_is_and_the_others_are_closed():
-    def broken():
-        raise ZeroDivisionError
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ZeroDivisionError(), r"ZeroDivisionError \(test_config_registry\.py, line \d+\)"),
+        (KeyError("size"), r"KeyError: 'size' \(test_config_registry\.py, line \d+\)"),
+        (RuntimeError("no room for hunter2"), r"RuntimeError: no room for \*\*\* \(.*\.py, line \d+\)"),
+        (OSError("no disk"), "no disk"),
+        (ImportError("no driver"), r"ImportError: no driver \(.*, line \d+\)"),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Exception) else "",
+)
+def test_whatever_a_constructor_raises_is_told_and_the_others_are_closed(error, shown):
+    def broken(password):
+        raise error
 
     registry.register_tier("vault", Vault)
     registry.register_tier("broken", broken)
+    registry.register_codec("broken-codec", broken)
     Vault.made.clear()
-    with pytest.raises(ZeroDivisionError):
-        TieredCache.from_config({"tiers": [{"type": "vault", "url": "1"}, {"type": "broken"}]})
+    codec = {"type": "broken-codec", "password": "hunter2"}
+    tiers = [{"type": "vault", "url": "1"}, {"type": "broken", "password": "hunter2"}, {"type": "none"}]
+    with pytest.raises(ConfigError) as caught:
+        TieredCache.from_config({"tiers": tiers, "codec": codec})
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the configuration: 3 problems"
+    assert {line.split(": ")[0] for line in lines[1:]} == {"  tiers[1]", "  tiers[2].type", "  codec"}
+    for line in lines[1:]:
+        if "type" not in line:
+            assert re.fullmatch(rf"  \S+: {shown}", line)
     (vault,) = Vault.made
-    assert vault.closed_times
+    assert vault.closed_times == 1
+
+
+def test_what_stops_the_program_is_no_problem_of_the_configuration():
+    def stopped():
+        raise KeyboardInterrupt
+
+    registry.register_tier("vault", Vault)
+    registry.register_tier("stopped", stopped)
+    Vault.made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        TieredCache.from_config({"tiers": [{"type": "vault", "url": "1"}, {"type": "stopped"}]})
+    assert [vault.closed_times for vault in Vault.made] == [1]
+
+
+@pytest.mark.parametrize("guard", [{}, {"deadline": "1s"}])
+def test_a_tier_without_a_hash_is_told(guard):
+    @dataclass
+    class Plain(DictTier):
+        size: int = 1
+        closed = 0
+
+        def __post_init__(self):
+            super().__init__("plain")
+
+        def close(self):
+            Plain.closed += 1
+
+    registry.register_tier("plain", Plain)
+    text = told({"type": "memory"}, {"type": "plain", "size": 2, **guard})
+    assert text == (
+        "tiers[1]: its type made a Plain, which has no hash, by which tiers are told apart; "
+        "a dataclass has one as @dataclass(eq=False)"
+    )
+    assert Plain.closed == 1
+
+
+def test_what_an_import_string_raises_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a_broken_plug_in.py").write_text("nothing = None\nif __name__:\n    1 / 0\n")
+    (tmp_path / "an_empty_plug_in.py").write_text("nothing = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.register_tier("broken", "a_broken_plug_in:Tier")
+    registry.register_tier("empty", "an_empty_plug_in:nothing")
+    assert told({"type": "broken"}) == (
+        "tiers[0]: the tier type 'broken' is registered as 'a_broken_plug_in:Tier', which cannot be "
+        "imported: ZeroDivisionError: division by zero"
+    )
+    assert told({"type": "empty"}) == (
+        "tiers[0]: the tier type 'empty' is registered as 'an_empty_plug_in:nothing', which is no class"
+    )
 
 
 def test_a_tier_that_is_async_alone_is_closed_too():

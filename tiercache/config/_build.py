@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from tiercache._bridge import BLOCKING, drive
 from tiercache._guarded import guarded
+from tiercache._masking import blot
+from tiercache._paths import only_looking
 from tiercache.config._check import ChainPlan, TierPlan
-from tiercache.config._problems import Problems, blot
-from tiercache.errors import ConfigError
+from tiercache.config._options import said
+from tiercache.config._problems import Problems, join
 from tiercache.protocols import AsyncTier, Tier
+from tiercache.registry import tier_maker
 
 __all__ = ["Builder"]
 
@@ -25,56 +28,73 @@ class Builder(Generic[C]):
     def __init__(self, chain: Callable[..., C], problems: Problems) -> None:
         self._make_chain = chain
         self._problems = problems
-        # Decided here, and not tier by tier: one that fails is no reason to be silent on the others.
-        self._only_traceless = problems.any
         self._made: list[Any] = []
 
     def chain(self, plan: ChainPlan) -> C | None:
-        """The chain of ``plan``; ``None`` when there are problems, which were added then.
+        """The chain of ``plan``, for the caller to use if there are no problems; some may be added here.
 
-        Where there were some before, only those tiers are made that leave no trace on the machine: to
-        hear what they say of their arguments.
+        Where there were some before, all is made to hear what it says of its arguments, and our own tiers
+        leave no trace on the machine.
         """
         try:
-            return self._chain(plan)
+            with only_looking() if self._problems.any else nullcontext():
+                return self._chain(plan)
         except BaseException:
             self.close()
             raise
 
     def _chain(self, plan: ChainPlan) -> C | None:
         tiers = [self._chain(one) if isinstance(one, ChainPlan) else self._tier(one) for one in plan.tiers]
-        if self._problems.any:
-            return None
-        try:
-            made = self._make_chain(tiers, **plan.arguments)
-        except ConfigError as error:
-            self._problems.add(plan.path, str(error))
-            return None
-        self._made.append(made)
-        return made
+        there = [tier for tier in tiers if tier is not None]
+        arguments = dict(plan.arguments)
+        if len(there) < len(tiers) or not there:
+            # What is missing may be the tier that keeps leases; the other options can be tried on any.
+            arguments.pop("lock", None)
+            there = there or [tier_maker("memory")()]
+        while True:
+            refused, made = _tried(self._make_chain, there, **arguments)
+            if refused is None:
+                # It closes its own.
+                self._made = [one for one in self._made if not any(one is tier for tier in there)]
+                self._made.append(made)
+                found: C = made
+                return found
+            option = self._tell(plan.path, refused, arguments)
+            if option is None:
+                return None
+            del arguments[option]  # so that it says what else is wrong
 
     def _tier(self, plan: TierPlan | None) -> Any:
-        if plan is None or (self._only_traceless and not plan.touches_nothing):
+        if plan is None:
             return None
-        try:
-            made = plan.make(**plan.arguments)
-        except (ValueError, TypeError, OSError) as error:  # what else there is, is a defect: to be seen whole
-            self._refused(plan, str(error) or type(error).__name__)
+        refused, made = _tried(plan.make, **plan.arguments)
+        if refused is not None:
+            self._tell(plan.path, refused, plan.given)
             return None
         if not isinstance(made, Tier | AsyncTier):
             self._problems.add(plan.path, f"its type made a {type(made).__name__}, which is no tier")
             return None
-        self._made.append(made)
-        return guarded(made, **plan.guard) if plan.guard else made
+        tier = guarded(made, **plan.guard) if plan.guard else made
+        self._made.append(tier)
+        if _tried(hash, made)[0] is not None:
+            self._problems.add(
+                plan.path,
+                f"its type made a {type(made).__name__}, which has no hash, by which tiers are told apart; "
+                "a dataclass has one as @dataclass(eq=False)",
+            )
+            return None
+        return tier
 
-    def _refused(self, plan: TierPlan, message: str) -> None:
-        """Add what a constructor says; where it begins with the name of an option, at that option's path."""
+    def _tell(self, path: str, message: str, given: Mapping[str, Any]) -> str | None:
+        """Add what a constructor says; where it begins with the name of an option in ``given``, at that
+        option's path. The option."""
         named = re.match(r"(?:\w+Tier[.:] ?)?(\w+): ", message)
-        path = plan.path
-        if named and named[1] in plan.given:
-            path, message = f"{path}.{named[1]}", message[named.end() :]
+        option = named[1] if named and named[1] in given else None
+        if named and option is not None:
+            path, message = join(path, option), message[named.end() :]
         message = re.sub(r"^\w+Tier: ", "", message)  # whose it is tells the path
-        self._problems.add(path, blot(message, plan.given))
+        self._problems.add(path, blot(message, given))
+        return option
 
     def close(self) -> None:
         """Close all that was made, the last first."""
@@ -83,6 +103,15 @@ class Builder(Generic[C]):
                 Exception
             ):  # what is wrong with the configuration is told, not what follows from it
                 drive(_close(self._made.pop()))
+
+
+def _tried(make: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[str | None, Any]:
+    """What ``make`` says is wrong, or ``None`` and what it made. It returns, so that no error of its own is
+    behind the one that is raised then: it may show what that one hides."""
+    try:
+        return None, make(*arguments, **named)
+    except Exception as error:  # noqa: BLE001 - what somebody else's raises is told, with where it is
+        return said(error), None
 
 
 async def _close(tier: object) -> None:

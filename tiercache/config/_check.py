@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from tiercache.config._codecs import make_codec
 from tiercache.config._models import MODELS, ChainOptions, GuardOptions, RootOptions, ViewOptions
-from tiercache.config._options import check_foreign, takes, validate
+from tiercache.config._options import check_foreign, sound, takes, validate
 from tiercache.config._problems import Problems, join, meant, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
@@ -29,15 +29,13 @@ class TierPlan:
     """One tier: what makes it, and what that is called with.
 
     ``path`` is its place in the configuration; ``given`` holds its options by the constructor's names,
-    with variables expanded; ``touches_nothing`` says that making it leaves no trace on the machine, ``guard``
-    what `guarded` is called with round it, if it is.
+    with variables expanded; ``guard`` what `guarded` is called with round it, if it is.
     """
 
     path: str
     make: Callable[..., Any]
     arguments: Mapping[str, Any]
     given: Mapping[str, Any]
-    touches_nothing: bool
     guard: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,24 +64,26 @@ def check_root(
     found = {}
     for name, options in views.items() if isinstance(views, Mapping) else ():
         if isinstance(name, str):
-            found[name] = _check_view(name, options, problems, join(join(path, "views"), name))
+            found[name] = _check_view(name, options, folder, problems, join(join(path, "views"), name))
     return plan, found
 
 
-def _check_view(name: str, content: Any, problems: Problems, path: str) -> ViewPlan:
+def _check_view(name: str, content: Any, folder: Path | None, problems: Problems, path: str) -> ViewPlan:
     if not isinstance(content, Mapping):
         problems.add(path, f"found {show(content)}; allowed: a table with namespace, codec and ttl")
         return {}
-    options = validate(ViewOptions, content, problems, path)
-    if options is None:
-        return {}
-    return {"namespace": name} | _with_codec(options.given(), problems, path)
+    options = validate(ViewOptions, content, problems, path) or sound(ViewOptions, content)
+    return (
+        {} if options is None else {"namespace": name} | _with_codec(options.given(), folder, problems, path)
+    )
 
 
-def _with_codec(arguments: dict[str, Any], problems: Problems, path: str) -> dict[str, Any]:
+def _with_codec(
+    arguments: dict[str, Any], folder: Path | None, problems: Problems, path: str
+) -> dict[str, Any]:
     """``arguments``, with the codec in the place of its name."""
     if "codec" in arguments:
-        arguments["codec"] = make_codec(arguments["codec"], problems, join(path, "codec"))
+        arguments["codec"] = make_codec(arguments["codec"], folder, problems, join(path, "codec"))
     return arguments
 
 
@@ -102,12 +102,14 @@ def check_chain(
         _check_tier(tier, folder, problems, f"{join(path, 'tiers')}[{index}]", depth)
         for index, tier in enumerate(listed if isinstance(listed, list | tuple) else ())
     )
+    # What is in order by itself is looked at further, whatever the rest is.
+    options = options or sound(model, {"tiers": [None], **content})
     if options is None:
         return ChainPlan(path, tiers, {})
     arguments = options.arguments(folder)
     del arguments["tiers"]
     arguments.pop("views", None)
-    return ChainPlan(path, tiers, _with_codec(arguments, problems, path))
+    return ChainPlan(path, tiers, _with_codec(arguments, folder, problems, path))
 
 
 def _check_tier(
@@ -141,11 +143,15 @@ def _check_tier(
         make = None
     model = MODELS.get(kind)
     if model is None:
-        return None if make is None else _check_foreign(make, rest, problems, path)
+        return None if make is None else _check_foreign(make, rest, folder, problems, path)
     options = validate(model, rest, problems, path)
+    if options is None:
+        options = sound(model, rest)
+        # Of a file or folder it may be the other options that allow it.
+        options = options if options is not None and options.touches_nothing() else None
     if options is None or make is None:
         return None
-    return TierPlan(path, make, options.arguments(folder), options.given(), options.touches_nothing())
+    return TierPlan(path, make, options.arguments(folder), options.given())
 
 
 def _known() -> str:
@@ -153,13 +159,13 @@ def _known() -> str:
 
 
 def _check_foreign(
-    make: Callable[..., Any], content: Mapping[Any, Any], problems: Problems, path: str
+    make: Callable[..., Any], content: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str
 ) -> TierPlan | None:
     """A tier of somebody else: what it has no parameters for, `guarded` may."""
     besides = [name for name in GuardOptions.model_fields if not takes(make, name)]
     own = {key: value for key, value in content.items() if key not in besides}
-    given = check_foreign(make, own, problems, path, besides)
+    given = check_foreign(make, own, folder, problems, path, besides)
     guard = validate(GuardOptions, {key: content[key] for key in besides if key in content}, problems, path)
     if given is None or guard is None:
         return None
-    return TierPlan(path, make, given, given, touches_nothing=False, guard=guard.given())
+    return TierPlan(path, make, given, given, guard.given())

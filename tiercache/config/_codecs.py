@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
+from tiercache._masking import blot
 from tiercache.codecs import EncryptedCodec, ZstdCodec
 from tiercache.config._kinds import Keys, Level, Weight, choice
 from tiercache.config._models import Options
-from tiercache.config._options import check_foreign, validate
-from tiercache.config._problems import Problems, blot, join, nearest, show
+from tiercache.config._options import check_foreign, said, validate
+from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.protocols import Codec
 from tiercache.registry import codec, codec_maker, codec_names, is_codec
@@ -86,17 +88,18 @@ LAYERS = (
 BESIDES = tuple(layer.key for layer in LAYERS)
 
 
-def make_codec(given: Any, problems: Problems, path: str) -> Codec[Any] | None:
+def make_codec(given: Any, folder: Path | None, problems: Problems, path: str) -> Codec[Any] | None:
     """The codec that ``given`` stands for: a name, a table, a codec itself, or ``None``.
 
-    What is wrong is added to ``problems``; ``None`` then.
+    What is wrong is added to ``problems``; ``None`` then. Relative paths of a codec of somebody else begin at
+    ``folder`` where there is one.
     """
     made: Any = given
     if isinstance(given, str):
         made = _made(lambda: codec(given), problems, path)
     elif isinstance(given, Mapping):
         before = problems.count
-        made = _of_table(given, problems, path)
+        made = _of_table(given, folder, problems, path)
         if problems.count > before:
             return None
     if isinstance(made, type) or not (made is None or isinstance(made, Codec)):
@@ -105,15 +108,15 @@ def make_codec(given: Any, problems: Problems, path: str) -> Codec[Any] | None:
     return made
 
 
-def _of_table(given: Mapping[Any, Any], problems: Problems, path: str) -> Any:
-    rest = {key: value for key, value in given.items() if key != "type" and key not in BESIDES}
-    made = _innermost(given, rest, problems, path)
+def _of_table(given: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str) -> Any:
+    made = _innermost(given, folder, problems, path)
     for layer in LAYERS:
         made = _wrapped(made, layer, given.get(layer.key), problems, join(path, layer.key))
     return made
 
 
-def _innermost(given: Mapping[Any, Any], rest: dict[Any, Any], problems: Problems, path: str) -> Any:
+def _innermost(given: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str) -> Any:
+    rest = {key: value for key, value in given.items() if key != "type" and key not in BESIDES}
     where = join(path, "type")
     try:
         kind = expand(given["type"]) if isinstance(given.get("type"), str) else given.get("type")
@@ -134,7 +137,7 @@ def _innermost(given: Mapping[Any, Any], rest: dict[Any, Any], problems: Problem
         options = validate(OWN_CODECS[kind], rest, problems, path, BESIDES)
         arguments = None if options is None else options.given()
     else:
-        arguments = check_foreign(maker, rest, problems, path, BESIDES)
+        arguments = check_foreign(maker, rest, folder, problems, path, BESIDES)
     return None if arguments is None else _made(lambda: maker(**arguments), problems, path, arguments)
 
 
@@ -179,6 +182,6 @@ def _made(
 ) -> Any:
     try:
         return make()
-    except (ValueError, TypeError) as error:  # a ConfigError is one; what else there is, is a defect
-        problems.add(path, blot(str(error) or type(error).__name__, given))
+    except Exception as error:  # noqa: BLE001 - what somebody else's raises is told, with where it is
+        problems.add(path, blot(said(error), given))
     return None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 from pydantic import AliasChoices, ValidationError
@@ -14,7 +18,7 @@ from tiercache.config._models import Options
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "named", "names_of", "takes", "validate"]
+__all__ = ["check_foreign", "named", "names_of", "paths_of", "said", "sound", "takes", "validate"]
 
 M = TypeVar("M", bound=Options)
 
@@ -42,6 +46,20 @@ def validate(
     for one in found:
         problems.add(join(path, one["loc"][0]), _problem(one, names))
     return None
+
+
+def sound(model: type[M], content: Mapping[Any, Any]) -> M | None:
+    """Those of the options in ``content`` that are in order by themselves, whatever the others are; ``None``
+    where one of them is missing that must be given."""
+    given: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        for alias in names_of(name, field):
+            if alias in content:
+                with suppress(ValueError):  # it was told
+                    given[name] = kind_of(field).check(content[alias])
+    if any(field.is_required() and name not in given for name, field in model.model_fields.items()):
+        return None
+    return model.model_construct(set(given), **given)
 
 
 def names_of(name: str, field: FieldInfo) -> list[str]:
@@ -92,17 +110,30 @@ def _takes_any(make: Callable[..., Any]) -> bool:
         return True
 
 
+#: Annotations of parameters that are paths.
+_PATH = re.compile(r"\b(?:Str|Pure|File|Directory)?Path(?:Like)?\b")
+_NONE = re.compile(r"\b(?:None|Optional)\b")
+
+
+def paths_of(make: Callable[..., Any]) -> dict[str, bool]:
+    """The parameters of ``make`` that are annotated as paths, and whether each may be ``None``."""
+    found = {name: inspect.formatannotation(one.annotation) for name, one in named(make).items()}
+    return {name: bool(_NONE.search(text)) for name, text in found.items() if _PATH.search(text)}
+
+
 def check_foreign(
     make: Callable[..., Any],
     content: Mapping[Any, Any],
+    folder: Path | None,
     problems: Problems,
     path: str,
     besides: Iterable[str] = (),
 ) -> dict[str, Any] | None:
     """The arguments for ``make`` in ``content``, with variables expanded, their names held against its
-    parameters; ``None`` when there are problems, which were added then. Values are its own affair.
+    parameters; ``None`` when there are problems, which were added then. Values are its own affair, but those
+    that are paths by its annotations: it is given a `Path`, and relative ones begin at ``folder``.
     ``besides``: options that somebody else reads."""
-    known, takes_any = named(make), _takes_any(make)
+    known, takes_any, paths = named(make), _takes_any(make), paths_of(make)
     given: dict[str, Any] = {}
     wrong = False
     for key, value in content.items():
@@ -112,8 +143,13 @@ def check_foreign(
             continue
         try:
             given[key] = _expanded(value)
+            if key in paths:
+                given[key] = _begun(given[key], folder, optional=paths[key])
         except VariableError as error:
             problems.add(join(path, key), str(error))
+            wrong = True
+        except RuntimeError:
+            problems.add(join(path, key), f"found {show(value)}; allowed: a path, in which the home is known")
             wrong = True
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in content:
@@ -128,3 +164,22 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _expanded(one) for key, one in value.items()}
     return [_expanded(one) for one in value] if isinstance(value, list) else value
+
+
+def _begun(value: Any, folder: Path | None, *, optional: bool) -> Any:
+    if isinstance(value, list):
+        return [_begun(one, folder, optional=False) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    return None if optional and value == "none" else (folder or Path()) / Path(value).expanduser()
+
+
+def said(error: Exception) -> str:
+    """What a constructor that raised ``error`` says is wrong. What is no error about arguments may be a
+    defect: then its kind, and where it is, are told too."""
+    text = str(error)
+    if isinstance(error, ValueError | TypeError | OSError):
+        return text or type(error).__name__
+    place = extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{told} ({Path(place.filename).name}, line {place.lineno})"

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tiercache.config._kinds import Kind, kind_of
+from tiercache.config._codecs import OWN_CODECS
+from tiercache.config._kinds import kind_of
 from tiercache.config._models import MODELS, Options, RootOptions
-from tiercache.config._options import names_of
+from tiercache.config._options import names_of, paths_of
 from tiercache.config._problems import join
 from tiercache.config._sources import CACHES, FOLDER
 from tiercache.config._variables import VariableError, expand
-from tiercache.registry import CHAIN
+from tiercache.errors import ConfigError
+from tiercache.registry import CHAIN, codec_maker, is_codec, is_tier, tier_maker
 
 __all__ = ["portable"]
 
@@ -72,6 +75,9 @@ class _Paths:
         if not isinstance(table, dict):
             return
         self._of_model(table, RootOptions)
+        views = table.get("views")
+        for one in (table, *(views.values() if isinstance(views, dict) else ())):
+            self._of_codec(one.get("codec") if isinstance(one, dict) else None)
         tiers = table.get("tiers")
         for tier in tiers if isinstance(tiers, list) else ():
             if not isinstance(tier, dict):
@@ -81,6 +87,13 @@ class _Paths:
                 self.of_root(tier)
             elif kind in MODELS:
                 self._of_model(tier, MODELS[kind])
+            elif kind is not None and is_tier(kind):
+                self._of_maker(tier, tier_maker, kind)
+
+    def _of_codec(self, given: Any) -> None:
+        kind = _expanded(given.get("type")) if isinstance(given, dict) else None
+        if kind is not None and kind not in OWN_CODECS and is_codec(kind):
+            self._of_maker(given, codec_maker, kind)
 
     def _of_model(self, table: dict[str, Any], model: type[Options]) -> None:
         for field_name, field in model.model_fields.items():
@@ -88,14 +101,24 @@ class _Paths:
             for name in names_of(field_name, field) if kind.place else ():
                 text = table.get(name)
                 if isinstance(text, str):
-                    table[name] = self._sqlite(text) if kind.place == "sqlite" else self._path(text, kind)
+                    begun = self._sqlite(text) if kind.place == "sqlite" else self._path(text, kind.nullable)
+                    table[name] = begun
 
-    def _path(self, text: str, kind: Kind) -> str:
-        if kind.nullable and text.startswith("${"):  # whether it is a path at all, that variable says
+    def _of_maker(self, table: dict[str, Any], maker: Callable[[str], Any], kind: str) -> None:
+        with suppress(ConfigError):  # that of a cache that was not asked for, which says so when it is
+            for name, optional in paths_of(maker(kind)).items():
+                given = table.get(name)
+                if isinstance(given, str):
+                    table[name] = self._path(given, optional)
+                elif isinstance(given, list):
+                    table[name] = [self._path(one, False) if isinstance(one, str) else one for one in given]
+
+    def _path(self, text: str, nullable: bool) -> str:
+        if nullable and text.startswith("${"):  # whether it is a path at all, that variable says
             self.left = True
             return text
         where = _expanded(text)
-        if not where or (kind.nullable and where == "none"):
+        if not where or (nullable and where == "none"):
             return text
         if where.startswith("~") or os.path.isabs(where):  # noqa: PTH117 - a text
             return text
