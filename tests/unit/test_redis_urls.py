@@ -13,7 +13,7 @@ from absent import said_without
 from tiercache.errors import ConfigError
 from tiercache.protocols import AsyncTier, SupportsClear, SupportsPurge, SupportsScan, Tier
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis._connect import Endpoint, describe_client, mask_url
+from tiercache.tiers.redis._connect import Endpoint, describe_client
 
 
 def endpoint(url: str) -> Endpoint:
@@ -184,16 +184,19 @@ def test_a_tier_can_do_what_its_clients_can():
     [
         ("redis://me:secret@h:1/0", "redis://me:***@h:1/0"),
         ("redis://:secret@h", "redis://:***@h"),
-        ("redis://me@h", "redis://me@h"),
+        ("redis://me@h", "redis://***@h"),  # it may be the password, without its ":"
         ("redis://h:1/0", "redis://h:1/0"),
-        ("redis+cluster://u:a@b:c/d?e@h1:1,h2:2", "redis+cluster://u:***@h1:1,h2:2"),
+        ("redis+cluster://u:a%40b@h1:1,h2:2", "redis+cluster://u:***@h1:1,h2:2"),
         ("redis://h?password=secret&db=1", "redis://h?password=***&db=1"),
         ("redis+sentinel://h/m?sentinel_password=secret", "redis+sentinel://h/m?sentinel_password=***"),
-        ("nonsense://me:secret@h", "nonsense://me:***@h"),
     ],
 )
 def test_secrets_are_masked(url, masked):
-    assert mask_url(url) == masked
+    assert endpoint(url).masked == masked
+    assert repr(RedisTier(url)) == f"RedisTier({masked}, prefix='tiercache:')"
+    wrong = "&nonsense=1" if "?" in url else "?nonsense=1"
+    with pytest.raises(ConfigError, match=re.escape(f"the URL '{masked}{wrong}' cannot be used")):
+        RedisTier(url + wrong)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +215,11 @@ def test_repr_has_no_secrets(url):
 
 
 def test_errors_have_no_secrets():
-    for url in ("redis://me:secret@h:port", "ftp://me:secret@h", "redis://h?password=secret&nonsense=1"):
+    for url in (
+        "redis://me:secret@h:port", "ftp://me:secret@h", "redis://h?password=secret&nonsense=1",
+        "redis://me:secret", "redis://:secret", "redis:/:secret", "redis://h1,me:secret", "redis://me:[secret]@h",
+        "redis://me:p@ss/secret@h", "host=h password=secret", "unix://me:[secret]@/run/s",
+    ):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             RedisTier(url)
         assert "secret" not in str(caught.value)

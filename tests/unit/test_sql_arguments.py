@@ -57,6 +57,26 @@ def test_a_text_that_is_no_url(url: str) -> None:
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite://u:hunter2@h/x", r"'sqlite\+pysqlite://u:\*\*\*@h/x' cannot be used: Invalid SQLite URL"),
+        ("sqlite:///x?timeout=soon", "'.*' cannot be used: could not convert string to float: 'soon'"),
+        ("postgresql://u:hunter2@h/db?port=y", r"'.*//u:\*\*\*@h/db\?port=.*' cannot be used: "),
+        ("postgresql:///db?host=a,b&port=1", "'.*' cannot be used: "),
+    ],
+)
+def test_a_url_that_its_driver_cannot_use(
+    url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"^url: {shown}") as caught:
+        SQLTier(url)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_an_object_that_is_no_url() -> None:
     with pytest.raises(ConfigError, match="int is no URL"):
         SQLTier(3)  # type: ignore[arg-type] # that is the point

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tiercache._masking import mask
 from tiercache.chain import TieredCache
 from tiercache.cli._model import LocalEmbeddings
 from tiercache.cli._passes import (
@@ -57,9 +58,7 @@ class Options:
         for question in self.questions:
             words += ["--question", question]
         if self.redis is not None:
-            from tiercache.tiers.redis._connect import mask_url  # imports redis, which few runs need
-
-            words += ["--redis", mask_url(self.redis)]
+            words += ["--redis", mask(self.redis)]
         if self.as_json:
             words.append("--json")
         return [*words, "--dir", str(folder)]

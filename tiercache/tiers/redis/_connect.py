@@ -27,10 +27,11 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tiercache._masking import blot, mask
 from tiercache.errors import ConfigError
 from tiercache.tiers.redis._bounded import bounded
 
-__all__ = ["MAX_CONNECTIONS", "SCHEMES", "Endpoint", "describe_client", "mask_url"]
+__all__ = ["MAX_CONNECTIONS", "SCHEMES", "Endpoint", "describe_client"]
 
 SCHEMES = (
     "redis://",
@@ -60,14 +61,6 @@ _OURS = {
     "encoding": "nothing: values are bytes",
     "encoding_errors": "nothing: values are bytes",
 }
-
-_CREDENTIALS = re.compile(r"^([^:]*://[^:@/]*):.*@", re.DOTALL)
-_SECRET_OPTIONS = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
-
-
-def mask_url(url: str) -> str:
-    """``url`` without its secrets, also where it cannot be parsed."""
-    return _SECRET_OPTIONS.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", url))
 
 
 def describe_client(client: Any) -> str:
@@ -100,7 +93,7 @@ class Endpoint:
     """
 
     def __init__(self, url: str, deadline: float) -> None:
-        self.masked = mask_url(url)
+        self.masked = mask(url)
         scheme, separator, rest = url.partition("://")
         if scheme + separator not in SCHEMES:
             allowed = ", ".join(SCHEMES)
@@ -116,14 +109,14 @@ class Endpoint:
         except ConfigError:
             raise
         except ValueError as error:
-            raise self._wrong(str(error)) from None
+            raise self._wrong(blot(str(error), url)) from None
         self.limit = options.pop("max_connections", MAX_CONNECTIONS)
         # Each server that may have to be asked before the right one answers has a share of the time.
         self._step = deadline / (len(self.hosts) + 1) if kind else deadline
         # A cluster client asks one node for its commands when it is made; another when that one hangs.
         self._retries = 1 if self.kind == "cluster" else 0
         self._options = {"protocol": 2} | options  # RESP 3 offers nothing here, and costs a round trip
-        self._check()
+        self._check(url)
 
     @property
     def place(self) -> str:
@@ -221,7 +214,7 @@ class Endpoint:
             if not self.service:
                 raise self._wrong("it names no service; write redis+sentinel://host:port/service")
         if path and not path.isdecimal():
-            raise self._wrong(f"its database {path!r} is no number")
+            raise self._wrong(blot(f"its database {path!r} is no number", rest))
         return credentials, path, query
 
     def _host(self, text: str) -> tuple[str, int]:
@@ -234,7 +227,7 @@ class Endpoint:
             raise self._wrong("a port is no number between 0 and 65535") from None
         return parts.hostname or "localhost", port or (26379 if self.kind == "sentinel" else 6379)
 
-    def _check(self) -> None:
+    def _check(self, url: str) -> None:
         """Have redis-py look at the options now: it would only do so at the first command."""
         if not isinstance(self.limit, int) or self.limit < 1:
             raise self._wrong("max_connections must be at least 1")
@@ -246,7 +239,7 @@ class Endpoint:
                 f"its option {named[1]!r} is unknown" if named else "an option is wrong"
             ) from None
         except (redis.RedisError, ValueError) as error:
-            raise self._wrong(str(error)) from None
+            raise self._wrong(blot(str(error), url)) from None
 
     def _connection_class(self, module: Any) -> Any:
         if self.kind == "unix":

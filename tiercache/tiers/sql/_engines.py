@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
 import threading
 import weakref
@@ -24,6 +23,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from tiercache._masking import blot, mask
 from tiercache._paths import LOOKS
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.tiers.sql._bounded import async_creator, bound_connecting
@@ -53,8 +53,6 @@ _DRIVERS: dict[str, tuple[str, str | None, str, frozenset[str]]] = {
     "mysql": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
     "mariadb": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
 }
-#: A password shorter than this may be a part of any word; it is given away only where it stands by itself.
-_TELLING = 5
 #: Connections of one engine, and how many of them it keeps when nobody needs them.
 _CONNECTIONS, _KEPT = 15, 5
 _ALLOWED = ", ".join(
@@ -88,24 +86,16 @@ def parse_url(url: str | URL) -> URL:
 
 def masked(url: URL) -> str:
     """``url`` without its passwords, those among its query parameters included."""
-    return url.set(
-        query={name: "***" if _secret(name) else value for name, value in url.query.items()}
-    ).render_as_string(hide_password=True)
+    return mask(_written(url))
 
 
 def without_secrets(said: str, url: URL) -> str:
     """What others ``said``, with the passwords in ``url`` blotted out."""
-    found = [url.password, *(value for name, value in url.query.items() if _secret(name))]
-    for secret in sorted((str(secret) for secret in found if secret), key=len, reverse=True):
-        pattern = re.escape(secret)
-        if len(secret) < _TELLING:
-            pattern = rf"(?<!\w){pattern}(?!\w)"
-        said = re.sub(pattern, "***", said)
-    return said
+    return blot(said, _written(url))
 
 
-def _secret(parameter: str) -> bool:
-    return "pass" in parameter.lower()
+def _written(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 def check_driver(engine: Engine) -> None:
@@ -117,8 +107,8 @@ def check_driver(engine: Engine) -> None:
 
 
 def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
-    """An engine for blocking calls. Raises `MissingPackage` without its driver, and `ConfigError` when the
-    folder or file of a SQLite database cannot be made."""
+    """An engine for blocking calls. Raises `MissingPackage` without its driver, and `ConfigError` for a URL
+    that its driver cannot use, and when the folder or file of a SQLite database cannot be made."""
     dialect = url.get_backend_name()
     driver, _, extra, _ = _DRIVERS[dialect]
     options: dict[str, Any] = {
@@ -141,6 +131,9 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options)
     except ImportError as error:
         raise MissingPackage(driver, extra, "SQLTier") from error
+    except (ArgumentError, ValueError, TypeError) as error:  # as if it were no URL: a cause would show it
+        why = without_secrets(str(error).partition("\n")[0], url)
+        raise ConfigError(f"url: {masked(url)!r} cannot be used: {why}") from None
     if dialect == "sqlite":
         _prepare_sqlite(engine, create=create)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Self
 
+from tiercache._masking import blot, mask
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.integrations.langchain.migrate._run import Page, Unfit
 
@@ -25,8 +26,6 @@ class RedisKeys:
             import redis
         except ImportError:
             raise MissingPackage("redis", "redis", "migrating a RedisStore") from None
-        from tiercache.tiers.redis._connect import mask_url
-
         self._own = isinstance(source, str)
         if isinstance(source, str):
             try:
@@ -34,8 +33,9 @@ class RedisKeys:
                     source, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
                 )
             except ValueError as error:
-                raise ConfigError(f"{mask_url(source)} is no URL of a Redis server: {error}") from None
-            self.name = f"RedisStore {mask_url(source)}"
+                why = blot(str(error), source)
+                raise ConfigError(f"{mask(source)} is no URL of a Redis server: {why}") from None
+            self.name = f"RedisStore {mask(source)}"
         elif isinstance(source, redis.Redis):
             self._client = source
             self.name = "RedisStore"
