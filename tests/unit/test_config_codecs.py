@@ -84,6 +84,13 @@ def test_a_table_is_the_codec_that_it_says(table, made, monkeypatch):
             {"type": "json", "encrypt": "hunter2"},
             ['codec.encrypt: found a value that is not shown; allowed: a table with key, or "none"'],
         ),
+        (
+            {"type": "json", "compress": "${NO_COMPRESS}", "encrypt": "${NO_ENCRYPT}"},
+            [
+                "codec.compress: the variable NO_COMPRESS is not set; set it, or write a default: ",
+                "codec.encrypt: the variable NO_ENCRYPT is not set; set it, or write a default: ",
+            ],
+        ),
         ({"type": "json", "encrypt": {"key": "hunter2"}}, [KEY_HIDDEN]),
         ({"type": "json", "encrypt": {"key": [NEW, "hunter2"]}}, [KEY_HIDDEN]),
         ({"type": "json", "encrypt": {"key": []}}, [KEY_HIDDEN]),

@@ -147,7 +147,11 @@ def _is_innermost(name: str) -> bool:
 
 def _wrapped(inner: Any, layer: _Layer, given: Any, problems: Problems, path: str) -> Any:
     """``inner`` in the codec that ``given`` asks for, if any."""
-    given = _read(given)
+    try:
+        given = expand(given) if isinstance(given, str) else given
+    except VariableError as error:
+        problems.add(path, str(error))
+        return None
     if given is None or given == "none":
         return inner
     if isinstance(given, Mapping):
@@ -168,13 +172,6 @@ def _wrapped(inner: Any, layer: _Layer, given: Any, problems: Problems, path: st
         if arguments is None
         else _made(lambda: layer.make(inner, **arguments), problems, path, arguments)
     )
-
-
-def _read(value: Any) -> Any:
-    try:
-        return expand(value) if isinstance(value, str) else value
-    except VariableError:
-        return value  # it is none of the texts that are allowed here
 
 
 def _made(
