@@ -230,7 +230,7 @@ BAD = [
     (
         redis(url="redis://h?timeout=3"),
         (
-            "tiers[0]: the URL 'redis://h?timeout=3' cannot be used: "
+            "tiers[0].url: the URL 'redis://h?timeout=3' cannot be used: "
             "its option 'timeout' is not taken; in its place there is the tier's deadline"
         ),
     ),

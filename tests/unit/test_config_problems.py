@@ -47,7 +47,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         "  tiers[2].type",
         "  tiers[3].promote",
         "  tiers[3].tiers[0].policy",
-        "  tiers[4]",
+        "  tiers[4].url",
         "  tiers[6].table",
     ]
     assert not list(tmp_path.iterdir())
@@ -66,7 +66,7 @@ def test_what_only_making_the_tiers_tells_is_told_at_once_too(tmp_path):
             ]
         }
     ).splitlines()
-    assert [line.split(": ")[0] for line in lines[1:]] == ["  tiers[0]", "  tiers[1]", "  tiers[2]"]
+    assert [line.split(": ")[0] for line in lines[1:]] == ["  tiers[0]", "  tiers[1].url", "  tiers[2]"]
     assert "is not empty and was not made by tiercache" in lines[1]
     assert "is not empty and was not made by tiercache" in lines[3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,12 @@ def test_each_format_is_read(write, suffix, as_given):
         cache.set("a", b"1")
         assert cache.get("a") == b"1"
         assert [tier.name for tier in cache.stats().tiers] == ["memory"]
+
+
+@pytest.mark.parametrize("name", ["nofile", "nofile.txt", "nofile.toml", "no-folder/nofile"])
+def test_a_file_that_is_not_there_is_told_as_that(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"{re.escape(name)}: there is no such file$"):
+        TieredCache.from_config(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", ONE_TIER)

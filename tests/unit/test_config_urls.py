@@ -146,7 +146,7 @@ def test_a_registered_name_is_a_scheme():
         (("memory://?type=disk",), "tiers[0].type: is no option of a URL, which says it itself"),
         (("disk://",), 'tiers[0].path: found ""; allowed: a path'),
         (("disk://a?path=b",), "tiers[0].path: is no option of a URL, which says it itself"),
-        (("redis://:hunter2@h?dead_line=5",), "tiers[0]: the URL 'redis://:***@h?dead_line=5'"),
+        (("redis://:hunter2@h?dead_line=5",), "tiers[0].url: the URL 'redis://:***@h?dead_line=5'"),
         (("redis://h?secret=hunter2",), "tiers[0].secret: found a value that is not shown; allowed: "),
     ],
 )

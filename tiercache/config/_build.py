@@ -88,12 +88,13 @@ class Builder(Generic[C]):
     def _tell(self, path: str, message: str, given: Mapping[str, Any]) -> str | None:
         """Add what a constructor says; where it begins with the name of an option in ``given``, at that
         option's path. The option."""
-        named = re.match(r"(?:\w+Tier[.:] ?)?(\w+): ", message)
-        option = named[1] if named and named[1] in given else None
-        if named and option is not None:
-            path, message = join(path, option), message[named.end() :]
-        message = re.sub(r"^\w+Tier: ", "", message)  # whose it is tells the path
-        self._problems.add(path, blot(message, given))
+        message = re.sub(r"^\w+Tier[.:] ?", "", message)  # whose it is tells the path
+        named = re.match(r"(\w+): |the URL ", message)
+        option = None if named is None else named[1] or "url"
+        if option is None or option not in given:
+            self._problems.add(path, blot(message, given))
+            return None
+        self._problems.add(join(path, option), blot(message.removeprefix(f"{option}: "), given))
         return option
 
     def close(self) -> None:

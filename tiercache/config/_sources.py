@@ -217,6 +217,8 @@ def _parse(path: Path) -> Any:
         if path.is_dir():
             raise ConfigError(f"{path}: is a directory; name the file in it, such as {path / _FILE}")
     parse = _FORMATS.get(path.suffix.lower())
+    if parse is None and not os.path.lexists(path):  # it is not the suffix that is wrong
+        raise ConfigError(f"{path}: there is no such file")
     if parse is None:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise ConfigError(f"{path}: has {found}, which names no format; allowed: {_SUFFIXES}")
