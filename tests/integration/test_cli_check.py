@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from shutil import disk_usage
 
 import pytest
@@ -100,6 +100,33 @@ def test_what_each_tier_is_and_how_long_it_may_take(write, tmp_path):
         ("sql", 2.0, "postgresql://user:***@127.0.0.1:1/db, table 'tiercache'"),
     ]
     assert run("check", path).out.splitlines()[4].split()[:3] == ["redis", "0.5", "s"]
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--connect"], ["--connect", "--json"]])
+def test_what_a_tier_of_somebody_else_says_of_itself_is_not_shown(write, flags):
+    @dataclass(eq=False)
+    class Vault(DictTier):
+        url: str
+        password: int
+
+        def __post_init__(self):
+            super().__init__("vault")
+
+    register_tier("vault", Vault)
+    path = write('[[tiers]]\ntype = "vault"\nurl = "vault://user:sesame"\npassword = 12345678\n')
+    done = run("check", path, *flags)
+    assert (done.code, done.err) == (0, "")
+    assert "sesame" not in done.out
+    assert "12345678" not in done.out
+    assert ("a tier of the class Vault" in done.out) is (flags != ["--connect"])
+
+
+def test_no_database_of_sqlite_is_made(write):
+    path = write('[[tiers]]\ntype = "sql"\nurl = "sqlite:///deep/er/s.db"\n')
+    for arguments in (["check", path], ["stats", path]):
+        run(*arguments)
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("flags", [[], ["--connect"]])
