@@ -92,6 +92,35 @@ def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--shared", "redis://user:sesame"], "'redis://user:***' cannot be used: a port is no number"),
+        (["--shared", "redis://127.0.0.1?nonsense=1"], "its option 'nonsense' is unknown"),
+        (["--shared", "postgresql://user:sesame"], "the text is no database URL"),
+        (["--shared", "sqlite://user:sesame@host/x"], "cannot be used: Invalid SQLite URL"),
+        (["--shared", "postgresql://host/x?port=y"], "cannot be used: "),
+        (["--disk", "taken"], "was not made by tiercache"),
+        (["--shared", "sqlite:///taken/letter/x.db"], "the SQLite file cannot be made"),
+    ],
+)
+def test_what_a_tier_refuses_is_told_before_anything_is_written(here, flags, says):
+    """Or the first thing that `check` said of the file would be that it is wrong."""
+    (here / "taken").mkdir()
+    (here / "taken" / "letter").write_text("somebody's")
+    done = run("init", *flags)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("tiercache: nothing is written: tiers[")
+    assert says in done.err
+    assert "sesame" not in done.err
+    assert sorted(path.name for path in here.rglob("*")) == ["letter", "taken"]
+
+
+def test_nothing_is_made_to_see_whether_it_is_in_order(here):
+    assert run("init", "--disk", "a/b", "--shared", "sqlite:///c/d.db").code == 0
+    assert [path.name for path in here.rglob("*")] == ["tiercache.toml"]
+
+
 def test_where_nothing_can_be_written_the_reason_is_told(here):
     (here / "closed").mkdir(mode=0o500)
     (here / "x.toml").mkdir()
@@ -128,17 +157,21 @@ def test_a_password_is_for_its_owner_alone(here):
 
 
 @pytest.mark.parametrize(
-    "query",
+    "url",
     [
-        "password=sesame",
-        "ssl_cert_reqs=none&PASSWORD=sesame",
-        "secret=sesame-of-sixteen-bytes",
-        "%70assword=sesame",
-        "secret=${NO_SUCH_SECRET:-sesame-of-sixteen-bytes}",
+        "redis://127.0.0.1/0?password=sesame",
+        "rediss://127.0.0.1/0?ssl_cert_reqs=none&password=sesame",
+        "redis+sentinel://127.0.0.1/main?sentinel_password=sesame",
+        "redis://127.0.0.1/0?%70assword=sesame",
+        "redis://127.0.0.1/0?password=${NO_SUCH_SECRET:-sesame}",
+        "redis://user:${NO_SUCH_SECRET:-sesame}@127.0.0.1/0",
+        "postgresql://127.0.0.1/db?SSLPassword=sesame",
+        "postgresql://127.0.0.1/db?passfile=sesame",
+        "mysql://user:12345678@127.0.0.1/db",
     ],
 )
-def test_a_password_among_the_options_of_a_url_is_one_too(here, query):
-    done = run("init", "--shared", f"redis://127.0.0.1/0?{query}")
+def test_a_password_among_the_options_of_a_url_is_one_too(here, url):
+    done = run("init", "--shared", url)
     assert (done.code, "holds a password" in done.err) == (0, True), done
     assert "sesame" not in done.out + done.err
     assert stat.S_IMODE((here / "tiercache.toml").stat().st_mode) == 0o600
@@ -146,7 +179,7 @@ def test_a_password_among_the_options_of_a_url_is_one_too(here, query):
 
 def test_the_name_of_a_variable_is_no_password(here, monkeypatch):
     monkeypatch.setenv("SHARED_SECRET", "sesame-of-sixteen-bytes")
-    done = run("init", "--shared", "redis://127.0.0.1/0?secret=${SHARED_SECRET}&protocol=3")
+    done = run("init", "--shared", "redis://127.0.0.1/0?password=${SHARED_SECRET}&protocol=3")
     assert (done.code, done.err) == (0, "")
 
 

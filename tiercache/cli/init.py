@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from tiercache._paths import only_looking
+from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command
 from tiercache.cli._output import note, printable, say
 from tiercache.cli._template import Choices, rendered
@@ -109,12 +111,17 @@ def _kind(url: str | None) -> str:
 
 
 def _check(text: str, path: Path) -> None:
-    """Raise `Failed` for a configuration that is not in order. Makes no tier, and so no directory."""
-    from tiercache.config._check import check_root  # it needs pydantic
+    """Raise `Failed` for a configuration that is not in order, its tiers included. Makes no directory."""
+    from tiercache.config._build import Builder  # it needs pydantic
+    from tiercache.config._check import check_root
     from tiercache.config._problems import Problems
 
     problems = Problems("nothing is written")
-    check_root(tomllib.loads(text), path.parent, problems, "")
+    plan, _ = check_root(tomllib.loads(text), path.parent, problems, "")
+    builder = Builder(TieredCache, problems)
+    with only_looking():
+        builder.chain(plan)
+        builder.close()
     if problems.any:
         raise Failed(str(problems.error()))
 
