@@ -17,12 +17,19 @@ import click
 from tiercache.archive import _streams
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = [
-    "Column", "Styled", "age", "note", "printable", "progress", "rich_table", "say", "show_json",
-    "show_table", "weight", "write",
+    "Column", "Styled", "age", "laid_out", "note", "printable", "progress", "say", "show_json", "show_table",
+    "weight", "write",
 ]  # fmt: skip
+
+#: Characters, at least, that a column of text has where it is wrapped.
+_LEGIBLE = 12
+#: More columns than a table has anywhere.
+_BOUNDLESS = 100_000
 
 
 class Column(NamedTuple):
@@ -65,10 +72,11 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(rich_table(columns, rows))
+        console = Console()
+        console.print(laid_out(columns, rows, console.width))
         return
     lines = [[column.heading for column in columns]]
-    lines += [[cell.text if isinstance(cell, Styled) else cell for cell in row] for row in rows]
+    lines += [list(map(_text, row)) for row in rows]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
     for line in lines:
         cells = (
@@ -78,20 +86,81 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]
         click.echo("  ".join(cells).rstrip())
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]) -> Table:
-    """The table as it is on a terminal."""
+def laid_out(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]], width: int) -> RenderableType:
+    """The table as it is on a terminal ``width`` columns wide. Where it is wider, its texts are wrapped if
+    that is enough; else each row is a block, a cell after its heading. (rich by itself would break words at
+    any letter, and leave out columns.)"""
+    from rich.console import Console, Group
+    from rich.measure import Measurement
+
+    table = _table(columns, rows)
+    console = Console(width=_BOUNDLESS)
+    wider = Measurement.get(console, console.options, table).maximum - width
+    spare = {
+        number: _spare([_text(row[number]) for row in rows])
+        for number, column in enumerate(columns)
+        if not column.figures
+    }
+    if wider > sum(spare.values()):
+        return Group(*(line for row in rows for line in _block(columns, row, width)))
+    for number in sorted(spare, key=spare.__getitem__, reverse=True):
+        if wider > 0 and spare[number]:
+            longest = max(len(_text(row[number])) for row in rows)
+            table.columns[number].max_width = longest - min(wider, spare[number])
+            wider -= spare[number]
+    return table
+
+
+def _spare(texts: Sequence[str]) -> int:
+    """How many characters narrower a column of ``texts`` can be, and still be read: no word is broken."""
+    longest = max(map(len, texts), default=0)
+    return max(0, longest - max([_LEGIBLE, *(len(word) for text in texts for word in text.split())]))
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]) -> Table:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.figures else "left"
         table.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.figures)
     for row in rows:
-        # Text, and not str: a key may have square brackets of its own.
-        table.add_row(*(Text(*cell) if isinstance(cell, Styled) else Text(cell) for cell in row))
+        table.add_row(*map(_rich, row))
     return table
+
+
+def _block(columns: Sequence[Column], row: Sequence[str | Styled], width: int) -> Iterator[RenderableType]:
+    """The first cell, and below it the others, as many on a line as there is room for; an empty one
+    is left out."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    title, *cells = row
+    indent = len(_text(title)) - len(_text(title).lstrip()) + 2
+    yield _rich(title) if isinstance(title, Styled) else Text(title, "bold")
+    line = Text()
+    for column, cell in zip(columns[1:], cells, strict=True):
+        if not _text(cell):
+            continue
+        one = Text.assemble((f"{column.heading}: ", "dim"), _rich(cell))
+        if line and indent + line.cell_len + 2 + one.cell_len > width:
+            yield Padding(line, (0, 0, 0, indent), expand=False)
+            line = Text()
+        line.append_text(Text("  ") if line else Text()).append_text(one)
+    if line:
+        yield Padding(line, (0, 0, 0, indent), expand=False)
+
+
+def _text(cell: str | Styled) -> str:
+    return cell.text if isinstance(cell, Styled) else cell
+
+
+def _rich(cell: str | Styled) -> Text:
+    """``cell`` as Text, and not as str: a key may have square brackets of its own."""
+    from rich.text import Text
+
+    return Text(*cell) if isinstance(cell, Styled) else Text(cell)
 
 
 @contextmanager

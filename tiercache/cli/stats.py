@@ -14,7 +14,7 @@ import click
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command, in_two_lines, sharings
-from tiercache.cli._output import Column, Styled, age, printable, rich_table, say, show_json, show_table
+from tiercache.cli._output import Column, Styled, age, laid_out, printable, say, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
 
@@ -130,7 +130,8 @@ def _watch(files: Sequence[Path], *, as_json: bool) -> None:
         while True:
             records = _read(files)
             if records:
-                live.update(Group(rich_table(_COLUMNS, _rows(records)), Text(_saved(records))), refresh=True)
+                table = laid_out(_COLUMNS, _rows(records), live.console.width)
+                live.update(Group(table, Text(_saved(records))), refresh=True)
             else:
                 live.update(Text(_nothing(files)), refresh=True)
             time.sleep(_SECONDS)
