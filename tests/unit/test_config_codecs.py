@@ -124,6 +124,22 @@ def test_keys_are_changed_without_losing_values(tmp_path):
         assert cache.get("k") == ["value"]
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_code_gives_secrets_and_keys_as_the_constructors_take_them(tmp_path, kind):
+    path, key = str(tmp_path / "d"), bytes.fromhex(NEW)
+    for secret in (b"0123456789abcdef", kind([b"0123456789abcdef", "fedcba9876543210"])):
+        with TieredCache([DiskTier(path, secret=secret)]) as cache:
+            cache.set("k", b"value")
+        with TieredCache.from_config({"tiers": [{"type": "disk", "path": path, "secret": secret}]}) as cache:
+            assert cache.get("k") == b"value"
+    table = {"type": "json", "encrypt": {"key": kind([key, OLD])}}
+    with TieredCache.from_config(config(table)) as cache:
+        assert cache.codec == EncryptedCodec(JSONCodec(), key=kind([key, OLD]))
+    for wrong in (b"0123456789abcde", kind(["0123456789abcdef", b"short"]), kind()):
+        with pytest.raises(ConfigError, match=r"secret: found a value that is not shown; allowed: "):
+            TieredCache.from_config({"tiers": [{"type": "disk", "path": path, "secret": wrong}]})
+
+
 def test_keys_are_neither_told_nor_pickled(tmp_path, monkeypatch):
     monkeypatch.setenv("KEY", NEW)
     table = {"type": "json", "encrypt": {"key": "${KEY}"}}

@@ -7,6 +7,8 @@ from described import described
 
 from tiercache import ConfigError, TieredCache, registry
 from tiercache.codecs import JSONCodec
+from tiercache.config._problems import Problems
+from tiercache.config._urls import tables
 from tiercache.testing import DictTier
 
 pytestmark = pytest.mark.usefixtures("registries")
@@ -160,6 +162,47 @@ def test_what_is_wrong_is_told(urls, problem):
 )
 def test_what_people_call_a_tier_is_understood(scheme, ours):
     assert told(f"{scheme}://h").endswith(f'; did you mean "{ours}"?')
+
+
+@pytest.mark.parametrize(
+    ("url", "table"),
+    [
+        ("${SERVER}", {"type": "redis", "url": "${SERVER}"}),
+        ("${SERVER}?ttl=5m", {"type": "redis", "url": "${SERVER}", "ttl": "5m"}),
+        ("${SERVER}?db=2&ttl=5m", {"type": "redis", "url": "${SERVER}?db=2", "ttl": "5m"}),
+        ("${ASKS}?db=2", {"type": "redis", "url": "${ASKS}&db=2"}),
+        ("${KIND}://h/1?ttl=5m", {"type": "redis", "url": "${KIND}://h/1", "ttl": "5m"}),
+        ("${NONE:-redis://h}/1", {"type": "redis", "url": "${NONE:-redis://h}/1"}),
+        ("${DATABASE}?table=t", {"type": "sql", "url": "${DATABASE}", "table": "t"}),
+        (
+            "${FOLDER}?max_entries=5",
+            {"type": "disk", "path": "a/$${b} c", "max_bytes": "1GiB", "max_entries": "5"},
+        ),
+        ("${MEMORY}", {"type": "memory"}),
+    ],
+)
+def test_a_variable_holds_a_url_or_its_beginning(monkeypatch, url, table):
+    for name, value in {
+        "SERVER": "redis://u:hunter2@h",
+        "ASKS": "redis://h?protocol=3",
+        "KIND": "rediss",
+        "DATABASE": "sqlite:///a.db",
+        "FOLDER": "disk://a/${b}%20c?ttl=5m",
+        "MEMORY": "memory://",
+    }.items():
+        monkeypatch.setenv(name, value)
+    problems = Problems("from_url")
+    assert tables([url], problems) == [table]
+    assert not problems.any
+    with TieredCache.from_url(url) as cache, TieredCache.from_config({"tiers": [table]}) as same:
+        assert described(cache) == described(same)
+        assert "hunter2" not in str(cache.config())
+
+
+def test_a_variable_that_holds_no_url_is_told(monkeypatch):
+    monkeypatch.setenv("WORD", "hunter2")
+    assert told("${WORD}").startswith('tiers[0]: found "${WORD}"; allowed: a URL that begins with memory://')
+    assert told("${NO_SUCH_URL}").startswith("tiers[0]: the variable NO_SUCH_URL is not set; ")
 
 
 def test_what_is_wrong_with_the_chain_is_told():

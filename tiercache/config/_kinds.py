@@ -93,7 +93,7 @@ class Kind:
         """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
         if isinstance(value, str):
             value = expand(value)
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             value = [expand(one) if isinstance(one, str) else one for one in value]
         try:
             return self.read(value)
@@ -189,11 +189,11 @@ def _one_of(value: Any, names: tuple[str, ...]) -> str:
     return value
 
 
-def _secrets(value: Any) -> str | list[str]:
+def _secrets(value: Any) -> Any:
     for one in _tables(value) if isinstance(value, list) else [value]:
-        if len(_text(one).encode("utf-8", "surrogatepass")) < 16:
+        if len(one if isinstance(one, bytes) else _text(one).encode("utf-8", "surrogatepass")) < 16:
             raise ValueError
-    return value  # type: ignore[no-any-return]  # it is text, or a list of texts, since the line before
+    return value
 
 
 def kind_of(field: FieldInfo) -> Kind:
@@ -311,7 +311,7 @@ OptionalName: TypeAlias = Annotated[
     replace(_FILLED, read=lambda value: None if value is None else _filled(value), called="name"),
 ]
 OptionalSecrets: TypeAlias = Annotated[
-    str | list[str] | None,
+    str | bytes | list[str | bytes] | None,
     Kind(
         "text of 16 bytes and more, or a list of such texts", _secrets, hidden=True, called="secret"
     ).optional(),
@@ -329,7 +329,7 @@ Codec: TypeAlias = Annotated[
 ]
 Level: TypeAlias = Annotated[int, Kind("a whole number from 1 to 22", _level, called="level")]
 Keys: TypeAlias = Annotated[
-    str | list[str],
+    str | bytes | list[str | bytes],
     Kind(
         "text of 64 hex digits (32 or 48 will do), or a list of such texts, the current one first",
         _keys,

@@ -2,11 +2,13 @@
 
 What comes of them is the mapping that says the same. Options are query parameters, with the names of the
 constructor's parameters; what a server's own URL has besides is left in it. "%20" stands for a space there,
-and "+" for itself.
+and "+" for itself. A variable may hold a URL, or how one begins; that of a server is not looked into, and its
+options then stand behind it: ``${REDIS_URL}?ttl=5m``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -15,6 +17,7 @@ from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
 from tiercache.config._problems import Problems, join, meant, show
+from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
@@ -22,6 +25,8 @@ __all__ = ["tables"]
 
 #: The dialects by which SQLAlchemy, or people, call the ones above too.
 _SQL = (*SQL_DIALECTS, "postgres")
+#: A variable that holds the beginning of a URL, or all of it.
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
 #: What a URL says itself, of tiers that are told no URL.
 _ITSELF = {"disk": ("type", "path", "directory")}
 
@@ -32,7 +37,14 @@ def tables(urls: Sequence[Any], problems: Problems) -> list[dict[str, Any]]:
 
 
 def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
-    scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+    begins = _REFERENCE.match(url) if isinstance(url, str) else None
+    try:
+        held = expand(begins[0]) if begins else ""
+    except VariableError as error:
+        problems.add(path, str(error))
+        return {}
+    rest = url[begins.end() :] if begins else url
+    scheme, separator, _ = f"{held}{rest}".partition("://") if isinstance(url, str) else ("", "", "")
     kind = _kind(scheme)
     if not separator or kind is None:
         schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
@@ -40,9 +52,14 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
         hint = meant(scheme, schemes) if scheme else ""
         problems.add(path, f"found {show(url)}; allowed: a URL that begins with {known}{hint}")
         return {}
-    address, _, query = rest.partition("?")
     table: dict[str, Any] = {"type": kind}
     is_server, options = _of(kind, problems, path)
+    if begins and is_server:  # what the variable holds, a password perhaps, stays in it
+        beginning = begins[0]
+    else:
+        whole = held.replace("${", "$${") + (rest.replace("?", "&", 1) if "?" in held else rest)
+        beginning, rest = f"{scheme}://", whole.partition("://")[2]
+    address, _, query = rest.partition("?")
     left = []
     for part in filter(None, query.split("&")):
         name, _, value = part.partition("=")
@@ -58,7 +75,8 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
         else:
             problems.add(join(path, name), "is given twice; give it once")
     if is_server:
-        table["url"] = f"{scheme}://{address}" + (f"?{'&'.join(left)}" if left else "")
+        joint = "&" if "?" in held else "?"
+        table["url"] = f"{beginning}{address}" + (f"{joint}{'&'.join(left)}" if left else "")
     elif kind == "disk":
         table["path"] = unquote(address)
     elif address:
