@@ -176,7 +176,7 @@ def test_what_people_call_a_tier_is_understood(scheme, ours):
         ("${DATABASE}?table=t", {"type": "sql", "url": "${DATABASE}", "table": "t"}),
         (
             "${FOLDER}?max_entries=5",
-            {"type": "disk", "path": "a/$${b} c", "max_bytes": "1GiB", "max_entries": "5"},
+            {"type": "disk", "path": "a/$${b} c", "ttl": "5m", "max_entries": "5"},
         ),
         ("${MEMORY}", {"type": "memory"}),
     ],
