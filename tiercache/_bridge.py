@@ -133,8 +133,8 @@ class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
     __slots__ = (
-        "acquire", "clear", "close", "due", "fill", "glance", "mdelete", "mget", "mset", "owed", "peek",
-        "purge", "record", "release", "runtime", "scan", "settle",
+        "acquire", "clear", "close", "due", "fill", "glance", "lengths", "mdelete", "mget", "mset", "owed",
+        "peek", "purge", "record", "release", "runtime", "scan", "settle",
     )  # fmt: skip
 
     mget: Verb
@@ -142,6 +142,7 @@ class Port:
     mdelete: Verb
     close: Verb
     peek: Verb | None
+    lengths: Verb | None
     scan: Verb | None
     clear: Verb | None
     purge: Verb | None
@@ -171,6 +172,7 @@ _JOURNAL: Final = ("glance", "fill", "record", "settle", "due", "owed")
 #: How the chain calls the verbs that a tier need not have.
 _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {
     "peek": lambda signature: signature.bind([""]),
+    "lengths": lambda signature: signature.bind([""]),
     "scan": lambda signature: signature.bind("", skip="", cursor=None, limit=1),
     "clear": lambda signature: signature.bind("", skip=""),
     "purge": lambda signature: signature.bind("", skip="", what=None),

@@ -164,6 +164,18 @@ class Member:
         ours = (codec.name, "bytes")  # as in `_own`
         return {key: encoded(entry, codec) for key, entry in entries.items() if entry.codec in ours}
 
+    async def lengths(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, int] | None:
+        """About how many bytes `stored` would give of each of ``keys``, and none of those left out; ``None``
+        if the tier cannot tell. Raises what the tier raises."""
+        verb = self.port(runtime).lengths
+        if verb is None:
+            return None
+        names = dict(zip(self._namespace().fold_all(keys), keys, strict=True))
+        told = await self.guard.command(verb, [*names], reads=True)
+        if not isinstance(told, Mapping):
+            return None  # it has that name for something else
+        return {key: told[name] for name, key in names.items() if isinstance(told.get(name), int)}
+
     async def _read_settled(
         self, port: Port, folded: Sequence[str], deleted: Mapping[str, float], *, counted: bool
     ) -> dict[str, Entry[Any]]:

@@ -46,6 +46,8 @@ class ChainTier:
         # does, and keep the outer chain from helping itself.
         if any(member.can_scan(BLOCKING) for member in core.members):
             self.scan, self.ascan = self._scan, self._ascan
+        if all(member.port(BLOCKING).lengths is not None for member in core.members):
+            self.lengths, self.alengths = self._lengths, self._alengths
         #: Whether what it lists is all that it holds, and deleting that would clear it.
         self.lists_everything = all(member.can_clear(BLOCKING) for member in core.members)
         if self.lists_everything:
@@ -117,6 +119,21 @@ class ChainTier:
                 cut.update(held)
             cut -= {key for key in cut if found[key].expires_at is None}
         return found
+
+    def _lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """What all tiers together hold under each of ``keys``; see `SupportsLengths`."""
+        return drive(self._sum_lengths(BLOCKING, keys))
+
+    async def _alengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """`_lengths` for async code."""
+        return await self._sum_lengths(NATIVE, keys)
+
+    async def _sum_lengths(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for member in self._open.members:
+            for key, length in (await member.lengths(runtime, keys) or {}).items():
+                total[key] = total.get(key, 0) + length
+        return total
 
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
         """Store ``entries`` in every tier of the chain. Raises `WriteError` if none took any."""

@@ -128,6 +128,8 @@ class Reader:
         """What ``member`` keeps under ``keys`` (no duplicates), as bytes unless ``raw``, with the journal
         asked first: see `Member.stored`. Raises `TierUnavailable` where the journal cannot be read and may
         owe something."""
+        if not keys:
+            return {}
         fences = Fences()
         keepers = self.stack.journal.looks.get(member.depth, ())
         if not await self.stack.journal.look(runtime, self.members, keepers, keys, fences):

@@ -37,6 +37,7 @@ __all__ = [
     "SupportsCounters",
     "SupportsJournal",
     "SupportsLease",
+    "SupportsLengths",
     "SupportsLocation",
     "SupportsNamespaces",
     "SupportsPeek",
@@ -131,6 +132,16 @@ class SupportsPeek(Protocol):
     """Can be read without its entries counting as used: for copies and looks."""
 
     def peek(self, keys: Sequence[str]) -> dict[str, Entry[Any]]: ...
+
+
+@runtime_checkable
+class SupportsLengths(Protocol):
+    """Can tell how much it holds under keys without reading it: for copies, which take some at a time."""
+
+    def lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """About how many bytes each of ``keys`` (no duplicates) holds. A key that is left out holds nothing;
+        one that is named may hold nothing either: it has expired, perhaps, or is damaged."""
+        ...
 
 
 @runtime_checkable
@@ -257,7 +268,7 @@ class SupportsBytes(Protocol):
 
 
 #: The verbs beyond the four that a tier may have (each with an async twin, or without).
-CAPABILITIES = ("peek", "scan", "clear", "purge", "acquire", "release")
+CAPABILITIES = ("peek", "lengths", "scan", "clear", "purge", "acquire", "release")
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from apis import both_apis
 from servers.valkey import running
 
 from tiercache import MemoryTier, TieredCache
+from tiercache.archive import export_archive
 from tiercache.entry import Entry
 from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierUnavailable
 from tiercache.testing import FakeClock
@@ -227,6 +228,17 @@ def test_least_rights_for_purging(guarded):
                 admin.execute_command("ACL", "SETUSER", "app", right)
         assert cache.purge(older_than=1e-9) == 1
         assert cache.get("a") is None
+
+
+def test_least_rights_for_an_export_which_asks_for_lengths_where_it_may(guarded, tmp_path):
+    url = f"redis://app:secret@127.0.0.1:{guarded.port}"
+    with redis.Redis.from_url(f"redis://:master@127.0.0.1:{guarded.port}") as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "+scan")
+    with TieredCache([RedisTier(url, prefix="tc:app:", deadline=10)]) as cache:
+        cache.mset({"a": b"1", "b": b"2"})
+        assert export_archive(cache, tmp_path / "a.tca").entries == 2
+        with pytest.raises(TierUnavailable, match=r"lacks the right \+strlen"):
+            cache.as_tier().lengths(["a"])
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

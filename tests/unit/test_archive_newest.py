@@ -75,6 +75,8 @@ def test_an_upper_tier_that_cannot_be_asked_ends_it_since_it_may_have_something_
     monkeypatch.setattr("tiercache.tiers.disk.tier.DiskTier.peek", _raising)
     data = handmade(one("key", b"old", created_at=NOW - 1))
     cache = make("cache", tiers=("disk", "sql"))
+    cache.set("key", b"new")
+    drop_from(cache, 1, "key")
     with pytest.raises(TierUnavailable, match="down"):
         load(data, cache)
     assert load(data, cache, replace=True).stored == 1

@@ -15,6 +15,7 @@ from tiercache._core import Core
 from tiercache._member import Member
 from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
 from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked
+from tiercache.archive._pieces import Pieces
 from tiercache.archive._streams import Target, opened
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
@@ -22,9 +23,6 @@ from tiercache.errors import ArchiveError, ConfigError, TierError
 
 __all__ = ["UNOPENED", "ExportReport", "export_archive"]
 
-#: About how many bytes of values are in memory at a time; the first look is at so many keys.
-_BYTES: Final = 4 << 20
-_FIRST: Final = 32
 #: Why a tier cannot open an entry.
 UNOPENED: Final = "damaged, or of another secret or a newer version"
 
@@ -145,7 +143,7 @@ class _Export:
         self._began = began
         self._progress = progress
         self._listing = Listing(list(cores.values()), members, began)
-        self._at_once = _FIRST
+        self._pieces = Pieces()
 
     def run(self, writer: Writer, cursor: Any) -> None:
         for place, depth, groups in self._listing.pages(cursor):
@@ -154,42 +152,66 @@ class _Export:
                 self._write(writer, depth, path, keys)
 
     def _write(self, writer: Writer, depth: int, path: tuple[str, ...], keys: list[str]) -> None:
+        """Write what there is under ``keys``, which the tier at ``depth`` has listed."""
         core = self._cores.get(path) or Core(self._root.stack, path, None)
-        nested = path[len(self._root.path) :]
-        while keys:
-            some, keys = keys[: self._at_once], keys[self._at_once :]
-            found = self._read(core, depth, some)
-            for key, entry in found.items():
-                writer.item(Item(nested, key, entry))
-            self.entries += len(found)
-            self._progress(len(found))
-            if found:
-                average = sum(len(entry.value) for entry in found.values()) // len(found) + 1
-                self._at_once = max(1, min(_BYTES // average, 2 * self._at_once))
-
-    def _read(self, core: Core, depth: int, keys: list[str]) -> dict[str, Entry[bytes]]:
-        """What is to be written of ``keys``, which the tier at ``depth`` has listed."""
         members, listed = core.members, self._listing.depths(core.path)
+        below = [members[one] for one in listed if one > depth]
+        above = () if self._single else members[:depth][::-1]
+        capping = above if members[depth].cuts_lives else ()
+        left = set(keys)
+        for piece in self._pieces.of([*below, members[depth], *capping], keys):
+            found, taken = self._read(core, below, members[depth], capping, piece)
+            self._put(writer, path, found)
+            left -= taken
+        missing = [key for key in keys if key in left]
+        for piece in self._pieces.of(above, missing):
+            found, taken = self._read_above(core, above, listed, piece)
+            self._put(writer, path, found)
+            left -= taken
+        self.unread += len(left)
+
+    def _put(self, writer: Writer, path: tuple[str, ...], found: Mapping[str, Entry[bytes]]) -> None:
+        nested = path[len(self._root.path) :]
+        for key, entry in found.items():
+            writer.item(Item(nested, key, entry))
+        self.entries += len(found)
+        self._progress(len(found))
+
+    def _read(
+        self, core: Core, below: Sequence[Member], member: Member, capping: Sequence[Member], keys: list[str]
+    ) -> tuple[dict[str, Entry[bytes]], set[str]]:
+        """What ``member`` holds of ``keys``, and all those of which nothing more is to be written."""
         found: dict[str, Entry[bytes]] = {}
-        for below in [one for one in listed if one > depth]:
-            held = drive(core.stored(BLOCKING, members[below], keys))
+        taken: set[str] = set()
+        for lower in below:
+            held = drive(core.stored(BLOCKING, lower, keys))
             # Written already, unless it came after that tier was listed: twice is better than not at all.
             found |= {key: entry for key, entry in held.items() if (entry.created_at or 0.0) > self._began}
+            taken.update(held)
             keys = [key for key in keys if key not in held]
-        found |= drive(core.stored(BLOCKING, members[depth], keys))
-        missing = [key for key in keys if key not in found]
-        cut = _finite(found) if members[depth].cuts_lives else []
-        for above in range(depth - 1, -1, -1) if not self._single else ():
-            held = drive(core.stored(BLOCKING, members[above], missing + cut)) if missing or cut else {}
-            found |= {key: at_longest(found[key], held[key]) for key in cut if key in held}
-            late = {key: held[key] for key in missing if key in held}
-            missing = [key for key in missing if key not in late]
-            if above not in listed:  # otherwise its turn comes
-                found |= late
-                cut += late if members[above].cuts_lives else ()
-            cut = _finite({key: found[key] for key in cut})
-        self.unread += len(missing)
-        return found
+        own = drive(core.stored(BLOCKING, member, keys))
+        for upper in capping:
+            held = drive(core.stored(BLOCKING, upper, _finite(own)))
+            own |= {key: at_longest(own[key], entry) for key, entry in held.items()}
+        return found | own, taken.union(own)
+
+    def _read_above(
+        self, core: Core, above: Sequence[Member], listed: Sequence[int], keys: list[str]
+    ) -> tuple[dict[str, Entry[bytes]], set[str]]:
+        """The same of keys that the tier which listed them does not give; those of another tier that is
+        ``listed`` too are written in its turn."""
+        found: dict[str, Entry[bytes]] = {}
+        later: set[str] = set()
+        for member in above:
+            unknown = [key for key in keys if key not in found and key not in later]
+            held = drive(core.stored(BLOCKING, member, unknown + _finite(found)))
+            found |= {key: at_longest(found[key], held[key]) for key in found if key in held}
+            new = {key: held[key] for key in unknown if key in held}
+            if member.depth in listed:
+                later.update(new)
+            else:
+                found |= new
+        return found, later.union(found)
 
 
 def _finite(entries: Mapping[str, Entry[bytes]]) -> list[str]:

@@ -20,6 +20,7 @@ from tiercache._member import Member
 from tiercache._stack import Stack
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
+from tiercache.archive._pieces import BYTES, Pieces
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, WriteError
@@ -32,7 +33,6 @@ __all__ = ["ImportReport", "import_archive"]
 
 #: What is in memory at a time.
 _ENTRIES: Final = 500
-_BYTES: Final = 4 << 20
 _CORES: Final = 256  # there may be a namespace for each of a million users
 
 Group = dict[str, Entry[bytes]]
@@ -153,6 +153,7 @@ class _Import:
         self._cache = cache
         self._root = core_of(cache)
         self._stack = self._root.stack
+        self._pieces = Pieces()
         self._clock = self._stack.clock
         self._remaining = remaining
         self._replace = replace
@@ -211,7 +212,7 @@ class _Import:
             if earlier is None or self._replace or _is_newer(entry, earlier):
                 group[item.key] = entry
             self._bytes += len(entry.value)
-        if self._waiting >= _ENTRIES or self._bytes >= _BYTES:
+        if self._waiting >= _ENTRIES or self._bytes >= BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -237,12 +238,12 @@ class _Import:
             return group
         left = group
         for member in reversed(core.members):
-            if left:
-                held = drive(core.stored(BLOCKING, member, list(left), raw=True))
-                is_kept = _is_newer if member is core.members[-1] else _is_no_older
-                left = {
-                    key: entry for key, entry in left.items() if key not in held or is_kept(entry, held[key])
-                }
+            is_wanted = _is_newer if member is core.members[-1] else _is_no_older
+            old: set[str] = set()
+            for piece in self._pieces.of([member], list(left)):
+                held = drive(core.stored(BLOCKING, member, piece, raw=True))
+                old.update(key for key, entry in held.items() if not is_wanted(left[key], entry))
+            left = {key: entry for key, entry in left.items() if key not in old}
         self._already_there += len(group) - len(left)
         return left
 

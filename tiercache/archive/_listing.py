@@ -15,6 +15,7 @@ from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
 from tiercache._member import Member
 from tiercache._nested import ChainTier
+from tiercache.archive._pieces import Pieces
 from tiercache.chain import TieredCache
 from tiercache.errors import ArchiveError, ConfigError
 from tiercache.keys import KeyRange, Namespace, placed
@@ -66,6 +67,7 @@ class Listing:
 
     def __init__(self, cores: Sequence[Core], members: Sequence[Member], began: float) -> None:
         self._members = members
+        pieces = Pieces()
         self._paths = {core.path for core in cores}
         ranges = Namespace(cores[0].path).tree()
         self._sources: list[tuple[int, Source]] = []
@@ -74,7 +76,7 @@ class Listing:
             if member.fast is not None:
                 sources = [partial(_own_page, core, core.members[member.depth]) for core in cores]
             else:
-                root, scans = cores[0].path, _scans(member, began)
+                root, scans = cores[0].path, _scans(member, began, pieces)
                 sources = [partial(_raw_page, scan, span, root) for scan in scans for span in ranges]
             self._sources += [(member.depth, source) for source in sources]
 
@@ -95,14 +97,17 @@ class Listing:
             yield place, depth, keys
 
 
-def _scans(member: Member, began: float) -> list[Scan]:
+def _scans(member: Member, began: float, pieces: Pieces) -> list[Scan]:
     """What lists all folded keys of ``member``: one function, or of a chain inside one a tier."""
     tier = member.guard.tier
     if not isinstance(tier, ChainTier):
         return [partial(_scan, member)]
     core = tier._core  # noqa: SLF001 - a tier tells its chain of the lowest that lists alone
     listed = [inner for inner in reversed(core.members) if inner.can_scan(BLOCKING)]
-    return [partial(_inner_scan, core, inner, listed[:number], began) for number, inner in enumerate(listed)]
+    return [
+        partial(_inner_scan, core, inner, listed[:number], began, pieces)
+        for number, inner in enumerate(listed)
+    ]
 
 
 def _scan(member: Member, prefix: str, skip: str, cursor: Any) -> tuple[list[str], Any]:
@@ -114,12 +119,23 @@ def _scan(member: Member, prefix: str, skip: str, cursor: Any) -> tuple[list[str
 
 
 def _inner_scan(
-    core: Core, member: Member, below: Sequence[Member], began: float, prefix: str, skip: str, cursor: Any
+    core: Core,
+    member: Member,
+    below: Sequence[Member],
+    began: float,
+    pieces: Pieces,
+    prefix: str,
+    skip: str,
+    cursor: Any,
 ) -> tuple[list[str], Any]:
     keys, following = drive(member.page(BLOCKING, prefix, skip, cursor, _PAGE))
+    keys = list(dict.fromkeys(keys))
     for lower in below:
-        held = drive(core.stored(BLOCKING, lower, list(dict.fromkeys(keys))))
-        keys = [key for key in keys if key not in held or (held[key].created_at or 0.0) > began]
+        taken: set[str] = set()
+        for piece in pieces.of([lower], keys):
+            held = drive(core.stored(BLOCKING, lower, piece, raw=True))
+            taken.update(key for key, entry in held.items() if not (entry.created_at or 0.0) > began)
+        keys = [key for key in keys if key not in taken]
     return keys, following
 
 

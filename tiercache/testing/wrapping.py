@@ -28,6 +28,7 @@ class WrappedTier:
     mdelete: Any
     close: Any
     peek: Any
+    lengths: Any
     scan: Any
     clear: Any
     purge: Any
@@ -38,6 +39,7 @@ class WrappedTier:
     amdelete: Any
     aclose: Any
     apeek: Any
+    alengths: Any
     ascan: Any
     aclear: Any
     apurge: Any

@@ -16,6 +16,7 @@ __all__ = [
     "GET_MANY",
     "GET_ONE",
     "HELD",
+    "LENGTHS",
     "PUT",
     "SCAN",
     "STEP",
@@ -67,6 +68,10 @@ PUT: Final = (
 )
 #: Which of the row keys in an array hold something.
 HELD: Final = "SELECT c.key FROM json_each(?) j CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
+#: A row for each key, in their order; of a value that is no blob of ours nothing is read either.
+LENGTHS: Final = (
+    "SELECT length(c.value) FROM json_each(?) j LEFT JOIN Cache c ON c.key = j.value AND c.raw = 1"
+)
 DELETE: Final = "DELETE FROM Cache WHERE raw = 1 AND key IN (SELECT value FROM json_each(?))"
 SCAN: Final = (
     "SELECT tag FROM Cache WHERE tag >= ? AND tag < ? AND (expire_time IS NULL OR expire_time > ?)"

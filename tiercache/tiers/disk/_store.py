@@ -42,6 +42,7 @@ from tiercache.tiers.disk._statements import (
     GET_MANY,
     GET_ONE,
     HELD,
+    LENGTHS,
     PUT,
     SCAN,
     STEP,
@@ -167,6 +168,11 @@ class DiskStore(JournalMethods, LeaseMethods):
             used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
             self._note_uses(used)
         return hits
+
+    def lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """See `SupportsLengths`."""
+        rows = self._run(lambda connection: connection.execute(LENGTHS, row_keys(keys)[1:]).fetchall())
+        return {key: length for key, (length,) in zip(keys, rows, strict=True) if length is not None}
 
     def mset(self, blobs: Mapping[str, Blob], *, debts: Sequence[Debt] = ()) -> None:
         """See `ByteStore.mset`. All that fit are stored in one transaction, or none; ``debts`` with them."""

@@ -108,6 +108,13 @@ class MemoryNamespace:
             for slot, value, expires_at, created_at, fresh_until, codec, weight in found
         }
 
+    def lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """What each of ``keys`` that is held weighs; 0 where nobody ever weighed it."""
+        with self._store.lock:
+            self._store.check_open()
+            held = [slot for key in keys if (slot := self._space.data.get(key)) is not None]
+            return {slot.key: 0 if slot.weight == UNKNOWN else slot.weight for slot in held}
+
     def mset(self, entries: Mapping[str, Entry[Any]]) -> None:
         """Store ``entries``, replacing older ones and evicting others where room is needed.
 

@@ -210,6 +210,11 @@ class Store:
         _raise_errors(value for value in values if not _is_wrong_type(value))
         return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
 
+    async def _lengths(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> dict[str, int]:
+        answers = await perform(wire, [(b"STRLEN", self._fold(key)) for key in keys], until, last=last)
+        _raise_errors(answer for answer in answers if not _is_wrong_type(answer))
+        return {key: size for key, size in zip(keys, answers, strict=True) if isinstance(size, int) and size}
+
     async def _mset(self, wire: Wire, until: float, last: bool, blobs: Mapping[str, Blob]) -> None:
         now = self._clock.time()
         commands: list[Command] = []
@@ -329,6 +334,10 @@ class BlockingStore(Store):
     def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
         return drive(self._call(self._blocking, self._mget, keys))
 
+    def lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """See `SupportsLengths`."""
+        return drive(self._call(self._blocking, self._lengths, keys))
+
     def mset(self, blobs: Mapping[str, Blob]) -> None:
         drive(self._call(self._blocking, self._mset, blobs))
 
@@ -372,6 +381,9 @@ class NativeStore(Store):
 
     async def amget(self, keys: Sequence[str]) -> dict[str, bytes]:
         return await self._call(self._native, self._mget, keys)
+
+    async def alengths(self, keys: Sequence[str]) -> dict[str, int]:
+        return await self._call(self._native, self._lengths, keys)
 
     async def amset(self, blobs: Mapping[str, Blob]) -> None:
         await self._call(self._native, self._mset, blobs)

@@ -4,8 +4,9 @@ Contract: one key under ``prefix`` for each entry, its value the envelope, its n
 envelope's. Only single-key and read commands that may be repeated are sent, never a transaction, so
 that a call can be tried again on a new connection when the pooled one turns out to be dead, and so that
 the least rights suffice: ``-@all +get +mget +set +del +unlink +pttl +hello +auth +ping +client|setinfo
-~<prefix>*``; listing and clearing need ``+scan`` too, purging ``+scan +getrange``, leases ``+eval``, a
-cluster ``+cluster|slots +command +asking``, another database than 0 ``+select``.
+~<prefix>*``; listing and clearing need ``+scan`` too, purging ``+scan +getrange``, telling lengths
+``+strlen``, leases ``+eval``, a cluster ``+cluster|slots +command +asking``, another database than 0
+``+select``.
 """
 
 from __future__ import annotations

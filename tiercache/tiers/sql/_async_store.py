@@ -69,6 +69,11 @@ class AsyncSQLStore(SQLStore):
         await self._loops.aclose()
         self._engine.dispose()
 
+    async def alengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """See `SupportsLengths`."""
+        self._check_open()
+        return await self._arun(lambda: self._plans.lengths(keys)) if keys else {}
+
     async def ascan(
         self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
     ) -> tuple[list[str], Any]:

@@ -107,8 +107,8 @@ class Dialect:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def select(self, ids: Sequence[bytes]) -> Iterator[Step]:
-        """Yields rows of ``id`` and ``value``."""
+    def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
+        """Yields rows of ``id`` and ``value``, or another column."""
         raise NotImplementedError
 
     def scan(
@@ -201,7 +201,11 @@ class SQLite(Dialect):
         super().__init__(table)
         lists = {size: ", ".join("?" * size) for size in self._SIZES}
         self._selects = {
-            size: f"SELECT id, value FROM {self.table} WHERE id IN ({marks})" for size, marks in lists.items()
+            column: {
+                size: f"SELECT id, {column} FROM {self.table} WHERE id IN ({marks})"
+                for size, marks in lists.items()
+            }
+            for column in ("value", "size")
         }
         self._deletes = {
             size: f"DELETE FROM {self.table} WHERE id IN ({marks})" for size, marks in lists.items()
@@ -212,8 +216,8 @@ class SQLite(Dialect):
             + ", ".join(f"{column} = excluded.{column}" for column in _REPLACED)
         )
 
-    def select(self, ids: Sequence[bytes]) -> Iterator[Step]:
-        return self._listed(self._selects, ids)
+    def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
+        return self._listed(self._selects[column], ids)
 
     def upsert(self, rows: Sequence[Row]) -> Step:
         return Step(self._upsert, rows, many=True)
@@ -285,7 +289,6 @@ class PostgreSQL(Dialect):
 
     def __init__(self, table: str) -> None:
         super().__init__(table)
-        self._select = f"SELECT id, value FROM {self.table} WHERE id = ANY(%b)"
         # One array a column: executemany costs a round trip's worth of work a row.
         arrays = ", ".join(f"%b::{kind}[]" for kind in self._TYPES)
         self._upsert = (
@@ -299,8 +302,9 @@ class PostgreSQL(Dialect):
             f"(SELECT id FROM {self.table} WHERE id = ANY(%b) ORDER BY id FOR UPDATE)"
         )
 
-    def select(self, ids: Sequence[bytes]) -> Iterator[Step]:
-        return (Step(self._select, (part,)) for part in _chunks(ids))
+    def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
+        sql = f"SELECT id, {column} FROM {self.table} WHERE id = ANY(%b)"
+        return (Step(sql, (part,)) for part in _chunks(ids))
 
     def upsert(self, rows: Sequence[Row]) -> Step:
         return Step(self._upsert, [list(column) for column in zip(*rows, strict=True)])
@@ -371,8 +375,8 @@ class MySQL(Dialect):
             "ON DUPLICATE KEY UPDATE " + ", ".join(f"{column} = VALUES({column})" for column in _REPLACED)
         )
 
-    def select(self, ids: Sequence[bytes]) -> Iterator[Step]:
-        sql = f"SELECT id, value FROM {self.table} WHERE id IN %s"
+    def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
+        sql = f"SELECT id, {column} FROM {self.table} WHERE id IN %s"
         return (Step(sql, (tuple(part),)) for part in _chunks(ids))
 
     def upsert(self, rows: Sequence[Row]) -> Step:

@@ -106,6 +106,15 @@ class Plans:
                 found[names[row]] = value if isinstance(value, bytes) else b""
         return found
 
+    def lengths(self, keys: Sequence[str]) -> Plan[dict[str, int]]:
+        """How many bytes each of ``keys`` that is held takes, with its name."""
+        names = {row_id(encode_key(key)): key for key in keys}
+        found: dict[str, int] = {}
+        for step in self.dialect.select(list(names), "size"):
+            for row, size in (yield step):
+                found[names[row]] = int(size)
+        return found
+
     def fitting(self, blobs: Mapping[str, Blob]) -> tuple[list[Row], list[str]]:
         """The rows of ``blobs`` in the order of their ids, and the keys of those that never fit."""
         now = self._clock.time()

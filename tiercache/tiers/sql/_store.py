@@ -108,6 +108,11 @@ class SQLStore:
 
     # -- capabilities ----------------------------------------------------------------------------
 
+    def lengths(self, keys: Sequence[str]) -> dict[str, int]:
+        """See `SupportsLengths`."""
+        self._check_open()
+        return self._run(lambda: self._plans.lengths(keys)) if keys else {}
+
     def scan(
         self, prefix: str, *, skip: str = "", cursor: Any = None, limit: int = 1000
     ) -> tuple[list[str], Any]:
