@@ -69,7 +69,8 @@ class Publisher:
 
     def call(self, cache: str) -> None:
         """Show what is counted from now on as that of ``cache``: its name, where a file has several."""
-        self._cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
+        #: What its rows in the file are called.
+        self.cache = cache.encode("utf-8", "backslashreplace").decode()[:200]  # no surrogates in SQLite
 
     def after_fork(self) -> None:
         # Re-entrant: the garbage collector may run somebody's destructor inside, which closes this cache.
@@ -162,7 +163,7 @@ class Publisher:
         self.file.write(
             Record(
                 self._token, self._pid, place(), born(self._pid) or "",
-                self._cache, self._started, now, now if last else None, counted,
+                self.cache, self._started, now, now if last else None, counted,
             ),
             seconds=seconds,
         )  # fmt: skip

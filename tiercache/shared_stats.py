@@ -255,7 +255,7 @@ def _is_ours(connection: sqlite3.Connection) -> bool:
             )
         return True
     if magic or connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
-        raise _Foreign("it is a database that tiercache did not make")
+        raise _Foreign("it is a database of something else, and not of statistics")
     return False
 
 

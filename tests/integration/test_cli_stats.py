@@ -193,6 +193,34 @@ def test_the_caches_of_one_process_are_told_apart_by_their_names(config):
         assert re.search(rf"^\d+ {name}, ended", shown, re.MULTILINE)
 
 
+def test_one_of_several_caches_that_share_a_directory(config):
+    one = '[caches.{}]\nnamespace = "{}"\ntiers = [{{type = "disk", path = "shared"}}]\n'
+    config.write_text(one.format("sessions", "s") + one.format("answers", "a") + one.format("idle", "i"))
+    for name in ("sessions", "answers", "answers"):
+        use(config, name)
+    file = config.parent / "shared" / "stats.db"
+    for place in (("-c", config), (file,), (file.parent,)):
+        assert told(*place)["sum"]["hits"] == 3
+        report = told(*place, "--cache", "answers")
+        assert [process["cache"] for process in report["processes"]] == ["answers"] * 2
+        assert report["sum"]["hits"] == 2
+    done = run("stats", "-c", config, "--cache", "idle")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"tiercache: no process has shared its statistics of idle in {file} yet\n"
+
+
+def test_what_is_no_file_of_statistics_is_told(config, tmp_path):
+    for name in ("nowhere", "nowhere.db", "nowhere.toml"):
+        done = run("stats", tmp_path / name)
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"tiercache: {tmp_path / name}: there is no such file or directory\n"
+    with TieredCache.from_url(f"sqlite:///{tmp_path}/k.db") as cache:
+        cache.set("key", b"value")
+    done = run("stats", tmp_path / "k.db")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("k.db: it is a database of something else, and not of statistics\n")
+
+
 def test_what_is_missing_is_told_with_exit_code_1(config, tmp_path):
     done = run("stats", "-c", config)
     assert (done.code, done.out) == (1, "")

@@ -429,8 +429,8 @@ def test_somebody_elses_database_is_left_as_it_is(path, caplog):
     assert [item.name for item in path.parent.iterdir()] == [path.name]
     told = [row.getMessage() for row in caplog.records if row.levelno == logging.WARNING]
     assert len(told) == 1
-    assert "did not make" in told[0]
-    with pytest.raises(Unreadable, match="did not make"):
+    assert "of something else" in told[0]
+    with pytest.raises(Unreadable, match="of something else"):
         StatsFile(path).read()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import click
 
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
-from tiercache.cli._context import ANY_PATH, Failed, Settings, command, in_two_lines, sharings
+from tiercache.cli._context import ANY_PATH, Failed, Settings, command, for_a_shell, in_two_lines, sharings
 from tiercache.cli._output import Column, Styled, age, laid_out, printable, say, show_json, show_table
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
 
 __all__ = ["stats"]
+
+#: Where the statistics are, and of which caches there; ``None``: of all.
+Files = Mapping[Path, set[str] | None]
 
 _SECONDS = 2.0  # between two looks of --watch
 _COLUMNS = (
@@ -61,19 +64,22 @@ def stats(settings: Settings, file: str | None, watch: bool, as_json: bool) -> i
     return 0 if records else 1
 
 
-def _files(settings: Settings, file: str | None) -> list[Path]:
+def _files(settings: Settings, file: str | None) -> Files:
     """Where the statistics are, whether there are any yet or not."""
     if file is not None:
         path = Path(file)
+        only = None if settings.cache is None else {settings.cache}
+        if not path.exists():
+            raise Failed(f"{file}: there is no such file or directory")
         if path.is_dir():
-            return [(path / "stats.db").absolute()]
+            return {(path / "stats.db").absolute(): only}
         if _is_database(path):
-            return [path.absolute()]
+            return {path.absolute(): only}
     source = settings.config if file is None else file
     try:
-        found = list(dict.fromkeys(_configured(source, settings.cache)))
+        found = _configured(source, settings.cache)
     except ConfigError as error:
-        raise Failed(in_two_lines(str(error))) from error
+        raise Failed(in_two_lines(for_a_shell(str(error)))) from error
     if not found:
         raise Failed(
             "the cache shares no statistics: give it a stats_file, or a disk tier that it may write to"
@@ -89,26 +95,38 @@ def _is_database(path: Path) -> bool:
         return False
 
 
-def _configured(source: str | None, only: str | None) -> Iterator[Path]:
+def _configured(source: str | None, only: str | None) -> Files:
     from tiercache.config import cache_names, read  # it needs pydantic
 
+    found: dict[Path, set[str]] = {}
     for name in [only] if only is not None else cache_names(read(source).content) or [None]:
         with only_looking(), TieredCache.from_config(source, name=name) as cache:
-            yield from (sharing.file.path for sharing in sharings(cache))
+            for sharing in sharings(cache):
+                found.setdefault(sharing.file.path, set()).add(sharing.cache)
+    return {path: None if only is None else names for path, names in found.items()}
 
 
-def _read(files: Sequence[Path]) -> list[Record]:
-    return [record for file in files for record in StatsFile(file).read()]
+def _read(files: Files) -> list[Record]:
+    """What the caches that are asked for have written. What is left of the processes of long ago is not told
+    apart by caches, and so is none of any one."""
+    return [
+        record
+        for file, only in files.items()
+        for record in StatsFile(file).read()
+        if only is None or (record.cache in only and record.token != EARLIER)
+    ]
 
 
-def _nothing(files: Sequence[Path]) -> str:
-    return f"no process has shared its statistics in {', '.join(map(str, files))} yet"
+def _nothing(files: Files) -> str:
+    names = sorted({name for only in files.values() for name in only or ()})
+    whose = f" of {', '.join(map(printable, names))}" if any(names) else ""
+    return f"no process has shared its statistics{whose} in {', '.join(map(str, files))} yet"
 
 
 # -- again and again -------------------------------------------------------------------------------
 
 
-def _watch(files: Sequence[Path], *, as_json: bool) -> None:
+def _watch(files: Files, *, as_json: bool) -> None:
     """Until Ctrl-C."""
     if as_json or not sys.stdout.isatty():
         while True:
@@ -196,7 +214,7 @@ def _savings(total: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_data(files: Sequence[Path], records: Sequence[Record]) -> dict[str, Any]:
+def _as_data(files: Files, records: Sequence[Record]) -> dict[str, Any]:
     total = summed(records)
     return {
         "files": [str(file) for file in files],
