@@ -109,3 +109,23 @@ def test_memory_alone_lists_nothing(make):
     done = run("-c", make("memory"), "keys", "--json")
     assert (done.code, done.out) == (0, "[]\n")
     assert "memory alone" in done.err
+
+
+@pytest.mark.parametrize("tiers", [("memory",), ("memory", "memory"), ("memory", "chain")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("set", "key", "value"), ("delete", "key"), ("clear", "--yes"), ("purge", "--expired")),
+        *(("warm", "-"), ("import", "-"), ("migrate", "langchain-files", "folder")),
+    ],
+)
+def test_what_would_be_in_the_memory_of_a_command_alone_is_not_done(make, tmp_path, tiers, command):
+    config = make(*tiers)
+    if "chain" in tiers:
+        config.write_text(INSIDE.replace("folder", "memory"))
+    done = run("-c", config, *command, stdin=b'{"key": "key", "value": "value"}\n')
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "tiercache: nothing is done: the cache is memory alone, which each process has of its own, and that "
+        "of a command ends with it\n"
+    )

@@ -18,6 +18,7 @@ import click
 from tiercache._nested import ChainTier
 from tiercache._sharing import Publisher
 from tiercache.chain import TieredCache
+from tiercache.cli._lasting import lasts
 from tiercache.errors import ConfigError
 from tiercache.units import DURATIONS, duration
 
@@ -126,8 +127,9 @@ def open_cache(
     settings: Settings, namespace: Sequence[str] = (), *, writes: bool = False
 ) -> Iterator[TieredCache[Any]]:
     """The cache of the configuration, or its view of ``namespace``; closed at the end. Raises `Failed` for a
-    configuration that is not in order, which is told in two lines at most (`tiercache check` tells all), and,
-    at the end, if what ``writes`` is lost with a temporary directory."""
+    configuration that is not in order, which is told in two lines at most (`tiercache check` tells all); if
+    it ``writes``, and nothing of that could outlast this process; and, at the end, if what it wrote is lost
+    with a temporary directory."""
     source: Any = settings.config
     options: dict[str, Any] = {} if settings.cache is None else {"name": settings.cache}
     try:
@@ -137,6 +139,11 @@ def open_cache(
     for sharing in sharings(cache):
         sharing.stop()  # the statistics are the application's, and not of who looks in from outside
     with cache:
+        if writes and not lasts(cache):
+            raise Failed(
+                "nothing is done: the cache is memory alone, which each process has of its own, and that "
+                "of a command ends with it"
+            )
         view = cache
         for name in namespace:
             view = view.view(name)
