@@ -389,11 +389,11 @@ SCHEDULES_AWAY = {
 #: goes on. Not of a refresh while the server is away, which takes more than four minutes: its parts are what
 #: a load does, and all of it is run against a clear of one transaction.
 SCHEDULES_OF_SEVERAL = {
-    (False, "get"): 162,
-    (False, "load"): 2285,
-    (False, "refresh"): 4341,
-    (True, "get"): 702,
-    (True, "load"): 9202,
+    (False, "get"): 132,
+    (False, "load"): 1833,
+    (False, "refresh"): 3521,
+    (True, "get"): 548,
+    (True, "load"): 6386,
 }
 #: Of a promotion, while another process writes twice.
 SCHEDULES_OF_TWO = {("set", "set_newer"): 108, ("delete", "set"): 121, ("set", "clear"): 76}
