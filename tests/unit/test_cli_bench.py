@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 
 import pytest
 from shell import run
 
-from tiercache import DiskTier, SQLTier, TieredCache
+from tiercache import DiskTier, SQLTier, TieredCache, register_tier
+from tiercache.cli import _memory
 from tiercache.cli._bench import CALLS, Bench, Failure
+from tiercache.cli._memory import free_memory
+from tiercache.testing import DictTier
 
 
 @pytest.fixture
@@ -97,7 +102,12 @@ def test_a_tier_that_fails_is_told_and_the_others_are_measured(tmp_path):
         ("chain", "set"),
         ("chain", "mset"),
     }
-    assert "redis, set of 10 B: " in done.err
+    reasons = {one["call"]: one["reason"] for one in report["failures"] if one["where"] == "redis"}
+    for reason in reasons.values():
+        assert "Connection refused" in reason
+    assert set(reasons.values()) == {reasons["set"]}, "there is one"
+    assert "redis, set, mset, get, mget of 10 B: " in done.err
+    assert re.search(r"chain, set, mset of 10 B: not taken by redis \(.*Connection refused", done.err)
     assert "swordfish" not in done.out + done.err
 
 
@@ -106,6 +116,47 @@ def test_values_that_a_tier_does_not_take_are_told(tmp_path):
         found = list(Bench(cache, sizes=[300_000], batch=2, seconds=0.001).run())
     assert [type(one) for one in found] == [Failure] * 8
     assert "rejected" in found[0].reason
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_tier_that_cannot_be_read_is_told_why(tmp_path):
+    register_tier("unread", Unread)
+    path = tmp_path / "tiercache.toml"
+    path.write_text('[[tiers]]\ntype = "memory"\n[[tiers]]\ntype = "unread"\n')
+    done = run("bench", "-c", path, "--seconds", "0.001", "--batch", "2", "--size", "10")
+    assert done.code == 1
+    told = [line for line in done.err.splitlines() if ", get" in line]
+    assert told == ["tiercache: dict, get, mget of 10 B: OSError"]
+
+
+class Unread(DictTier):
+    def mget(self, keys):
+        raise OSError("no such luck")
+
+
+def test_more_than_a_tier_or_the_memory_holds_is_refused_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "tiercache.toml"
+    tiers = '[[tiers]]\ntype = "memory"\nmax_bytes = "1MiB"\n[[tiers]]\ntype = "disk"\npath = "disk"\n'
+    path.write_text(tiers + 'max_bytes = "8MiB"\n')
+    monkeypatch.setattr(Bench, "run", None)
+    done = run("bench", "-c", path, "--size", "1KB", "--size", "9MiB", "--batch", "1")
+    assert (done.code, done.out) == (2, "")
+    assert "no tier takes a value of 9.0 MiB: the largest has room for 8.0 MiB" in done.err
+    for flags in (["--size", "20GiB"], ["--batch", "1000000000", "--size", "6KB"]):
+        done = run("bench", "-c", path, *flags)
+        assert (done.code, done.out) == (2, "")
+        assert re.search(r"values of .* need about .* of memory, and there are .*; give a smaller", done.err)
+
+
+def test_free_memory_is_at_most_what_a_process_may_have():
+    free = free_memory()
+    assert 0 < free <= _memory._machine() + (1 << 30)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 50, limits[1]))
+    try:
+        assert 0 < _memory._limit() < 1 << 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tiercache._log import describe
 from tiercache._member import Member
 from tiercache.archive._listing import core_of
 from tiercache.chain import TieredCache
-from tiercache.errors import TierCacheError, TierError, WriteError
+from tiercache.errors import TierCacheError, TierError, TierUnavailable
 
 __all__ = ["CALLS", "CHAIN", "Bench", "Failure", "Figure"]
 
@@ -79,6 +79,9 @@ class Bench:
         self._sizes = sizes
         self._keys = [f"bench-{number}" for number in range(batch)]
         self._seconds = seconds
+        #: Why what failed did: by place, size and call.
+        self._reasons: dict[tuple[str, int, str], str] = {}
+        self._last: dict[str, str] = {}
         self._places: list[Any] = [_Tier(self._core, member) for member in self._core.members]
         self._places.append(_Chain(self._view))
         self.total = len(sizes) * len(self._places) * len(CALLS)
@@ -116,12 +119,43 @@ class Bench:
                 times.append(end - start)
                 if end - begin > self._seconds and len(times) >= _FEWEST:
                     break
-        except TierCacheError as error:
-            return Failure(place.name, size, call, describe(error))
+        except (TierCacheError, MemoryError) as error:
+            return Failure(place.name, size, call, self._reason(place.name, size, call, error))
         keys_a_call = len(self._keys) if many else 1
         p95 = quantiles(times, n=20, method="inclusive")[-1]
         rate = keys_a_call * len(times) / sum(times)
         return Figure(place.name, size, call, keys_a_call, len(times), median(times), p95, rate)
+
+    def _reason(self, where: str, size: int, call: str, error: Exception) -> str:
+        """Why it failed, and not what came of that."""
+        if isinstance(error, MemoryError):
+            return "there is not enough memory for it"
+        unwritten = self._reasons.get((where, size, "mset"))
+        if isinstance(error, _NotTakenError):
+            reasons = (self._reasons.get((name, size, call), "it failed") for name in error.names)
+            reason = "; ".join(
+                f"not taken by {name} ({why})" for name, why in zip(error.names, reasons, strict=True)
+            )
+        elif isinstance(error, _NotThereError) and unwritten is not None:
+            reason = unwritten
+        elif isinstance(error, TierUnavailable) and error.skipped and where in self._last:
+            reason = self._last[where]  # since then the tier is left alone
+        else:
+            reason = str(error) or describe(error)
+        self._reasons[where, size, call] = self._last[where] = reason
+        return reason
+
+
+class _NotTakenError(TierCacheError):
+    """The tiers of these names did not take what was written."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+class _NotThereError(TierCacheError):
+    """Not all of what was written is there."""
 
 
 def _values(size: int) -> Iterator[bytes]:
@@ -150,6 +184,13 @@ class _Tier:
 
     def read(self, keys: list[str]) -> None:
         found = drive(self._member.read(BLOCKING, keys))
+        if len(found) < len(keys):  # an ill tier is a miss: this tells why
+            try:
+                drive(self._member.stored(BLOCKING, keys, {}, raw=True))
+            except TierCacheError:
+                raise
+            except Exception as error:
+                raise TierError(describe(error)) from error
         _check_all(len(found), len(keys))
 
 
@@ -171,7 +212,7 @@ class _Chain:
         else:
             result = self._view.mset(values)
         if result.failed:
-            raise WriteError(f"not taken by {', '.join(result.failed)}")
+            raise _NotTakenError(result.failed)
 
     def read(self, keys: list[str]) -> None:
         values = [self._view.get(keys[0])] if len(keys) == 1 else self._view.mget(keys)
@@ -180,4 +221,4 @@ class _Chain:
 
 def _check_all(found: int, asked: int) -> None:
     if found < asked:
-        raise TierError(f"{asked - found} of {asked} values that were written were not there")
+        raise _NotThereError(f"{asked - found} of {asked} values that were written were not there")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from tiercache._nested import ChainTier
+from tiercache.chain import TieredCache
 from tiercache.cli._bench import Bench, Failure, Figure
-from tiercache.cli._context import Settings, command, count, open_cache
+from tiercache.cli._context import Settings, command, count, open_cache, stacks
 from tiercache.cli._interrupts import ending_soon
-from tiercache.cli._output import Column, note, progress, show_json, show_table
+from tiercache.cli._memory import free_memory
+from tiercache.cli._output import Column, note, progress, show_json, show_table, weight
 from tiercache.errors import ConfigError
 from tiercache.units import SIZES, size
 
 __all__ = ["bench"]
 
 _LONGEST = 60  # seconds
+#: How often a batch of values is in memory: as it is made, as it is encoded, and as a memory tier holds it.
+_COPIES = 3
 _COLUMNS = (
     Column("tier"),
     Column("values", figures=True),
@@ -76,9 +83,11 @@ def bench(settings: Settings, sizes: tuple[int, ...], batch: int, seconds: float
     reads from its first tier. What it writes lies in a namespace of its own and is removed; a tier that is
     full may evict for it.
     """
+    _check_memory(max(sizes), batch)
     figures: list[Figure] = []
     failures: list[Failure] = []
     with open_cache(settings) as cache:
+        _check_room(cache, max(sizes))
         run = Bench(cache, sizes=sizes, batch=batch, seconds=seconds)
         with progress("measuring", run.total) as advance:
             for one in run.run():
@@ -97,9 +106,34 @@ def bench(settings: Settings, sizes: tuple[int, ...], batch: int, seconds: float
         )
     else:
         show_table(_COLUMNS, [_row(figure) for figure in figures])
+    told: dict[tuple[str, int, str], list[str]] = {}
     for failure in failures:
-        note(f"{failure.where}, {failure.call} of {failure.size:,} B: {failure.reason}")
+        told.setdefault((failure.where, failure.size, failure.reason), []).append(failure.call)
+    for (where, value, reason), calls in told.items():
+        note(f"{where}, {', '.join(calls)} of {value:,} B: {reason}")
     return 1 if failures else 0
+
+
+def _check_memory(value: int, batch: int) -> None:
+    """Refuse values of that many bytes of which this machine cannot hold a ``batch``."""
+    needed, free = _COPIES * value * batch, free_memory()
+    if free is not None and needed > free:
+        raise click.UsageError(
+            f"{batch:,} values of {weight(value)} need about {weight(needed)} of memory, and there are "
+            f"{weight(free)}; give a smaller --size or --batch"
+        )
+
+
+def _check_room(cache: TieredCache[Any], value: int) -> None:
+    """Refuse values of so many bytes that no tier takes one."""
+    tiers = [guard.tier for stack in stacks(cache) for guard in stack.guards]
+    rooms = [getattr(tier, "max_bytes", None) for tier in tiers if not isinstance(tier, ChainTier)]
+    bounds = [room for room in rooms if room is not None]
+    if len(bounds) == len(rooms) and value > max(bounds):
+        raise click.UsageError(
+            f"no tier takes a value of {weight(value)}: the largest has room for {weight(max(bounds))}; "
+            f"give a smaller --size"
+        )
 
 
 def _row(figure: Figure) -> list[str]:
