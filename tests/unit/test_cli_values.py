@@ -118,7 +118,15 @@ def test_a_value_of_a_codec_of_ones_own_is_what_the_tiers_hold(make, tmp_path):
     with app(tmp_path, TextCodec()) as cache:
         cache.set("key", "no JSON")
     done = run("-c", config, "get", "key")
-    assert (done.code, done.raw, done.err) == (0, b"no JSON", "")
+    assert (done.code, done.raw) == (0, b"no JSON")
+    assert done.err == (
+        "tiercache: it is of the codec 'text', and a miss for this cache, whose codec is 'json'\n"
+    )
+    with TieredCache.from_config(config) as cache:
+        assert cache.get("key") is None
+    assert run("-c", config, "set", "key", "1").code == 0
+    done = run("-c", config, "get", "key")
+    assert (done.code, done.raw, done.err) == (0, b"1", "")
 
 
 def test_encrypted_values_are_opened_by_codecs_around_payloads():

@@ -22,7 +22,7 @@ from tiercache.cli._context import (
 )
 from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._look import held
-from tiercache.cli._output import note, write
+from tiercache.cli._output import note, printable, write
 from tiercache.cli._payloads import payloads, payloads_of
 from tiercache.entry import UNSET
 from tiercache.errors import CodecError, WriteError
@@ -44,22 +44,29 @@ def get(settings: Settings, key: str, namespace: tuple[str, ...]) -> int:
     vectors. Compressed and encrypted values are opened. If there is none: nothing, and exit code 1.
     """
     with open_cache(settings, namespace) as cache:
-        value = _value(cache, key)
+        value, foreign = _value(cache, key)
+        ours = _codec_name(cache)
     if value is None:
         return 1
+    if foreign is not None:
+        note(f"it is of the codec {printable(foreign)!r}, and a miss for this cache, whose codec is {ours!r}")
     write(value)
     return 0
 
 
-def _value(cache: TieredCache[Any], key: str) -> bytes | None:
+def _value(cache: TieredCache[Any], key: str) -> tuple[bytes | None, str | None]:
     """The bytes under ``key``. A function or view of the application may have stored them with a codec of its
-    own, which is not known here: then as the tiers hold them."""
+    own, which is not known here: then as the tiers hold them, and the codec's name."""
     ours = payloads(cache)
     codecs = {copy.entry.codec: None for copy in held(cache, key) if copy.entry is not None}
-    if not codecs or (ours.codec.name if ours.codec else "bytes") in codecs:
-        return ours.get(key)
-    found = (payloads_of(cache, name).get(key) for name in codecs)
-    return next((value for value in found if value is not None), None)
+    if not codecs or _codec_name(ours) in codecs:
+        return ours.get(key), None
+    found = ((payloads_of(cache, name).get(key), name) for name in codecs)
+    return next(((value, name) for value, name in found if value is not None), (None, None))
+
+
+def _codec_name(cache: TieredCache[Any]) -> str:
+    return cache.codec.name if cache.codec is not None else "bytes"
 
 
 @command("set")
