@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from base64 import b64decode
@@ -377,6 +378,17 @@ def test_inspect_tells_what_is_stale(make, tmp_path):
         "10m",
     ]
     assert run("-c", config, "get", "key").code == 1  # for get it is a miss, as for the application
+    assert run("-c", config, "keys").out == "key\n"
+
+
+def test_what_is_left_is_left_until_it_is_stale(make, tmp_path):
+    config = make()
+    with app(tmp_path, stale_for="10m") as cache:
+        cache.set("key", b"value", ttl="2h")
+    for line in run("-c", config, "inspect", "key").out.splitlines()[2:]:
+        assert re.search(r" (2h|1h 59m)  bytes$", line), line
+    seen = json.loads(run("-c", config, "inspect", "key", "--json").out)["tiers"][2]
+    assert round(seen["left"] - seen["fresh_for"]) == 600
 
 
 def test_the_tiers_of_a_chain_inside(tmp_path):

@@ -57,7 +57,9 @@ def _row(one: Held, now: float) -> list[str | Styled]:
         return [one.tier, Styled(one.unseen or "no", style), "", "", "", ""]
     stale = entry.fresh_until is not None and entry.fresh_until <= now
     written = None if entry.created_at is None else now - entry.created_at
-    left = "for ever" if entry.expires_at is None else age(entry.expires_at - now)
+    # Of its life as a hit: what `stale_for` adds comes when that is over.
+    ends = [entry.expires_at] if stale else [entry.expires_at, entry.fresh_until]
+    left = "for ever" if not any(ends) else age(min(end for end in ends if end is not None) - now)
     state = Styled("stale", "yellow") if stale else Styled("yes", "green")
     if one.deleted:
         state = Styled("deleted since", "yellow")
