@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 
 MEMORY = {"type": "memory"}
+WAITING = (
+    'more than zero seconds, 24 days at most: a number, or text such as "250ms" or "5m" '
+    "(units: ms, s, m, min, h, d, w)"
+)
 LASTING = (
     'more than zero seconds: a number, or text such as "250ms", "5m" or "30d" (units: ms, s, m, min, h, d, w)'
 )
@@ -129,7 +133,8 @@ BAD = [
         redis(breaker_failures=0),
         'tiers[0].breaker_failures: found 0; allowed: a whole number above zero, or "none"',
     ),
-    (redis(breaker_pause=0), f"tiers[0].breaker_pause: found 0; allowed: {LASTING}"),
+    (redis(breaker_pause=0), f"tiers[0].breaker_pause: found 0; allowed: {WAITING}"),
+    (redis(breaker_pause=2_073_601), f"tiers[0].breaker_pause: found 2073601; allowed: {WAITING}"),
     (redis(retries=-1), "tiers[0].retries: found -1; allowed: a whole number, zero or more"),
     # -- which tier
     (
@@ -198,7 +203,8 @@ BAD = [
         f"tiers[0].directory: found 3; allowed: {PATH}",
     ),
     (disk(max_bytes="none"), f'tiers[1].max_bytes: found "none"; allowed: {WEIGHT}'),
-    (disk(deadline="250 parsecs"), f'tiers[1].deadline: found "250 parsecs"; allowed: {LASTING}'),
+    (disk(deadline="250 parsecs"), f'tiers[1].deadline: found "250 parsecs"; allowed: {WAITING}'),
+    (disk(deadline=1e300), f"tiers[1].deadline: found 1e+300; allowed: {WAITING}"),
     (disk(durability="full"), 'tiers[1].durability: found "full"; allowed: "process", "power"'),
     (disk(read_only="yes"), 'tiers[1].read_only: found "yes"; allowed: true or false'),
     (disk(on_unusable=1), 'tiers[1].on_unusable: found 1; allowed: "error", "temporary"'),

@@ -54,6 +54,8 @@ def _some(one):
 #: By the names that the schema gives to kinds of values.
 _VALUES = {
     "duration": _seconds,
+    "wait": st.integers(1, 2_073_600)
+    | st.sampled_from([0.001, 2_073_599.9, "2 s", "1.5M", "250ms", "24d", "3w"]),
     "duration-or-zero": _seconds | _zero,
     "duration-or-flag": _seconds | _flags,
     "duration-or-share": _seconds | _zero | st.integers(0, 100).map("{}%".format),

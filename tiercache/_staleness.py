@@ -14,7 +14,7 @@ from sys import float_info
 from typing import Any, Literal, TypedDict
 
 from tiercache.errors import ConfigError
-from tiercache.units import Duration, duration, optional_duration
+from tiercache.units import Duration, duration, optional_wait
 
 __all__ = ["NEVER_STALE", "READERS", "Staleness", "StalenessOptions", "chance"]
 
@@ -151,6 +151,6 @@ READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "stale_if_error": _if_error,
     "refresh_ahead": _beta,
     "jitter": _jitter,
-    "load_deadline": lambda value: {"load_deadline": optional_duration(value, name="load_deadline")},
+    "load_deadline": lambda value: {"load_deadline": optional_wait(value, name="load_deadline")},
     "lock": _lock,
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiercache.errors import ConfigError
-from tiercache.units import Duration, duration, optional_duration
+from tiercache.units import Duration, optional_wait, wait
 
 __all__ = ["Failure"]
 
@@ -53,9 +53,9 @@ class Failure:
         if breaker_failures is not None:
             _check_count(breaker_failures, 1, f"{owner}.breaker_failures", ", or None for no breaker")
         _check_count(retries, 0, f"{owner}.retries", "")
-        pause = duration(breaker_pause, name=f"{owner}.breaker_pause")
+        pause = wait(breaker_pause, name=f"{owner}.breaker_pause")
         return cls(
-            deadline=optional_duration(deadline, name=f"{owner}.deadline"),
+            deadline=optional_wait(deadline, name=f"{owner}.deadline"),
             breaker_failures=breaker_failures,
             breaker_pause=pause,
             breaker_longest=max(pause, _LONGEST_PAUSE),

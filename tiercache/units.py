@@ -12,14 +12,18 @@ from tiercache.errors import ConfigError
 __all__ = [
     "DURATIONS",
     "DURATION_UNITS",
+    "LONGEST_WAIT",
     "SIZES",
+    "SIZE_DIGITS",
     "SIZE_UNITS",
     "Duration",
     "Size",
     "duration",
     "optional_duration",
     "optional_size",
+    "optional_wait",
     "size",
+    "wait",
 ]
 
 if TYPE_CHECKING:
@@ -40,12 +44,16 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+#: Seconds. SQLite and PostgreSQL count milliseconds in 32 bits, and take more of them for none or an error.
+LONGEST_WAIT = 24 * 86400.0
 _SPELLINGS = {unit.lower(): factor for unit, factor in _BYTES.items()}
 #: The units, in small letters and capitals alike.
 DURATION_UNITS, SIZE_UNITS = tuple(_SECONDS), tuple(_BYTES)
 #: What may be written, for messages.
 DURATIONS = f'such as "250ms", "5m" or "30d" (units: {", ".join(DURATION_UNITS)})'
 SIZES = f'such as "64KiB", "256MiB" or "10GB" (units: {", ".join(SIZE_UNITS)})'
+#: So many digits before the point has a size that is text.
+SIZE_DIGITS = 30
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -79,6 +87,19 @@ def optional_duration(value: Duration | None, *, name: str, zero: bool = False) 
     return None if value is None else duration(value, name=name, zero=zero)
 
 
+def wait(value: Duration, *, name: str) -> float:
+    """Like `duration`, of how long something is waited for: `LONGEST_WAIT` seconds at most."""
+    seconds = duration(value, name=name)
+    if seconds > LONGEST_WAIT:
+        raise ConfigError(f"{name}: {value!r} is not allowed; it must be 24 days at most")
+    return seconds
+
+
+def optional_wait(value: Duration | None, *, name: str) -> float | None:
+    """Like `wait`, with ``None`` passed through."""
+    return None if value is None else wait(value, name=name)
+
+
 def size(value: Size, *, name: str) -> int:
     """Bytes in ``value``: a positive int, or text such as ``"256MiB"`` (2**20) or ``"10GB"`` (10**9).
 
@@ -86,8 +107,12 @@ def size(value: Size, *, name: str) -> int:
     """
     if isinstance(value, str):
         quantity = _parse(value, _SPELLINGS, name, SIZES)
-        if math.isinf(quantity):
-            raise ConfigError(f"{name}: a number of {len(value)} digits is not allowed; it must be finite")
+        digits = sum(map(str.isdigit, value.partition(".")[0]))
+        if digits > SIZE_DIGITS:
+            raise ConfigError(
+                f"{name}: a number of {digits} digits is not allowed; it must be finite, "
+                f"with {SIZE_DIGITS} digits at most"
+            )
         number = int(quantity)
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value

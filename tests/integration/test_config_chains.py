@@ -288,6 +288,11 @@ durations = (
     | st.floats(0.001, 1e9)
     | st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["ms", "s", "m", "h", "d", "w", ""]))
 )
+waits = (
+    st.integers(1, 2_073_600)
+    | st.floats(0.001, 2_073_600)
+    | st.builds("{}{}".format, st.integers(1, 24), st.sampled_from(["ms", "s", "m", "h", "d", ""]))
+)
 sizes = st.integers(1, 10**15) | st.builds(
     "{} {}".format, st.integers(1, 999), st.sampled_from(["KiB", "MB", "GiB", "b"])
 )
@@ -317,14 +322,14 @@ leaves = st.one_of(
         max_entries=st.none() | counts,
         max_bytes=sizes,
         durability=st.sampled_from(["process", "power"]),
-        deadline=durations,
+        deadline=waits,
         on_unusable=st.sampled_from(["error", "temporary"]),
     ),
     table(
         "redis",
         {"url": st.sampled_from(["redis://h", "rediss://u:p@h:1/2", "unix:///s", "redis+cluster://a:1,b:2"])},
         prefix=texts,
-        deadline=durations,
+        deadline=waits,
     ),
     table(
         "sql",
@@ -333,7 +338,7 @@ leaves = st.one_of(
         create=st.booleans(),
         max_bytes=st.none() | sizes,
         max_entries=st.none() | counts,
-        deadline=durations.filter(lambda value: isinstance(value, str) or value < 10**6),
+        deadline=waits,
     ),
 )
 chain_options = {

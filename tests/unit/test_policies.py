@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tiercache import ConfigError, DiskTier, EncodedTier, RedisTier, SQLTier
+from tiercache import ConfigError, DiskTier, EncodedTier, RedisTier, SQLTier, TieredCache, guarded
 from tiercache.policies import Failure
-from tiercache.testing import DictStore
+from tiercache.testing import DictStore, DictTier
 
 
 def _tiers(tmp_path, **options):
@@ -51,6 +51,7 @@ def test_a_pause_longer_than_the_longest_stays_what_it_is():
         {"breaker_pause": -1},
         {"breaker_pause": "soon"},
         {"breaker_pause": None},
+        {"breaker_pause": "25d"},
         {"retries": -1},
         {"retries": True},
         {"retries": None},
@@ -68,3 +69,16 @@ def test_a_wrong_choice_is_told_by_its_name(wrong, tmp_path):
         with pytest.raises(ConfigError, match=rf"^(Disk|Redis|SQL|Encoded)Tier\.{name}: "):
             make()
     assert not (tmp_path / "disk").exists(), "told before anything is touched"
+
+
+def test_a_wait_that_no_clock_can_count_is_refused(tmp_path):
+    for deadline in (1e300, "25d"):
+        for make in (
+            lambda given: DiskTier(tmp_path / "disk", deadline=given),
+            lambda given: RedisTier("redis://localhost", deadline=given),
+            lambda given: SQLTier("sqlite://", deadline=given),
+            lambda given: guarded(DictTier(), deadline=given),
+            lambda given: TieredCache([DictTier()], load_deadline=given),
+        ):
+            with pytest.raises(ConfigError, match=r"deadline: .* is not allowed; it must be 24 days at most"):
+                make(deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache.errors import ConfigError
-from tiercache.units import duration, optional_duration, optional_size, size
+from tiercache.units import (
+    LONGEST_WAIT,
+    duration,
+    optional_duration,
+    optional_size,
+    optional_wait,
+    size,
+    wait,
+)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +111,8 @@ def test_zero_is_allowed_where_it_means_off():
         (1, 1),
         (10**15, 10**15),
         ("1", 1),
+        ("9" * 30, int(float("9" * 30))),
+        ("0.001KB", 1),
         ("64KiB", 65536),
         ("256MiB", 2**28),
         ("10GB", 10**10),
@@ -138,8 +149,23 @@ def test_what_is_no_size(value):
 
 
 def test_a_size_too_large_to_be_true_is_an_error_of_ours():
-    with pytest.raises(ConfigError, match=r"^max_bytes: a number of 400 digits .* must be finite"):
-        size("9" * 400, name="max_bytes")
+    for digits in (31, 400):
+        with pytest.raises(ConfigError, match=rf"^max_bytes: a number of {digits} digits .* must be finite"):
+            size("9" * digits + "B", name="max_bytes")
+
+
+def test_a_wait_has_an_end():
+    """Which is no more than the servers' clocks and the threads of Python can count."""
+    for longest in (LONGEST_WAIT, "24d", timedelta(days=24)):
+        assert wait(longest, name="deadline") == LONGEST_WAIT < threading.TIMEOUT_MAX
+    assert LONGEST_WAIT * 1000 < 2**31
+    for beyond in (1e300, "25d", 2_073_600.1, timedelta.max):
+        with pytest.raises(ConfigError, match=r"^deadline: .* is not allowed; it must be 24 days at most$"):
+            wait(beyond, name="deadline")
+    with pytest.raises(ConfigError, match=r"^deadline: 0 is not allowed"):
+        wait(0, name="deadline")
+    assert optional_wait(None, name="deadline") is None
+    assert optional_wait("1s", name="deadline") == 1.0
 
 
 def test_none_passes_through():

@@ -24,7 +24,7 @@ from tiercache.config._problems import nearest
 from tiercache.config._variables import expand
 from tiercache.protocols import Codec as AnyCodec
 from tiercache.registry import codec_names, is_codec
-from tiercache.units import DURATIONS, SIZES, duration, size
+from tiercache.units import DURATION_UNITS, DURATIONS, SIZES, duration, size, wait
 
 __all__ = [
     "SQLURL",
@@ -37,13 +37,13 @@ __all__ = [
     "Jitter",
     "Keys",
     "Kind",
-    "Lasting",
     "Level",
     "OptionalCount",
     "OptionalLasting",
     "OptionalName",
     "OptionalPlace",
     "OptionalSecrets",
+    "OptionalWait",
     "OptionalWeight",
     "Place",
     "RedisURL",
@@ -52,6 +52,7 @@ __all__ = [
     "Text",
     "Tiers",
     "Views",
+    "Wait",
     "Weight",
     "choice",
     "kind_of",
@@ -69,6 +70,8 @@ REDIS_SCHEMES = (
 SQL_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
+#: A number that is text, as a regular expression of JSON Schema too.
+NUMBER = r"\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 _KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
@@ -127,6 +130,11 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _wait(value: Any) -> Any:
+    wait(value, name="")
+    return value
+
+
 def _staleness(name: str, value: Any) -> Any:
     READERS[name](value)
     return value
@@ -137,16 +145,24 @@ def _on_error(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(NUMBER, value):  # Python reads "1_0" and digits of others
+        raise ValueError
     return _staleness("refresh_ahead", float(value) if isinstance(value, str) else value)
 
 
+def _whole(value: Any) -> Any:
+    """Formats have one kind of number, and may write 1 as 1.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _size(value: Any) -> Any:
+    value = _whole(value)
     size(value, name="")
     return value
 
 
 def _count(value: Any, least: int = 1) -> int:
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else _whole(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise ValueError
     return number
@@ -263,6 +279,12 @@ def _sql_url(value: Any) -> str:
 
 
 _LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _duration, called="duration")
+_WAIT = Kind(
+    "more than zero seconds, 24 days at most: a number, or text such as "
+    f'"250ms" or "5m" (units: {", ".join(DURATION_UNITS)})',
+    _wait,
+    called="wait",
+)
 _WEIGHT = Kind(f"at least one byte: a whole number, or text {SIZES}", _size, called="size")
 _COUNT = Kind("a whole number above zero", _count, called="count")
 _FILLED = Kind("text that is not empty", _filled, called="filled-text")
@@ -295,7 +317,8 @@ Jitter: TypeAlias = Annotated[
 Eagerness: TypeAlias = Annotated[
     float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number, called="number")
 ]
-Lasting: TypeAlias = Annotated[float | str | timedelta, _LASTING]
+Wait: TypeAlias = Annotated[float | str | timedelta, _WAIT]
+OptionalWait: TypeAlias = Annotated[float | str | timedelta | None, _WAIT.optional()]
 OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.optional()]
 Weight: TypeAlias = Annotated[int | str, _WEIGHT]
 OptionalWeight: TypeAlias = Annotated[int | str | None, _WEIGHT.optional()]

@@ -22,12 +22,12 @@ from tiercache.config._kinds import (
     Grace,
     GraceOnError,
     Jitter,
-    Lasting,
     OptionalCount,
     OptionalLasting,
     OptionalName,
     OptionalPlace,
     OptionalSecrets,
+    OptionalWait,
     OptionalWeight,
     Place,
     RedisURL,
@@ -35,6 +35,7 @@ from tiercache.config._kinds import (
     Text,
     Tiers,
     Views,
+    Wait,
     Weight,
     choice,
     kind_of,
@@ -87,9 +88,9 @@ class DiskOptions(Options):
     max_entries: OptionalCount = None
     ttl: OptionalLasting = None
     durability: Annotated[str, choice("process", "power")] = "process"
-    deadline: Lasting = 2.0
+    deadline: Wait = 2.0
     breaker_failures: OptionalCount = 3
-    breaker_pause: Lasting = 1.0
+    breaker_pause: Wait = 1.0
     retries: Repeats = 0
     read_only: Flag = False
     on_unusable: Annotated[str, choice("error", "temporary")] = "error"
@@ -104,9 +105,9 @@ class RedisOptions(Options):
     url: RedisURL
     prefix: Filled = "tiercache:"
     ttl: OptionalLasting = None
-    deadline: Lasting = 0.5
+    deadline: Wait = 0.5
     breaker_failures: OptionalCount = 3
-    breaker_pause: Lasting = 1.0
+    breaker_pause: Wait = 1.0
     retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
@@ -119,9 +120,9 @@ class SQLOptions(Options):
     max_bytes: OptionalWeight = None
     max_entries: OptionalCount = None
     ttl: OptionalLasting = None
-    deadline: Lasting = 2.0
+    deadline: Wait = 2.0
     breaker_failures: OptionalCount = 3
-    breaker_pause: Lasting = 1.0
+    breaker_pause: Wait = 1.0
     retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
@@ -140,7 +141,7 @@ class ChainOptions(Options):
     stale_if_error: GraceOnError = False
     refresh_ahead: Eagerness = 0
     jitter: Jitter = 0
-    load_deadline: OptionalLasting = None
+    load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
     stats_file: OptionalPlace = _UNSET
 
@@ -162,9 +163,9 @@ class ViewOptions(Options):
 class GuardOptions(Options):
     """Those of ``guarded``, for a tier of somebody else that has none of that name itself."""
 
-    deadline: OptionalLasting = None
+    deadline: OptionalWait = None
     breaker_failures: OptionalCount = 3
-    breaker_pause: Lasting = 1.0
+    breaker_pause: Wait = 1.0
     retries: Repeats = 0
     name: OptionalName = None
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
-from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
+from tiercache.config._kinds import NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
 from tiercache.config._models import MODELS, ChainOptions, Options, RootOptions, ViewOptions
 from tiercache.config._options import names_of
 from tiercache.config._sources import CACHES, FOLDER
 from tiercache.entry import UNSET
 from tiercache.registry import CHAIN, OWN_CODEC_NAMES, codec_names, tier_names
-from tiercache.units import DURATION_UNITS, SIZE_UNITS
+from tiercache.units import DURATION_UNITS, LONGEST_WAIT, SIZE_DIGITS, SIZE_UNITS
 
 __all__ = ["schema"]
 
@@ -192,11 +192,27 @@ def _kind(kind: Kind) -> Schema:
     return made | ({"anyOf": [*takes, _ref("variable")]} if kind.called not in _TABLES else takes[0])
 
 
-def _written(units: Iterable[str], *, zero: bool = False) -> Schema:
-    """Text that is a number and one of ``units``, in capitals or not."""
-    spelled = "|".join("".join(f"[{one.lower()}{one.upper()}]" for one in unit) for unit in units)
+def _written(units: Iterable[str], *, zero: bool = False, most: int | None = None) -> Schema:
+    """Text that is a number, with ``most`` digits before the point, and one of ``units`` in any case."""
     above = "" if zero else "(?=.*[1-9])"
-    return {"type": "string", "pattern": rf"^{above}\s*[0-9]+(\.[0-9]+)?\s*({spelled})?\s*$"}
+    digits = "[0-9]+" if most is None else f"0*[0-9]{{1,{most}}}"
+    return {"type": "string", "pattern": rf"^{above}\s*{digits}(\.[0-9]+)?\s*({_spelled(units)})?\s*$"}
+
+
+def _size() -> Schema:
+    """Text that is a size of one byte and more: of what is below one unit the first digits must tell."""
+    # Of 1024 and its powers one digit more: 0.00098KiB is a byte too.
+    units = {unit: 3 * "BKMGT".index(unit[0]) + unit.count("i") for unit in SIZE_UNITS}
+    whole = _spelled(SIZE_UNITS)
+    parts = [rf"(?=[0-9]*[1-9])[0-9]{{1,{SIZE_DIGITS}}}(\.[0-9]+)?\s*({whole})?"]
+    for places in sorted({*units.values()} - {0}):
+        spelled = _spelled(unit for unit, one in units.items() if one == places)
+        parts.append(rf"0{{1,{SIZE_DIGITS}}}\.(?=[0-9]{{0,{places - 1}}}[1-9])[0-9]+\s*({spelled})")
+    return {"type": "string", "pattern": rf"^\s*({'|'.join(parts)})\s*$"}
+
+
+def _spelled(units: Iterable[str]) -> str:
+    return "|".join("".join(f"[{one.lower()}{one.upper()}]" for one in unit) for unit in units)
 
 
 def _beginning(schemes: Iterable[str], more: str = "") -> Schema:
@@ -216,6 +232,7 @@ _SIXTEEN_BYTES = r"^([\s\S]{16,}|(?=[\s\S]*[^\x00-\x7f])[\s\S]{4,})$"
 
 #: What each kind takes, references to variables aside.
 _TAKES: dict[str, list[Schema]] = {
+    "wait": [_ABOVE_ZERO | {"maximum": LONGEST_WAIT}, _written(DURATION_UNITS, most=10)],
     "duration": [_ABOVE_ZERO, _written(DURATION_UNITS)],
     "duration-or-zero": [_ZERO_OR_MORE, _written(DURATION_UNITS, zero=True)],
     "duration-or-flag": [_FLAG, _ABOVE_ZERO, _written(DURATION_UNITS)],
@@ -224,7 +241,7 @@ _TAKES: dict[str, list[Schema]] = {
         _written(DURATION_UNITS, zero=True),
         {"type": "string", "pattern": r"^\s*(0*[0-9]{1,2}(\.[0-9]+)?|0*100(\.0+)?)\s*%\s*$"},
     ],
-    "size": [{"type": "integer", "minimum": 1}, _written(SIZE_UNITS)],
+    "size": [{"type": "integer", "minimum": 1}, _size()],
     "count": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}],
     "count-or-zero": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],
     "level": [
@@ -233,7 +250,7 @@ _TAKES: dict[str, list[Schema]] = {
     ],
     "number": [
         _ZERO_OR_MORE,
-        {"type": "string", "pattern": r"^\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"},
+        {"type": "string", "pattern": f"^{NUMBER}$"},
     ],
     "flag": [_FLAG],
     "text": [{"type": "string"}],
