@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from tiercache.cli._template import Choices, rendered
 __all__ = ["init"]
 
 _FILE = "tiercache.toml"
+_REFUSED = "nothing is written"
 
 
 @command()
@@ -45,7 +47,10 @@ def init(settings: Settings, /, file: str | None, yes: bool, force: bool, **give
         raise click.UsageError(f"{path.name!r} is not the name of a TOML file; give one that ends in .toml")
     if path.exists() and not force:
         raise Failed(f"{path} is there already; --force replaces it")
-    answer = _asked if sys.stdin.isatty() and not yes else _proposed
+    answer = _proposed
+    if sys.stdin.isatty() and not yes:
+        _check_said(given, path)  # before anything is asked: the answers would be lost
+        answer = partial(_asked, path)
     choices = _choices(given, path, answer)
     text = rendered(choices, path.name)
     _check(text, path)
@@ -58,37 +63,81 @@ def init(settings: Settings, /, file: str | None, yes: bool, force: bool, **give
     return 0
 
 
-def _asked(question: str, proposal: str) -> str:
-    answer: str = click.prompt(question, default=proposal, err=True)
-    return answer.strip()
+#: What flags and answers said so far, by the names of the flags; ``None``: nothing yet.
+Said = dict[str, str | None]
+#: Gives what to take for a name in `Said`, after a question and a proposal.
+Answer = Callable[[Said, str, str, str], str]
 
 
-def _proposed(_question: str, proposal: str) -> str:
+def _proposed(_said: Said, _name: str, _question: str, proposal: str) -> str:
     return proposal
 
 
-def _choices(given: dict[str, str | None], path: Path, answer: Callable[[str, str], str]) -> Choices:
-    """What the flags say, and where they do not, the ``answer`` to a question with a proposal."""
+def _asked(path: Path, said: Said, name: str, question: str, proposal: str) -> str:
+    """The answer of who sits there, asked again until it is one."""
+    while True:
+        answer: str = click.prompt(question, default=proposal, err=True).strip()
+        try:
+            _check_said({**said, name: answer}, path)
+        except click.ClickException as error:
+            note(error.message.removeprefix(f"{_REFUSED}: "))
+        else:
+            return answer
 
-    def choice(name: str, question: str, proposal: str) -> str | None:
-        said = given[name]
-        text = answer(question, proposal) if said is None else said
-        if not text.isprintable():  # nobody could read it in the file, and TOML cannot hold all of it
-            flag = name.replace("_", "-")
-            raise click.UsageError(f"--{flag}: {printable(text)} has characters that cannot be shown")
-        return None if text == "none" else text
+
+def _check_said(said: Said, path: Path) -> None:
+    """Raise `Failed`, or what click has for flags, if what was ``said`` is not in order, whatever comes."""
+    # In the place of what is yet to come stands what is in order wherever it is.
+    unsaid = {"namespace": "", "ttl": "none", "codec": "bytes", "memory": "none", "disk": "none"}
+    unsaid |= {"disk_size": "1GiB", "shared": "none"}
+    if said["disk_size"] is not None:
+        unsaid["disk"] = f".{os.urandom(8).hex()}"
+    known = {name: unsaid[name] if text is None else text for name, text in said.items()}
+    tiers = ("memory", "disk", "shared")
+    if any(said[name] is None for name in tiers) and all(known[name] == "none" for name in tiers):
+        known["memory"] = "1MiB"  # one of them may be there in the end
+    _check(rendered(_made(known), path.name), path)
+
+
+def _choices(given: Said, path: Path, answer: Answer) -> Choices:
+    """What the flags say, and where they do not, the ``answer`` to a question with a proposal."""
+    said = dict(given)
+
+    def choice(name: str, question: str, proposal: str) -> str:
+        text = said[name]
+        if text is None:
+            text = said[name] = answer(said, name, question, proposal)
+        return text
 
     folder = Path(os.path.abspath(path)).parent.name  # noqa: PTH100 - as the folder is written, links and all
     folder = folder if folder.isprintable() and folder else "cache"
     namespace = choice("namespace", "Namespace, which keeps keys apart from those of other caches", folder)
-    ttl = choice("ttl", 'How long an entry lives ("none": until evicted)', "30d")
-    codec = choice("codec", "What values are: bytes, json, text, vector-f4, zstd-json, ...", "bytes")
-    memory = choice("memory", 'Room in the memory of each process ("none": do without)', "256MiB")
-    disk = choice("disk", 'Directory of this machine ("none": do without)', f"~/.cache/{namespace or folder}")
-    size = "10GiB" if disk is None else choice("disk_size", "Room in that directory", "10GiB")
-    shared = choice("shared", 'URL of a Redis server or a database that machines share ("none")', "none")
+    choice("ttl", 'How long an entry lives ("none": until evicted)', "30d")
+    choice("codec", "What values are: bytes, json, text, vector-f4, zstd-json, ...", "bytes")
+    choice("memory", 'Room in the memory of each process ("none": do without)', "256MiB")
+    within = folder if namespace in ("", "none") else namespace
+    disk = choice("disk", 'Directory of this machine ("none": do without)', f"~/.cache/{within}")
+    if disk != "none":
+        choice("disk_size", "Room in that directory", "10GiB")
+    choice("shared", 'URL of a Redis server or a database that machines share ("none")', "none")
+    return _made({name: text if text is not None else "none" for name, text in said.items()})
+
+
+def _made(said: dict[str, str]) -> Choices:
+    for name, text in said.items():
+        if not text.isprintable():  # nobody could read it in the file, and TOML cannot hold all of it
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag}: {printable(text)} has characters that cannot be shown")
+    chosen = {name: None if text == "none" else text for name, text in said.items()}
     return Choices(
-        namespace or "", ttl, codec or "bytes", memory, disk, size or "10GiB", shared, _kind(shared)
+        namespace=chosen["namespace"] or "",
+        ttl=chosen["ttl"],
+        codec=chosen["codec"] or "bytes",
+        memory=chosen["memory"],
+        disk=chosen["disk"],
+        disk_size=chosen["disk_size"] or "10GiB",
+        shared=chosen["shared"],
+        kind=_kind(chosen["shared"]),
     )
 
 
@@ -116,7 +165,7 @@ def _check(text: str, path: Path) -> None:
     from tiercache.config._check import check_root
     from tiercache.config._problems import Problems
 
-    problems = Problems("nothing is written")
+    problems = Problems(_REFUSED)
     plan, _ = check_root(tomllib.loads(text), path.parent, problems, "")
     builder = Builder(TieredCache, problems)
     with only_looking():
