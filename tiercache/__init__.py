@@ -1,7 +1,8 @@
 """A multi-tier cache: memory over disk over SQL or Redis.
 
-Importing this module imports no backend: a tier, and what it needs, is imported when its name is
-first used.
+Importing this module imports nothing else: what a name stands for is imported when it is first used. So a
+backend is imported by whoever uses it; and the command is there, to end in one line when it is interrupted,
+before what takes its time is imported.
 """
 
 from __future__ import annotations
@@ -9,31 +10,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tiercache._loaded import Loaded
-from tiercache.chain import TieredCache, WriteResult
-from tiercache.entry import UNSET, Entry
-from tiercache.errors import (
-    ArchiveError,
-    CacheClosed,
-    CodecError,
-    ConfigError,
-    EntryRejected,
-    ForeignPayload,
-    LoadError,
-    MissingPackage,
-    TierCacheError,
-    TierError,
-    TierFull,
-    TierTimeout,
-    TierUnavailable,
-    WriteError,
-)
-from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
-from tiercache.stats import CacheStats, TierStats
-
 if TYPE_CHECKING:
     from tiercache._guarded import guarded
+    from tiercache._loaded import Loaded
+    from tiercache.chain import TieredCache, WriteResult
+    from tiercache.entry import UNSET, Entry
+    from tiercache.errors import (
+        ArchiveError,
+        CacheClosed,
+        CodecError,
+        ConfigError,
+        EntryRejected,
+        ForeignPayload,
+        LoadError,
+        MissingPackage,
+        TierCacheError,
+        TierError,
+        TierFull,
+        TierTimeout,
+        TierUnavailable,
+        WriteError,
+    )
+    from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
     from tiercache.registry import register_codec, register_tier
+    from tiercache.stats import CacheStats, TierStats
     from tiercache.tiers.disk import DiskTier
     from tiercache.tiers.encoded import EncodedTier
     from tiercache.tiers.memory import MemoryTier
@@ -78,23 +78,39 @@ __all__ = [
     "register_tier",
 ]
 
-_LAZY = {
-    "DiskTier": "tiercache.tiers.disk",
-    "EncodedTier": "tiercache.tiers.encoded",
-    "MemoryTier": "tiercache.tiers.memory",
-    "RedisTier": "tiercache.tiers.redis",
-    "SQLTier": "tiercache.tiers.sql",
-    "guarded": "tiercache._guarded",
-    "register_codec": "tiercache.registry",
-    "register_tier": "tiercache.registry",
+_HOMES = {
+    "BreakerClosed": "events",
+    "BreakerOpened": "events",
+    "CacheStats": "stats",
+    "DiskTier": "tiers.disk",
+    "EncodedTier": "tiers.encoded",
+    "Entry": "entry",
+    "Event": "events",
+    "Loaded": "_loaded",
+    "MemoryTier": "tiers.memory",
+    "RedisTier": "tiers.redis",
+    "SQLTier": "tiers.sql",
+    "TierFailed": "events",
+    "TierStats": "stats",
+    "TieredCache": "chain",
+    "UNSET": "entry",
+    "WriteResult": "chain",
+    "guarded": "_guarded",
+    "register_codec": "registry",
+    "register_tier": "registry",
 }
+#: Modules that can be had as attributes, without an import of their own.
+_MODULES = (
+    "chain", "entry", "errors", "events", "keys", "loading", "policies", "protocols", "stats", "units",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        module = import_module(_LAZY[name])
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    if name in _MODULES:
+        return import_module(f"tiercache.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"tiercache.{_HOMES.get(name, 'errors')}")
     found = globals()[name] = getattr(module, name)
     return found
 

@@ -236,6 +236,22 @@ def test_ctrl_c_is_exit_code_130_and_one_line(config):
     assert run("-c", config, "get", "key").code == 1  # half a value was not stored
 
 
+def test_ctrl_c_before_all_is_imported_is_no_traceback_either():
+    interrupted = """if True:
+        import signal, sys
+        class Finder:
+            def find_spec(name, path, target=None):
+                if name == "tiercache.chain":
+                    signal.raise_signal(signal.SIGINT)
+        sys.meta_path.insert(0, Finder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+        from tiercache.cli import main
+        sys.exit(main(["keys"]))
+    """
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "tiercache: interrupted\n")
+
+
 def _until_all_is_read(pipe):
     """Until the process has taken what was written, and so waits for more."""
     end = monotonic() + 60
