@@ -36,12 +36,16 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("arguments", [("set", "key", "value"), ("delete", "key"), ("bench",)])
+@pytest.mark.parametrize(
+    "arguments", [("set", "key", "value"), ("delete", "key"), ("bench",), ("warm", "lines")]
+)
 def test_a_tier_that_hangs_holds_up_no_ctrl_c(tmp_path, arguments):
     config = tmp_path / "tiercache.toml"
     config.write_text('[[tiers]]\ntype = "memory"\n[[tiers]]\ntype = "hanging"\n')
+    (tmp_path / "lines").write_text('{"key": "key", "value": "value"}\n')
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "-c", str(config), *arguments],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored

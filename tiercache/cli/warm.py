@@ -14,6 +14,7 @@ import click
 
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._output import note, progress, show_json
 from tiercache.cli._payloads import payloads
 from tiercache.codecs._wrapping import WrappingCodec
@@ -52,6 +53,7 @@ class _Line(NamedTuple):
 @in_namespace
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
+@ending_soon()
 def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: bool) -> int:
     """Store the entries that the lines of FILE describe ("-": stdin).
 
