@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["blot", "holds_secret", "mask"]
+__all__ = ["blot", "holds_secret", "mask", "torn"]
 
 _SCHEME = re.compile(r"\s*[\w+.-]*://")
 #: Those with a path, and no host, and so no password before one: a "@" is a letter there.
@@ -24,6 +24,8 @@ _USER = re.compile(r"[^/?#@=\s]*")
 _BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}|\$\{\w+\}")
 _OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
+#: An "@" in a query that is in no value there.
+_QUERY_AT = re.compile(r"[?&][^=&]*@")
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 #: Where the value of an option ends: an "&" or a space of its own that nobody quoted names no next one.
 _NEXT = {True: re.compile(r"&[^&=]*="), False: re.compile(r"[&;\s][^&;=\s]++\s?=")}
@@ -37,8 +39,10 @@ _SECRET_NAME = re.compile(
 )
 #: What may hold an address that is no whole URL.
 _ADDRESS_NAME = re.compile(r"ur[il]|dsn|addr|conn|endpoint|host|server", re.IGNORECASE)
-#: What stands between the pieces that a parser makes of a secret when it takes that for something else.
-_JOINTS = ":/?#@=&;,[]"
+#: What a parser that takes a secret for something else may end a piece of it at; and so many of them are more
+#: than a password has.
+_MARK = re.compile(r"[:/?#@=&;,\[\]\s]|%(?:3a|2f|3f|23|40|3d|26|3b|2c|5b|5d|20)", re.IGNORECASE)
+_MARKS = 24
 #: A secret shorter than this may be a part of any word; it is given away only where it stands by itself.
 _TELLING = 5
 #: A piece shorter than this gives nothing away.
@@ -59,6 +63,15 @@ def holds_secret(url: str) -> bool:
     return bool(_spans(re.sub(r"://[^:/?#@]*@", "://", url, count=1), is_address=True))
 
 
+def torn(url: str, user: str | None, host: str | None, port: int | None, path: str | None) -> str:
+    """Why a parser that found these in ``url`` has a password, or a piece of one, in them or in the query,
+    which would be looked up, and told by whoever does not find it; ``""``: it has not."""
+    behind = url if user is None else url.partition("@")[2]
+    if not _LOCAL.match(url) and ("@" in f"{host}{path}" or _QUERY_AT.search(behind)):
+        return "a password's @ is written %40"
+    return "a port is no number between 0 and 65535" if port is not None and port > 65535 else ""
+
+
 def blot(message: str, given: Mapping[str, Any] | str) -> str:
     """``message``, which somebody else wrote about a URL or a table of options, without the secrets in these,
     or in the tables and lists inside them."""
@@ -73,7 +86,8 @@ def blot(message: str, given: Mapping[str, Any] | str) -> str:
     spelled = {
         form for secret in found if secret for form in (secret, repr(secret)[1:-1], ascii(secret)[1:-1])
     }
-    for secret in sorted(spelled, key=len, reverse=True):
+    lower = message.lower()
+    for secret in sorted((one for one in spelled if one.lower() in lower), key=len, reverse=True):
         pattern = re.escape(secret)
         if len(secret) < _TELLING:
             pattern = rf"(?<!\w){pattern}(?!\w)"
@@ -99,10 +113,14 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(secret: str) -> Iterator[str]:
-    """What parsers may make of ``secret``, who take it for something else: cut at one mark, or at all."""
-    for cut in (*map(re.escape, _JOINTS), rf"[{re.escape(_JOINTS)}\s]+"):
-        for piece in re.split(cut, secret):
-            yield from (piece, unquote(piece), *re.split(cut, unquote(piece)))
+    """What parsers may make of ``secret``, who take it for something else: all from one mark to another."""
+    marks = [match.span() for match in _MARK.finditer(secret)]
+    near = len(marks) if len(marks) < _MARKS else 0
+    begins = [0, *(end for _, end in marks)]
+    ends = [*(start for start, _ in marks), len(secret)]
+    for at, begin in enumerate(begins):
+        for end in ends[at : at + 1 + near]:
+            yield from (secret[begin:end], unquote(secret[begin:end]))
 
 
 def _spans(text: str, *, is_address: bool) -> list[tuple[int, int]]:

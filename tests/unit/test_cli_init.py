@@ -98,7 +98,7 @@ def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
         (["--shared", "redis://user:sesame"], "'redis://user:***' cannot be used: a port is no number"),
         (["--shared", "redis://127.0.0.1?nonsense=1"], "its option 'nonsense' is unknown"),
         (["--shared", "postgresql://user:sesame"], "the text is no database URL"),
-        (["--shared", "sqlite://user:sesame@host/x"], "cannot be used: Invalid SQLite URL"),
+        (["--shared", "sqlite://user:sesame@host/x"], "a SQLite URL names no host and no user"),
         (["--shared", "postgresql://host/x?port=y"], "cannot be used: "),
         (["--disk", "taken"], "was not made by tiercache"),
         (["--shared", "sqlite:///taken/letter/x.db"], "the SQLite file cannot be made"),

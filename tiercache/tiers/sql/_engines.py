@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from tiercache._masking import blot, mask
+from tiercache._masking import blot, mask, torn
 from tiercache._paths import LOOKS
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.tiers.sql._bounded import async_creator, bound_connecting
@@ -78,6 +78,12 @@ def parse_url(url: str | URL) -> URL:
     dialect = "postgresql" if dialect == "postgres" else dialect  # the spelling of some hosting services
     if dialect not in _DRIVERS or driver not in _DRIVERS[dialect][3]:
         raise ConfigError(f"url: {parsed.drivername!r} is not supported; it may begin with {_ALLOWED}")
+    if dialect == "sqlite" and (parsed.host or parsed.username or parsed.password or parsed.port):
+        raise ConfigError("url: a SQLite URL names no host and no user; it is sqlite:///path")
+    written = url if isinstance(url, str) else _written(url)
+    wrong = torn(written, parsed.username, parsed.host, parsed.port, parsed.database)
+    if wrong:
+        raise ConfigError(f"url: {mask(written)!r} cannot be used: {wrong}")
     parsed = parsed.set(drivername=f"{dialect}+{_DRIVERS[dialect][0]}")
     if dialect == "sqlite" and parsed.database and not in_memory(parsed):
         parsed = parsed.set(database=str(Path(parsed.database).expanduser()))
