@@ -259,3 +259,14 @@ def test_a_missing_driver_is_one_of_the_problems():
     assert lines[1].startswith("  tiers[1].ttl: found 0")
     assert lines[2].startswith("  tiers[0]: ")
     assert lines[2].endswith('pip install "tiercache-framework[postgres]"')
+
+
+@pytest.mark.parametrize(
+    "source", ["redis://u:hunter2@h", b"redis://u:hunter2@h", ["sqlite:///a?password=hunter2"]]
+)
+def test_a_url_in_the_place_of_a_file_is_told_without_its_password(source):
+    with pytest.raises(
+        ConfigError, match=r"is a URL, and not the path of a file|is no configuration"
+    ) as caught:
+        TieredCache.from_config(source)
+    assert "hunter2" not in str(caught.value)

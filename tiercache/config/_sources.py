@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tiercache._masking import mask
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError, MissingPackage
@@ -195,9 +196,11 @@ def _path(source: Any) -> Path:
         text = None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigError(
-            f"from_config: {source!r:.60} is no configuration; give the path of a "
+            f"from_config: {mask(repr(source)):.60} is no configuration; give the path of a "
             f"{_SUFFIXES} file, or a mapping"
         )
+    if "://" in text:
+        raise ConfigError(f"{mask(text)}: is a URL, and not the path of a file; from_url takes those")
     try:
         return Path(text).expanduser()
     except RuntimeError:
