@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from tiercache._masking import blot, mask, torn
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.integrations.langchain.migrate._run import Page, Unfit
 
@@ -37,24 +38,23 @@ class SQLRows:
             raise MissingPackage("sqlalchemy", "sql", "migrating an SQLStore") from None
         try:
             parsed = sa.make_url(url)
-            if parsed.get_dialect().is_async:
-                raise ConfigError(
-                    f"{parsed.render_as_string()} is for async code; give the same database with a blocking "
-                    f"driver, such as sqlite or postgresql+psycopg"
-                )
-            if parsed.get_backend_name() == "sqlite":
-                path = parsed.database or ""
-                open_read_only(path).close()
-                self._engine = sa.create_engine(
-                    "sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool
-                )
-            else:
-                self._engine = sa.create_engine(parsed, poolclass=sa.NullPool)
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-            raise ConfigError(f"SQLStore: not an SQLAlchemy URL that can be used: {error}") from None
-        self.name = f"SQLStore {parsed.render_as_string()} namespace {namespace!a}"
-        if not sa.inspect(self._engine).has_table(_TABLE):
-            raise ConfigError(f"{parsed.render_as_string()} has no table {_TABLE}: it is no SQLStore's")
+        except (sa.exc.ArgumentError, ValueError):  # which may name a piece of a password
+            raise ConfigError(f"SQLStore: {mask(str(url))} is not an SQLAlchemy URL") from None
+        written = url if isinstance(url, str) else parsed.render_as_string(hide_password=False)
+        shown = mask(written)
+        wrong = torn(written, parsed.username, parsed.host, parsed.port, parsed.database)
+        if wrong:
+            raise ConfigError(f"SQLStore: {shown} is not an SQLAlchemy URL that can be used: {wrong}")
+        try:
+            self._engine = _engine_of(parsed, shown)
+        except (sa.exc.ArgumentError, ValueError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            why = blot(str(error).partition("\n")[0], written)
+            raise ConfigError(f"SQLStore: {shown} is not an SQLAlchemy URL that can be used: {why}") from None
+        self.name = f"SQLStore {shown} namespace {namespace!a}"
+        if not self._asked(written):
+            raise ConfigError(f"{shown} has no table {_TABLE}: it is no SQLStore's")
         self._sa: Any = sa
         columns = (
             sa.column("namespace", sa.Text),
@@ -63,6 +63,20 @@ class SQLRows:
         )
         self._table = sa.table(_TABLE, *columns)
         self._ours = self._table.c.namespace == namespace
+
+    def _asked(self, url: str) -> bool:
+        """Whether the table is there. What the driver says of a server that it cannot use comes through,
+        unless there is a secret in it."""
+        import sqlalchemy as sa
+
+        try:
+            return bool(sa.inspect(self._engine).has_table(_TABLE))
+        except sa.exc.SQLAlchemyError as error:
+            said = str(error).partition("\n")[0]
+            if blot(str(error), url) == str(error):
+                raise
+            told = blot(said, url)
+        raise ConfigError(f"SQLStore: {mask(url)} cannot be used: {told}")
 
     def __enter__(self) -> Self:
         return self
@@ -97,3 +111,18 @@ class SQLRows:
         # A connection a query: none is kept in a transaction, which writers would wait for.
         with self._engine.connect() as connection:
             return list(connection.execute(query).fetchall())
+
+
+def _engine_of(url: Any, shown: str) -> Any:
+    import sqlalchemy as sa
+
+    if url.get_dialect().is_async:
+        raise ConfigError(
+            f"{shown} is for async code; give the same database with a blocking driver, such as sqlite or "
+            f"postgresql+psycopg"
+        )
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, poolclass=sa.NullPool)
+    path = url.database or ""
+    open_read_only(path).close()
+    return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
