@@ -6,8 +6,9 @@ What travels is where the configuration is: the path of its file, or the mapping
 variable held: the other process reads its own. Unpickling calls `restore` with plain data and, for a view
 that has a codec of its own, that codec.
 
-Of one configuration a process has one such chain, which lives until it is closed. A chain that is still
-there, in the process that made it or in one that was forked from that, is not built again.
+Of one configuration a process has one such chain. Until it is closed it lives as long as somebody holds it,
+or it is among the last ones that were asked for. A chain that is still there, in the process that made it or
+in one that was forked from that, is not built again.
 
 What a cache stores is never a pickle; this is about the arguments of a program's own workers.
 """
@@ -16,10 +17,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -31,6 +33,10 @@ from tiercache.protocols import Codec
 __all__ = ["Origin", "Recipe", "ViewOf", "reduced", "restore"]
 
 
+#: So many chains that were built again are kept for the next task, whoever holds them.
+_KEPT = 16
+
+
 class Recipe(NamedTuple):
     """How to build a chain: ``text`` is the path of a file, or a mapping as JSON, in which relative paths
     were made absolute; ``name`` says which of its caches."""
@@ -38,6 +44,10 @@ class Recipe(NamedTuple):
     text: str
     name: str | None
     is_mapping: bool
+
+
+#: What is built again, and how.
+_Key: TypeAlias = tuple[Any, Recipe]
 
 
 class Cache(Protocol):
@@ -141,13 +151,16 @@ class _Chains:
 
     def __init__(self) -> None:
         self._made: WeakValueDictionary[str, Cache] = WeakValueDictionary()
-        #: Kept alive: a pool unpickles its arguments for each task, and nobody holds them in between.
-        self._rebuilt: dict[tuple[Any, Recipe], Cache] = {}
+        self._rebuilt: WeakValueDictionary[_Key, Cache] = WeakValueDictionary()
+        #: Those of them that were asked for last: a pool unpickles its arguments for each task, and nobody
+        #: holds them in between. A process that is sent ever more configurations must come to an end of it.
+        self._kept: OrderedDict[_Key, Cache] = OrderedDict()
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a tier may unpickle something while it is made
+        self._lock = threading.RLock()  # re-entrant: a collection of garbage inside may run any destructor
+        self._building: WeakValueDictionary[_Key, threading.RLock] = WeakValueDictionary()
 
     def remember(self, token: str, cache: Cache) -> None:
         """That ``cache`` goes by ``token``, as long as it lives."""
@@ -156,14 +169,30 @@ class _Chains:
 
     def find(self, kind: Any, recipe: Recipe, token: str) -> Any:
         """The chain itself, if it is still open here; else the one that was built here from ``recipe``."""
+        key = kind, recipe
         with self._lock:
-            for cache in (self._made.get(token), self._rebuilt.get((kind, recipe))):
-                if cache is not None and _is_open(cache):
-                    return cache
-            source: Any = json.loads(recipe.text) if recipe.is_mapping else recipe.text
-            cache = kind.from_config(source, name=recipe.name)
-            self._rebuilt[kind, recipe] = self._made[token] = cache
+            made, lock = self._made.get(token), self._building.get(key)
+            if lock is None:  # re-entrant: a tier may unpickle something while it is made
+                lock = self._building[key] = threading.RLock()
+        if made is not None and _is_open(made):
+            return made
+        with lock:  # of each configuration one is built; those of others wait for none of it
+            with self._lock:
+                cache = self._rebuilt.get(key)
+            if cache is None or not _is_open(cache):
+                source: Any = json.loads(recipe.text) if recipe.is_mapping else recipe.text
+                cache = kind.from_config(source, name=recipe.name)
+            self._keep(key, cache)
             return cache
+
+    def _keep(self, key: _Key, cache: Cache) -> None:
+        let_go = None
+        with self._lock:
+            self._rebuilt[key] = self._kept[key] = cache
+            self._kept.move_to_end(key)
+            if len(self._kept) > _KEPT:
+                _, let_go = self._kept.popitem(last=False)
+        del let_go  # not under the lock: what holds its connections ends with it
 
 
 def _is_open(cache: Cache) -> bool:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import pickletools
 import subprocess
 import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tiercache import CacheClosed, DiskTier, MemoryTier, SQLTier, TieredCache, guarded
+from tiercache import CacheClosed, DiskTier, MemoryTier, SQLTier, TieredCache, guarded, register_tier
 from tiercache.codecs import JSONCodec
 from tiercache.codecs.encrypted import EncryptedCodec
 from tiercache.integrations.langchain import TieredByteStore
+from tiercache.testing import DictTier
 
 
 def config(**options):
@@ -160,6 +165,57 @@ def test_a_chain_that_was_closed_is_built_again(build):
         again.close()
     with pytest.raises(CacheClosed):
         pickle.dumps(cache)
+
+
+def pickled(options):
+    """What a process is sent that has not built this one."""
+    with TieredCache.from_config(options) as cache:
+        return pickle.dumps(cache)
+
+
+def test_of_ever_more_configurations_the_last_ones_are_kept(here):
+    """And those that somebody holds, which are the same ones whenever they come again."""
+    sent = [pickled({"namespace": f"n{number}", "tiers": [{"type": "memory"}]}) for number in range(40)]
+    held = unpickled(sent[0])
+    made = [weakref.ref(unpickled(data)) for data in sent]
+    gc.collect()
+    alive = [number for number, one in enumerate(made) if one() is not None]
+    assert alive == [0, *range(24, 40)]
+    assert unpickled(sent[0]) is held
+    assert unpickled(sent[30]) is made[30]()
+    assert unpickled(sent[1])._core.path == ("n1",)
+    for cache in map(unpickled, (sent[1], *sent[25:])):
+        cache.close()
+    held.close()
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_slow_build_stops_no_other_and_is_waited_for_by_its_own(here):
+    building, go_on = threading.Event(), threading.Event()
+    made = []
+
+    class Slow(DictTier):
+        def __init__(self):
+            super().__init__("slow")
+            made.append(self)
+            if len(made) > 1:  # the first is the sender's
+                building.set()
+                assert go_on.wait(60)
+
+    register_tier("slow", Slow)
+    slow, other = pickled({"tiers": [{"type": "slow"}]}), pickled({"tiers": [{"type": "memory"}]})
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            both = [pool.submit(unpickled, slow) for _ in range(2)]
+            assert building.wait(60)
+            unpickled(other).close()
+            assert not any(one.done() for one in both)
+        finally:
+            go_on.set()
+        first, second = (one.result(60) for one in both)
+    assert first is second
+    assert len(made) == 2
+    first.close()
 
 
 def test_a_forgotten_chain_is_built_again_and_a_view_keeps_its_chain(build, here):
