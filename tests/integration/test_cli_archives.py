@@ -368,14 +368,16 @@ def test_where_no_tier_lists_its_keys_nothing_is_wrong_with_the_flags(tmp_path):
     assert run("export", tmp_path / "a.tca", "--tier", "dict", "-c", path).code == 2
 
 
+@pytest.mark.usefixtures("registries")
 def test_named_views_of_a_configuration_lend_their_codecs(tmp_path, monkeypatch):
-    """Memory wants objects, and no name leads to a codec with a key."""
+    """Some tiers want objects, and no name leads to a codec with a key."""
+    register_tier("objects", DictTier)
     monkeypatch.setenv("KEY", "0f" * 32)
     codec = EncryptedCodec(TextCodec(), key="0f" * 32)
-    path = tmp_path / "memory.toml"
+    path = tmp_path / "objects.toml"
     path.write_text(
         'namespace = "app"\ncodec = "json"\n[views.texts]\nnamespace = "t"\n'
-        'codec = {type = "text", encrypt = {key = "${KEY}"}}\n[[tiers]]\ntype = "memory"'
+        'codec = {type = "text", encrypt = {key = "${KEY}"}}\n[[tiers]]\ntype = "objects"'
     )
     with TieredCache([MemoryTier(), DiskTier(tmp_path / "d")], namespace="app", codec=JSONCodec()) as cache:
         cache.set("a", 1)

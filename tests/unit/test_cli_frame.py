@@ -74,7 +74,7 @@ def test_help_imports_little():
         "print(heavy, sorted(commands))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    shared_parts = ["tiercache.cli._app", "tiercache.cli._context", "tiercache.cli._output"]
+    shared_parts = [f"tiercache.cli._{name}" for name in ("app", "context", "lasting", "output")]
     assert done.stdout.splitlines()[-1] == f"set() {shared_parts}"
 
 
