@@ -148,7 +148,9 @@ class Member:
         asked = list(names.values())
         ranges = ledger.ranges(asked)
         port = self.port(runtime)
-        verb = partial(self._as_stored, runtime) if self._as_stored is not None else port.peek or port.mget
+        verb: Callable[..., Any] = port.peek or port.mget
+        if self._as_stored is not None:
+            verb = partial(self._as_stored, runtime, raw=raw)
         answer = await self.guard.command(verb, [*asked], reads=True)
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None

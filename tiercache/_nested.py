@@ -60,10 +60,11 @@ class ChainTier:
     __reduce__ = not_pickled
 
     def with_codec(self, codec: Codec[Any]) -> ChainTier:
-        """The same with the outer chain's codec, unless the inner one has its own."""
+        """The same with the outer chain's codec, unless the inner one has its own. One that stands in for
+        others while bytes are copied has ``core_for_copies`` too: no memory may take these for values."""
         if self._core.codec is not None:
             return self
-        core = Core(self._core.stack, self._core.path, codec)
+        core = getattr(codec, "core_for_copies", Core)(self._core.stack, self._core.path, codec)
         return ChainTier(core, owned=self._owned, noted_outside=self._noted_outside)
 
     def note_outside(self) -> None:
@@ -105,15 +106,17 @@ class ChainTier:
         # What is stale may be wanted by whoever loads through the outer chain.
         return found | {key: entry for key, (entry, _) in stale.items() if key not in found}
 
-    async def as_stored(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
+    async def as_stored(
+        self, runtime: Runtime, keys: Sequence[str], *, raw: bool = False
+    ) -> dict[str, Entry[Any]]:
         """As `Core.stored`, each entry from the lowest tier that holds it, with the longest life that it has
         in any of them: for a copy, which needs no codec, and promotes and counts nothing."""
         core = self._open
-        found: dict[str, Entry[bytes]] = {}
+        found: dict[str, Entry[Any]] = {}
         cut: set[str] = set()
         for member in reversed(core.members):
             asked = [key for key in keys if key not in found or key in cut]
-            held = await core.stored(runtime, member, asked) if asked else {}
+            held = await core.stored(runtime, member, asked, raw=raw)
             found |= {key: at_longest(found.get(key, entry), entry) for key, entry in held.items()}
             if member.cuts_lives:
                 cut.update(held)

@@ -157,6 +157,7 @@ def encrypted(letter):
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_namespace_that_nobody_named_is_opened_with_the_keys_of_others(make, inside):
+    """Where memory is the lowest tier, also that of a chain inside."""
     ours, theirs = encrypted(b"o"), encrypted(b"t")
     source = make("source", tiers=("memory", "disk"), codec=ours)
     source.set("key", 0)
@@ -164,7 +165,7 @@ def test_a_namespace_that_nobody_named_is_opened_with_the_keys_of_others(make, i
     source.view("unnamed").view("deep", codec=theirs).set("key", 2)
     source.view("strange", codec=encrypted(b"s")).set("key", 3)
     data, _ = archive(source)
-    tiers = [make("inner", namespace="", tiers=("memory", "disk"))] if inside else []
+    tiers = [make("inner", namespace="", tiers=("memory",))] if inside else []
     with TieredCache([MemoryTier(), *tiers], namespace="app", codec=ours) as target:
         view = target.view("view", codec=theirs)
         report = load(data, target, views={"view": view})
@@ -172,3 +173,23 @@ def test_a_namespace_that_nobody_named_is_opened_with_the_keys_of_others(make, i
         unnamed = target.view("unnamed", codec=ours)
         assert (target.get("key"), unnamed.get("key")) == (0, 1)
         assert unnamed.view("deep", codec=theirs).get("key") == 2
+
+
+def test_a_chain_inside_that_keeps_bytes_needs_no_codec_and_has_none_of_them_in_memory(make, clock):
+    codec = encrypted(b"k")
+    source = make("source", tiers=("disk",), codec=codec)
+    inner = make("inner", namespace="within", tiers=("memory", "disk"))
+    target = TieredCache([MemoryTier(clock=clock), inner], namespace="app", codec=JSONCodec(), clock=clock)
+    known = target.with_codec(codec)
+    known.mset({"changed": ["old"], "kept": ["kept"]})
+    assert known.get("changed") == ["old"]  # from memory, which both chains have
+    clock.advance(1)
+    source.mset({"changed": ["new"], "new": ["new"]})
+    source.view("nested", codec=codec).set("new", ["nested"])
+    data, _ = archive(source)
+    report = load(data, target)  # which has no such key
+    assert (report.stored, report.skipped) == (3, {})
+    assert inner.stats().tiers[0].entries == 1
+    assert known.mget(["changed", "new", "kept"]) == [["new"], ["new"], ["kept"]]
+    assert known.view("nested", codec=codec).get("new") == ["nested"]
+    assert load(data, target).already_there == 3

@@ -17,6 +17,7 @@ from tiercache._batch import Batch, decoded
 from tiercache._bridge import BLOCKING, Runtime, drive
 from tiercache._core import Core
 from tiercache._member import Member
+from tiercache._nested import ChainTier
 from tiercache._stack import Stack
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
@@ -86,8 +87,8 @@ def import_archive(
     open), in ``cache``: in its namespace, and in those nested in it, whose names they had.
 
     ``views``
-        where some tier keeps objects, or is a chain: whose codecs to decode values with, in other nested
-        namespaces too, besides that of ``cache`` and those that a configuration can name.
+        where some tier keeps objects: whose codecs to decode values with, in other nested namespaces too,
+        besides that of ``cache`` and those that a configuration can name.
     ``expiry``
         ``"absolute"``: an entry expires when it would have; ``"remaining"``: it lives on for as long as it
         had when the archive was made.
@@ -167,10 +168,7 @@ class _Import:
         self._failed: set[str] = set()
         self._evicted = self._stack.stats().tiers[-1].evictions
         #: Whether some tier wants the objects that the bytes stand for.
-        self._decodes = any(
-            not member.stores_bytes and not _can_be_empty(member, self._stack)
-            for member in self._root.members
-        )
+        self._decodes = _wants_objects(self._root)
         cores = [self._root, *map(core_of, (views or {}).values())]
         self._codecs = {core.path: core.codec for core in cores}
         self._cores: dict[tuple[tuple[str, ...], str], Sequence[Core]] = {}
@@ -366,6 +364,11 @@ class _Verbatim:
     def decode(self, data: bytes) -> bytes:
         return data
 
+    @property
+    def core_for_copies(self) -> type[Core]:
+        """See `ChainTier.with_codec`."""
+        return _Cold
+
 
 class _Emptied:
     """Memory above another tier, as a member that drops what it has of the keys that are written.
@@ -401,3 +404,19 @@ class _Cold(Core):
 
 def _can_be_empty(member: Member, stack: Stack) -> bool:
     return member.fast is not None and member.depth < len(stack.guards) - 1
+
+
+def _wants_objects(core: Core) -> bool:
+    """Whether some tier, also of a chain inside, keeps the objects that bytes stand for."""
+    return any(
+        not member.stores_bytes and not _can_be_empty(member, core.stack) and not _takes_bytes(member)
+        for member in core.members
+    )
+
+
+def _takes_bytes(member: Member) -> bool:
+    tier = member.guard.tier
+    if not isinstance(tier, ChainTier):
+        return False
+    inner = tier._core  # noqa: SLF001 - a chain tells nobody outside what its tiers keep
+    return inner.codec is None and not _wants_objects(inner)
