@@ -38,8 +38,11 @@ class SQLRows:
             raise MissingPackage("sqlalchemy", "sql", "migrating an SQLStore") from None
         try:
             parsed = sa.make_url(url)
-        except (sa.exc.ArgumentError, ValueError):  # which may name a piece of a password
-            raise ConfigError(f"SQLStore: {mask(str(url))} is not an SQLAlchemy URL") from None
+        except (sa.exc.ArgumentError, ValueError):  # which may name a piece of a password, or be one
+            raise ConfigError(
+                "SQLStore: the text is not an SQLAlchemy URL; it is like sqlite:///path or "
+                "postgresql+psycopg://user:password@host/database"
+            ) from None
         written = url if isinstance(url, str) else parsed.render_as_string(hide_password=False)
         shown = mask(written)
         wrong = torn(written, parsed.username, parsed.host, parsed.port, parsed.database)
