@@ -18,6 +18,8 @@ from tiercache.cli import main
 from tiercache.testing import DictTier
 
 class Hanging(DictTier):
+    def mget(self, keys):
+        hang()
     def mset(self, entries):
         hang()
     def mdelete(self, keys):
@@ -37,7 +39,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "arguments", [("set", "key", "value"), ("delete", "key"), ("bench",), ("warm", "lines")]
+    "arguments", [("set", "key", "value"), ("delete", "key"), ("get", "key"), ("bench",), ("warm", "lines")]
 )
 def test_a_tier_that_hangs_holds_up_no_ctrl_c(tmp_path, arguments):
     config = tmp_path / "tiercache.toml"

@@ -37,6 +37,7 @@ _LIVES: dict[str | None, Any] = {None: UNSET, "none": None}
 @click.argument("key")
 @in_namespace
 @click.pass_obj
+@ending_soon()
 def get(settings: Settings, key: str, namespace: tuple[str, ...]) -> int:
     """Write the value under KEY to stdout.
 
