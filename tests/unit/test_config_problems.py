@@ -98,6 +98,8 @@ def test_all_that_a_chain_refuses_is_told(tmp_path):
     (tmp_path / "file").touch()
     lines = told({"tiers": [MEMORY], "lock": "shared", "stats_file": "file/stats.db"}).splitlines()
     assert [line.split(": ")[0] for line in lines[1:]] == ["  lock", "  stats_file"]
+    lines = told({"lock": "shared", "stats_file": "file/stats.db", "codec": {"type": "no"}}).splitlines()
+    assert [line.split(": ")[0] for line in lines[1:]] == ["  tiers", "  codec.type", "  stats_file"]
 
 
 def test_a_lock_that_a_wrong_tier_may_keep_is_no_problem():

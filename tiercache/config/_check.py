@@ -103,7 +103,7 @@ def check_chain(
         for index, tier in enumerate(listed if isinstance(listed, list | tuple) else ())
     )
     # What is in order by itself is looked at further, whatever the rest is.
-    options = options or sound(model, {"tiers": [None], **content})
+    options = options or sound(model, {**content, "tiers": [None]})
     if options is None:
         return ChainPlan(path, tiers, {})
     arguments = options.arguments(folder)
