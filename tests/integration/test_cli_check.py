@@ -50,6 +50,14 @@ def found(path, *, code=0):
     return data, {tier["tier"]: tier for tier in data["tiers"]}
 
 
+def test_two_configurations_are_one_too_many(write):
+    path = write(THREE.format("redis", "redis://127.0.0.1:1"))
+    for words in (("check", path, "-c", "other.toml"), ("-c", "other.toml", "check", path)):
+        done = run(*words)
+        assert (done.code, done.out) == (2, "")
+        assert f"name one configuration: FILE is '{path}', and --config 'other.toml'" in done.err
+
+
 def test_a_configuration_in_order(write):
     path = write(
         'stats_file = "folder/stats.db"\n' + THREE.format("redis", "redis://user:sesame@127.0.0.1:1")

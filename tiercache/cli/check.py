@@ -49,6 +49,8 @@ def check(settings: Settings, file: str | None, connect: bool, as_json: bool) ->
     """
     from tiercache.config import cache_names, read  # it needs pydantic
 
+    if file is not None and settings.config is not None:
+        raise click.UsageError(f"name one configuration: FILE is {file!r}, and --config {settings.config!r}")
     source = settings.config if file is None else file
     where, names = source or "the configuration", list[str | None]()
     tiers: list[_Tier] = []
