@@ -41,6 +41,10 @@ PLACES = (
             "scheme://127.0.0.1:1/0?options=-c%20password%3D{}",
         )
     ),
+    "redis://user:5/{}",
+    "rediss://:/{}",
+    "redis+cluster://:1/{}",
+    "redis;//:{}",
     "redis:/:{}",
     "redis:user:{}",
     "user:{}",

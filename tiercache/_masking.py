@@ -23,6 +23,10 @@ _USER = re.compile(r"[^/?#@=\s]*")
 #: A host in brackets is one of IPv6, which has colons of its own.
 _BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}|\$\{\w+\}")
+#: Those whose path is the number of a database: what looks like a port, and a path behind it, is a password
+#: that begins with a digit where that is none.
+_NUMBERED = re.compile(r"\s*rediss?(?:\+cluster)?://", re.IGNORECASE)
+_DATABASE = re.compile(r"/?(?:\d{0,5}|\$\{\w+\})(?:[?#]|$)")
 _OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
 #: An "@" in a query that is in no value there.
 _QUERY_AT = re.compile(r"[?&][^=&]*@")
@@ -151,17 +155,18 @@ def _spans(text: str, *, is_address: bool) -> list[tuple[int, int]]:
 def _beyond_host(text: str, begin: int, *, is_url: bool) -> Iterator[tuple[int, int]]:
     """What stands after a colon and is no port, such as a password without the "@" and the host behind it,
     up to the end: whatever it holds is its own. And the fragment, which these URLs do not have."""
-    end = min((at for at in (text.find(mark, begin) for mark in "/?#") if at >= 0), default=len(text))
-    at = begin
-    for host in text[begin:end].split(","):
-        brackets = _BRACKETS.match(host)
-        name, colon, port = host[brackets.end() if brackets else 0 :].partition(":")
-        at += (brackets.end() if brackets else 0) + len(name) + len(colon)
+    hosts = _BRACKETS.sub(lambda found: " " * len(found[0]), text[begin:])
+    if is_url:
+        hosts = re.split("[/?#]", hosts, maxsplit=1)[0]
+    for colon in re.finditer(":([^,/?#]*)", hosts):
+        port = colon[1]
         known = _PORT.fullmatch(port) and not (port.isdecimal() and int(port) > 65535)
-        if colon and not known and (port or not is_url):
-            yield at, len(text)
+        if not known and (port or not is_url):
+            yield begin + colon.start(1), len(text)
             return
-        at += len(port) + 1
+    path = begin + len(hosts)
+    if ":" in hosts and _NUMBERED.match(text) and not _DATABASE.match(text, path):
+        yield path + 1, len(text)
     fragment = text.find("#", begin)
     if is_url and fragment >= 0:
         yield fragment + 1, len(text)

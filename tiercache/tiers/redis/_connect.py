@@ -214,7 +214,8 @@ class Endpoint:
             if not self.service:
                 raise self._wrong("it names no service; write redis+sentinel://host:port/service")
         if path and not path.isdecimal():
-            raise self._wrong(blot(f"its database {path!r} is no number", rest))
+            url = rest if self.kind == "sentinel" else f"redis://{rest}"
+            raise self._wrong(blot(f"its database {path!r} is no number", url))
         return credentials, path, query
 
     def _host(self, text: str) -> tuple[str, int]:
