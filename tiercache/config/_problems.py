@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from tiercache._masking import blot, mask
+from tiercache._masking import mask
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "blot", "join", "meant", "nearest", "show"]
+__all__ = ["Problems", "join", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
