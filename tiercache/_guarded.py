@@ -57,8 +57,10 @@ def guarded(
     tier's short road is gone, which a deadline would make a long one.
     """
     if isinstance(tier, type) or not isinstance(tier, Tier | AsyncTier):
+        from tiercache._masking import mask  # it imports more than this needs to
+
         raise ConfigError(
-            f"guarded: {tier!r:.60} is no tier; a tier has mget, mset, mdelete and close "
+            f"guarded: {mask(repr(tier)):.60} is no tier; a tier has mget, mset, mdelete and close "
             "(or amget, amset, amdelete and aclose)"
         )
     own = getattr(tier, "failure", None)

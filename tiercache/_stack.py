@@ -253,8 +253,10 @@ def _names(tiers: Sequence[Any]) -> list[str]:
         raise ConfigError("tiers: the same tier stands there twice")
     for tier in tiers:
         if isinstance(tier, type) or not isinstance(tier, Tier | AsyncTier):
+            from tiercache._masking import mask  # it imports more than this needs to
+
             raise ConfigError(
-                f"tiers: {tier!r:.60} is no tier; a tier has mget, mset, mdelete and close "
+                f"tiers: {mask(repr(tier)):.60} is no tier; a tier has mget, mset, mdelete and close "
                 f"(or amget, amset, amdelete and aclose)"
             )
         own = getattr(tier, "name", None)

@@ -16,7 +16,7 @@ from shell import run
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from urls_with_secrets import PLACES
 
-from tiercache import ConfigError, MemoryTier, RedisTier, SQLTier, TieredCache, register_tier
+from tiercache import ConfigError, MemoryTier, RedisTier, SQLTier, TieredCache, guarded, register_tier
 from tiercache.integrations.langchain import TieredByteStore
 from tiercache.integrations.langchain.migrate import from_redis, from_sql
 from tiercache.integrations.langchain.migrate._redis import RedisKeys
@@ -191,3 +191,9 @@ def test_commands(part, tmp_path, monkeypatch):
         for command in commands:
             done = run(*command, *(["--debug"] if part % 2 else []))
             tells_nothing(done.out + done.err)
+
+
+def test_a_url_in_the_place_of_a_tier():
+    for url in URLS:
+        refused(url, lambda url: TieredCache([url]), lambda url: TieredCache([[url]]), guarded)
+        refused(url, lambda url: TieredCache.from_config([url]))
