@@ -116,7 +116,8 @@ def from_sql(
     """Copy the rows of an ``SQLStore(db_url=url, namespace=namespace)``; ``url`` is SQLAlchemy's, with a
     blocking driver.
 
-    The rest is as in `from_local_files`; what SQLAlchemy itself raises comes through.
+    The rest is as in `from_local_files`; what SQLAlchemy itself raises comes through, but as a `ConfigError`
+    without them where it tells of secrets in ``url``.
     """
     from tiercache.integrations.langchain.migrate._sql import SQLRows
     from tiercache.integrations.langchain.migrate._targets import target_for
