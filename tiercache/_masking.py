@@ -1,9 +1,10 @@
 """Passwords and other secrets in URLs, connection strings and options: found, and kept out of what is shown.
 
 One finder serves whoever shows a URL (`mask`), hands on what others say about one (`blot`), or asks whether
-there is a secret in it (`holds_secret`); `torn` tells where a parser has cut one in two. It goes by the text, and never by a parser: the URLs that matter
-most are those that cannot be parsed, or lead elsewhere because a part of them is missing. Where it cannot
-know, it takes too much for a secret rather than too little.
+there is a secret in it (`holds_secret`); `torn` tells where a parser has cut one in two. It goes by the
+text, and never by a parser: the URLs that matter most are those that cannot be parsed, or lead elsewhere
+because a part of them is missing. Where it cannot know, it takes too much for a secret rather than too
+little.
 """
 
 from __future__ import annotations
