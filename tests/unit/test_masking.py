@@ -79,9 +79,11 @@ def test_no_place_of_a_secret_is_shown(more, place):
 @given(
     st.text(),
     st.text(),
-    st.sampled_from(["redis://user:{}@host:1/0", "mysql://:{}@host", "redis://u:x{}", "u:{}@h"]),
+    st.sampled_from(["redis://user:{}@h", "mysql://:{}@host", "redis://u:x{}", "u:{}@h"]),
 )
 def test_a_password_that_nobody_quoted_is_not_shown_either(before, after, place):
+    if place.endswith("{}"):  # an "@" would be the one before the host
+        before, after = before.replace("@", ""), after.replace("@", "")
     assert "\N{SNOWMAN}" not in mask(place.format(f"{before}\N{SNOWMAN}{after}"))
 
 
