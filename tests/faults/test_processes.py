@@ -48,7 +48,7 @@ def run(config, *program):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("method", usually({"spawn", "fork"}, ["spawn", "fork", "forkserver"]))
+@pytest.mark.parametrize("method", usually({"spawn"}, ["spawn", "fork", "forkserver"]))
 @pytest.mark.parametrize("config", ["Valkey"], indirect=True)
 def test_workers_of_a_pool_have_the_cache_of_their_module_and_the_one_they_are_given(config, method):
     if method not in multiprocessing.get_all_start_methods():

@@ -135,9 +135,7 @@ def copy_of_kept(kept, tmp_path):
     return Path(shutil.copytree(kept, tmp_path / "kept"))
 
 
-@pytest.mark.long
 def test_a_second_run_begins_where_the_first_one_ended(copy_of_kept):
-    """To the exact number. That it begins there at all, `test_ctrl_c_leaves_a_usable_cache` tells too."""
     report = run_json("--limit", 6, "--dir", copy_of_kept)
     first = by_name(report)["cold"]
     assert (first["hits"], first["model_calls"]) == ({"memory": 0, "disk": 4, "sql": 0}, 2)
@@ -214,6 +212,7 @@ def wait_until_stored(folder, process):
     pytest.fail(f"nothing was stored; exit code {process.poll()}")
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     process = subprocess.Popen(
         DEMO,

@@ -336,7 +336,7 @@ class CacheModel(RuleBasedStateMachine):
 
 TestModel = CacheModel.TestCase
 TestModel.settings = settings(
-    max_examples=50,
+    max_examples=30,
     stateful_step_count=30,
     suppress_health_check=list(HealthCheck),
     print_blob=True,

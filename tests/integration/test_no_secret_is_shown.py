@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 from registries import registering
+from selections import usually
 from shell import run
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from urls_with_secrets import PLACES
@@ -26,6 +27,10 @@ SECRETS = ("hunter2", "98765432", "Hun[t]er/2?x#y z")
 #: What nothing else that is said has in common with these.
 TELLING = ("hunter2", "98765432", "hun[t", "[t]er", "er/2?", "?x#y", "#y z")
 URLS = [place.format(SECRETS[(at + at // 24) % 3]) for at, place in enumerate(PLACES)]
+
+
+#: A third of the places in the usual run.
+in_steps = pytest.mark.parametrize("step", usually({3}, [1, 3]))
 
 
 def tells_nothing(said: object) -> None:
@@ -97,7 +102,8 @@ def test_tiers_and_checks(kind, make, tmp_path):
         tells_nothing(f"{cache!r} {cache.stats()} {cache.stats().as_dict()}")
 
 
-def test_configurations_and_urls(monkeypatch):
+@in_steps
+def test_configurations_and_urls(step, monkeypatch):
     def by_an_override(url):
         monkeypatch.setenv("TIERCACHE__TIERS__0__URL", url)
         with_tiers({"type": "redis", "url": "redis://127.0.0.1:1"})
@@ -116,13 +122,14 @@ def test_configurations_and_urls(monkeypatch):
     def all_at_once(url):
         with_tiers({"type": "redis", "url": url, "a": 1}, {"type": "sql", "url": url, "table": "a b"})
 
-    for url in URLS:
+    for url in URLS[::step]:
         refused(url, lambda url: TieredCache.from_url(url).close(), by_an_override, by_a_variable)
         monkeypatch.delenv("TIERCACHE__TIERS__0__URL", raising=False)
         assert not refused(url, in_the_wrong_place, all_at_once)
 
 
-def test_plug_ins():
+@in_steps
+def test_plug_ins(step):
     """They say what they like, of any piece of what they were given."""
 
     def vault(**options):
@@ -132,7 +139,7 @@ def test_plug_ins():
 
     with registering():
         register_tier("vault", vault)
-        for url in URLS:
+        for url in URLS[::step]:
             for options in ({"url": url}, {"dsn": url}, {"servers": [url]}):
                 with pytest.raises(ConfigError) as caught:
                     TieredCache.from_config({"tiers": [{"type": "vault", **options}]})
@@ -147,10 +154,11 @@ def test_plug_ins():
 KIND = (ValueError, RuntimeError)
 
 
-def test_migrations(cache, tmp_path):
+@in_steps
+def test_migrations(step, cache, tmp_path):
     store = TieredByteStore(cache)
     failed = 0
-    for url in URLS:
+    for url in URLS[::step]:
 
         def redis_keys(url):
             with RedisKeys(url, None) as keys:  # which is not asked: redis-py would try for seconds
@@ -160,7 +168,7 @@ def test_migrations(cache, tmp_path):
             refused(url, lambda url: from_redis(url, store))
             failed += 1
         assert not refused(url, lambda url: from_sql(url, store, namespace="n", progress=False))
-    assert 0 < failed < len(URLS)
+    assert 0 < failed < len(URLS[::step])
 
 
 def test_a_migration_that_is_done(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from interleavings import Pause, Scenario, Task, explore, explore_different
 from races import ELSEWHERE, OLD, WRITES, Race, always_allowed, stale
+from selections import usually
 
 from tiercache._epochs import Epochs
 
@@ -20,13 +21,13 @@ def test_a_promotion_against_a_write_in_every_order(write: str, everywhere: bool
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("promote", ["inline", "background"])
+@pytest.mark.parametrize("promote", usually({"background"}, ["inline", "background"]))
 def test_promotion_through_three_tiers_against_a_write(write: str, promote: str) -> None:
     assert explore(lambda: Race("get", write, tiers=3, promote=promote), interruptions=3) > 200
 
 
 @pytest.mark.parametrize(("write", "interruptions"), [("set", 4), ("delete", 4), ("clear", 3)])
-@pytest.mark.parametrize("held", [None, OLD], ids=["absent", "held"])
+@pytest.mark.parametrize("held", usually({None}, [None, OLD]), ids=["absent", "held"])
 def test_a_load_against_a_write(write: str, interruptions: int, held: bytes | None) -> None:
     assert explore(lambda: Race("load", write, held=held), interruptions=interruptions) > 150
 
@@ -51,11 +52,12 @@ def test_a_load_a_promotion_and_a_write(write: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "writes", [("set", "set_newer"), ("set", "delete"), ("delete", "clear")], ids="-".join
+    ("first", "second"),
+    usually({("set", "delete")}, [("set", "set_newer"), ("set", "delete"), ("delete", "clear")]),
 )
-def test_two_writes_and_a_promotion_leave_all_tiers_alike(writes: tuple[str, str]) -> None:
+def test_two_writes_and_a_promotion_leave_all_tiers_alike(first: str, second: str) -> None:
     def make() -> Race:
-        race = Race("get", *writes)
+        race = Race("get", first, second)
         race.check = lambda: None  # type: ignore[method-assign]  # either write may have come last
         return race
 

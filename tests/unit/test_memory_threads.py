@@ -233,7 +233,7 @@ class Worker(threading.Thread):
     def run(self):
         actions = [self.write, self.write, self.write, self.hit, self.hit, self.hits, self.mget, self.drop]
         try:
-            for step in range(1500):
+            for step in range(700):
                 keys = [f"k{n}" for n in self.rng.sample(range(250), self.rng.choice((1, 1, 2, 20)))]
                 self.rng.choice(actions)(keys)
                 if step % 20 == 0:
