@@ -174,9 +174,9 @@ class Member:
             return None
         names = dict(zip(self._namespace().fold_all(keys), keys, strict=True))
         told = await self.guard.command(verb, [*names], reads=True)
-        if not isinstance(told, Mapping):
+        if not (isinstance(told, Mapping) and all(isinstance(length, int) for length in told.values())):
             return None  # it has that name for something else
-        return {key: told[name] for name, key in names.items() if isinstance(told.get(name), int)}
+        return {key: told[name] for name, key in names.items() if name in told}
 
     async def _read_settled(
         self, port: Port, folded: Sequence[str], deleted: Mapping[str, float], *, counted: bool

@@ -123,18 +123,22 @@ class ChainTier:
             cut -= {key for key in cut if found[key].expires_at is None}
         return found
 
-    def _lengths(self, keys: Sequence[str]) -> dict[str, int]:
-        """What all tiers together hold under each of ``keys``; see `SupportsLengths`."""
+    def _lengths(self, keys: Sequence[str]) -> dict[str, int] | None:
+        """What all tiers together hold under each of ``keys``, see `SupportsLengths`; ``None`` if one of them
+        cannot tell after all."""
         return drive(self._sum_lengths(BLOCKING, keys))
 
-    async def _alengths(self, keys: Sequence[str]) -> dict[str, int]:
+    async def _alengths(self, keys: Sequence[str]) -> dict[str, int] | None:
         """`_lengths` for async code."""
         return await self._sum_lengths(NATIVE, keys)
 
-    async def _sum_lengths(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, int]:
+    async def _sum_lengths(self, runtime: Runtime, keys: Sequence[str]) -> dict[str, int] | None:
         total: dict[str, int] = {}
         for member in self._open.members:
-            for key, length in (await member.lengths(runtime, keys) or {}).items():
+            told = await member.lengths(runtime, keys)
+            if told is None:
+                return None
+            for key, length in told.items():
                 total[key] = total.get(key, 0) + length
         return total
 

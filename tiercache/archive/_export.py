@@ -109,7 +109,8 @@ def export_archive(
         export = _Export(cores, core, members, single=tier is not None, began=began, progress=progress)
         progress(resumed)
         export.run(writer, cursor)
-        unreadable = _unopened(cache) - before
+        # The tiers count more than that: what another of them could open, and what others read meanwhile.
+        unreadable = min(export.unread, _unopened(cache) - before)
         if unreadable and replace:
             raise TierError(f"{unreadable:,} entries cannot be opened: {UNOPENED}", tier=names)
         writer.end(resumed + export.entries)

@@ -174,15 +174,17 @@ class Database:
     def _give_back(self, connection: Bounded, size: int, end: float) -> None:
         """Have the file system take the room that gone entries left in the database, as far as ``size`` bytes
         of others want it: they go through the log first, which is another file."""
-        if not free_pages(connection):
-            return
         steps = [*self._ballast.steps(size)]
+        # A reader may keep the log from making way; then the pages that move would stay in it, in the room of
+        # the ballast, which deletes need more.
+        if free_pages(connection) < sum(steps) or self.log_size():
+            return
         with self._ballast.lent(rest(end)) as give_up:  # it takes some room to move pages
             transact(connection, lambda _: give_up())
             for pages in steps:
                 give_back(connection, pages)
                 self._shrink_log(connection, end)
-                if not free_pages(connection):
+                if self.log_size():
                     break
 
     def _write_with_ballast(self, work: Callable[[sqlite3.Connection], T], end: float) -> T:

@@ -233,14 +233,24 @@ class DiskStore(JournalMethods, LeaseMethods):
         try:
             self._write(put, adds=size)
         except TierFull:
-            if not self._in_steps(self._sweep, end):
+            if not self._sweep(end):
                 raise
             self._write(put, rest(end), adds=size)
 
-    def _sweep(self, connection: sqlite3.Connection, limit: int) -> int:
-        expired = sweep(connection, self._clock.time(), limit)
-        self._count(expirations=expired)
-        return expired
+    def _sweep(self, end: float) -> int:
+        """Drop some entries that are past their time, as many as there is room to; how many that were."""
+        limit = STEP
+        while True:
+            drop = partial(sweep, now=self._clock.time(), limit=limit)
+            try:
+                expired = self._write(drop, rest(end) / 2)  # and the rest for who wants their room
+            except TierFull:
+                if limit == 1:
+                    return 0
+                limit //= 10
+            else:
+                self._count(expirations=expired)
+                return expired
 
     def _drop_old(self, keys: Iterable[str], end: float) -> None:
         """Drop what ``keys`` held until now, where there is no room for what they should hold: it would be
@@ -324,7 +334,15 @@ class DiskStore(JournalMethods, LeaseMethods):
             return clear_some(connection, low, high, limit)
 
         for low, high in ranges(prefix, skip):
-            self._in_steps(partial(step, low=low, high=high))
+            at_once = STEP
+            while True:
+                try:
+                    if self._write(partial(step, low=low, high=high, limit=at_once)) < at_once:
+                        break
+                except TierFull:
+                    if at_once == 1:
+                        raise
+                    at_once //= 10
         self._upkeep.within(0)
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
@@ -420,22 +438,6 @@ class DiskStore(JournalMethods, LeaseMethods):
 
     def _log_size(self) -> int:
         return self._database.log_size()
-
-    def _in_steps(self, drop: Callable[..., int], end: float | None = None) -> int:
-        """``drop`` at most so many entries at once, fewer where there is no room for that, until there are
-        none; how many there were. With ``end``, a time of `time.monotonic`, all of it ends by then."""
-        dropped, limit = 0, STEP
-        while True:
-            try:
-                count = self._write(partial(drop, limit=limit), None if end is None else rest(end))
-            except TierFull:
-                if limit == 1:
-                    raise
-                limit //= 10
-            else:
-                dropped += count
-                if count < limit:
-                    return dropped
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._database.run(work)
