@@ -23,7 +23,7 @@ _LOCAL = re.compile(r"\s*(?:(?:sqlite(?:\+\w+)?|unix|file):///|(?:disk|memory):/
 _USER = re.compile(r"[^/?#@=\s]*")
 #: A host in brackets is one of IPv6, which has colons of its own.
 _BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
-_PORT = re.compile(r"\d{1,5}|\$\{\w+\}")
+_PORT = re.compile(r"\d{1,5}|\$\{\w+(?::-\d*)?\}")
 #: Those whose path is the number of a database: what looks like a port, and a path behind it, is a password
 #: that begins with a digit where that is none.
 _NUMBERED = re.compile(r"\s*rediss?(?:\+cluster)?://", re.IGNORECASE)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,25 @@ def test_the_room_of_what_is_gone_takes_values_of_any_size(small_disk: Path, gon
         tier.mset({"large": Entry(expected)})
         held = tier.mget(["large", "first", *taken])
         assert {key: entry.value for key, entry in held.items()} == {"large": expected, "first": b"x"}
+    tier.close()
+
+
+def test_a_reader_in_the_way_costs_deletes_no_room(small_disk: Path) -> None:
+    tier = DiskTier(small_disk / "cache", max_bytes="64MiB")
+    taken = fill(tier)
+    tier.mdelete(taken[: len(taken) // 2])
+    fill_with_a_file(small_disk / "others")
+    with closing(sqlite3.connect(small_disk / "cache" / "cache.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM Cache").fetchone()
+        ballast = small_disk / "cache" / "cache.db.ballast"
+        before = ballast.stat().st_size
+        for number in range(4):
+            with suppress(TierFull):
+                tier.mset({f"more {number}": Entry(bytes(2**15))})
+        assert ballast.stat().st_size >= before
+        tier.mdelete(taken[-5:])
+        assert tier.mget(taken[-5:]) == {}
     tier.close()
 
 

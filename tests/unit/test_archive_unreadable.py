@@ -44,6 +44,16 @@ def test_entries_of_another_secret_are_counted_and_a_good_archive_stays(cache_wi
     assert (report.entries, report.unreadable) == (1, 2)
 
 
+def test_what_another_tier_could_open_is_in_it(tmp_path):
+    disk = DiskTier(tmp_path / "cache")
+    with TieredCache([disk, SQLTier("sqlite://")]) as cache:
+        cache.mset({"a": b"1", "b": b"2"})
+        disk.store._write(lambda c: c.execute("UPDATE Cache SET value = zeroblob(20) WHERE tag LIKE '%a'"))
+        export_archive(cache, tmp_path / "a.tca")
+        report = export_archive(cache, tmp_path / "a.tca", replace=True)
+    assert (report.entries, report.unreadable) == (2, 0)
+
+
 class Unlisted(DictTier):
     scan = None
 

@@ -63,7 +63,8 @@ def probe(tier: Any) -> Finding:
 def shortage(tier: Any) -> str:
     """What is wrong with the room of a tier that knows without being asked for more; ``""`` where nothing."""
     told = getattr(tier, "shortage", None)
-    return str(told()) if callable(told) else ""
+    ours = type(tier).__module__.startswith("tiercache.")  # others may have that name for something else
+    return str(told()) if ours and callable(told) else ""
 
 
 def _try(found: Finding, tier: Any, port: Port, key: str) -> None:

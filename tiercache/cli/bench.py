@@ -128,7 +128,7 @@ def _check_room(cache: TieredCache[Any], value: int) -> None:
     """Refuse values of so many bytes that no tier takes one."""
     tiers = [guard.tier for stack in stacks(cache) for guard in stack.guards]
     rooms = [getattr(tier, "max_bytes", None) for tier in tiers if not isinstance(tier, ChainTier)]
-    bounds = [room for room in rooms if room is not None]
+    bounds = [room for room in rooms if type(room) is int and room > 0]  # others may say anything there
     if len(bounds) == len(rooms) and value > max(bounds):
         raise click.UsageError(
             f"no tier takes a value of {weight(value)}: the largest has room for {weight(max(bounds))}; "

@@ -116,16 +116,16 @@ def _each(guards: Any, cache: str, within: str, *, connect: bool) -> Iterator[_T
 
 def _described(tier: Any) -> str:
     """What ``tier`` is, in the words of a configuration, and not of a program."""
+    inner = tier.tier if isinstance(tier, GuardedTier) else tier
+    if not type(inner).__module__.startswith("tiercache."):
+        # Only what ours say of themselves is known to hold no password: a dataclass shows all its fields.
+        return f"a tier of the class {type(inner).__name__}"
     if getattr(tier, "nonblocking", False) and hasattr(tier, "max_entries"):
         bounds = [f"{tier.max_entries:,} entries"] if tier.max_entries is not None else []
         bounds += [weight(tier.max_bytes)] if tier.max_bytes is not None else []
         return f"memory of each process, {' and '.join(bounds) or 'without bounds'}"
     if hasattr(tier, "directory") and hasattr(tier, "max_bytes"):
         return f"{tier.directory}, {weight(tier.max_bytes)}" + (", temporary" if tier.temporary else "")
-    inner = tier.tier if isinstance(tier, GuardedTier) else tier
-    if not type(inner).__module__.startswith("tiercache."):
-        # Only what ours say of themselves is known to hold no password: a dataclass shows all its fields.
-        return f"a tier of the class {type(inner).__name__}"
     text = re.sub(r"^\w+Tier\((.*)\)$", r"\1", repr(inner))
     text = re.sub(r"^(sqlite|postgresql|mysql|mariadb)\+\w+", r"\1", text)  # the driver is our choice
     return re.sub(r",? (prefix|table)=(?='[^']*'$)", r", \1 ", text)

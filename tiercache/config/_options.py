@@ -18,7 +18,7 @@ from tiercache.config._models import Options
 from tiercache.config._problems import Problems, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "named", "names_of", "paths_of", "said", "sound", "takes", "validate"]
+__all__ = ["check_foreign", "is_path", "named", "names_of", "paths_of", "said", "sound", "takes", "validate"]
 
 M = TypeVar("M", bound=Options)
 
@@ -166,10 +166,15 @@ def _expanded(value: Any) -> Any:
     return [_expanded(one) for one in value] if isinstance(value, list) else value
 
 
+def is_path(text: str) -> bool:
+    """Whether ``text`` is a path, and no URL or name such as ":memory:" in the place of one."""
+    return bool(text) and "://" not in text and not text.startswith(":")
+
+
 def _begun(value: Any, folder: Path | None, *, optional: bool) -> Any:
     if isinstance(value, list):
         return [_begun(one, folder, optional=False) for one in value]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not is_path(value):
         return value
     return None if optional and value == "none" else (folder or Path()) / Path(value).expanduser()
 

@@ -17,7 +17,7 @@ from typing import Any
 from tiercache.config._codecs import OWN_CODECS
 from tiercache.config._kinds import kind_of
 from tiercache.config._models import MODELS, Options, RootOptions
-from tiercache.config._options import names_of, paths_of
+from tiercache.config._options import is_path, names_of, paths_of
 from tiercache.config._problems import join
 from tiercache.config._sources import CACHES, FOLDER
 from tiercache.config._variables import VariableError, expand
@@ -118,7 +118,7 @@ class _Paths:
             self.left = True
             return text
         where = _expanded(text)
-        if not where or (nullable and where == "none"):
+        if where is None or not is_path(where) or (nullable and where == "none"):
             return text
         if where.startswith("~") or os.path.isabs(where):  # noqa: PTH117 - a text
             return text

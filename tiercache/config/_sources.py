@@ -91,12 +91,13 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
 def _folder(named: Any, folder: Path | None, where: str) -> Path:
     """The folder that a configuration names; a relative one begins at ``folder``."""
     try:
-        found = Path(expand(named) if isinstance(named, str) else "").expanduser()
+        text = expand(named) if isinstance(named, str) else ""
+        found = Path(text).expanduser() if text else None
     except VariableError as error:
         raise ConfigError(f"{where}: {FOLDER}: {error}") from None
     except RuntimeError:  # somebody's home that is unknown
-        found = Path()
-    if not found.name and not found.is_absolute():
+        found = None
+    if found is None:
         raise ConfigError(f"{where}: {FOLDER}: found {show(named)}; allowed: the path of a folder")
     return Path(os.path.abspath((folder or Path()) / found))  # noqa: PTH100 - links stay in it
 
