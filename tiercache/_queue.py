@@ -84,10 +84,11 @@ class WorkQueue:
         return future
 
     def _work(self) -> None:
+        changed = self._changed  # the one that is waited at stays the one that is held, whatever forks
         while True:
-            with self._changed:
+            with changed:
                 self._resting += 1
-                woken = self._jobs or self._changed.wait_for(lambda: self._jobs, _IDLE_SECONDS)
+                woken = self._jobs or changed.wait_for(lambda: self._jobs, _IDLE_SECONDS)
                 self._resting -= 1
                 if not woken:
                     self._threads.discard(threading.current_thread())
@@ -100,7 +101,7 @@ class WorkQueue:
             except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
                 logger().exception("a %s failed", self._kind)
             del job  # it holds entries, and the next one may be long in coming
-            with self._changed:
+            with changed:
                 self._unfinished -= 1
                 idle = []
                 if not self._unfinished:
