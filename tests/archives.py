@@ -1,25 +1,28 @@
-"""Caches to export and import, and archives in memory, for the tests of `tiercache.archive`."""
+"""A plug-in: caches to export and import; and archives in memory, for the tests of `tiercache.archive`."""
 
 from __future__ import annotations
 
 import io
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+
+import pytest
 
 from tiercache import DiskTier, Entry, MemoryTier, SQLTier, TieredCache
 from tiercache.archive import export_archive, import_archive
 from tiercache.archive._format import Header, Item, Page, Reader, Writer
+from tiercache.testing import FakeClock
 
-NOW = 1_700_000_000.0
+NOW = FakeClock().time()
 
 
-@contextmanager
-def chains(folder, clock):
+@pytest.fixture
+def make_chain(tmp_path, clock):
     """Makes chains of memory over disk over SQL, each in a folder of its own, and closes them. ``ttls``: the
     caps of tiers, by their types."""
     with ExitStack() as stack:
 
         def chain(name, *, namespace="app", tiers=("memory", "disk", "sql"), ttls=None, **options):
-            place = folder / name
+            place = tmp_path / name
             place.mkdir(exist_ok=True)
             makers = {
                 "memory": lambda **cap: MemoryTier(clock=clock, **cap),

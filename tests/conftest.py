@@ -31,6 +31,7 @@ settings.register_profile("usual", deadline=None, max_examples=50)
 settings.load_profile("usual")
 
 pytest_plugins = [
+    "archives",
     "clocks",
     "faults_table",
     "interleavings",

@@ -8,7 +8,7 @@ import stat
 from functools import partial
 
 import pytest
-from archives import NOW, Failing, archive, chains, contents, drop_from, handmade, load, one, tier_of
+from archives import NOW, Failing, archive, contents, drop_from, handmade, load, one, tier_of
 
 from tiercache import (
     ArchiveError,
@@ -26,20 +26,6 @@ from tiercache.archive import export_archive
 from tiercache.archive._format import Item, Reader
 from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec, ZstdCodec
 from tiercache.keys import Namespace
-from tiercache.testing import FakeClock
-
-
-@pytest.fixture
-def clock():
-    return FakeClock(NOW)
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    """Makes chains of memory over disk over SQL, each in a folder of its own."""
-    with chains(tmp_path, clock) as make:
-        yield make
-
 
 ODD_KEYS = ["", "a/b", "line\nbreak", "x" * 10_000, "lone \ud800", "nul\0nul", "\x1ftc:/looks folded", "é"]
 
@@ -49,21 +35,21 @@ ODD_KEYS = ["", "a/b", "line\nbreak", "x" * 10_000, "lone \ud800", "nul\0nul", "
 
 @pytest.mark.parametrize("namespace", ["", "app", "1:odd/\ud800"])
 @pytest.mark.parametrize("tier", [None, "memory", "disk", "sql"])
-def test_entries_go_from_any_tier_to_any_chain(make, tier, namespace):
-    source = make("source", namespace=namespace)
+def test_entries_go_from_any_tier_to_any_chain(make_chain, tier, namespace):
+    source = make_chain("source", namespace=namespace)
     source.mset({key: key.encode("utf-8", "surrogatepass") for key in ODD_KEYS})
     data, report = archive(source, tier=tier)
     assert (report.entries, report.unread, report.tier) == (len(ODD_KEYS), 0, tier or "sql, disk, memory")
     for number, tiers in enumerate([("memory",), ("disk",), ("memory", "sql"), ("memory", "disk", "sql")]):
-        target = make(f"target{number}", namespace="other", tiers=tiers)
+        target = make_chain(f"target{number}", namespace="other", tiers=tiers)
         report = load(data, target)
         assert (report.read, report.stored, report.skipped) == (len(ODD_KEYS), len(ODD_KEYS), {})
         assert sorted(target.keys()) == sorted(ODD_KEYS)
         assert target.mget(ODD_KEYS) == source.mget(ODD_KEYS)
 
 
-def test_times_codec_and_bytes_stay_as_they_were(make, clock):
-    source = make("source", ttl="1h", stale_for="10m", codec=ZstdCodec(JSONCodec()))
+def test_times_codec_and_bytes_stay_as_they_were(make_chain, clock):
+    source = make_chain("source", ttl="1h", stale_for="10m", codec=ZstdCodec(JSONCodec()))
     source.set("key", {"text": "a" * 500})
     clock.advance(60)
     source.set("for ever", [1], ttl=None)
@@ -75,33 +61,33 @@ def test_times_codec_and_bytes_stay_as_they_were(make, clock):
     assert len(kept.value) < 200  # compressed, as it lies in the tier
     assert raw[(), "for ever"].expires_at is None
     clock.advance(1000)
-    target = make("target", codec=ZstdCodec(JSONCodec()))
+    target = make_chain("target", codec=ZstdCodec(JSONCodec()))
     load(data, target)
     assert contents(archive(target)[0]) == raw
     assert target.mget(["key", "for ever"]) == [{"text": "a" * 500}, [1]]
 
 
-def test_what_is_encrypted_needs_no_key_on_the_way(make):
+def test_what_is_encrypted_needs_no_key_on_the_way(make_chain):
     codec = EncryptedCodec(JSONCodec(), key=b"k" * 32)
-    source = make("source", codec=codec)
+    source = make_chain("source", codec=codec)
     source.set("key", "a secret value")
-    data, _ = archive(make("source", tiers=("disk",)))  # as somebody without the key has it
+    data, _ = archive(make_chain("source", tiers=("disk",)))  # as somebody without the key has it
     assert b"a secret value" not in data
-    load(data, make("target", tiers=("memory", "disk")))
-    assert make("target", codec=codec).get("key") == "a secret value"
+    load(data, make_chain("target", tiers=("memory", "disk")))
+    assert make_chain("target", codec=codec).get("key") == "a secret value"
 
 
-def test_nested_namespaces_come_along_whoever_knows_them(make):
-    source = make("source")
+def test_nested_namespaces_come_along_whoever_knows_them(make_chain):
+    source = make_chain("source")
     source.set("key", b"own")
     source.view("texts", codec=TextCodec()).set("key", "text")
     source.view("a").view("").set("key", b"deep")
-    elsewhere = make("source", namespace="app2")
+    elsewhere = make_chain("source", namespace="app2")
     elsewhere.set("key", b"of others")
     data, report = archive(source)
     assert report.entries == 3
     assert set(contents(data)) == {((), "key"), (("texts",), "key"), (("a", ""), "key")}
-    target = make("target", namespace="")
+    target = make_chain("target", namespace="")
     load(data, target)
     assert target.get("key") == b"own"
     assert target.view("texts", codec=TextCodec()).get("key") == "text"
@@ -112,8 +98,8 @@ def test_nested_namespaces_come_along_whoever_knows_them(make):
     assert set(contents(again)) == set(contents(data))
 
 
-def test_memory_is_copied_view_by_view(make):
-    source = make("source", tiers=("memory",), codec=JSONCodec())
+def test_memory_is_copied_view_by_view(make_chain):
+    source = make_chain("source", tiers=("memory",), codec=JSONCodec())
     texts = source.view("texts", codec=TextCodec())
     source.set("key", {"a": 1})
     texts.set("key", "text")
@@ -122,7 +108,7 @@ def test_memory_is_copied_view_by_view(make):
         ((), "key"): "json",
         (("texts",), "key"): "text",
     }
-    target = make("target", tiers=("memory",), codec=JSONCodec())
+    target = make_chain("target", tiers=("memory",), codec=JSONCodec())
     report = load(data, target)
     assert report.stored == 2
     assert target.get("key") == {"a": 1}
@@ -143,7 +129,7 @@ class AnyCodec:
         return int(data)
 
 
-def test_a_tier_of_objects_gets_them_decoded_or_the_report_says_why_not(make):
+def test_a_tier_of_objects_gets_them_decoded_or_the_report_says_why_not(make_chain):
     items = [
         one("n", b"42"),
         one("bad", b"damaged"),
@@ -151,31 +137,31 @@ def test_a_tier_of_objects_gets_them_decoded_or_the_report_says_why_not(make):
     ]
     codecs = {"n": "any", "bad": "any", "text": "text"}
     data = handmade(*(Item(i.path, i.key, Entry(i.entry.value, codec=codecs[i.key])) for i in items))
-    target = make("target", tiers=("memory",), codec=AnyCodec())
+    target = make_chain("target", tiers=("memory",), codec=AnyCodec())
     report = load(data, target)
     assert target.get("n") == 42
     assert target.view("texts", codec=TextCodec()).get("text") == "text"  # named by the registry
     assert (report.stored, report.skipped) == (2, {"its codec 'any' cannot read it": 1})
-    stranger = make("stranger", tiers=("memory",))
+    stranger = make_chain("stranger", tiers=("memory",))
     report = load(data, stranger)
     assert (report.stored, report.skipped) == (1, {"the codec 'any' is not known here": 2})
 
 
-def test_a_chain_inside_a_chain_is_a_tier_like_any_other(make):
-    inner = make("inner", namespace="", tiers=("disk",))
+def test_a_chain_inside_a_chain_is_a_tier_like_any_other(make_chain):
+    inner = make_chain("inner", namespace="", tiers=("disk",))
     source = TieredCache([MemoryTier(), inner], namespace="app", codec=JSONCodec())
     source.mset({"a": [1], "b": [2]})
     data, report = archive(source)
     assert report.entries == 2
-    target_inner = make("target", namespace="", tiers=("memory", "disk"))
+    target_inner = make_chain("target", namespace="", tiers=("memory", "disk"))
     target = TieredCache([MemoryTier(), target_inner], namespace="app", codec=JSONCodec())
     assert load(data, target).stored == 2
     assert target.mget(["a", "b"]) == [[1], [2]]
 
 
-def test_each_tier_of_a_chain_inside_is_copied_as_it_is(make):
+def test_each_tier_of_a_chain_inside_is_copied_as_it_is(make_chain):
     """No codec is needed on the way, nothing is promoted, and nothing counted."""
-    inner = make("inner", namespace="within", tiers=("disk", "sql"))
+    inner = make_chain("inner", namespace="within", tiers=("disk", "sql"))
     source = TieredCache([MemoryTier(), inner], namespace="app", codec=JSONCodec())
     source.mset({"upper": [1], "lower": [2], "both": [3]})
     source.view("nested", codec=TextCodec()).set("upper", "four")
@@ -196,8 +182,8 @@ def test_each_tier_of_a_chain_inside_is_copied_as_it_is(make):
     assert load(data, source).already_there == 4
 
 
-def test_what_upper_tiers_alone_hold_is_exported_and_every_entry_once(make, tmp_path):
-    source = make("source")
+def test_what_upper_tiers_alone_hold_is_exported_and_every_entry_once(make_chain, tmp_path):
+    source = make_chain("source")
     values = {f"key-{n:03}": b"%d" % n for n in range(700)}
     source.mset(values)
     inner = source.view("inner")
@@ -239,8 +225,8 @@ def test_what_is_written_into_a_tier_that_was_listed_comes_from_above(clock):
     assert found == {"kept": b"1", "late": b"new"}
 
 
-def test_keys_that_a_tier_lists_and_cannot_read_come_from_above_unless_it_is_named(make, monkeypatch):
-    source = make("source", tiers=("disk", "sql"))
+def test_keys_that_a_tier_lists_and_cannot_read_come_from_above_unless_it_is_named(make_chain, monkeypatch):
+    source = make_chain("source", tiers=("disk", "sql"))
     source.mset({"a": b"1", "b": b"2"})
     sql = tier_of(source, 1)
     found = sql.mget
@@ -259,8 +245,8 @@ def test_keys_that_a_tier_lists_and_cannot_read_come_from_above_unless_it_is_nam
 
 
 @pytest.mark.parametrize("guard", [lambda tier: tier, partial(guarded, deadline=60)], ids=["bare", "guarded"])
-def test_a_copy_is_no_use_of_an_entry(make, clock, guard):
-    source = make("source", tiers=("disk",))
+def test_a_copy_is_no_use_of_an_entry(make_chain, clock, guard):
+    source = make_chain("source", tiers=("disk",))
     source.mset({"a": b"1", "b": b"2"})
     clock.advance(1000)
     assert source.get("b") == b"2"
@@ -272,18 +258,18 @@ def test_a_copy_is_no_use_of_an_entry(make, clock, guard):
 # -- what is there already, and what is newer ------------------------------------------------------
 
 
-def test_an_import_twice_changes_nothing(make):
-    source = make("source", ttl="1h")
+def test_an_import_twice_changes_nothing(make_chain):
+    source = make_chain("source", ttl="1h")
     source.mset({f"k{n}": b"%d" % n for n in range(1200)})
     data, _ = archive(source)
-    target = make("target")
+    target = make_chain("target")
     assert load(data, target).stored == 1200
     report = load(data, target)
     assert (report.stored, report.already_there) == (0, 1200)
 
 
-def test_newer_entries_stay_and_older_ones_make_way(make, clock):
-    source, target = make("source"), make("target")
+def test_newer_entries_stay_and_older_ones_make_way(make_chain, clock):
+    source, target = make_chain("source"), make_chain("target")
     target.mset({"older": b"old", "equal": b"old"})
     assert target.get("older") == b"old"  # it is in memory now
     clock.advance(1)
@@ -299,8 +285,8 @@ def test_newer_entries_stay_and_older_ones_make_way(make, clock):
     assert target.get("newer") == b"new"
 
 
-def test_entries_without_a_date_take_the_place_of_others_that_differ(make):
-    target = make("target")
+def test_entries_without_a_date_take_the_place_of_others_that_differ(make_chain):
+    target = make_chain("target")
     target.set("key", b"old")
     data = handmade(one("key", b"new"))
     assert load(data, target).stored == 1
@@ -309,8 +295,8 @@ def test_entries_without_a_date_take_the_place_of_others_that_differ(make):
 
 
 @pytest.mark.parametrize("drop", ["clear", "delete"])
-def test_what_was_dropped_since_comes_back(make, clock, drop):
-    cache = make("cache", ttl="1h")
+def test_what_was_dropped_since_comes_back(make_chain, clock, drop):
+    cache = make_chain("cache", ttl="1h")
     cache.mset({"a": b"1", "b": b"2"})
     data, _ = archive(cache)
     clock.advance(5)
@@ -321,7 +307,7 @@ def test_what_was_dropped_since_comes_back(make, clock, drop):
     clock.advance(5)
     assert load(data, cache).stored == 2
     assert cache.mget(["a", "b"]) == [b"1", b"2"]
-    cold = make("cache")  # as another process has it, from disk and from below
+    cold = make_chain("cache")  # as another process has it, from disk and from below
     assert cold.mget(["a", "b"]) == [b"1", b"2"]
     below = archive(cold, tier="sql")[0]
     assert len(contents(below)) == 2
@@ -331,15 +317,15 @@ def test_what_was_dropped_since_comes_back(make, clock, drop):
 # -- time ------------------------------------------------------------------------------------------
 
 
-def test_what_is_past_its_time_is_left_out_of_both(make, clock):
-    source = make("source")
+def test_what_is_past_its_time_is_left_out_of_both(make_chain, clock):
+    source = make_chain("source")
     source.set("short", b"1", ttl=10)
     source.set("long", b"2", ttl=100)
     data, report = archive(source)
     assert report.entries == 2
     clock.advance(10)
     assert archive(source)[1].entries == 1
-    target = make("target")
+    target = make_chain("target")
     report = load(data, target)
     assert (report.stored, report.expired) == (1, 1)
     assert target.get("short") is None
@@ -347,13 +333,13 @@ def test_what_is_past_its_time_is_left_out_of_both(make, clock):
     assert target.get("long") is None  # never at or after its time
 
 
-def test_what_life_remained_can_be_given_again(make, clock):
-    source = make("source", stale_for=50)
+def test_what_life_remained_can_be_given_again(make_chain, clock):
+    source = make_chain("source", stale_for=50)
     source.set("key", b"1", ttl=100)
     clock.advance(40)
     data, _ = archive(source)
     clock.advance(10_000)
-    target = make("target")
+    target = make_chain("target")
     assert load(data, target).expired == 1
     assert load(data, target, expiry="remaining").stored == 1
     kept = contents(archive(target)[0])[(), "key"]
@@ -361,8 +347,8 @@ def test_what_life_remained_can_be_given_again(make, clock):
     assert (kept.fresh_until, kept.expires_at, kept.created_at) == (now + 60, now + 110, NOW)
 
 
-def test_a_tiers_own_cap_holds_for_what_is_imported(make, tmp_path, clock):
-    source = make("source")
+def test_a_tiers_own_cap_holds_for_what_is_imported(make_chain, tmp_path, clock):
+    source = make_chain("source")
     source.set("key", b"1", ttl=1000)
     target = TieredCache([DiskTier(tmp_path / "capped", ttl=10, clock=clock)], namespace="app", clock=clock)
     with target:
@@ -374,8 +360,8 @@ def test_a_tiers_own_cap_holds_for_what_is_imported(make, tmp_path, clock):
 # -- interrupted -----------------------------------------------------------------------------------
 
 
-def test_an_export_goes_on_from_wherever_it_was_cut(make, tmp_path):
-    source = make("source", tiers=("disk",))
+def test_an_export_goes_on_from_wherever_it_was_cut(make_chain, tmp_path):
+    source = make_chain("source", tiers=("disk",))
     expected = {f"key-{n:04}": b"%d" % n for n in range(1700)}
     source.mset(expected)
     source.view("inner").set("key", b"inner")
@@ -397,8 +383,8 @@ def test_an_export_goes_on_from_wherever_it_was_cut(make, tmp_path):
     assert resumed == {0, 500, 1000, 1500}
 
 
-def test_an_export_goes_on_behind_what_is_damaged(make, tmp_path):
-    source = make("source", tiers=("sql",))
+def test_an_export_goes_on_behind_what_is_damaged(make_chain, tmp_path):
+    source = make_chain("source", tiers=("sql",))
     source.mset({f"key-{n:04}": b"%d" % n for n in range(1200)})
     path = tmp_path / "a.tca"
     export_archive(source, path)
@@ -410,8 +396,8 @@ def test_an_export_goes_on_behind_what_is_damaged(make, tmp_path):
     assert len(contents(path.read_bytes())) == 1200
 
 
-def test_an_export_is_not_resumed_into_something_else(make, tmp_path):
-    source = make("source")
+def test_an_export_is_not_resumed_into_something_else(make_chain, tmp_path):
+    source = make_chain("source")
     source.set("key", b"1")
     path = tmp_path / "a.tca"
     export_archive(source, path)
@@ -431,8 +417,8 @@ def test_an_export_is_not_resumed_into_something_else(make, tmp_path):
     assert path.read_bytes()[:16] == before[:16]
 
 
-def test_memorys_listing_cannot_be_resumed_and_it_says_so(make, tmp_path):
-    source = make("source", tiers=("memory",))
+def test_memorys_listing_cannot_be_resumed_and_it_says_so(make_chain, tmp_path):
+    source = make_chain("source", tiers=("memory",))
     source.mset({f"k{n}": b"" for n in range(1200)})
     path = tmp_path / "a.tca"
     export_archive(source, path)
@@ -441,8 +427,8 @@ def test_memorys_listing_cannot_be_resumed_and_it_says_so(make, tmp_path):
         export_archive(source, path, resume=True)
 
 
-def test_a_truncated_archive_is_imported_up_to_its_end_and_then_told(make, tmp_path):
-    source, target = make("source"), make("target")
+def test_a_truncated_archive_is_imported_up_to_its_end_and_then_told(make_chain, tmp_path):
+    source, target = make_chain("source"), make_chain("target")
     source.mset({f"key-{n:04}": b"%d" % n for n in range(1000)})
     data, _ = archive(source)
     with pytest.raises(
@@ -456,10 +442,10 @@ def test_a_truncated_archive_is_imported_up_to_its_end_and_then_told(make, tmp_p
     assert contents(archive(target)[0]) == contents(data)
 
 
-def test_a_new_file_is_private(make, tmp_path):
+def test_a_new_file_is_private(make_chain, tmp_path):
     old = os.umask(0)
     try:
-        export_archive(make("source"), tmp_path / "a.tca")
+        export_archive(make_chain("source"), tmp_path / "a.tca")
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "a.tca").stat().st_mode) == 0o600
@@ -479,8 +465,8 @@ def test_an_export_raises_rather_than_leave_something_out(verb):
     assert archive(cache, tier="memory")[1].entries == 1
 
 
-def test_an_import_ends_where_the_lowest_tier_takes_no_more(make):
-    source = make("source")
+def test_an_import_ends_where_the_lowest_tier_takes_no_more(make_chain):
+    source = make_chain("source")
     source.mset({f"k{n}": b"v" for n in range(20)})
     data, _ = archive(source)
     tier = Failing()
@@ -504,8 +490,8 @@ def test_what_is_too_large_is_skipped_and_counted(tmp_path):
         assert target.get("small") == b"s" * 10
 
 
-def test_what_a_tier_is_owed_is_in_no_archive(make, monkeypatch):
-    source = make("source", tiers=("disk", "sql"))
+def test_what_a_tier_is_owed_is_in_no_archive(make_chain, monkeypatch):
+    source = make_chain("source", tiers=("disk", "sql"))
     source.mset({"kept": b"1", "deleted": b"2"})
     port = source.as_tier()._core.members[-1]._blocking
     monkeypatch.setattr(port, "mdelete", _raising)
@@ -521,8 +507,8 @@ async def _raising(_keys, **_options):
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def test_arguments_are_checked(make):
-    source = make("source")
+def test_arguments_are_checked(make_chain):
+    source = make_chain("source")
     with pytest.raises(
         ConfigError, match=r"tier: 'redis' is unknown; this cache has 'memory', 'disk', 'sql'"
     ):
@@ -539,12 +525,12 @@ def test_arguments_are_checked(make):
         archive(TieredCache([MemoryTier(), unlisted]), tier="failing")
 
 
-def test_progress_is_told_of_every_entry(make):
-    source = make("source")
+def test_progress_is_told_of_every_entry(make_chain):
+    source = make_chain("source")
     source.mset({f"k{n}": b"" for n in range(700)})
     told = []
     data, _ = archive(source, progress=told.append)
     assert (sum(told), len(told) > 2) == (700, True)
     told.clear()
-    load(data, make("target"), progress=told.append)
+    load(data, make_chain("target"), progress=told.append)
     assert (sum(told), len(told)) == (700, 2)

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from archives import NOW, Failing, archive, chains, contents, drop_from, load
+from archives import Failing, archive, contents, drop_from, load
 
 from tiercache import MemoryTier, TieredCache, TierUnavailable, guarded
 from tiercache._reading import Reader
 from tiercache.archive._pieces import BYTES
 from tiercache.keys import Namespace
-from tiercache.testing import FakeClock
 
 SMALL = {f"a-{number:03}": b"." for number in range(200)}  # which come first in every listing
 LARGE = {f"b-{number:03}": bytes([number]) * (BYTES // 8) for number in range(24)}
 HUGE = {"c": b"h" * (BYTES + 1)}
 VALUES = SMALL | LARGE | HUGE
-
-
-@pytest.fixture
-def clock():
-    return FakeClock(NOW)
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    with chains(tmp_path, clock) as make:
-        yield make
 
 
 @pytest.fixture
@@ -51,20 +39,20 @@ KINDS = ["memory", "disk", "sql", "capped", "upper", "chain", "guarded"]
 
 
 @pytest.fixture(params=KINDS)
-def source(request, make):
+def source(request, make_chain):
     kind = request.param
     if kind == "capped":  # so that each tier is read
-        made = make("source", tiers=("memory", "disk", "sql"), ttls={"disk": 100, "sql": 60})
+        made = make_chain("source", tiers=("memory", "disk", "sql"), ttls={"disk": 100, "sql": 60})
     elif kind == "upper":
-        made = make("source", tiers=("disk", "sql"))
+        made = make_chain("source", tiers=("disk", "sql"))
     elif kind == "chain":
-        inner = make("inner", namespace="", tiers=("disk", "sql"), ttls={"sql": 60})
+        inner = make_chain("inner", namespace="", tiers=("disk", "sql"), ttls={"sql": 60})
         made = TieredCache([MemoryTier(), inner], namespace="app")
     elif kind == "guarded":
-        tier = make("source", tiers=("disk",)).as_tier()._core.stack.guards[0].tier
+        tier = make_chain("source", tiers=("disk",)).as_tier()._core.stack.guards[0].tier
         made = TieredCache([guarded(tier, deadline=60)], namespace="app")
     else:
-        made = make("source", tiers=(kind,))
+        made = make_chain("source", tiers=(kind,))
     made.mset(VALUES)
     if kind == "upper":
         drop_from(made, 1, *VALUES)
@@ -81,8 +69,8 @@ def test_an_export_has_a_few_mib_at_a_time_or_one_value(source, reads):
     assert max(len(sizes) for sizes in reads) > 150  # and small values are read together
 
 
-def test_an_import_looks_at_a_few_mib_at_a_time_or_one_value(source, reads, make):
-    small = make("small", tiers=("disk",))
+def test_an_import_looks_at_a_few_mib_at_a_time_or_one_value(source, reads, make_chain):
+    small = make_chain("small", tiers=("disk",))
     small.mset(dict.fromkeys(VALUES, b""))
     data, _ = archive(small)
     reads.clear()

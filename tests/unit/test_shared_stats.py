@@ -188,24 +188,14 @@ def test_a_cache_that_was_dropped_is_marked_as_ended(path, writer):
     assert only(path).state == "ended"
 
 
-def test_after_closing_nothing_touches_the_file(path, writer):
-    """Its directory may be removed, with the cache's other files."""
+@pytest.mark.parametrize("at_once", [0, 2])
+def test_after_closing_nothing_touches_the_file(path, writer, at_once):
+    """Its directory may be removed, with the cache's other files. First calls may come ``at_once``."""
     cache = shared(path)
-    cache.set("a", b"1")
-    publish(cache)
-    cache.close()
-    path.unlink()
-    del cache
-    gc.collect()
-    writer._settle()
-    assert not path.exists()
-
-
-def test_two_first_calls_at_once_leave_nothing_behind(path, writer):
-    cache = shared(path)
-    for _ in range(2):  # both saw that it was not awake
+    for _ in range(at_once):  # each saw that it was not awake
         cache._stack.sharing.wake()
     cache.set("a", b"1")
+    publish(cache)
     cache.close()
     path.unlink()
     del cache
