@@ -158,6 +158,10 @@ BAD = [
         {"tiers": [{"type": "${NO_TYPE}"}]},
         "tiers[0].type: the variable NO_TYPE is not set; set it, or write a default: ${NO_TYPE:-…}",
     ),
+    (
+        {"tiers": [{"type": "mypkg.tiers:MyTier"}]},
+        (f'tiers[0].type: found "mypkg.tiers:***"; allowed: {TYPES}; register_tier gives a name to a class'),
+    ),
     # -- memory
     (
         memory(max_bytes="256 MegaBytes"),
@@ -211,6 +215,8 @@ BAD = [
     # -- redis
     ({"tiers": [{"type": "redis"}]}, f"tiers[0].url: is missing; give {REDIS}"),
     (redis(url="localhost:6379"), f'tiers[0].url: found "localhost:6379"; allowed: {REDIS}'),
+    (redis(url="hunter2"), f'tiers[0].url: found "***"; allowed: {REDIS}'),
+    (redis(url=98765432), f"tiers[0].url: found a number; allowed: {REDIS}"),
     (
         redis(url="http://app:hunter2@h/?token=hunter2"),
         f'tiers[0].url: found "http://app:***@h/?token=***"; allowed: {REDIS}',
@@ -241,6 +247,7 @@ BAD = [
         ),
     ),
     # -- SQL
+    (sql(url="hunter2"), f'tiers[0].url: found "***"; allowed: {SQL}'),
     (sql(url="oracle://u:hunter2@h/db"), f'tiers[0].url: found "oracle://u:***@h/db"; allowed: {SQL}'),
     (
         sql(table="my-table"),

@@ -1,10 +1,10 @@
 """Passwords and other secrets in URLs, connection strings and options: found, and kept out of what is shown.
 
-One finder serves whoever shows a URL (`mask`), hands on what others say about one (`blot`), or asks whether
-there is a secret in it (`holds_secret`); `torn` tells where a parser has cut one in two. It goes by the
-text, and never by a parser: the URLs that matter most are those that cannot be parsed, or lead elsewhere
-because a part of them is missing. Where it cannot know, it takes too much for a secret rather than too
-little.
+One finder serves whoever shows a URL (`mask`), or what stands in the place of one (`mask_place`), hands on
+what others say about one (`blot`), or asks whether there is a secret in it (`holds_secret`); `torn` tells
+where a parser has cut one in two. It goes by the text, and never by a parser: the URLs that matter most are
+those that cannot be parsed, or lead elsewhere because a part of them is missing. Where it cannot know, it
+takes too much for a secret rather than too little.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["blot", "holds_secret", "mask", "torn"]
+__all__ = ["blot", "holds_secret", "mask", "mask_place", "torn"]
 
 _SCHEME = re.compile(r"\s*[\w+.-]*://")
 #: Those with a path, and no host, and so no password before one: a "@" is a letter there.
@@ -23,7 +23,12 @@ _LOCAL = re.compile(r"\s*(?:(?:sqlite(?:\+\w+)?|unix|file):///|(?:disk|memory):/
 _USER = re.compile(r"[^/?#@=\s]*")
 #: A host in brackets is one of IPv6, which has colons of its own.
 _BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
-_PORT = re.compile(r"\d{1,5}|\$\{\w+(?::-\d*)?\}")
+#: The word itself is what examples have there.
+_PORT = re.compile(r"\d{1,5}|port|\$\{\w+(?::-\d*)?\}", re.IGNORECASE)
+#: What has a colon, and no place: a time, and a path on Windows.
+_NO_PLACE = re.compile(r"\d{1,3}(?::\d\d){1,2}|[A-Z]:[/\\](?!/)[^@=]*")
+#: What says by itself that it is a place, with no scheme: a host and its port, or a variable.
+_PLACE = re.compile(r"[\w.-]+:\d{1,5}(?:/\d{0,5})?|\$\{\w+\}", re.ASCII)
 #: Those whose path is the number of a database: what looks like a port, and a path behind it, is a password
 #: that begins with a digit where that is none.
 _NUMBERED = re.compile(r"\s*rediss?(?:\+cluster)?://", re.IGNORECASE)
@@ -35,7 +40,10 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 #: Where the value of an option ends: an "&" or a space of its own that nobody quoted names no next one.
 _NEXT = {True: re.compile(r"&[^&=]*="), False: re.compile(r"[&;\s][^&;=\s]++\s?=")}
 
-_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|auth|credential|key|(?:^|[_-])pw$", re.IGNORECASE)
+#: Whose value is one in a text, where nobody says what it is for. How many keys (max_keys) is none.
+_SECRET_OPTION = re.compile(
+    r"pass|pwd|secret|token|auth|credential|(?<!max[_-])(?<!min[_-])key|(?:^|[_-])pw$", re.IGNORECASE
+)
 #: "key" is the last word of what holds one: api_key, keys; and not max_keys, which counts, or key_prefix.
 _SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|auth|credential|(?:^|[_-])pw$|(?:api|access|private)_?key|"
@@ -63,17 +71,24 @@ def mask(text: str) -> str:
     return "".join((*shown, text[end:]))
 
 
+def mask_place(text: str) -> str:
+    """``text``, given in the place of a URL, without its secrets: what says by nothing that it is a place may
+    be a password alone."""
+    return mask(text) if not text or _SCHEME.match(text) or _PLACE.fullmatch(text) else "***"
+
+
 def holds_secret(url: str) -> bool:
     """Whether there is a secret in ``url``. A user's name alone is none here, though `mask` hides it."""
     return bool(_spans(re.sub(r"://[^:/?#@]*@", "://", url, count=1), is_address=True))
 
 
-def torn(url: str, user: str | None, host: str | None, port: int | None, path: str | None) -> str:
-    """Why a parser that found these in ``url`` has a password, or a piece of one, in them or in the query,
-    which would be looked up, and told by whoever does not find it; ``""``: it has not."""
+def torn(url: str, user: str | None, port: int | None) -> str:
+    """Why a parser that found this user and port in ``url`` has a password, or a piece of one, in the host,
+    the path or the query, which would be looked up, and told by whoever does not find it; ``""``: it has not.
+    """
     behind = url if user is None else url.partition("@")[2]
-    if not _LOCAL.match(url) and ("@" in f"{host}{path}" or _QUERY_AT.search(behind)):
-        return "a password's @ is written %40"
+    if not _LOCAL.match(url) and ("@" in behind.partition("?")[0] or _QUERY_AT.search(behind)):
+        return "a password's @ is written %40, and so is a database's"
     return "a port is no number between 0 and 65535" if port is not None and port > 65535 else ""
 
 
@@ -131,6 +146,8 @@ def _pieces(secret: str) -> Iterator[str]:
 def _spans(text: str, *, is_address: bool) -> list[tuple[int, int]]:
     """Where the secrets in ``text`` are, in order, none empty and none touching another. ``is_address``: it
     is meant to say where a server is, even if it is no URL."""
+    if _NO_PLACE.fullmatch(text):
+        return []
     scheme = _SCHEME.match(text)
     begin = scheme.end() if scheme else 0
     found = list(_options(text, is_url=scheme is not None))

@@ -293,11 +293,12 @@ def test_what_lies_in_redis_beside_a_store(client, cache):
     ("source", "message"),
     [
         ("http://user:secret@host", "no URL of a Redis server"),
+        ("secret", "no URL of a Redis server"),
         (7, "no Redis URL and no redis.Redis client"),
         (redis.Redis(decode_responses=True), "decode_responses=False"),
         ("redis://user:secret@host?decode_responses=true", "decode_responses=False"),
     ],
-    ids=["url", "type", "decoding", "decoding url"],
+    ids=["url", "word", "type", "decoding", "decoding url"],
 )
 def test_what_is_no_redis(source, message, cache):
     with pytest.raises(ConfigError, match=message) as caught:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urls_with_secrets import PLACES
 
-from tiercache._masking import blot, holds_secret, mask
+from tiercache._masking import blot, holds_secret, mask, mask_place
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tiercache._masking import blot, holds_secret, mask
         ("redis://:sesame@h", "redis://:***@h"),
         ("redis://sesame@h", "redis://***@h"),
         ("redis+cluster://u:a@b:c/d?e@h1:1,h2:2", "redis+cluster://u:***@h1:1,h2:2"),
-        ("redis://u:sesame@h:port/0", "redis://u:***@h:***"),
+        ("redis://u:sesame@h:post/0", "redis://u:***@h:***"),
         ("redis://u:sesame", "redis://u:***"),
         ("redis://u:12345678", "redis://u:***"),
         ("redis://u:65536", "redis://u:***"),
@@ -50,7 +50,8 @@ def test_what_is_hidden(url, masked):
 @pytest.mark.parametrize(
     "url",
     [
-        "", "12h", "redis://h", "redis://h:6379/0?db=1", "redis://[::1]:7000/1", "redis://[fe80::1%eth0]",
+        "", "12h", "10:30", "10:30:00", "C:/dir/a", "C:\\dir", "redis://h:port/0", "redis://${HOST}:${PORT:-1}/0",
+        "http://h/?max_keys=5", "redis://h", "redis://h:6379/0?db=1", "redis://[::1]:7000/1", "redis://[fe80::1%eth0]",
         "redis+cluster://h1:1,[::1]:2,h3", "redis+sentinel://h:1,h/name/0", "localhost:6379/0", "h1:1,h2:2",
         "redis://h/users", "postgresql://h:1/users", "redis://h:1/${DB}", "redis+cluster://h:1,h:2",
         "redis://${HOST}:${PORT}/0", "redis://u:@h", "unix:///run/a@b:c.sock", "sqlite:///a@b:c#d.db", "sqlite://",
@@ -60,6 +61,18 @@ def test_what_is_hidden(url, masked):
 def test_what_is_shown(url):
     assert mask(url) == url
     assert not holds_secret(url)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("", ""), ("h:6379/0", "h:6379/0"), ("${URL}", "${URL}"), ("redis://:sesame@h", "redis://:***@h"),
+        ("sesame", "***"), ("ses.a-me", "***"), ("/sesame=", "***"), ("u:sesame", "***"),
+        ("C:/sesame", "***"), ("12345678", "***"), ("10:30:00", "***"), ("${URL:-sesame}", "***"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_place_of_a_url_may_be_a_password_alone(given, shown):
+    assert mask_place(given) == shown
 
 
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(PLACES))
@@ -114,6 +127,7 @@ def test_a_long_text_takes_no_long_time(text):
         ("it's \"it's me\"", {"secret": "it's me"}, 'it\'s "***"'),
         ("no 'a\\\\b\\nc'", {"secret": "a\\b\nc"}, "no '***'"),
         ("one is one", {"secret": True, "times": 1}, "one is one"),
+        ("a port is no number", "redis://h:port", "a port is no number"),
     ],
 )
 def test_what_others_say(said, given, told):

@@ -84,7 +84,8 @@ def test_cluster_by_url():
     ("url", "said"),
     [
         ("http://h", "unknown scheme; allowed: redis://, rediss://, unix://, redis+sentinel://"),
-        ("localhost:6379", "unknown scheme"),
+        ("localhost:6379", "'localhost:6379' is of an unknown scheme"),
+        ("sesame", "'***' is of an unknown scheme"),
         ("", "unknown scheme"),
         ("redis+unix://x", "unknown scheme"),
         ("redis://h:notaport", "cannot be used: a port is no number"),

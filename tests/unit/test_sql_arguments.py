@@ -65,6 +65,7 @@ def test_a_text_that_is_no_url(url: str) -> None:
             "postgresql://u:a@hunter2/db?x@h",
             r"'postgresql://u:\*\*\*@h' cannot be used: a password's @ is written",
         ),
+        ("postgresql://h/my@db", r".* a password's @ is written %40, and so is a database's$"),
         ("mysql://u/hunter2?x@h/db", "'mysql://.*' cannot be used: a password's @ is written %40"),
         ("sqlite:///x?timeout=soon", "'.*' cannot be used: could not convert string to float: 'soon'"),
         ("postgresql://u:hunter2@h/db?port=y", r"'.*//u:\*\*\*@h/db\?port=.*' cannot be used: "),
@@ -131,7 +132,7 @@ print(hasattr(SQLTier("mysql://h/db"), "amget"))
 @pytest.mark.parametrize(
     ("url", "awaitable"),
     [
-        ("sqlite://", False), ("sqlite+aiosqlite://", False), ("postgresql://h/db", True),
+        ("sqlite://", False), ("sqlite+aiosqlite://", False), ("postgresql://u:p%40@h/my%40db", True),
         ("postgres://h/db", True), ("postgresql+psycopg://h/db", True), ("mysql://h/db", True),
         ("mysql+asyncmy://h/db", True), ("mariadb+pymysql://h/db", True), (make_url("mariadb://h/db"), True),
     ],

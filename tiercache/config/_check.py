@@ -5,6 +5,7 @@ Goes on after a problem, so that all of them are told at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,8 @@ class ChainPlan:
     arguments: Mapping[str, Any]
 
 
+#: What `register_tier` takes, in the place of the name that it gives.
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 #: A view that has a name: what `TieredCache.view` is called with for it.
 ViewPlan: TypeAlias = Mapping[str, Any]
 
@@ -127,6 +130,8 @@ def _check_tier(
         return None
     if not isinstance(kind, str) or not is_tier(kind):
         hint = meant(kind, tier_names()) if isinstance(kind, str) else ""
+        if isinstance(kind, str) and _CLASS.fullmatch(kind):
+            hint = "; register_tier gives a name to a class"
         found = f"found {show(content['type'])}" if "type" in content else "is missing"
         problems.add(f"{path}.type", f"{found}; allowed: {_known()}{hint}")
         return None

@@ -89,6 +89,7 @@ class Kind:
     names: Callable[[], tuple[str, ...]] = tuple
     hidden: bool = False  # what was found is told to nobody
     place: Literal["", "path", "sqlite"] = ""  # that it names: a relative one begins at a folder
+    is_url: bool = False  # what stands in its place may be a password alone
     called: str = ""
     nullable: bool = False
 
@@ -376,6 +377,7 @@ RedisURL: TypeAlias = Annotated[
         "a URL that begins with " + ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES),
         _redis_url,
         called="redis-url",
+        is_url=True,
     ),
 ]
 SQLURL: TypeAlias = Annotated[
@@ -387,5 +389,6 @@ SQLURL: TypeAlias = Annotated[
         _sql_url,
         place="sqlite",
         called="sql-url",
+        is_url=True,
     ),
 ]

@@ -85,8 +85,9 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
     reason = error["ctx"]["error"]
     if isinstance(reason, VariableError):
         return str(reason)
-    found = "found a value that is not shown" if kind_of(field).hidden else f"found {show(error['input'])}"
-    return f"{found}; allowed: {reason}"
+    kind = kind_of(field)
+    shown = "a value that is not shown" if kind.hidden else show(error["input"], is_url=kind.is_url)
+    return f"found {shown}; allowed: {reason}"
 
 
 def named(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from tiercache._masking import mask
+from tiercache._masking import mask, mask_place
 from tiercache.errors import ConfigError
 
 __all__ = ["Problems", "join", "meant", "nearest", "show"]
@@ -89,18 +89,21 @@ def _is_in(path: str, place: str) -> bool:
     return path == place or (path.startswith(place) and path[len(place)] in ".[")
 
 
-def show(value: object) -> str:
+def show(value: object, *, is_url: bool = False) -> str:
     """``value`` as a configuration spells it, short, without secrets; of a reference to one of our own
-    variables what that holds."""
+    variables what that holds. ``is_url``: it stands in the place of one."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         override = _OVERRIDE.fullmatch(value)
-        text = _HEX_KEY.sub("***", mask(os.environ.get(override[1], value) if override else value))
+        held = os.environ.get(override[1], value) if override else value
+        text = _HEX_KEY.sub("***", mask_place(held) if is_url else mask(held))
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
+    if isinstance(value, int | float) and is_url:
+        return "a number"
     if isinstance(value, int | float):
         return f"{value}" if isinstance(value, float) or abs(value) < 10**_LONGEST else "a huge number"
     if isinstance(value, Mapping):

@@ -50,7 +50,7 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
         schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
         known = ", ".join(f"{one}://" for one in schemes)
         hint = meant(scheme, schemes) if scheme else ""
-        problems.add(path, f"found {show(url)}; allowed: a URL that begins with {known}{hint}")
+        problems.add(path, f"found {show(url, is_url=True)}; allowed: a URL that begins with {known}{hint}")
         return {}
     table: dict[str, Any] = {"type": kind}
     is_server, options = _of(kind, problems, path)

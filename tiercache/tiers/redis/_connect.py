@@ -27,7 +27,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tiercache._masking import blot, mask
+from tiercache._masking import blot, mask_place
 from tiercache.errors import ConfigError
 from tiercache.tiers.redis._bounded import bounded
 
@@ -93,7 +93,7 @@ class Endpoint:
     """
 
     def __init__(self, url: str, deadline: float) -> None:
-        self.masked = mask(url)
+        self.masked = mask_place(url)
         scheme, separator, rest = url.partition("://")
         if scheme + separator not in SCHEMES:
             allowed = ", ".join(SCHEMES)

@@ -81,7 +81,7 @@ def parse_url(url: str | URL) -> URL:
     if dialect == "sqlite" and (parsed.host or parsed.username or parsed.password or parsed.port):
         raise ConfigError("url: a SQLite URL names no host and no user; it is sqlite:///path")
     written = url if isinstance(url, str) else _written(url)
-    wrong = torn(written, parsed.username, parsed.host, parsed.port, parsed.database)
+    wrong = torn(written, parsed.username, parsed.port)
     if wrong:
         raise ConfigError(f"url: {mask(written)!r} cannot be used: {wrong}")
     parsed = parsed.set(drivername=f"{dialect}+{_DRIVERS[dialect][0]}")

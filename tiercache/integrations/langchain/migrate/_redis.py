@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Self
 
-from tiercache._masking import blot, mask
+from tiercache._masking import blot, mask, mask_place
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.integrations.langchain.migrate._run import Page, Unfit
 
@@ -34,7 +34,7 @@ class RedisKeys:
                 )
             except ValueError as error:
                 why = blot(str(error), source)
-                raise ConfigError(f"{mask(source)} is no URL of a Redis server: {why}") from None
+                raise ConfigError(f"{mask_place(source)} is no URL of a Redis server: {why}") from None
             self.name = f"RedisStore {mask(source)}"
         elif isinstance(source, redis.Redis):
             self._client = source

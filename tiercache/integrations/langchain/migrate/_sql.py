@@ -45,7 +45,7 @@ class SQLRows:
             ) from None
         written = url if isinstance(url, str) else parsed.render_as_string(hide_password=False)
         shown = mask(written)
-        wrong = torn(written, parsed.username, parsed.host, parsed.port, parsed.database)
+        wrong = torn(written, parsed.username, parsed.port)
         if wrong:
             raise ConfigError(f"SQLStore: {shown} is not an SQLAlchemy URL that can be used: {wrong}")
         try:
