@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from shell import run
 
+from tiercache import register_tier
 from tiercache.cli._interrupts import ending_soon
+from tiercache.testing import DictTier
 
 #: A tier that hangs as one does whose deadline is an hour: what interrupts it, it is asked again to tidy up.
 PROGRAM = """
@@ -60,6 +63,35 @@ def test_a_tier_that_hangs_holds_up_no_ctrl_c(tmp_path, arguments):
         finally:
             process.kill()
     assert (process.returncode, err) == (130, b"tiercache: interrupted\n")
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("set", "key", "value"), ("delete", "key"), ("get", "key"), ("clear", "--yes")),
+        *(("purge", "--expired"), ("warm", "-"), ("bench", "--seconds", "0.001"), ("import", "-")),
+        *(("migrate", f"langchain-{kind}", "nowhere") for kind in ("files", "redis", "sqlite-llm")),
+        ("migrate", "langchain-sql", "nowhere", "--store-namespace", "docs"),
+    ],
+    ids=" ".join,
+)
+def test_what_writes_is_ended_soon_from_its_first_look_at_a_tier_on(tmp_path, monkeypatch, arguments):
+    """Whatever of it hangs then: see above."""
+    seen = []
+
+    class Watching(DictTier):
+        def __init__(self):
+            super().__init__()
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    register_tier("watching", Watching)
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "tiercache.toml"
+    config.write_text('[[tiers]]\ntype = "watching"\n')
+    run(*arguments)
+    assert seen
+    assert signal.default_int_handler not in seen
 
 
 def test_a_command_that_is_over_leaves_ctrl_c_as_it_was():

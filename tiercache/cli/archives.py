@@ -13,6 +13,7 @@ import click
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
 from tiercache.archive._export import UNOPENED
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._output import note, progress, show_json
 from tiercache.errors import ArchiveError, ConfigError, TierError, WriteError
 
@@ -105,6 +106,7 @@ def _tell_export(report: ExportReport, *, as_json: bool) -> int:
 @in_namespace
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
+@ending_soon()
 def import_(
     settings: Settings, file: str, remaining: bool, replace: bool, namespace: tuple[str, ...], as_json: bool
 ) -> int:

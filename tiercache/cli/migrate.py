@@ -13,6 +13,7 @@ import click
 
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, group, in_namespace, open_cache
+from tiercache.cli._interrupts import ending_soon
 from tiercache.cli._output import note, say, show_json
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError, LoadError, WriteError
@@ -79,6 +80,7 @@ _into = _options(
 @click.argument("folder")
 @_into
 @click.pass_obj
+@ending_soon()
 def langchain_files(
     settings: Settings, /, folder: str, namespace: tuple[str, ...], as_json: bool, **options: Any
 ) -> int:
@@ -94,6 +96,7 @@ def langchain_files(
 @click.option("--store-namespace", metavar="NAME", help="The RedisStore's own namespace=, if it had one.")
 @_into
 @click.pass_obj
+@ending_soon()
 def langchain_redis(
     settings: Settings,
     /,
@@ -120,6 +123,7 @@ def langchain_redis(
 @click.option("--store-namespace", metavar="NAME", required=True, help="The SQLStore's own namespace=.")
 @_into
 @click.pass_obj
+@ending_soon()
 def langchain_sql(
     settings: Settings,
     /,
@@ -148,6 +152,7 @@ def langchain_sql(
 @in_namespace
 @_as_json
 @click.pass_obj
+@ending_soon()
 def langchain_sqlite_llm(
     settings: Settings, file: str, llm_namespace: str, namespace: tuple[str, ...], as_json: bool
 ) -> int:
