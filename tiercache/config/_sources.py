@@ -51,6 +51,10 @@ class Source:
 _TIERS_TABLE = re.compile(r"""\s*\[\[?\s*(?:[\w"'-]+\s*\.\s*)*["']?tiers["']?\s*\]""")
 
 
+#: What makes a number of YAML one that few mean: 1:30 is 90, and 010 is 8.
+_OTHER_BASE = re.compile(r":|^[+-]?0(?=[0-7_]+$)")
+
+
 class _SyntaxError(ValueError):
     """The text is not of its format; the message says where. It shows nothing of the text."""
 
@@ -291,7 +295,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _yaml(text: str) -> Any:
     yaml: Any = import_module("yaml")  # it has no annotations of its own
     try:
-        _check_unique(yaml, yaml.compose(text, Loader=yaml.SafeLoader))
+        _check_nodes(yaml, yaml.compose(text, Loader=yaml.SafeLoader))
         try:
             return yaml.safe_load(text)
         except (ValueError, LookupError, AttributeError, OverflowError):
@@ -308,8 +312,9 @@ def _yaml(text: str) -> Any:
     raise _SyntaxError("YAML", reason, line, column)
 
 
-def _check_unique(yaml: Any, node: Any) -> None:
-    """Refuse a key that comes twice, of which the parser would silently take the last."""
+def _check_nodes(yaml: Any, node: Any) -> None:
+    """Refuse a key that comes twice, of which the parser would silently take the last, and a number that it
+    would silently read as another one."""
     waiting, seen = [node], set()
     while waiting:
         node = waiting.pop()
@@ -326,6 +331,10 @@ def _check_unique(yaml: Any, node: Any) -> None:
                 waiting.append(value)
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
+        elif node.tag.endswith((":int", ":float")) and (other := _OTHER_BASE.search(node.value)):
+            base = "60" if other[0] == ":" else "8"
+            line, column = node.start_mark.line + 1, node.start_mark.column + 1
+            raise _SyntaxError("YAML", f"a number in base {base}; put text in quotes", line, column)
 
 
 _FORMATS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".yaml": _yaml, ".yml": _yaml, ".json": _json}
