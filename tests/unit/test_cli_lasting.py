@@ -129,3 +129,26 @@ def test_what_would_be_in_the_memory_of_a_command_alone_is_not_done(make, tmp_pa
         "tiercache: nothing is done: the cache is memory alone, which each process has of its own, and that "
         "of a command ends with it\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("tiers", "flags", "what"),
+    [
+        (("memory",), (), "the cache"),
+        (("memory", "chain"), ("--tier", "chain"), "the cache"),
+        (("memory", "disk"), ("--tier", "memory"), "the tier 'memory'"),
+    ],
+)
+def test_the_memory_of_a_command_is_no_archive(make, tmp_path, tiers, flags, what):
+    config = make(*tiers)
+    if "chain" in tiers:
+        config.write_text(INSIDE.replace("folder", "memory"))
+    archive = tmp_path / "a.tca"
+    for target in (archive, "-"):
+        done = run("-c", config, "export", target, *flags)
+        assert (done.code, done.out) == (1, "")
+        assert done.err == (
+            f"tiercache: nothing is exported: {what} is memory alone, which each process has of its own, and "
+            f"that of a command is empty; export_archive() in the program copies it\n"
+        )
+    assert not archive.exists()

@@ -16,12 +16,17 @@ from tiercache._member import Member
 from tiercache._nested import ChainTier
 from tiercache.chain import TieredCache
 
-__all__ = ["lasts", "lister", "unclearable", "unlisted"]
+__all__ = ["fleeting", "lasts", "lister", "unclearable", "unlisted"]
 
 
 def lasts(cache: TieredCache[Any]) -> bool:
     """Whether any tier keeps what is written to it longer than this process lives."""
     return any(map(_lasts, _core(cache).members))
+
+
+def fleeting(cache: TieredCache[Any]) -> list[str]:
+    """The tiers of which this process has its own, which ends with it."""
+    return [member.guard.name for member in _core(cache).members if not _lasts(member)]
 
 
 def unclearable(cache: TieredCache[Any]) -> list[str]:

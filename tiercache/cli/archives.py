@@ -12,8 +12,10 @@ import click
 
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
 from tiercache.archive._export import UNOPENED
+from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
+from tiercache.cli._lasting import fleeting, lasts
 from tiercache.cli._output import note, progress, show_json
 from tiercache.errors import ArchiveError, ConfigError, TierError, WriteError
 
@@ -60,6 +62,7 @@ def export(
         open_cache(settings, namespace) as cache,
         _counted("exporting", "written", _remedy(file, force=force)) as advance,
     ):
+        _refuse_memory(cache, tier)
         try:
             report = export_archive(
                 cache, target, tier=tier, views=cache.views, resume=resume, replace=force, progress=advance
@@ -69,6 +72,20 @@ def export(
                 raise  # that flag is wrong
             raise Failed(str(error)) from error
     return _tell_export(report, as_json=as_json)
+
+
+def _refuse_memory(cache: TieredCache[Any], tier: str | None) -> None:
+    """An empty archive would pass for a copy of what the application's memory holds."""
+    if not lasts(cache):
+        what = "the cache"
+    elif tier in fleeting(cache):
+        what = f"the tier {tier!r}"
+    else:
+        return
+    raise Failed(
+        f"nothing is exported: {what} is memory alone, which each process has of its own, and that of a "
+        f"command is empty; export_archive() in the program copies it"
+    )
 
 
 def _has_content(path: Path) -> bool:
