@@ -152,7 +152,7 @@ _views = st.dictionaries(st.text(max_size=8), _options(ViewOptions), max_size=3)
 
 
 def _placed(config):
-    """``config`` with a path of its own for each tier that is a file."""
+    """``config`` with a place of its own for each tier."""
     numbers = count()
 
     def placed(table):
@@ -163,6 +163,8 @@ def _placed(config):
             made[("path", "directory")[number % 2]] = f"d{number}"
         elif made.get("type") == "sql":
             made["url"] = f"sqlite:///s{next(numbers)}.db"
+        elif made.get("type") == "redis" and (number := next(numbers)):
+            made["prefix"] = f"{number}:{made.get('prefix', '')}"
         if "tiers" in made:
             made["tiers"] = [placed(tier) for tier in made["tiers"]]
         return made

@@ -353,7 +353,16 @@ def chains(members):
     return st.fixed_dictionaries({"tiers": st.lists(members, min_size=1, max_size=3)}, optional=chain_options)
 
 
-configs = chains(leaves | chains(leaves).map(lambda chain: chain | {"type": "chain"}))
+def apart(config, path="t"):
+    """``config`` with a place of its own for each tier."""
+    option = {"disk": "path", "redis": "prefix", "sql": "table"}.get(config.get("type"))
+    made = config | {option: config.get(option, "") + path} if option else dict(config)
+    if "tiers" in config:
+        made["tiers"] = [apart(tier, f"{path}_{index}") for index, tier in enumerate(config["tiers"])]
+    return made
+
+
+configs = chains(leaves | chains(leaves).map(lambda chain: chain | {"type": "chain"})).map(apart)
 
 
 @settings(max_examples=60)

@@ -91,7 +91,8 @@ def test_tiers_and_checks(kind, make, tmp_path):
     taken = [url for url in URLS if refused(url, describe)]
     assert 0 < len(taken) < len(URLS)
     for urls, code in ((URLS, 1), (taken, 0)):
-        config = {"tiers": [{"type": kind, "url": url} for url in urls]}
+        apart = "prefix" if kind == "redis" else "table"
+        config = {"tiers": [{"type": kind, "url": url, apart: f"t{at}"} for at, url in enumerate(urls)]}
         path = tmp_path / f"{code}.json"
         path.write_text(json.dumps(config))
         for flags in ([], ["--json"], ["--debug"]):

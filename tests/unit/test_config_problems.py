@@ -117,6 +117,25 @@ def test_a_url_that_sqlalchemy_cannot_use_is_told_at_its_place(url, tmp_path):
     assert lines[2].startswith("  tiers[1]")
 
 
+def test_two_tiers_of_one_place_are_refused(tmp_path):
+    twice = [
+        ({"type": "disk", "path": "made"}, {"type": "disk", "path": tmp_path / "x/../made"}),
+        ({"type": "redis", "url": "redis://h"}, {"type": "redis", "url": "redis://u:hunter2@h:6379/0"}),
+        ({"type": "sql", "url": "sqlite:///a.db"}, {"type": "sql", "url": f"sqlite:///{tmp_path}/a.db"}),
+    ]
+    lines = told({"tiers": [MEMORY, *({"type": "chain", "tiers": pair} for pair in twice), twice[0][0]]})
+    assert [line.removesuffix("; give each a place of its own") for line in lines.splitlines()] == [
+        "the configuration: 4 problems",
+        "  tiers[1].tiers[1]: holds the same entries as tiers[1].tiers[0]",
+        "  tiers[2].tiers[1]: holds the same entries as tiers[2].tiers[0]",
+        "  tiers[3].tiers[1]: holds the same entries as tiers[3].tiers[0]",
+        "  tiers[4]: holds the same entries as tiers[1].tiers[0]",
+    ]
+    apart = [MEMORY, {"type": "sql", "url": "sqlite://"}, {"type": "sql", "url": "sqlite:///a.db"}]
+    with TieredCache.from_config({"tiers": [*apart, *apart[:2], {**apart[2], "table": "another"}]}) as cache:
+        cache.set("key", b"value")
+
+
 def test_a_chain_that_holds_itself_has_an_end():
     config = {"type": "chain", "tiers": [MEMORY]}
     config["tiers"].append(config)

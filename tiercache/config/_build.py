@@ -29,6 +29,8 @@ class Builder(Generic[C]):
         self._make_chain = chain
         self._problems = problems
         self._made: list[Any] = []
+        #: The path of each tier, and where its entries are, as it says.
+        self._places: list[tuple[str, Any]] = []
 
     def chain(self, plan: ChainPlan) -> C | None:
         """The chain of ``plan``, for the caller to use if there are no problems; some may be added here.
@@ -38,7 +40,10 @@ class Builder(Generic[C]):
         """
         try:
             with only_looking() if self._problems.any else nullcontext():
-                return self._chain(plan)
+                made = self._chain(plan)
+            if not self._problems.any:  # what is wrong may be what tells their places apart
+                self._check_places()
+            return made
         except BaseException:
             self.close()
             raise
@@ -83,7 +88,15 @@ class Builder(Generic[C]):
                 "a dataclass has one as @dataclass(eq=False)",
             )
             return None
+        self._places.append((plan.path, getattr(made, "location", None)))
         return tier
+
+    def _check_places(self) -> None:
+        """Refuse two tiers of one place, which would count, evict and be asked for each entry twice."""
+        for index, (path, place) in enumerate(self._places):
+            twin = next((other for other, known in self._places[:index] if known == place), None)
+            if place is not None and twin is not None:
+                self._problems.add(path, f"holds the same entries as {twin}; give each a place of its own")
 
     def _tell(self, path: str, message: str, given: Mapping[str, Any]) -> str | None:
         """Add what a constructor says; where it begins with the name of an option in ``given``, at that
