@@ -14,18 +14,16 @@ from time import perf_counter
 from typing import Any, BinaryIO, Final, Literal
 
 from tiercache._batch import Batch, decoded
-from tiercache._bridge import BLOCKING, Runtime, drive
+from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
-from tiercache._member import Member
-from tiercache._nested import ChainTier
-from tiercache._stack import Stack
+from tiercache.archive._cold import Cold, Verbatim, codecs_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
 from tiercache.archive._pieces import BYTES, Pieces
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, WriteError
-from tiercache.protocols import Codec, Debt
+from tiercache.protocols import Codec
 from tiercache.registry import codec as codec_of
 from tiercache.registry import codec_names
 from tiercache.stats import TierStats
@@ -53,6 +51,10 @@ class ImportReport:
         those past their time.
     ``skipped``
         how many of the others are not there, by the reason.
+    ``unmatched``
+        how many of those that are there (or something newer) are of another codec than their namespace has
+        in the target, as far as ``cache`` and ``views`` tell that: reads take these for misses. By what
+        differs.
     ``evicted``
         entries that the target's lowest tier dropped meanwhile: it is too small for all of them.
     ``failed``
@@ -65,6 +67,7 @@ class ImportReport:
     already_there: int
     expired: int
     skipped: dict[str, int]
+    unmatched: dict[str, int]
     evicted: int
     failed: tuple[str, ...]
     seconds: float
@@ -87,8 +90,9 @@ def import_archive(
     open), in ``cache``: in its namespace, and in those nested in it, whose names they had.
 
     ``views``
-        where some tier keeps objects: whose codecs to decode values with, in other nested namespaces too,
-        besides that of ``cache`` and those that a configuration can name.
+        whose codecs are told from those of the entries, besides that of ``cache``; and, where some tier keeps
+        objects, to decode values with, in other nested namespaces too, besides those that a configuration can
+        name.
     ``expiry``
         ``"absolute"``: an entry expires when it would have; ``"remaining"``: it lives on for as long as it
         had when the archive was made.
@@ -164,13 +168,15 @@ class _Import:
         self._waiting = self._bytes = 0
         self._read = self._stored = self._already_there = self._expired = 0
         self._skipped: dict[str, int] = {}
+        self._unmatched: dict[str, int] = {}
         self._names = [member.guard.name for member in self._root.members]
         self._failed: set[str] = set()
         self._evicted = self._stack.stats().tiers[-1].evictions
         #: Whether some tier wants the objects that the bytes stand for.
-        self._decodes = _wants_objects(self._root)
+        self._decodes = wants_objects(self._root)
         cores = [self._root, *map(core_of, (views or {}).values())]
         self._codecs = {core.path: core.codec for core in cores}
+        self._known = cores
         self._cores: dict[tuple[tuple[str, ...], str], Sequence[Core]] = {}
 
     def report(self) -> ImportReport:
@@ -179,7 +185,8 @@ class _Import:
             self._stored,
             self._already_there,
             self._expired,
-            dict(sorted(self._skipped.items(), key=lambda item: -item[1])),
+            _most_first(self._skipped),
+            _most_first(self._unmatched),
             self._stack.stats().tiers[-1].evictions - self._evicted,
             tuple(name for name in self._names if name in self._failed),
             perf_counter() - self._start,
@@ -222,12 +229,24 @@ class _Import:
             if not cores:
                 self._skip(f"the codec {codec!r} is not known here", len(group))
             else:
+                self._compare(path, codec, len(group))
                 self._store(cores, self._missing(cores[0], group))
         self._progress(waiting)
 
     def _skip(self, reason: str, count: int) -> None:
         if count:
             self._skipped[reason] = self._skipped.get(reason, 0) + count
+
+    def _compare(self, path: tuple[str, ...], name: str, count: int) -> None:
+        """Note whether the namespace at ``path`` is known to have another codec than that ``name``. They are
+        stored all the same: a program may have given its codec to some calls alone, or be about to."""
+        full = (*self._root.path, *path)
+        names = [one for core in self._known if core.path == full for one in codecs_read(core)]
+        if not names or name in names:
+            return
+        place = f"the namespace {'/'.join(path)!r} in it" if path else "the cache"
+        what = f"of the codec {name!r}, and {place} has {' and '.join(map(repr, names))}"
+        self._unmatched[what] = self._unmatched.get(what, 0) + count
 
     def _missing(self, core: Core, group: Group) -> Group:
         """Those of ``group`` that the lowest tier does not have, or has something older of; and of which no
@@ -256,12 +275,12 @@ class _Import:
             self._cores.clear()
         if place not in self._cores:
             full = (*self._root.path, *path)
-            codecs: list[Codec[Any] | None] = [_Verbatim(name)]
+            codecs: list[Codec[Any] | None] = [Verbatim(name)]
             if name == "bytes":
                 codecs = [None]
             elif self._decodes:
                 codecs = self._codecs_called(name, full)
-            self._cores[place] = [_Cold(self._stack, full, codec) for codec in codecs]
+            self._cores[place] = [Cold(self._stack, full, codec) for codec in codecs]
         return self._cores[place]
 
     def _codecs_called(self, name: str, path: tuple[str, ...]) -> list[Codec[Any] | None]:
@@ -331,6 +350,10 @@ class _Import:
         return {key: replace(entry, created_at=now) if key in old else entry for key, entry in group.items()}
 
 
+def _most_first(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
 def _is_newer(entry: Entry[bytes], held: Entry[bytes]) -> bool:
     if entry.created_at is None or held.created_at is None:
         return entry.value != held.value or entry.expires_at != held.expires_at
@@ -347,76 +370,3 @@ def _before(folded: Mapping[str, Entry[bytes]], deleted: Mapping[str, float]) ->
         written = folded[name].created_at
         if written is not None and written < deleted[name]:
             yield name
-
-
-# -- a chain whose memory stays cold ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Verbatim:
-    """A codec of bytes that another one made, for tiers that keep bytes alone."""
-
-    name: str
-
-    def encode(self, value: bytes) -> bytes:
-        return value
-
-    def decode(self, data: bytes) -> bytes:
-        return data
-
-    @property
-    def core_for_copies(self) -> type[Core]:
-        """See `ChainTier.with_codec`."""
-        return _Cold
-
-
-class _Emptied:
-    """Memory above another tier, as a member that drops what it has of the keys that are written.
-
-    Rejected: writing to it as well. It would decode all that goes by, to keep the last of it, in a process
-    that often does nothing else.
-    """
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._member, name)
-
-    async def write(
-        self, runtime: Runtime, batch: Batch, *, promotion: bool = False, debts: Sequence[Debt] = ()
-    ) -> tuple[int, Exception | None]:
-        del promotion, debts  # of tiers that store
-        failure = await self._member.delete(runtime, batch.objects, counted=False)
-        return (0 if failure else len(batch)), failure
-
-
-class _Cold(Core):
-    """A view of a stack that leaves memory above other tiers empty."""
-
-    def __init__(self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None) -> None:
-        super().__init__(stack, path, codec)
-        emptied: list[Any] = [
-            _Emptied(member) if _can_be_empty(member, stack) else member for member in self.members
-        ]
-        self.members = tuple(emptied)
-
-
-def _can_be_empty(member: Member, stack: Stack) -> bool:
-    return member.fast is not None and member.depth < len(stack.guards) - 1
-
-
-def _wants_objects(core: Core) -> bool:
-    """Whether some tier, also of a chain inside, keeps the objects that bytes stand for."""
-    return any(
-        not member.stores_bytes and not _can_be_empty(member, core.stack) and not _takes_bytes(member)
-        for member in core.members
-    )
-
-
-def _takes_bytes(member: Member) -> bool:
-    tier = member.guard.tier
-    if not isinstance(tier, ChainTier):
-        return False
-    inner = tier._core  # noqa: SLF001 - a chain tells nobody outside what its tiers keep
-    return inner.codec is None and not _wants_objects(inner)

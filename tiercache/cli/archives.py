@@ -120,12 +120,19 @@ def _tell_export(report: ExportReport, *, as_json: bool) -> int:
     "--remaining", is_flag=True, help="Let entries live for as long as they had left when they were exported."
 )
 @click.option("--replace", is_flag=True, help="Store what is older than what the cache has, too.")
+@click.option("--any-codec", is_flag=True, help="Entries of another codec than the cache has are meant.")
 @in_namespace
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 @ending_soon()
 def import_(
-    settings: Settings, file: str, remaining: bool, replace: bool, namespace: tuple[str, ...], as_json: bool
+    settings: Settings,
+    file: str,
+    remaining: bool,
+    replace: bool,
+    any_codec: bool,
+    namespace: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Store the entries of an archive: FILE, or stdin.
 
@@ -147,10 +154,10 @@ def import_(
             replace=replace,
             progress=advance,
         )
-    return _tell_import(report, as_json=as_json)
+    return _tell_import(report, any_codec=any_codec, as_json=as_json)
 
 
-def _tell_import(report: ImportReport, *, as_json: bool) -> int:
+def _tell_import(report: ImportReport, *, any_codec: bool, as_json: bool) -> int:
     if as_json:
         show_json(report.as_dict())
     else:
@@ -162,11 +169,14 @@ def _tell_import(report: ImportReport, *, as_json: bool) -> int:
         note(f"{', '.join(counts)} ({report.seconds:.1f} s)")
     for reason, count in report.skipped.items():
         note(f"{count:,} entries were skipped: {reason}")
+    unmatched = {} if any_codec else report.unmatched
+    for reason, count in unmatched.items():
+        note(f"{count:,} entries are {reason}: no read finds them there (--any-codec, if that is meant)")
     if report.evicted:
         note(f"{report.evicted:,} entries were evicted meanwhile: the lowest tier is too small for all")
     if report.failed:
         note(f"not all of them in {', '.join(report.failed)}, which is given them when they are read")
-    return 1 if report.skipped or report.evicted or report.failed else 0
+    return 1 if report.skipped or unmatched or report.evicted or report.failed else 0
 
 
 @contextmanager
