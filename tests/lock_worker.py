@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pythons
 from talking import hear, say
 
 __all__ = ["Worker"]
@@ -23,7 +24,7 @@ class Worker:
     def __init__(self, log: Path) -> None:
         self.log = log
         command = [sys.executable, "-W", "error", __file__, str(log)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = pythons.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def tell(self, **job: Any) -> None:
         """Begin a job: ``config`` of the cache and ``keys``; ``way`` is blocking or native, ``hold`` has the

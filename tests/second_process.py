@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pythons
 from rights import obey_rights
 from talking import hear, say
 
@@ -89,7 +90,7 @@ class SecondProcess:
 
     def __init__(self) -> None:
         command = [sys.executable, "-W", "error", __file__]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = pythons.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._pid: int | None = None
         self._clock: FakeClock | None = None
 

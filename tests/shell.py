@@ -7,7 +7,6 @@ import io
 import os
 import pty
 import re
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
+
+import pythons
 
 from tiercache.cli import main
 
@@ -50,7 +51,7 @@ def run(*arguments: object, stdin: bytes = b"") -> Done:
 
 def spawn(*arguments: object, stdin: bytes = b"", command: Sequence[str] = COMMAND, **variables: str) -> Done:
     """The command in a process of its own, with pipes for its streams."""
-    done = subprocess.run(
+    done = pythons.run(
         [*command, *map(str, arguments)],
         input=stdin,
         env={**os.environ, **variables},
@@ -68,7 +69,7 @@ def in_a_terminal(*arguments: object, typed: bytes = b"", **variables: str) -> t
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", **variables}
     if "NO_COLOR" not in variables:
         environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [*COMMAND, *map(str, arguments)], env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)

@@ -10,13 +10,13 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from math import inf
 from pathlib import Path
 
 import pytest
+import pythons
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -288,7 +288,7 @@ def test_a_process_whose_wall_clock_is_stepped(tmp_path, valkey):
 
 def _run_stepped(library, step, tmp_path, valkey):
     program = Path(__file__).with_name("clock_program.py")
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, str(program), str(step), str(tmp_path), valkey.url],
         capture_output=True,
         text=True,

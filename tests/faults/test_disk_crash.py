@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import pythons
 from faults_table import Told
 
 #: Forks the writers, kills them, and looks at what they left: in a process without threads, so that a writer
@@ -99,7 +99,7 @@ def kill_writers(directory: Path, *, rounds: int, writers: int, seed: int = 1) -
         str(directory),
         *map(str, (rounds, writers, seed)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    done = pythons.run(command, capture_output=True, text=True, timeout=3600, check=False)
     assert done.returncode == 0, done.stderr
     figures: dict[str, int] = json.loads(done.stdout)
     return figures

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
+import pythons
 from faults_table import Told
 from selections import usually
 
@@ -99,7 +99,7 @@ print(served)
 
 def test_a_prefork_server_whose_workers_are_killed_and_forked_again(tmp_path: Path, told: Told) -> None:
     command = [sys.executable, "-W", "error", "-c", PREFORK, str(tmp_path / "d")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    done = pythons.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 5 * 4 * 3
     told("prefork server, workers killed and forked again", f"{int(done.stdout)} of 60 requests served")

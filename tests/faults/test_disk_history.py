@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pythons
 from faults_table import Told
 from histories import FOREVER, Operation, violations
 from talking import go, wait_for
@@ -68,7 +69,7 @@ def record(directory: Path, *, processes: int, threads: int, seconds: float) -> 
     pipe = subprocess.PIPE
     command = [sys.executable, "-W", "error", "-c", WORKER, str(directory)]
     workers = [
-        subprocess.Popen([*command, str(me), str(threads), str(seconds)], stdin=pipe, stdout=pipe, text=True)
+        pythons.Popen([*command, str(me), str(threads), str(seconds)], stdin=pipe, stdout=pipe, text=True)
         for me in range(processes)
     ]
     for worker in workers:

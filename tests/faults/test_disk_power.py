@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pythons
 from faults_table import Told
 from places import mounted, run
 
@@ -45,7 +46,7 @@ class Writer:
 
     def __init__(self, directory: Path, durability: str) -> None:
         command = [sys.executable, "-W", "error", "-c", WRITER, str(directory), durability]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = pythons.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def wait_for(self, batches: int) -> None:
         assert self._process.stdout is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import pythons
 from faults_table import Told, seconds
 from forked import exit_code
 from talking import go, wait_for
@@ -31,7 +32,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
     command = [sys.executable, "-W", "error", "-c", prologue + code, *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return pythons.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def value(key: str) -> bytes:

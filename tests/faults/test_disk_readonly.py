@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import pythons
 from faults_table import Told
 from places import mounted, run
 from talking import go, wait_for
@@ -44,7 +45,7 @@ TESTS = Path(__file__).parent.parent
 
 def in_a_process(code: str, *arguments: object) -> None:
     command = [sys.executable, "-W", "error", "-c", PROLOGUE + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=TESTS)
+    done = pythons.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=TESTS)
     assert done.returncode == 0, done.stderr
 
 
@@ -193,7 +194,7 @@ def test_processes_whose_directory_is_removed_make_one_new_one(tmp_path: Path) -
     pipe = subprocess.PIPE
     command = [sys.executable, "-W", "error", "-c", PROLOGUE + REMOVED, str(directory)]
     processes = [
-        subprocess.Popen([*command, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=TESTS)
+        pythons.Popen([*command, str(me)], stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=TESTS)
         for me in range(3)
     ]
     for process in processes:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import pythons
 from faults.late_writes import arrived
 from missing import forget, restart_process
 from servers.valkey import Valkey, running
@@ -54,7 +55,7 @@ class Worker:
     def __init__(self, folder: Path, url: str, deadline: float) -> None:
         command = [sys.executable, "-W", "error", "-c", _WORKER, folder, url, str(deadline)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.process = pythons.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def __call__(self, *words: str) -> str:
         assert self.process.stdin is not None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import pythons
 from selections import usually
 
 PROGRAMS = Path(__file__).parent.with_name("process_programs.py")
@@ -35,7 +35,7 @@ def config(request, tmp_path):
 def run(config, *program):
     """What a program says at its end."""
     command = [sys.executable, "-W", "error", str(PROGRAMS), *map(str, program)]
-    done = subprocess.run(
+    done = pythons.run(
         command,
         capture_output=True,
         text=True,

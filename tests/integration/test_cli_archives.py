@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pythons
 from shell import COLOUR, COMMAND, in_a_terminal, run
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable, register_tier
@@ -103,7 +104,7 @@ def times(path):
 
 def start(*arguments, code=None, **options):
     command = [*COMMAND] if code is None else [sys.executable, "-c", code]
-    return subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, **options)
+    return pythons.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, **options)
 
 
 def _piped(source, target):
@@ -322,7 +323,7 @@ def test_a_shell_compresses_an_archive_on_its_way(tmp_path):
     values = fill(source, 30)
     command, archive = " ".join(COMMAND), tmp_path / "a.gz"
     line = f"{command} -c {source} export >(gzip > {archive}) && wait $!"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    done = pythons.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert run("import", "-c", target, stdin=gzip.decompress(archive.read_bytes())).code == 0
     assert held(target) == values

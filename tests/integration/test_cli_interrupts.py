@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import pythons
 from shell import run
 
 from tiercache import register_tier
@@ -48,12 +49,12 @@ def test_a_tier_that_hangs_holds_up_no_ctrl_c(tmp_path, arguments):
     config = tmp_path / "tiercache.toml"
     config.write_text('[[tiers]]\ntype = "memory"\n[[tiers]]\ntype = "hanging"\n')
     (tmp_path / "lines").write_text('{"key": "key", "value": "value"}\n')
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [sys.executable, "-c", PROGRAM, "-c", str(config), *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         assert process.stdout.readline() == b"it hangs\n"

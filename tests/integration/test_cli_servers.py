@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from functools import partial
 
 import pytest
+import pythons
 from servers.valkey import free_port, running
 from shell import COLOUR, COMMAND, SCRIPT, in_a_terminal, run, spawn
 
@@ -84,7 +84,7 @@ def test_pipes(guarded_server, tmp_path):
         run("-c", path, "set", f"key:{number}", "1")
     command = " ".join(COMMAND) + f" -c {path}"
     line = f"printf '[1,2]' | {command} set piped && {command} get piped | cat && {command} keys | head -1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    done = pythons.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"\[1,2\](key:\d|piped)\n", done.stdout)
 

@@ -12,6 +12,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+import pythons
 from shell import COMMAND, in_a_terminal, run
 
 from tiercache import TieredCache
@@ -52,7 +53,7 @@ class Application:
     """A process that uses the cache."""
 
     def __init__(self, config):
-        self.process = subprocess.Popen(
+        self.process = pythons.Popen(
             [sys.executable, "-c", APPLICATION, str(config)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -269,10 +270,10 @@ def test_on_a_terminal_there_are_colours(config):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_watching_in_a_pipe_goes_on_until_ctrl_c(config, as_json):
     use(config)
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [*COMMAND, "stats", "-c", str(config), "--watch", *(["--json"] if as_json else [])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     with process:
         for _ in range(1 if as_json else 2):
@@ -290,10 +291,10 @@ def test_watching_on_a_terminal_redraws_and_ends_cleanly(config):
     use(config)
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [*COMMAND, "stats", "-c", str(config), "--watch"],
         env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - as above
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     os.close(theirs)
     shown = b""

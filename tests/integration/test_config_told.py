@@ -6,12 +6,12 @@ import inspect
 import json
 import os
 import pickle
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import pythons
 from described import described
 
 from tiercache import CacheClosed, ConfigError, MemoryTier, TieredCache, register_codec, register_tier
@@ -340,7 +340,7 @@ def test_one_cache_of_several_is_built_again_where_it_is_unpickled(folder):
                 "import sys, pickle\ncache, view = pickle.load(sys.stdin.buffer)\n"
                 "assert view._root is cache\nprint(cache.views['v'].get('k'), view.get('k'), view.codec)"
             )
-            done = subprocess.run(
+            done = pythons.run(
                 [sys.executable, "-W", "error", "-c", code],
                 input=data,
                 capture_output=True,

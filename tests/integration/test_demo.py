@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+import pythons
 from servers.valkey import free_port
 from shell import COLOUR, in_a_terminal
 
@@ -41,7 +42,7 @@ sys.exit(main())
 
 def run(*arguments, command=DEMO, **variables):
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-    return subprocess.run(
+    return pythons.run(
         [*command, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
     )
 
@@ -214,7 +215,7 @@ def wait_until_stored(folder, process):
 
 @pytest.mark.long
 def test_ctrl_c_leaves_a_usable_cache(tmp_path):
-    process = subprocess.Popen(
+    process = pythons.Popen(
         DEMO,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+import pythons
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_models import RecordingModel
@@ -86,7 +86,7 @@ print(json.dumps([hits, [struct.pack(f"<{len(vector)}d", *vector).hex() for vect
 def in_another_process(disk, sql=None):
     """Hits per tier, and the bits of all vectors."""
     request = json.dumps({"disk": str(disk), "sql": sql, "texts": TEXTS, "question": QUESTION})
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-c", READER], input=request, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import sys
 from dataclasses import FrozenInstanceError
 
 import pytest
+import pythons
 from langchain_classic.storage import LocalFileStore
 from langchain_sources import Model, bytes_of, fill, texts
 
@@ -59,7 +60,7 @@ from_local_files(sys.argv[1], target, prefix="ada-", batch_size=10, progress=Fal
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_migration_goes_on_where_it_ended(how, old, tmp_path):
     before = bytes_of(old)
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [sys.executable, "-c", MIGRATE, str(old), str(tmp_path / "new")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import subprocess
 import sys
 import threading
 
 import pytest
+import pythons
 import redis
 from langchain_classic.storage import LocalFileStore
 from langchain_classic.storage.exceptions import InvalidKeyException
@@ -84,7 +84,7 @@ def test_a_kill_in_the_middle_of_a_write(tmp_path):
     # The system kills the process half way through the file: kill -9, at a moment that can be chosen.
     for opening, folder in ((THEIRS, "theirs"), (OURS, "ours")):
         code = [sys.executable, "-c", opening + WRITE, str(tmp_path / folder)]
-        assert subprocess.run(code, check=False, timeout=60).returncode == -signal.SIGXFSZ
+        assert pythons.run(code, check=False, timeout=60).returncode == -signal.SIGXFSZ
     assert LocalFileStore(tmp_path / "theirs").mget(["key"]) == [b"b" * 4_000_000]
     with TieredByteStore.local(tmp_path / "ours") as store:
         assert store.mget(["key"]) == [b"a" * 1000]

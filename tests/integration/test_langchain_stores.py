@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import subprocess
 import sys
 
 import pytest
+import pythons
 from langchain_core.stores import BaseStore
 from langchain_tests.integration_tests import BaseStoreAsyncTests, BaseStoreSyncTests
 
@@ -190,7 +190,7 @@ with TieredByteStore.local(sys.argv[1], namespace="app") as store:
     assert store.mget(["models/gemini:x"]) == [b"here"]
     store.mset([("from there", b"there")])
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "cache")], check=True, timeout=60)
+    pythons.run([sys.executable, "-c", code, str(tmp_path / "cache")], check=True, timeout=60)
     with TieredByteStore.local(tmp_path / "cache", namespace="app") as store:
         assert store.mget(["from there"]) == [b"there"]
     with TieredByteStore.local(tmp_path / "cache") as other:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pythons
 from absent import said_without
 from apis import both_apis
 from cached_graph import arun, graph, run
@@ -166,7 +166,7 @@ with TieredCache([MemoryTier(), DiskTier({str(tmp_path)!r})]) as chain:
     ran = []
     print(run(graph(LangGraphCache(chain), ran), 21), len(ran))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = pythons.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "42 1\n"
     with TieredCache([MemoryTier(), DiskTier(tmp_path)]) as chain:
         ran: list[int] = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pythons
 from absent import said_without
 from apis import both_apis
 from chains import KINDS, chain_of
@@ -165,7 +165,7 @@ from test_llama_index_store import *
 with TieredCache([MemoryTier(), DiskTier({str(tmp_path)!r})]) as cache:
     print(len(ingest(TieredKVStore(cache), DOCUMENTS)), len(EMBEDDED))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = pythons.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     nodes, embedded = map(int, done.stdout.split())
     assert nodes == embedded > 0
     EMBEDDED.clear()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pythons
 from apis import both_apis
 from counting_model import CountingModel, SerializableModel, StreamingModel
 from langchain_core.caches import InMemoryCache
@@ -116,7 +116,7 @@ with TieredCache([MemoryTier(), DiskTier({str(tmp_path)!r})]) as cache:
     model = CountingModel(cache=LLMCache(cache))
     print(*conversation(model, invoke), len(model.asked), sep="|")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = pythons.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     *told, calls = done.stdout.strip().split("|")
     assert calls == "5"
     with TieredCache([MemoryTier(), DiskTier(tmp_path)]) as cache:

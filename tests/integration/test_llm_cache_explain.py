@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pythons
 from apis import both_apis
 from counting_model import CountingModel, SerializableModel
 from langchain_core.load import dumps
@@ -137,7 +137,7 @@ with TieredCache([DiskTier({str(tmp_path)!r})]) as cache:
     for temperature in (0.0, 0.1):
         CountingModel(cache=LLMCache(cache), temperature=temperature).invoke("hi")
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    pythons.run([sys.executable, "-c", program], check=True)
     with TieredCache([MemoryTier(), DiskTier(tmp_path)]) as cache:
         llm_cache = LLMCache(cache)
         model = CountingModel(temperature=0.7)

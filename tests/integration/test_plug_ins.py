@@ -7,7 +7,6 @@ pure Python. Elsewhere the files that would be in the wheel are written down.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
+import pythons
 from doc_snippets import ROOT, blocks
 from shell import run
 
@@ -66,7 +66,7 @@ def site(tmp_path):
 
 def python(code, *arguments, cwd, path=()):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         capture_output=True,
         text=True,

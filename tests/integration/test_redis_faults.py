@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
+import pythons
 import redis
 from apis import both_apis
 from faults.scenarios_network import patiently
@@ -42,7 +42,7 @@ def stopped(pid):
 
 def run(*arguments):
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return pythons.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def expect_timeout(call, deadline):
@@ -294,7 +294,7 @@ assert not tier.store._native._wires
 tier.clear("")
 print("done")
 """
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program],
         capture_output=True,
         text=True,

@@ -2,11 +2,11 @@
 obstacle to those who come later."""
 
 import asyncio
-import subprocess
 import sys
 from contextlib import ExitStack
 
 import pytest
+import pythons
 from interrupts import interruptions, within
 from selections import usually
 
@@ -38,7 +38,7 @@ except KeyboardInterrupt:
 
 
 def test_who_cleans_up_after_an_interrupt_imports_nothing():
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    done = pythons.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("None {}\n", 0), done.stderr
 
 

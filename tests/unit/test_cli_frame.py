@@ -15,6 +15,7 @@ from time import monotonic, sleep
 
 import click
 import pytest
+import pythons
 from rights import obeying_rights
 from shell import COMMAND, run, spawn
 
@@ -197,7 +198,7 @@ def test_a_defect_of_ours_is_one_line_too(config, monkeypatch, raised):
 def test_nobody_who_reads_stdout_any_more_is_no_error(config):
     # More than the buffers of Python and of a pipe hold, so that the writer meets the closed end.
     assert spawn("-c", config, "set", "key", stdin=b"x" * 1_000_000).code == 0
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [*COMMAND, "-c", str(config), "get", "key"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
@@ -211,19 +212,19 @@ def test_a_stream_that_is_closed_is_told(config):
     """As `>&-` and `<&-` have it in a shell: no database of ours gets its number."""
     command = f"{' '.join(COMMAND)} -c {config}"
     line = f"{command} set key value >&- && {command} keys >&-; echo $? && {command} set other <&-"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    done = pythons.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "1\n")
     assert done.stderr == "tiercache: stdout is closed\ntiercache: stdin is closed\n"
     assert run("-c", config, "keys").out == "key\n"
 
 
 def test_ctrl_c_is_exit_code_130_and_one_line(config):
-    process = subprocess.Popen(
+    process = pythons.Popen(
         [*COMMAND, "-c", str(config), "--debug", "set", "key"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - in the background it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         process.stdin.write(b"part")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
 import sys
 import textwrap
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import pythons
 from absent import said_without
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,7 +178,7 @@ def test_a_bomb_is_refused_before_its_memory_is_used(kind, bombs):
         except CodecError as error:
             print("refused")
     """)
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-c", code, str(bomb)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("limited\nrefused\n", "")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pythons
 
 from tiercache import __version__
 from tiercache.cli import main
@@ -74,7 +75,7 @@ def test_importing_the_package_imports_nothing_of_the_command():
 
 @pytest.mark.parametrize("module", ["tiercache", "tiercache.cli"])
 def test_it_runs_as_a_module(module):
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"tiercache, version {__version__}\n"
@@ -85,7 +86,7 @@ def test_it_runs_as_a_module(module):
 def test_a_full_stdout_is_one_line_on_stderr(arguments):
     command = [sys.executable, "-m", "tiercache", *arguments]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = pythons.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("tiercache: ")
     assert "No space left on device" in done.stderr

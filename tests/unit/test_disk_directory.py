@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import pythons
 from absent import said_without
 from rights import obeying_rights
 
@@ -301,7 +302,7 @@ from tiercache.tiers.disk import DiskTier
 os.setgroups([]); os.setgid({AS_NOBODY}); os.setuid({AS_NOBODY})
 """
     command = [sys.executable, "-c", prologue + code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return pythons.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture

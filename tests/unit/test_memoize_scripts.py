@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+
+import pythons
 
 from tiercache import DiskTier, TieredCache
 
@@ -32,7 +33,7 @@ def test_scripts_are_told_apart_and_keep_their_keys_from_run_to_run(tmp_path):
         script.write_text(SCRIPT.replace("ANSWER", str(answer)))
         command = [sys.executable, str(script), str(tmp_path / "cache")]
         said.append(
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+            pythons.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
         )
     (lambda_one, first), (lambda_two, second), (lambda_again, third) = said
     assert (first, second, third) == ("1", "2", "1")
@@ -58,7 +59,7 @@ def typed_in(folder, path, answer, *, how, **variables):
     """What the program prints, given to an interpreter in ``folder``."""
     program = TYPED_IN.replace("PATH", repr(str(path))).replace("ANSWER", repr(answer))
     folder.mkdir(exist_ok=True)
-    return subprocess.run(
+    return pythons.run(
         [sys.executable, *(["-c", program] if how == "-c" else ["-"])],
         input=program,
         cwd=folder,
@@ -120,7 +121,7 @@ def test_the_processes_that_a_script_spawns_keep_results_under_its_name(tmp_path
     for name in ("one", "two"):
         script = tmp_path / f"{name}.py"
         script.write_text(SPAWNS)
-        done = subprocess.run(
+        done = pythons.run(
             [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60
         )
         keys.append(done.stdout.split())
@@ -134,5 +135,5 @@ def test_a_folder_that_is_run_is_told_apart_from_others(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__main__.py").write_text(SPAWNS.partition("if __name__")[0] + "print(key())")
         command = [sys.executable, str(tmp_path / name)]
-        keys.add(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+        keys.add(pythons.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
     assert len(keys) == 2

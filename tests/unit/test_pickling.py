@@ -7,7 +7,6 @@ import gc
 import json
 import pickle
 import pickletools
-import subprocess
 import sys
 import threading
 import weakref
@@ -16,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import pythons
 
 from tiercache import CacheClosed, DiskTier, MemoryTier, SQLTier, TieredCache, guarded, register_tier
 from tiercache.codecs import JSONCodec
@@ -54,7 +54,7 @@ def unpickled(data: bytes):
 def elsewhere(data: bytes, code: str, **environment: str) -> str:
     """What ``code`` prints, which has the unpickled ``cache``, in a new process elsewhere."""
     prologue = "import sys, pickle\ncache = pickle.load(sys.stdin.buffer)\n"
-    done = subprocess.run(
+    done = pythons.run(
         [sys.executable, "-W", "error", "-c", prologue + code],
         input=data,
         capture_output=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pythons
 from forked import exit_code
 
 from tiercache import Entry, MemoryTier, TieredCache
@@ -279,7 +280,7 @@ def test_forks_while_other_threads_use_the_chain() -> None:
 
 
 def _run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return pythons.run(
         [sys.executable, "-c", textwrap.dedent(code), *args],
         capture_output=True,
         text=True,

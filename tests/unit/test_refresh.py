@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import pythons
 from forked import exit_code
 from interrupts import within
 from races import assert_at_rest
@@ -596,7 +597,7 @@ def test_close_waits_for_refreshes() -> None:
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return pythons.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pythons
 
 from tiercache import (
     ConfigError,
@@ -687,7 +688,7 @@ def test_a_process_that_closes_nothing_writes_at_its_exit(path):
         "cache = TieredCache([MemoryTier()], stats_file=sys.argv[1]);"
         "cache.set('a', b'1'); cache.get('a')"
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    pythons.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
     assert (only(path).stats["hits"], only(path).state) == (1, "ended")
     assert only(path).ended is not None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import pythons
 from absent import said_without
 from sqlalchemy import create_engine, make_url
 
@@ -125,7 +125,7 @@ sys.modules[{module!r}] = None
 from tiercache.tiers.sql import SQLTier
 print(hasattr(SQLTier("mysql://h/db"), "amget"))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = pythons.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n", done.stderr
 
 
@@ -249,7 +249,7 @@ tier.mset({{"k": Entry(b"v")}})
 {end}
 """
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = pythons.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     # The last connection to a database takes its log with it, if it is closed.
     assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from time import monotonic
 
 import pytest
+import pythons
 
 from tiercache.watchdog import Call, shut
 
@@ -131,5 +131,5 @@ cut_in_time()
 print("done")
 """
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = pythons.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
