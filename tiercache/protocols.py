@@ -56,7 +56,13 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Tier(Protocol):
-    """Storage for entries, called by blocking code (and from a worker thread by async code)."""
+    """Storage for entries, called by blocking code (and from a worker thread by async code).
+
+    One with the attribute ``nonblocking = True`` is memory of this process: it never waits, so that event
+    loops call it as it is, and has nothing that outlasts the process, so that the journal leaves it out, and
+    no command looks into it or takes for stored what is there alone. A tier that keeps its entries, or has
+    them elsewhere, must not say so, however quick it is.
+    """
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
         """The entries held under ``keys``: hits only, in any order. ``keys`` holds no duplicates."""
