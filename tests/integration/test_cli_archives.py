@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pythons
+from archives import Failing
 from shell import COLOUR, COMMAND, in_a_terminal, run
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable, register_tier
@@ -310,12 +311,36 @@ def test_an_export_that_fails_says_what_is_left(tmp_path):
     archive = tmp_path / "a.tca"
     assert run("export", archive, "-c", source).code == 0
     old = archive.read_bytes()
+    others = "--tier NAME copies another one alone"
     done = run("export", archive, "--force", "-c", ill)
     assert (done.code, archive.read_bytes()) == (1, old)
-    assert done.err.endswith(f"tiercache: 0 entries written; {archive} is as it was\n")
+    assert done.err.endswith(f"tiercache: 0 entries written; {archive} is as it was; {others}\n")
     done = run("export", tmp_path / "b.tca", "--force", "-c", ill)
-    assert done.err.endswith("tiercache: 0 entries written; --resume goes on from there\n")
+    assert done.err.endswith(f"tiercache: 0 entries written; --resume goes on from there; {others}\n")
+    assert others not in run("export", tmp_path / "b.tca", "--tier", "redis", "--force", "-c", ill).err
     assert run("export", tmp_path / "b.tca", "--tier", "disk", "--force", "-c", ill).code == 0
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_tier_that_fails_is_named_and_so_is_the_way_around_it(tmp_path):
+    """Also one of somebody else, whose errors might pass for those of a file."""
+    tier, archive = Failing(), tmp_path / "a.tca"
+    register_tier("failing", lambda: tier)
+    above = tmp_path / "above.toml"
+    above.write_text('[[tiers]]\ntype = "failing"\n[[tiers]]\ntype = "disk"\ndirectory = "disk"\n')
+    assert run("set", "key", "value", "-c", above).code == 0
+    assert run("export", archive, "-c", above).code == 0
+    assert run("delete", "key", "-c", above).code == 0
+    tier.ill |= {"mget", "scan"}
+    named = "tiercache: tier 'failing' cannot tell what it has (OSError)\ntiercache: 0 entries "
+    done = run("export", tmp_path / "b.tca", "-c", above)
+    ways = "--resume goes on from there; --tier NAME copies another one alone"
+    assert (done.code, done.err) == (1, f"{named}written; {ways}\n")
+    assert run("export", tmp_path / "c.tca", "--tier", "disk", "-c", above).code == 0
+    done = run("import", archive, "-c", above)
+    ways = "started again it goes on from there; --replace asks no tier whether what it has is newer"
+    assert (done.code, done.err) == (1, f"{named}read; {ways}\n")
+    assert run("import", archive, "--replace", "-c", above).code == 0
 
 
 def test_a_shell_compresses_an_archive_on_its_way(tmp_path):

@@ -10,9 +10,10 @@ from typing import Any, BinaryIO, Final
 
 import tiercache
 from tiercache._batch import at_longest
-from tiercache._bridge import BLOCKING, drive
+from tiercache._bridge import BLOCKING
 from tiercache._core import Core
 from tiercache._member import Member
+from tiercache.archive._asking import answer
 from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
 from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked
 from tiercache.archive._pieces import Pieces
@@ -86,8 +87,8 @@ def export_archive(
 
     An entry that is written, or expires, while this runs is in it or is not; one that is there throughout
     is. A new file is private (0600). Raises `ConfigError` for wrong arguments and for a file that is there,
-    what a tier raises that fails, `TierError` for entries that cannot be opened where a file was to be
-    replaced, and `ArchiveError` for a file that is of something else.
+    `TierError` for a tier that fails, and for entries that cannot be opened where a file was to be replaced,
+    and `ArchiveError` for a file that is of something else.
     """
     start = perf_counter()
     before = _unopened(cache)
@@ -185,14 +186,14 @@ class _Export:
         found: dict[str, Entry[bytes]] = {}
         taken: set[str] = set()
         for lower in below:
-            held = drive(core.stored(BLOCKING, lower, keys))
+            held = answer(lower, core.stored(BLOCKING, lower, keys))
             # Written already, unless it came after that tier was listed: twice is better than not at all.
             found |= {key: entry for key, entry in held.items() if (entry.created_at or 0.0) > self._began}
             taken.update(held)
             keys = [key for key in keys if key not in held]
-        own = drive(core.stored(BLOCKING, member, keys))
+        own = answer(member, core.stored(BLOCKING, member, keys))
         for upper in capping:
-            held = drive(core.stored(BLOCKING, upper, _finite(own)))
+            held = answer(upper, core.stored(BLOCKING, upper, _finite(own)))
             own |= {key: at_longest(own[key], entry) for key, entry in held.items()}
         return found | own, taken.union(own)
 
@@ -205,7 +206,7 @@ class _Export:
         later: set[str] = set()
         for member in above:
             unknown = [key for key in keys if key not in found and key not in later]
-            held = drive(core.stored(BLOCKING, member, unknown + _finite(found)))
+            held = answer(member, core.stored(BLOCKING, member, unknown + _finite(found)))
             found |= {key: at_longest(found[key], held[key]) for key in found if key in held}
             new = {key: held[key] for key in unknown if key in held}
             if member.depth in listed:

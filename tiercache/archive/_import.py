@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, Literal
 from tiercache._batch import Batch, decoded
 from tiercache._bridge import BLOCKING, drive
 from tiercache._core import Core
+from tiercache.archive._asking import answer
 from tiercache.archive._cold import Cold, Verbatim, codecs_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
@@ -109,8 +110,8 @@ def import_archive(
 
     Raises `ArchiveError` for an archive that is damaged or cut short: what is before that place is stored
     then, and ``.report`` of the error tells what became of it. Raises `WriteError` where the target's lowest
-    tier takes nothing more, and what a tier raises that cannot be read: what was stored stays, and another
-    run goes on from there.
+    tier takes nothing more, and `TierError` for a tier that cannot be read: what was stored stays, and
+    another run goes on from there.
     """
     if expiry not in ("absolute", "remaining"):
         raise ConfigError(f'expiry: {expiry!r} is unknown; it is "absolute" or "remaining"')
@@ -258,7 +259,7 @@ class _Import:
             is_wanted = _is_newer if member is core.members[-1] else _is_no_older
             old: set[str] = set()
             for piece in self._pieces.of([member], list(left)):
-                held = drive(core.stored(BLOCKING, member, piece, raw=True))
+                held = answer(member, core.stored(BLOCKING, member, piece, raw=True))
                 old.update(key for key, entry in held.items() if not is_wanted(left[key], entry))
             left = {key: entry for key, entry in left.items() if key not in old}
         self._already_there += len(group) - len(left)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from tiercache._bridge import BLOCKING, drive
+from tiercache._bridge import BLOCKING
 from tiercache._core import Core
 from tiercache._member import Member
 from tiercache._nested import ChainTier
+from tiercache.archive._asking import answer
 from tiercache.archive._pieces import Pieces
 from tiercache.chain import TieredCache
 from tiercache.errors import ArchiveError, ConfigError
@@ -114,7 +115,7 @@ def _scan(member: Member, prefix: str, skip: str, cursor: Any) -> tuple[list[str
     scan = member.port(BLOCKING).scan
     assert scan is not None  # noqa: S101 - see listing_members
     command = member.guard.command(scan, prefix, skip=skip, cursor=cursor, limit=_PAGE, reads=True)
-    found: tuple[list[str], Any] = drive(command)
+    found: tuple[list[str], Any] = answer(member, command)
     return found
 
 
@@ -128,12 +129,12 @@ def _inner_scan(
     skip: str,
     cursor: Any,
 ) -> tuple[list[str], Any]:
-    keys, following = drive(member.page(BLOCKING, prefix, skip, cursor, _PAGE))
+    keys, following = answer(member, member.page(BLOCKING, prefix, skip, cursor, _PAGE))
     keys = list(dict.fromkeys(keys))
     for lower in below:
         taken: set[str] = set()
         for piece in pieces.of([lower], keys):
-            held = drive(core.stored(BLOCKING, lower, piece, raw=True))
+            held = answer(lower, core.stored(BLOCKING, lower, piece, raw=True))
             taken.update(key for key, entry in held.items() if not (entry.created_at or 0.0) > began)
         keys = [key for key in keys if key not in taken]
     return keys, following
@@ -150,7 +151,7 @@ def _raw_page(scan: Scan, span: KeyRange, root: tuple[str, ...], cursor: Any) ->
 
 
 def _own_page(core: Core, member: Member, cursor: Any) -> tuple[Keys, Any]:
-    keys, following = drive(member.page(BLOCKING, "", "", cursor, _PAGE))
+    keys, following = answer(member, member.page(BLOCKING, "", "", cursor, _PAGE))
     return {core.path: list(dict.fromkeys(keys))}, following
 
 

@@ -60,7 +60,7 @@ def export(
     target: Any = sys.stdout.buffer if piped else file
     with (
         open_cache(settings, namespace) as cache,
-        _counted("exporting", "written", _remedy(file, force=force)) as advance,
+        _counted("exporting", "written", _remedy(file, force=force), _other_tiers(cache, tier)) as advance,
     ):
         _refuse_memory(cache, tier)
         try:
@@ -72,6 +72,12 @@ def export(
                 raise  # that flag is wrong
             raise Failed(str(error)) from error
     return _tell_export(report, as_json=as_json)
+
+
+def _other_tiers(cache: TieredCache[Any], tier: str | None) -> str:
+    """What there is to do where a tier fails."""
+    several = tier is None and len(cache.stats().tiers) > 1
+    return "; --tier NAME copies another one alone" if several else ""
 
 
 def _refuse_memory(cache: TieredCache[Any], tier: str | None) -> None:
@@ -144,7 +150,12 @@ def import_(
     source: Any = sys.stdin.buffer if file == _STREAM else file
     with (
         open_cache(settings, namespace, writes=True) as cache,
-        _counted("importing", "read", "; started again it goes on from there") as advance,
+        _counted(
+            "importing",
+            "read",
+            "; started again it goes on from there",
+            "" if replace else "; --replace asks no tier whether what it has is newer",
+        ) as advance,
     ):
         report = import_archive(
             source,
@@ -180,8 +191,9 @@ def _tell_import(report: ImportReport, *, any_codec: bool, as_json: bool) -> int
 
 
 @contextmanager
-def _counted(what: str, done: str, remedy: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar that tells, when it ends early, how far it came."""
+def _counted(what: str, done: str, remedy: str, around: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar that tells, when it ends early, how far it came, and the way ``around`` a tier that
+    fails."""
     count = 0
 
     def advance(more: int) -> None:
@@ -195,7 +207,8 @@ def _counted(what: str, done: str, remedy: str) -> Iterator[Callable[[int], None
     except KeyboardInterrupt:
         note(f"{count:,} entries {done}{remedy}")
         raise
-    except (TierError, WriteError, ArchiveError) as error:
-        if isinstance(error, ArchiveError):
-            raise Failed(str(error)) from error
-        raise Failed(f"{error}\ntiercache: {count:,} entries {done}{remedy}") from error
+    except ArchiveError as error:
+        raise Failed(str(error)) from error
+    except (TierError, WriteError) as error:
+        more = around if isinstance(error, TierError) else ""
+        raise Failed(f"{error}\ntiercache: {count:,} entries {done}{remedy}{more}") from error
