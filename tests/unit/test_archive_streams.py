@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from rights import obeying_rights
 
 from tiercache import ConfigError, DiskTier, TieredCache, TierError
 from tiercache.archive import export_archive, import_archive
@@ -98,12 +99,28 @@ def test_what_ends_early_leaves_the_old_file_whole(source, tmp_path, error):
 
 
 def test_a_file_that_is_replaced_keeps_its_rights_and_its_links(source, target, tmp_path):
-    path, link = tmp_path / "a.tca", tmp_path / "link.tca"
+    path, link, other = (tmp_path / name for name in ("a.tca", "link.tca", "old.tca"))
     path.write_bytes(b"the old archive")
     path.chmod(0o640)
     link.symlink_to("a.tca")
+    other.hardlink_to(path)
     export_archive(source, link, replace=True)
     assert link.is_symlink()
+    assert other.read_bytes() == b"the old archive"  # a copy of it that somebody keeps
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert import_archive(path, target).stored == len(VALUES)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tca", "link.tca", "source", "target"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        *("a.tca", "link.tca", "old.tca", "source", "target")
+    ]
+
+
+def test_a_folder_that_takes_no_new_file_is_named(source, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "a.tca"
+    path.write_bytes(b"the old archive")
+    folder.chmod(0o555)
+    with pytest.raises(PermissionError) as raised:
+        obeying_rights(lambda: export_archive(source, path, replace=True))
+    assert raised.value.filename == str(folder)
+    assert path.read_bytes() == b"the old archive"

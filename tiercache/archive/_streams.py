@@ -99,7 +99,11 @@ def opened(target: Target, *, resume: bool, replace: bool) -> Iterator[tuple[Bin
 @contextmanager
 def _beside(path: Path) -> Iterator[BinaryIO]:
     """A new file, which takes the place of the one at ``path`` at the end."""
-    descriptor, name = tempfile.mkstemp(prefix=".tiercache-", dir=path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".tiercache-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path.parent)  # what may not be written; nobody knows the name of the new file
+        raise
     beside = Path(name)
     try:
         with os.fdopen(descriptor, "w+b") as stream:
