@@ -273,7 +273,6 @@ def test_watching_in_a_pipe_goes_on_until_ctrl_c(config, as_json):
     process = pythons.Popen(
         [*COMMAND, "stats", "-c", str(config), "--watch", *(["--json"] if as_json else [])],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     with process:
         for _ in range(1 if as_json else 2):
@@ -294,7 +293,6 @@ def test_watching_on_a_terminal_redraws_and_ends_cleanly(config):
     process = pythons.Popen(
         [*COMMAND, "stats", "-c", str(config), "--watch"],
         env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     os.close(theirs)
     shown = b""

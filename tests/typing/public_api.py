@@ -1,4 +1,4 @@
-"""What type checkers make of the public API. mypy reads this file; nothing runs it.
+"""What type checkers make of the public API. mypy reads this file with the package; nothing runs it.
 
 A line with an ignore is an error that mypy must find: an ignore that it has no need of is an error too.
 """

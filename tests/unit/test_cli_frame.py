@@ -224,7 +224,6 @@ def test_ctrl_c_is_exit_code_130_and_one_line(config):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         process.stdin.write(b"part")
