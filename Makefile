@@ -18,8 +18,9 @@ chosen := $(named:%=-%)
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile
 
+# Three workers on two cores: a quarter of the tests' time is waiting, for servers that hang and for other processes.
 test: .venv-test$(chosen)/.installed ## Run the tests
-	.venv-test$(chosen)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	.venv-test$(chosen)/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 long: .venv-test$(chosen)/.installed ## Run the tests that take minutes: many rounds of crashes and races
 	.venv-test$(chosen)/bin/python -m pytest -m long $(ARGS)

@@ -1,9 +1,10 @@
 """Python processes that start in milliseconds: forked from one that has imported what most of them import.
 
 `Popen` and `run` are those of `subprocess`, and so is all that they give back. A command that begins with
-this interpreter and an environment as it was at the beginning is run by a fork; any other is started as ever.
-The process that forks has one thread and has used nothing of what it imported. On Linux alone, where an
-orphan can be adopted: the new process is a child of the one that asks for it.
+this interpreter, with variables for it that are as they were, is run by a fork; any other is started as ever.
+The process that forks has one thread, and has used nothing of what it imported. On Linux alone, where an
+orphan can be adopted: the new process is a child of the one that asks for it, but has the limits and the
+rights of the one that forks. Programs that look at what they import are for `subprocess`.
 """
 
 from __future__ import annotations
@@ -64,21 +65,21 @@ class _Program(NamedTuple):
 class Popen(subprocess.Popen[Any]):
     """`subprocess.Popen`, quick where it may be."""
 
-    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:  # type: ignore[override]
-        # In the order of CPython, the same since 3.9; what is not told of here must have its default.
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:
+        # The order is CPython's, the same since 3.11. What a fork here cannot do must be as it is by default.
         close_fds, pass_fds, cwd, env, _, _, shell, *rest = others
         pipes, special = rest[:6], rest[6:]
         program = _program(args, env)
-        plain = special[:5] == [True, None, None, None, -1] and not any(special[5:6]) and not shell
-        if program is None or not plain or executable or preexec_fn or pass_fds or not close_fds:
-            super()._execute_child(args, executable, preexec_fn, *others)  # type: ignore[misc]  # as above
+        plain = special == [True, None, None, None, -1, False, -1]
+        if program is None or not plain or executable or preexec_fn or pass_fds or not close_fds or shell:
+            super()._execute_child(args, executable, preexec_fn, *others)
             return
         streams = [end if end != -1 else usual for usual, end in enumerate((pipes[0], pipes[3], pipes[5]))]
         try:
             self.pid = _server.start(program, str(cwd or Path.cwd()), env, streams)
             self._child_created = True
         finally:
-            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # as above
+            self._close_pipe_fds(*pipes)
 
 
 def run(
@@ -214,7 +215,9 @@ def _become(program: _Program) -> None:
     for wanted, name in enumerate(("stdin", "stdout", "stderr")):
         raw = open(wanted, "rb" if wanted == 0 else "wb", closefd=False)  # noqa: SIM115 - as long as the process
         errors = "backslashreplace" if wanted == 2 else None
-        stream = io.TextIOWrapper(raw, errors=errors, line_buffering=wanted == 2 or raw.isatty())
+        stream = io.TextIOWrapper(
+            raw, getattr(sys, name).encoding, errors, line_buffering=wanted == 2 or raw.isatty()
+        )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     if program.strict:
@@ -225,13 +228,15 @@ def _become(program: _Program) -> None:
     if program.how == "-m":
         sys.path[0] = str(Path.cwd())
         runpy.run_module(program.what, run_name="__main__", alter_sys=True)
-    elif program.how == "-c":
-        sys.path[0] = ""
-        main = sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(program.what, "<string>", "exec"), main.__dict__)  # noqa: S102 - that is what -c says
+        return
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    if program.how == "-c":
+        sys.path[0], name, source = "", "<string>", program.what.encode()
     else:
-        sys.path[0] = str(Path(program.what).resolve().parent)
-        runpy.run_path(program.what, run_name="__main__")
+        file = Path(program.what).absolute()
+        sys.path[0], name, source = str(file.resolve().parent), str(file), file.read_bytes()
+        main.__file__ = name
+    exec(compile(source, name, "exec"), main.__dict__)  # noqa: S102 - that is what the command says
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_each_chosen_interpreter_has_its_own_environment(
     (tmp_path / ".venv-test" / ".installed").touch()
     shown = make(tmp_path, "-n", "test", f"PYTHON={chosen}")
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.rstrip().endswith(f"{environment}/bin/python -m pytest -n 2 --dist worksteal")
+    assert shown.stdout.rstrip().endswith(f"{environment}/bin/python -m pytest -n 3 --dist worksteal")
     assert (f"{environment}/bin/python -m pip install" in shown.stdout) == bool(chosen)
     if chosen:
         assert "-e '.[test]'" in shown.stdout
