@@ -40,7 +40,9 @@ def test_it_is_given_and_gives_back_the_same(tmp_path, words):
     (tmp_path / "program.py").write_text("import sys; print(__name__, __file__, sys.argv, sys.path[0])")
     command = [sys.executable, *words]
     forked, started = (
-        start(command, cwd=tmp_path, input="given", capture_output=True, text=True, check=False)
+        start(
+            command, cwd=tmp_path, env=os.environ, input="given", capture_output=True, text=True, check=False
+        )
         for start in (pythons.run, subprocess.run)
     )
     assert (forked.returncode, forked.stdout, forked.stderr) == (
