@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tiercache import Entry
-from tiercache._bridge import Port
+from tiercache._running.bridge import Port
 
 
 class _Loop(str):
@@ -178,9 +178,9 @@ def running_loop() -> str | None:
 @pytest.fixture
 def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core sees the scheduler's loops for as long as a test takes."""
-    monkeypatch.setattr("tiercache._epochs.running_loop", running_loop)
-    monkeypatch.setattr("tiercache._operations.running_loop", running_loop)
-    monkeypatch.setattr("tiercache._flights.running_loop", running_loop)
+    monkeypatch.setattr("tiercache._consistency.epochs.running_loop", running_loop)
+    monkeypatch.setattr("tiercache._consistency.operations.running_loop", running_loop)
+    monkeypatch.setattr("tiercache._consistency.flights.running_loop", running_loop)
 
 
 def _runnable(tasks: list[Task]) -> list[Task]:

@@ -46,7 +46,8 @@ class Worker:
 
 
 def _serve(log: str) -> None:
-    from tiercache import TieredCache, _leases
+    from tiercache import TieredCache
+    from tiercache._chain import leases as _leases
 
     note = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for line in sys.stdin:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable, _domains
-from tiercache._bridge import BLOCKING, drive
+from tiercache import DiskTier, Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable
+from tiercache._consistency import domains as _domains
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock
 
@@ -96,7 +97,7 @@ class World:
         self.lower = lower
         self.held: dict[str, Entry[Any]] = {}
         self.made: list[TieredCache[Any]] = []
-        monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
+        monkeypatch.setattr("tiercache._chain.journal._PAUSE", 0.0)
 
     @property
     def durable(self) -> bool:

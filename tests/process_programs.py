@@ -26,7 +26,8 @@ from typing import Any
 from forked import exit_code
 from talking import say
 
-from tiercache import Entry, MemoryTier, TieredCache, _leases
+from tiercache import Entry, MemoryTier, TieredCache
+from tiercache._chain import leases as _leases
 from tiercache.testing import DictTier
 
 #: How long a child may take. It is not a figure: a child that takes longer hangs.

@@ -116,11 +116,8 @@ def _program(args: Any, env: Any) -> _Program | None:
     if words[:2] == ["-W", "error"]:
         words, strict = words[2:], True
     how = words.pop(0) if words[:1] in (["-c"], ["-m"]) else ""
-    if (
-        not words
-        or words[0].startswith("-")
-        or _looked_at(os.environ if env is None else env) != _looked_at(_AT_FIRST)
-    ):
+    changed = _looked_at(os.environ if env is None else env) != _looked_at(_AT_FIRST)
+    if changed or not words or not (how or words[0].endswith(".py")):  # a folder, or another option
         return None
     return _Program(how, words[0], words[1:], strict)
 

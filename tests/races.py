@@ -15,13 +15,13 @@ from interleavings import AT_ONCE, LOOP, STEPPING, Pause, PlainTier, Scenario, S
 from selections import usually
 
 from tiercache import Entry, TieredCache
-from tiercache._core import Core
-from tiercache._epochs import Epochs
-from tiercache._load import Load, Loading
-from tiercache._loaders import single
-from tiercache._operations import Operation
-from tiercache._refresh import Refresh
-from tiercache._staleness import NEVER_STALE, Staleness
+from tiercache._chain.core import Core
+from tiercache._consistency.epochs import Epochs
+from tiercache._consistency.operations import Operation
+from tiercache._loading.load import Load, Loading
+from tiercache._loading.loaders import single
+from tiercache._loading.refresh import Refresh
+from tiercache._loading.staleness import NEVER_STALE, Staleness
 
 OLD, NEW, NEWER = b"old", b"new", b"newer"
 WRITES = ["set", "delete", "clear"]

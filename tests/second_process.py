@@ -239,10 +239,10 @@ def _texts(found: list[bytes | None]) -> list[str | None]:
 def _main() -> None:
     import logging
 
-    import tiercache._journal
+    import tiercache._chain.journal
 
     logging.disable()
-    tiercache._journal._PAUSE = 0.0
+    tiercache._chain.journal._PAUSE = 0.0
     obey_rights()
     lines = open(0, "rb", buffering=0)  # noqa: SIM115 - as long as the process; unbuffered, for both read it
     while line := lines.readline():

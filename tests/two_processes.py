@@ -39,7 +39,7 @@ class TwoProcesses:
         self.server, self.second = server, second
         self.cache: Any = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("tiercache._journal._PAUSE", 0.0)
+        self.patch.setattr("tiercache._chain.journal._PAUSE", 0.0)
         self.folder = Path(tempfile.mkdtemp(prefix="tiercache-model-"))
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiercache._guarded import guarded
-    from tiercache._loaded import Loaded
+    from tiercache._guard.guarded import guarded
+    from tiercache._loading.loaded import Loaded
     from tiercache.chain import TieredCache, WriteResult
     from tiercache.entry import UNSET, Entry
     from tiercache.errors import (
@@ -86,7 +86,7 @@ _HOMES = {
     "EncodedTier": "tiers.encoded",
     "Entry": "entry",
     "Event": "events",
-    "Loaded": "_loaded",
+    "Loaded": "_loading.loaded",
     "MemoryTier": "tiers.memory",
     "RedisTier": "tiers.redis",
     "SQLTier": "tiers.sql",
@@ -95,7 +95,7 @@ _HOMES = {
     "TieredCache": "chain",
     "UNSET": "entry",
     "WriteResult": "chain",
-    "guarded": "_guarded",
+    "guarded": "_guard.guarded",
     "register_codec": "registry",
     "register_tier": "registry",
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tiercache._view import View
+from tiercache._chain.view import View
 from tiercache.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class DescribedMethods(View[T]):
 
 def _made(built: Built[Any]) -> TieredCache[Any]:
     """The chain, which remembers what it was built from."""
-    from tiercache._pickling import Origin
+    from tiercache._chain.pickling import Origin
 
     codecs = {name: options.get("codec") for name, options in built.views.items()}
     origin = Origin(built.chain, built.recipe, config=built.config, reason=built.reason, codecs=codecs)

@@ -2,7 +2,7 @@
 
 The methods that load are in `tiercache.loading`, those about configurations in `tiercache._described`. Each
 method and its async twin are the same coroutine of the core, run by a different runtime
-(`tiercache._bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
+(`tiercache._running.bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from tiercache._arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
-from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._core import Core, WriteResult
+from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
+from tiercache._chain.core import Core, WriteResult
+from tiercache._chain.nested import ChainTier, note_outside
+from tiercache._chain.stack import Stack
+from tiercache._chain.view import TTL, no_hit, no_hits
 from tiercache._described import DescribedMethods
-from tiercache._nested import ChainTier, note_outside
-from tiercache._stack import Stack
-from tiercache._staleness import NEVER_STALE, Staleness, StalenessOptions
-from tiercache._view import TTL, no_hit, no_hits
+from tiercache._loading.staleness import NEVER_STALE, Staleness, StalenessOptions
+from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
-from tiercache._arguments import as_keys, check_batch_size, check_codec, check_key, check_keys
-from tiercache._bridge import BLOCKING, NATIVE, Runtime, drive
-from tiercache._loaded import Loaded
-from tiercache._loaders import Load, many, single
-from tiercache._staleness import StalenessOptions
-from tiercache._view import TTL, View
+from tiercache._chain.arguments import as_keys, check_batch_size, check_codec, check_key, check_keys
+from tiercache._chain.view import TTL, View
+from tiercache._loading.loaded import Loaded
+from tiercache._loading.loaders import Load, many, single
+from tiercache._loading.staleness import StalenessOptions
+from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.protocols import Codec
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
-from tiercache._arguments import check_key
-from tiercache._staleness import Staleness
+from tiercache._chain.arguments import check_key
+from tiercache._loading.staleness import Staleness
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel

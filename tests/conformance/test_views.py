@@ -7,7 +7,7 @@ from dataclasses import replace
 from abilities import DICT
 
 from tiercache import DiskTier, EncodedTier, MemoryTier
-from tiercache._bridge import BLOCKING, NATIVE, drive
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
 from tiercache.protocols import CAPABILITIES
 from tiercache.testing import AsyncDictStore, AsyncDictTier, Capabilities, DictTier, TierConformance
 

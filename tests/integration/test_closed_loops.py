@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiercache._bridge._LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("tiercache._running.bridge._LOOK_AGAIN", 0.01)
 
 
 class Doomed:

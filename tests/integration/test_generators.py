@@ -13,7 +13,7 @@ from races import NEW, NEWER, OLD, assert_at_rest
 from waiting import LIMIT, GatedLoader, pool, until
 
 from tiercache import MemoryTier, TieredCache
-from tiercache._owners import leavings
+from tiercache._running.owners import leavings
 from tiercache.testing import AsyncDictTier, DictTier
 
 
@@ -91,7 +91,7 @@ def test_nor_does_one_of_an_async_generator(cache: TieredCache[bytes]) -> None:
 def test_who_waits_for_a_load_is_told_before_the_generator_ends(
     cache: TieredCache[bytes], call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._bridge._LOOK_AGAIN", 2 * LIMIT)  # nobody finds out by himself
+    monkeypatch.setattr("tiercache._running.bridge._LOOK_AGAIN", 2 * LIMIT)  # nobody finds out by himself
     load = GatedLoader(NEW)
     joined: list[Any] = []
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tiercache import UNSET, DiskTier, MemoryTier, SQLTier, TieredCache
-from tiercache._bridge import BLOCKING, drive
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.codecs import JSONCodec
 from tiercache.testing import AsyncDictTier, DictTier, FakeClock
 

@@ -56,7 +56,7 @@ def test_those_who_wait_and_those_who_come_get_it(
     cache: TieredCache[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the loop of the cancelled one is closed while they wait."""
-    monkeypatch.setattr("tiercache._bridge._LOOK_AGAIN", 0.001)
+    monkeypatch.setattr("tiercache._running.bridge._LOOK_AGAIN", 0.001)
     load, other = GatedLoader(), GatedLoader(b"twice")
     with pool(3) as threads:
         waiting = []
@@ -178,7 +178,7 @@ def test_without_a_thread_somebody_else_leads(
     def refuse(_function: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("tiercache._leading.in_thread", refuse)
+    monkeypatch.setattr("tiercache._loading.leading.in_thread", refuse)
     abandon(cache, load)
     assert cache.get_or_load("k", lambda _key: b"second") == b"second"
     load.go.set()

@@ -9,7 +9,7 @@ from interleavings import Pause, Scenario, Task, explore, explore_different
 from races import ELSEWHERE, OLD, WRITES, Race, always_allowed, stale
 from selections import usually
 
-from tiercache._epochs import Epochs
+from tiercache._consistency.epochs import Epochs
 
 pytestmark = pytest.mark.usefixtures("scheduled")
 

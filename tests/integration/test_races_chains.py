@@ -36,7 +36,7 @@ def test_a_blocking_write_of_another_chain_overtakes_what_its_loop_is_doing(work
 
 
 def test_without_a_common_domain_the_old_value_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiercache._domains._location", lambda _tier: object())
+    monkeypatch.setattr("tiercache._consistency.domains._location", lambda _tier: object())
     for work, held in [("get", OLD), ("load", None)]:
         with pytest.raises(AssertionError, match=r"came back|do not agree"):
             explore(lambda work=work, held=held: Race(work, "delete", writer="tiers", held=held))

@@ -11,7 +11,7 @@ from interleavings import explore
 from races import OLD, ON_LOOP, Race, assert_at_rest
 from selections import usually
 
-from tiercache._core import Core
+from tiercache._chain.core import Core
 
 pytestmark = pytest.mark.usefixtures("scheduled")
 

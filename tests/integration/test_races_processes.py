@@ -24,10 +24,10 @@ from interleavings import AT_ONCE, STEPPING, Pause, PlainTier, Scenario, Task, e
 from selections import usually
 
 from tiercache import DiskTier, Entry, TieredCache, TierUnavailable
-from tiercache._bridge import drive
-from tiercache._load import Load, Loading
-from tiercache._loaders import single
-from tiercache._staleness import NEVER_STALE, Staleness
+from tiercache._loading.load import Load, Loading
+from tiercache._loading.loaders import single
+from tiercache._loading.staleness import NEVER_STALE, Staleness
+from tiercache._running.bridge import drive
 from tiercache.keys import Namespace
 from tiercache.policies import Failure
 from tiercache.protocols import Glance

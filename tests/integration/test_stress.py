@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
-from tiercache._bridge import BLOCKING, drive
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.testing import AsyncDictTier, DictTier
 
 THREADS = TASKS = 16

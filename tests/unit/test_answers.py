@@ -9,7 +9,7 @@ from typing import Any
 from apis import both_apis
 
 from tiercache import Entry, TieredCache
-from tiercache._answers import Answer, Source, collecting
+from tiercache._chain.answers import Answer, Source, collecting
 from tiercache.testing import DictTier
 
 LIMIT = 20.0

@@ -6,7 +6,7 @@ import pytest
 from archives import Failing, archive, contents, drop_from, load
 
 from tiercache import MemoryTier, TieredCache, TierUnavailable, guarded
-from tiercache._reading import Reader
+from tiercache._chain.reading import Reader
 from tiercache.archive._pieces import BYTES
 from tiercache.keys import Namespace
 

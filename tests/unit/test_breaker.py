@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from tiercache._breaker import Breaker, Permit
+from tiercache._guard.breaker import Breaker, Permit
 from tiercache.policies import Failure
 from tiercache.testing import FakeClock
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tiercache import LoadError, TieredCache
-from tiercache._bridge import BLOCKING, NATIVE, drive, new_future
-from tiercache._loops import _LoopThread
+from tiercache._running.bridge import BLOCKING, NATIVE, drive, new_future
+from tiercache._running.loops import _LoopThread
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Raise
 
 LIMIT = 20.0

@@ -11,7 +11,7 @@ from interrupts import interruptions, within
 from selections import usually
 
 from tiercache import Entry, TieredCache
-from tiercache._rings import rings
+from tiercache._consistency.rings import rings
 from tiercache.testing import AsyncDictTier, DictTier, SpyTier
 
 #: A tier takes half of a write, and is interrupted; then asyncio cannot be imported.

@@ -11,8 +11,8 @@ from apis import both_apis
 from missing import LAYOUTS, BareTier, LossyTier, World, fails, forget, restart_process
 
 from tiercache import Entry, EntryRejected, MemoryTier, TieredCache, WriteError
-from tiercache import _ledger as ledger_module
-from tiercache._bridge import BLOCKING, drive
+from tiercache._guard import ledger as ledger_module
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.tiers.disk import _journal as disk_journal
 from tiercache.tiers.disk._directory import DATABASE, PENDING
 
@@ -94,7 +94,7 @@ def test_nor_by_another_process(world, clock, layout, verb, when):
 def test_nor_where_the_clock_was_set_back_before_it_was_missed(
     world, clock, monkeypatch, layout, verb, put_right
 ):
-    monkeypatch.setattr("tiercache._journal.Journal.kick", lambda self: None)  # a read comes before
+    monkeypatch.setattr("tiercache._chain.journal.Journal.kick", lambda self: None)  # a read comes before
     here = world(layout)
     here.cache.set("k", OLD)
     clock.step_wall(-7200)
@@ -395,7 +395,7 @@ def test_a_delete_that_the_disk_misses_raises_and_the_process_never_serves_it(
         assert call(here.cache, "get", "k") is None
         assert call(here.cache, "mget", ["k", "l"]) == [None, OLD]
         monkeypatch.undo()
-        monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
+        monkeypatch.setattr("tiercache._chain.journal._PAUSE", 0.0)
     here.settle()
     assert here.disk.mget(["k"]) == {}
 

@@ -24,7 +24,7 @@ class Machine:
         self.held: dict[str, dict[str, Entry[Any]]] = {"L3": {}, "L4": {}}
         self.tiers: dict[str, Any] = {}
         self.made: list[TieredCache[Any]] = []
-        monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
+        monkeypatch.setattr("tiercache._chain.journal._PAUSE", 0.0)
 
     def chain(self, layout: str) -> TieredCache[Any]:
         """``layout`` from the top down; a directory with a question mark may only be read."""

@@ -11,8 +11,8 @@ from apis import both_apis
 from missing import BareTier, LossyTier, World, fails, forget
 
 from tiercache import Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable
-from tiercache._bridge import BLOCKING, drive
-from tiercache._guard import Guard
+from tiercache._guard.guard import Guard
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.policies import Failure
 from tiercache.testing import FakeClock
 
@@ -47,7 +47,7 @@ def test_a_tier_that_stalls_when_it_is_told_is_not_read_as_well(call, world):
     here = world("memory L3", lower=WatchedTier)
     here.cache.mset({"k": OLD, "l": OLD})
     forget(here.cache, "l")
-    here.monkeypatch.setattr("tiercache._journal._PAUSE", 1e9)  # nothing is settled behind the caller
+    here.monkeypatch.setattr("tiercache._chain.journal._PAUSE", 1e9)  # nothing is settled behind the caller
     here.tier.down = "slow"
     here.cache.delete("k")
     here.tier.calls.clear()
@@ -131,7 +131,7 @@ def test_a_range_is_settled_by_any_chain_that_reads_it_and_be_it_by_loads_alone(
 
 
 def test_what_is_missed_while_something_is_settled_is_owed_all_the_same(clock, monkeypatch):
-    monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
+    monkeypatch.setattr("tiercache._chain.journal._PAUSE", 0.0)
     first, second = WatchedTier({}, "first"), WatchedTier({}, "second")
     with TieredCache([first, second], clock=clock) as cache:
         cache.mset({"k": OLD, "l": OLD})

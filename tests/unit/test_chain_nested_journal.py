@@ -27,7 +27,7 @@ class Nest:
         self.clock = FakeClock()
         self.held: dict[str, dict[str, Any]] = {"near": {}, "far": {}}
         self.made: list[TieredCache[Any]] = []
-        monkeypatch.setattr("tiercache._journal._PAUSE", 0.0)
+        monkeypatch.setattr("tiercache._chain.journal._PAUSE", 0.0)
 
     def process(
         self,

@@ -24,9 +24,9 @@ from tiercache import (
     SQLTier,
     TieredCache,
     TierUnavailable,
-    _domains,
 )
-from tiercache._domains import JointEpochs
+from tiercache._consistency import domains as _domains
+from tiercache._consistency.domains import JointEpochs
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tiercache import _epochs
-from tiercache._bridge import BLOCKING, drive
-from tiercache._epochs import Epochs
-from tiercache._operations import Operation
+from tiercache._consistency import epochs as _epochs
+from tiercache._consistency.epochs import Epochs
+from tiercache._consistency.operations import Operation
+from tiercache._running.bridge import BLOCKING, drive
 
 LIMIT = 20.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tiercache import LoadError
-from tiercache._bridge import BLOCKING, drive
-from tiercache._flights import Flights, aboard
+from tiercache._consistency.flights import Flights, aboard
+from tiercache._running.bridge import BLOCKING, drive
 
 
 def test_keys_are_led_in_order_and_in_batches() -> None:

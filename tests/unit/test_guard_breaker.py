@@ -26,8 +26,8 @@ from tiercache import (
     WriteError,
     guarded,
 )
-from tiercache._bridge import BLOCKING, drive
-from tiercache._guard import Guard
+from tiercache._guard.guard import Guard
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.entry import Entry
 from tiercache.policies import Failure
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, FakeClock, Raise, SpyTier

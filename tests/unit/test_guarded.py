@@ -14,7 +14,7 @@ from apis import both_apis
 from waiting import LIMIT, until
 
 from tiercache import ConfigError, Entry, MemoryTier, TieredCache, TierTimeout, TierUnavailable, guarded
-from tiercache._lanes import Lane
+from tiercache._running.lanes import Lane
 from tiercache.codecs import JSONCodec
 from tiercache.policies import Failure
 from tiercache.protocols import AsyncTier, SupportsClear, SupportsScan, SupportsSize, Tier

@@ -11,7 +11,8 @@ from apis import blocking, both_apis, native
 from interrupts import within
 from waiting import auntil, until
 
-from tiercache import ConfigError, MemoryTier, TieredCache, TierUnavailable, _leases
+from tiercache import ConfigError, MemoryTier, TieredCache, TierUnavailable
+from tiercache._chain import leases as _leases
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, FakeClock, Raise, SpyTier
 
 MINUTE = 60
@@ -175,7 +176,7 @@ def test_a_tier_that_hangs_costs_no_other_its_leases(monkeypatch):
 def ahead(monkeypatch):
     """A chain of ``tiers`` that refreshes every hit ahead."""
     clock = FakeClock()
-    monkeypatch.setattr("tiercache._staleness.chance", lambda: 1 - 1e-15)
+    monkeypatch.setattr("tiercache._loading.staleness.chance", lambda: 1 - 1e-15)
     made = []
 
     def make(*tiers):

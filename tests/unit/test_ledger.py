@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tiercache import Entry
-from tiercache import _ledger as ledger_module
-from tiercache._ledger import Ledger
+from tiercache._guard import ledger as ledger_module
+from tiercache._guard.ledger import Ledger
 from tiercache.debts import CLOCKS_APART
 from tiercache.protocols import Debt
 

@@ -9,7 +9,7 @@ import pytest
 from apis import both_apis
 
 from tiercache import ConfigError, Loaded, MemoryTier, TieredCache
-from tiercache._keytimes import KeyTimes
+from tiercache._consistency.keytimes import KeyTimes
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, FakeClock
 

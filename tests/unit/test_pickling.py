@@ -130,7 +130,7 @@ def test_what_a_variable_holds_is_not_in_the_pickle(build, monkeypatch):
 def test_unpickling_calls_our_function_alone_with_plain_data(build):
     data = pickle.dumps(build().view("a"), protocol=0)
     named = [argument for code, argument, _ in pickletools.genops(data) if code.name == "GLOBAL"]
-    assert named == ["tiercache._pickling restore", "tiercache.chain TieredCache"]
+    assert named == ["tiercache._chain.pickling restore", "tiercache.chain TieredCache"]
     calls = [code.name for code, _, _ in pickletools.genops(data) if code.name in ("REDUCE", "BUILD", "INST")]
     assert calls == ["REDUCE"]
 

@@ -16,7 +16,7 @@ import pythons
 from forked import exit_code
 
 from tiercache import Entry, MemoryTier, TieredCache
-from tiercache._promoter import Promoter
+from tiercache._running.promoter import Promoter
 from tiercache.testing import ChaosTier, DictTier, FakeClock, Hang, SpyTier
 
 LIMIT = 20.0

@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierTimeout
-from tiercache._ledger import Ledger
-from tiercache._ranges import Ranges, covers
+from tiercache._guard.ledger import Ledger
+from tiercache._guard.ranges import Ranges, covers
 from tiercache.entry import Entry
 from tiercache.protocols import Debt
 from tiercache.testing import ChaosTier, DictTier, Raise
@@ -46,7 +46,7 @@ def test_ranges_are_found_by_the_beginnings_of_keys():
 
 
 def test_a_ledger_of_too_many_ranges_refuses_all_that_is_older(monkeypatch):
-    monkeypatch.setattr("tiercache._ledger._MOST_RANGES", 10)
+    monkeypatch.setattr("tiercache._guard.ledger._MOST_RANGES", 10)
     ledger = Ledger()
     for number in range(10):
         ledger.owe([debt(f"view {number}/", before=100.0 + number)])

@@ -23,7 +23,7 @@ from races import assert_at_rest
 from waiting import LIMIT, until
 
 from tiercache import MemoryTier, TieredCache
-from tiercache._queue import WorkQueue
+from tiercache._running.queue import WorkQueue
 from tiercache.testing import ChaosTier, DictTier, FakeClock, Hang
 
 OLD, NEW = b"old", b"new"
@@ -187,7 +187,7 @@ def test_without_room_or_threads_the_old_value_is_served_all_the_same(
 def test_tasks_are_bounded_and_make_room_when_they_end(
     cache: TieredCache[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._refresh._MAX_KEYS", 2)
+    monkeypatch.setattr("tiercache._loading.refresh._MAX_KEYS", 2)
 
     async def scenario() -> None:
         go = asyncio.Event()
@@ -266,7 +266,7 @@ def test_joining_refreshes_takes_steps_for_each_and_not_for_each_pair(clock: Fak
 
         def step(frame: FrameType, event: str, _argument: Any) -> Any:
             nonlocal taken
-            if not frame.f_code.co_filename.endswith("_load.py"):
+            if not frame.f_code.co_filename.endswith("_loading/load.py"):
                 return None
             frame.f_trace_opcodes = True
             taken += event == "opcode"
@@ -610,7 +610,8 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 def test_an_exit_waits_a_moment_and_no_longer(hangs: bool) -> None:
     ended = _run(f"""
         import os, threading, time
-        from tiercache import TieredCache, _queue
+        from tiercache import TieredCache
+        from tiercache._running import queue as _queue
         from tiercache.testing import DictTier, FakeClock
         {"" if hangs else f"_queue._EXIT_SECONDS = {LIMIT}"}
         begun = threading.Event()

@@ -10,7 +10,8 @@ import pytest
 from apis import both_apis
 from races import assert_at_rest
 
-from tiercache import MemoryTier, TieredCache, _leases
+from tiercache import MemoryTier, TieredCache
+from tiercache._chain import leases as _leases
 from tiercache.testing import DictTier, FakeClock
 
 LIMIT = 20.0

@@ -10,7 +10,7 @@ import pytest
 from apis import both_apis
 
 from tiercache import Entry, MemoryTier, TieredCache, TierError
-from tiercache._sound import sound
+from tiercache._guard.sound import sound
 from tiercache.protocols import Debt
 from tiercache.testing import DictTier, FakeClock
 

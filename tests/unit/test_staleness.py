@@ -428,7 +428,9 @@ def test_without_an_old_value_the_deadline_means_nothing(call: Any, make: Any) -
 def test_a_fresh_value_is_made_anew_near_its_end(
     call: Any, make: Any, where: str, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._staleness.chance", lambda: 1 - 1 / math.e)  # -log(1 - chance) is 1
+    monkeypatch.setattr(
+        "tiercache._loading.staleness.chance", lambda: 1 - 1 / math.e
+    )  # -log(1 - chance) is 1
     world = make(ttl=100, refresh_ahead=2)
 
     def five_seconds(keys: Any) -> Any:
@@ -459,7 +461,7 @@ def test_a_fresh_value_is_made_anew_near_its_end(
 def test_nothing_is_refreshed_ahead_before_a_load_was_seen_or_where_nothing_ends(
     call: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._staleness.chance", lambda: 1 - 1e-15)
+    monkeypatch.setattr("tiercache._loading.staleness.chance", lambda: 1 - 1e-15)
     world = make(refresh_ahead=1000)
     call(world.cache, "set", "a", OLD)
     assert call(world.cache, "get_or_load", "a", world.load) == OLD
@@ -473,7 +475,7 @@ def test_nothing_is_refreshed_ahead_before_a_load_was_seen_or_where_nothing_ends
 def test_a_loader_that_fails_ahead_of_the_end_is_left_alone_too(
     call: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._staleness.chance", lambda: 1 - 1e-15)
+    monkeypatch.setattr("tiercache._loading.staleness.chance", lambda: 1 - 1e-15)
     world = make(refresh_ahead=1000)
     call(world.cache, "set", "a", OLD)
     world.cache._core.space.flights.load_time = 10.0
@@ -495,7 +497,7 @@ def test_a_loader_that_fails_ahead_of_the_end_is_left_alone_too(
 def test_a_life_is_shortened_by_at_most_the_jitter(
     call: Any, make: Any, jitter: Any, most: float, by_chance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._staleness.chance", lambda: by_chance)
+    monkeypatch.setattr("tiercache._loading.staleness.chance", lambda: by_chance)
     world = make(jitter=jitter, stale_for=100)
     now = world.clock.time()
     call(world.cache, "set", "a", OLD)

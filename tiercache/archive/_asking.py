@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tiercache._bridge import drive
+from tiercache._chain.member import Member
 from tiercache._log import describe
-from tiercache._member import Member
+from tiercache._running.bridge import drive
 from tiercache.errors import TierCacheError, TierError
 
 __all__ = ["answer"]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache._batch import Batch
-from tiercache._bridge import Runtime
-from tiercache._core import Core
-from tiercache._member import Member
-from tiercache._nested import ChainTier
-from tiercache._stack import Stack
+from tiercache._chain.batch import Batch
+from tiercache._chain.core import Core
+from tiercache._chain.member import Member
+from tiercache._chain.nested import ChainTier
+from tiercache._chain.stack import Stack
+from tiercache._running.bridge import Runtime
 from tiercache.protocols import Codec, Debt
 
 __all__ = ["Cold", "Verbatim", "codecs_read", "wants_objects"]

@@ -9,10 +9,10 @@ from time import perf_counter
 from typing import Any, BinaryIO, Final
 
 import tiercache
-from tiercache._batch import at_longest
-from tiercache._bridge import BLOCKING
-from tiercache._core import Core
-from tiercache._member import Member
+from tiercache._chain.batch import at_longest
+from tiercache._chain.core import Core
+from tiercache._chain.member import Member
+from tiercache._running.bridge import BLOCKING
 from tiercache.archive._asking import answer
 from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
 from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked

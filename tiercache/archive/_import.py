@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, BinaryIO, Final, Literal
 
-from tiercache._batch import Batch, decoded
-from tiercache._bridge import BLOCKING, drive
-from tiercache._core import Core
+from tiercache._chain.batch import Batch, decoded
+from tiercache._chain.core import Core
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.archive._asking import answer
 from tiercache.archive._cold import Cold, Verbatim, codecs_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader

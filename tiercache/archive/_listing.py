@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from tiercache._bridge import BLOCKING
-from tiercache._core import Core
-from tiercache._member import Member
-from tiercache._nested import ChainTier
+from tiercache._chain.core import Core
+from tiercache._chain.member import Member
+from tiercache._chain.nested import ChainTier
+from tiercache._running.bridge import BLOCKING
 from tiercache.archive._asking import answer
 from tiercache.archive._pieces import Pieces
 from tiercache.chain import TieredCache

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tiercache._bridge import BLOCKING, drive
-from tiercache._guard import Guard
-from tiercache._member import Member
+from tiercache._chain.member import Member
+from tiercache._guard.guard import Guard
+from tiercache._running.bridge import BLOCKING, drive
 
 __all__ = ["BYTES", "Pieces"]
 

@@ -16,11 +16,11 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Final
 
-from tiercache._batch import Batch
-from tiercache._bridge import BLOCKING, drive
-from tiercache._core import Core
+from tiercache._chain.batch import Batch
+from tiercache._chain.core import Core
+from tiercache._chain.member import Member
 from tiercache._log import describe
-from tiercache._member import Member
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.archive._listing import core_of
 from tiercache.chain import TieredCache
 from tiercache.errors import TierCacheError, TierError, TierUnavailable

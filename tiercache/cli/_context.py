@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from tiercache._nested import ChainTier
+from tiercache._chain.nested import ChainTier
 from tiercache._sharing import Publisher
 from tiercache.chain import TieredCache
 from tiercache.cli._lasting import lasts

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tiercache._bridge import BLOCKING
-from tiercache._core import Core
-from tiercache._member import Member
-from tiercache._nested import ChainTier
+from tiercache._chain.core import Core
+from tiercache._chain.member import Member
+from tiercache._chain.nested import ChainTier
+from tiercache._running.bridge import BLOCKING
 from tiercache.chain import TieredCache
 
 __all__ = ["fleeting", "lasts", "lister", "unclearable", "unlisted"]

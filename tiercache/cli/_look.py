@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache._bridge import BLOCKING, drive
-from tiercache._core import Core
-from tiercache._journal import Fences
+from tiercache._chain.core import Core
+from tiercache._chain.journal import Fences
+from tiercache._chain.nested import ChainTier
 from tiercache._log import describe
-from tiercache._nested import ChainTier
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 

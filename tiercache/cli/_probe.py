@@ -14,8 +14,8 @@ from secrets import token_hex
 from statistics import median
 from typing import Any
 
-from tiercache._bridge import BLOCKING, Port, Verb, drive
 from tiercache._log import describe
+from tiercache._running.bridge import BLOCKING, Port, Verb, drive
 from tiercache.cli._output import weight
 from tiercache.entry import Entry
 from tiercache.errors import TierError

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tiercache._nested import ChainTier
+from tiercache._chain.nested import ChainTier
 from tiercache.chain import TieredCache
 from tiercache.cli._bench import Bench, Failure, Figure
 from tiercache.cli._context import Settings, command, count, open_cache, stacks

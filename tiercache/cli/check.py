@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from tiercache._guarded import GuardedTier
-from tiercache._nested import ChainTier
+from tiercache._chain.nested import ChainTier
+from tiercache._guard.guarded import GuardedTier
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Settings, command

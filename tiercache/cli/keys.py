@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from tiercache._bridge import BLOCKING, drive
+from tiercache._chain.member import Member
 from tiercache._log import describe
-from tiercache._member import Member
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.cli._context import Failed, Settings, command, count, in_namespace, open_cache
 from tiercache.cli._lasting import lister, unlisted
 from tiercache.cli._output import note, printable, say

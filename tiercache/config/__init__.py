@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tiercache._pickling import Recipe
+from tiercache._chain.pickling import Recipe
 from tiercache.config._build import Builder
 from tiercache.config._check import ViewPlan, check_root
 from tiercache.config._overrides import overridden

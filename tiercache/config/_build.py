@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
-from tiercache._bridge import BLOCKING, drive
-from tiercache._guarded import guarded
+from tiercache._guard.guarded import guarded
 from tiercache._masking import blot
 from tiercache._paths import only_looking
+from tiercache._running.bridge import BLOCKING, drive
 from tiercache.config._check import ChainPlan, TierPlan
 from tiercache.config._options import said
 from tiercache.config._problems import Problems, join

@@ -19,7 +19,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from tiercache._staleness import READERS
+from tiercache._loading.staleness import READERS
 from tiercache.config._problems import nearest
 from tiercache.config._variables import expand
 from tiercache.protocols import Codec as AnyCodec

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiercache._view import TTL
+from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache
 from tiercache.codecs import JSONCodec
 from tiercache.entry import UNSET

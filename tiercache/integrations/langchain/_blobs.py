@@ -14,7 +14,8 @@ little-endian::
 Rejected: a reversible alphabet, which fits no long key into a file's name, and would spare a listing nothing:
 whether an entry is past its time is told by its bytes alone.
 
-Every verb is one coroutine over `_Calls`, which never suspends where those block (see `tiercache._bridge`).
+Every verb is one coroutine over `_Calls`, which never suspends where those block (see
+`tiercache._running.bridge`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from langchain_core.stores import BaseStore
 
-from tiercache._bridge import drive
+from tiercache._running.bridge import drive
 from tiercache.envelope import written_at
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.forks import reset_after_fork

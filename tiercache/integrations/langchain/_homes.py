@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiercache._view import TTL
+from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.integrations.langchain._vectors import DType, check_dtype

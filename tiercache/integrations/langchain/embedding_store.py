@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.stores import BaseStore
 
-from tiercache._view import TTL
+from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import WriteError

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from langchain_core.embeddings import Embeddings
 
-from tiercache._arguments import check_batch_size
-from tiercache._view import TTL
+from tiercache._chain.arguments import check_batch_size
+from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import Any
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
-from tiercache._view import TTL
+from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache
 from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, CodecError, ConfigError, TierCacheError

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from tiercache._answers import Answer, Source, collecting
+from tiercache._chain.answers import Answer, Source, collecting
 from tiercache.chain import TieredCache
 from tiercache.forks import reset_after_fork
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
-from tiercache._arguments import check_batch_size
+from tiercache._chain.arguments import check_batch_size
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.errors import ConfigError, WriteError
 from tiercache.integrations.langchain.migrate._progress import progress_of

@@ -1,0 +1,296 @@
+"""Looking up, and promoting what was found: the reading half of the core.
+
+A `Reader` is one view's: a namespace and a codec over a stack. It reaches tiers and futures only through the
+`Runtime` it is given, so that the same lines serve blocking and async callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+from tiercache._chain.answers import note
+from tiercache._chain.batch import Batch
+from tiercache._chain.journal import Fences
+from tiercache._chain.member import Member
+from tiercache._chain.stack import Stack
+from tiercache._consistency.operations import Operation, holding
+from tiercache._running.bridge import BLOCKING, Runtime, drive, is_cancellation
+from tiercache._running.owners import Owner, owned, thrown
+from tiercache.entry import Entry
+from tiercache.errors import CodecError, TierUnavailable
+from tiercache.protocols import Codec
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """One view of a stack, for reading. Thread-safe."""
+
+    def __init__(self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None) -> None:
+        self.stack = stack
+        self.path = path
+        self.codec = codec
+        self._binding = stack.bind(path, codec)  # it lives as long as somebody has it
+        self.members = self._binding.members
+        self.space = self._binding.space
+        self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
+
+    @property
+    def copies(self) -> bool:
+        """Whether values are mutable, so that no two callers may get the same one."""
+        return self._copy is not None
+
+    def copied(self, value: Any) -> Any:
+        """A copy of ``value`` where values are mutable."""
+        if self._copy is None:
+            return value
+        try:
+            return self._copy(value)
+        except Exception:  # noqa: BLE001 - a loader's value that its codec refuses is handed out all the same
+            return value
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def lookup(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        *,
+        counted: bool = True,
+        stale: dict[str, tuple[Entry[Any], str]] | None = None,
+    ) -> Batch:
+        """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
+        missing, and hits are promoted. The caller counts the chain's hits and misses.
+
+        A stale entry is a miss: the key is looked for further down. The freshest is put into ``stale``,
+        with the name of its tier.
+        """
+        epochs = self.space.epochs
+        top = self.members[0]
+        asked = keys if top.nonblocking else epochs.certain(keys)
+        fences = Fences()
+        found = await self._read(runtime, top, asked, fences, stale, counted=counted)
+        if len(found) == len(keys) or len(self.members) == 1:
+            return found
+        ticket = epochs.open_ticket()
+        try:
+            below: list[Batch] = []
+            for member in self.members[1:]:
+                seen = found.objects
+                missing = epochs.certain([key for key in keys if key not in seen])
+                if not missing:
+                    break
+                hits = await self._read(runtime, member, missing, fences, stale, counted=counted)
+                below.append(hits)
+                if hits.objects:
+                    found = found.merged(hits) if found.objects else hits
+            if any(hits.objects for hits in below):
+                await self._promote(runtime, below, ticket, fences)
+        except GeneratorExit as error:
+            thrown(error)
+            raise
+        finally:
+            epochs.close_ticket(ticket)
+        if self.stack.journal.owing:
+            self.stack.journal.kick()
+        return found
+
+    async def _read(
+        self,
+        runtime: Runtime,
+        member: Member,
+        keys: Sequence[str],
+        fences: Fences,
+        stale: dict[str, tuple[Entry[Any], str]] | None,
+        *,
+        counted: bool,
+    ) -> Batch:
+        """The fresh hits of ``member``, which is not asked where nobody knows what it is owed."""
+        if not keys:
+            return Batch({}, None)
+        journal = self.stack.journal
+        keepers = journal.looks.get(member.depth)
+        if keepers and not await journal.look(runtime, self.members, keepers, keys, fences):
+            if counted:
+                member.guard.unasked(len(keys))
+            return Batch({}, None)
+        hits = await member.read(runtime, keys, counted=counted, deleted=fences.deleted)
+        hits = self._fresh(member, hits, stale, counted=counted)
+        if hits.objects:
+            note(self.stack, hits.objects, member.guard.name)
+        return hits
+
+    async def stored(
+        self, runtime: Runtime, member: Member, keys: Sequence[str], *, raw: bool = False
+    ) -> dict[str, Entry[Any]]:
+        """What ``member`` keeps under ``keys`` (no duplicates), as bytes unless ``raw``, with the journal
+        asked first: see `Member.stored`. Raises `TierUnavailable` where the journal cannot be read and may
+        owe something."""
+        if not keys:
+            return {}
+        fences = Fences()
+        keepers = self.stack.journal.looks.get(member.depth, ())
+        if not await self.stack.journal.look(runtime, self.members, keepers, keys, fences):
+            name = member.guard.name
+            raise TierUnavailable(f"{name}: the journal of what it has yet to hear cannot be read", tier=name)
+        return await member.stored(runtime, keys, fences.deleted, raw=raw)
+
+    async def fences(self, runtime: Runtime, keys: Sequence[str]) -> Fences:
+        """What the tiers say that several processes share, for values of ``keys`` that are made from now on:
+        see `write_all`."""
+        fences = Fences()
+        journal = self.stack.journal
+        if journal.keepers:
+            await journal.look(runtime, self.members, journal.keepers, keys, fences)
+        return fences
+
+    def _fresh(
+        self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool
+    ) -> Batch:
+        """``hits`` of ``member`` without what is stale, which goes into ``stale``."""
+        now = self.stack.clock.time() if hits.objects else 0.0
+        late = {
+            key: entry.fresh_until
+            for key, entry in hits.objects.items()
+            if entry.fresh_until is not None and not entry.fresh_until > now  # so that NaN is stale too
+        }
+        if not late:
+            return hits
+        if counted:
+            member.guard.no_hits(len(late))
+        if stale is not None:
+            for key, fresh_until in late.items():
+                if key not in stale or not fresh_until <= (stale[key][0].fresh_until or 0.0):
+                    stale[key] = hits.objects[key], member.guard.name
+        return hits.only([key for key in hits.objects if key not in late])
+
+    async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int, fences: Fences) -> None:
+        """Copy hits into every tier above the one that had them. ``below[i]`` came from tier i + 1."""
+        behind: list[tuple[Member, Batch]] = []
+        rising: Batch | None = None
+        for depth in range(len(below) - 1, -1, -1):
+            hits = below[depth]
+            if hits.objects:
+                rising = hits if rising is None else rising.merged(hits)
+            if rising is None:
+                continue
+            member = self.members[depth]
+            if member.nonblocking:
+                await self._fill(runtime, member, rising, ticket, fences)
+            else:
+                behind.append((member, rising))
+        if not behind:
+            return
+        if self.stack.promote_inline:
+            for member, batch in behind:
+                await self._fill(runtime, member, batch, ticket, fences)
+            return
+        if self._copy is not None:
+            behind = [
+                (member, batch.detached(self._copy, objects=not member.stores_bytes))
+                for member, batch in behind
+            ]
+        entries = sum(len(batch) for _, batch in behind)
+        epochs = self.space.epochs
+        job = partial(self._promote_behind, behind, epochs.share_ticket(ticket), fences)
+        if not self.stack.promoter.submit(
+            job, entries=entries, size=sum(batch.size() for _, batch in behind)
+        ):
+            epochs.close_ticket(ticket)
+            with self.stack.counters.lock:
+                self.stack.counters.promotions_dropped += entries
+
+    def _promote_behind(self, behind: list[tuple[Member, Batch]], ticket: int, fences: Fences) -> None:
+        try:
+            for member, batch in behind:
+                drive(self._fill(BLOCKING, member, batch, ticket, fences))
+        finally:
+            self.space.epochs.close_ticket(ticket)
+
+    @owned
+    async def _fill(
+        self, owner: Owner, runtime: Runtime, member: Member, batch: Batch, ticket: int, fences: Fences
+    ) -> None:
+        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
+        epochs = self.space.epochs
+        fill = epochs.begin_fill(ticket, batch.objects, runtime, owner)
+        try:
+            self.suppressed(len(batch) - len(fill.keys))
+            if fill.keys:
+                try:
+                    with holding(fill):
+                        await self._fill_member(
+                            runtime, member, batch.only(fill.keys), fences, promotion=True
+                        )
+                except CodecError as error:
+                    member.guard.failed(error, "promote into")
+        except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
+            thrown(error)
+            epochs.throw_away(fill)
+            raise
+        finally:
+            try:
+                if not fill.thrown_away:
+                    await self.undo_superseded(runtime, fill, [member])
+            finally:
+                epochs.end_fill(fill)
+
+    async def _fill_member(
+        self, runtime: Runtime, member: Member, batch: Batch, fences: Fences, *, promotion: bool
+    ) -> tuple[int, Collection[str], Exception | None]:
+        """Store what was read or loaded after the ``fences`` were opened, where no process wrote since; how
+        many entries the tier took, which keys came too late, and the reason if that is not all."""
+        if not member.has_fences:
+            count, failure = await member.write(runtime, batch, promotion=promotion)
+            return count, (), failure
+        ticket = fences.tickets.get(member.depth)
+        count, late, failure = await member.fill(runtime, batch, ticket, promotion=promotion)
+        self.suppressed(len(late))
+        return count, late, failure
+
+    # -- what writes need too ----------------------------------------------------------------------
+
+    async def undo_superseded(
+        self, runtime: Runtime, operation: Operation, members: Sequence[Member]
+    ) -> None:
+        """A blocking write on this event loop's thread went ahead of ``operation``, which could not be
+        waited for, or it was interrupted half way: what it left behind is uncertain, so drop it.
+        Cancelling does not keep it from that."""
+        if not operation.superseded:
+            return
+        dropped: set[str] = set()
+        interruption: BaseException | None = None
+        while keys := operation.superseded - dropped:  # more may come while these are dropped
+            left = list(members)
+            while left:
+                try:
+                    with holding(operation):
+                        failure = await left[-1].delete(runtime, keys, counted=False)
+                    if failure is not None:
+                        debts = left[-1].debts(dict.fromkeys(keys), self.stack.clock.time())
+                        await self.stack.journal.note(runtime, self.members, debts)
+                except BaseException as error:
+                    if not is_cancellation(error):
+                        raise
+                    interruption = error  # raised below; each cancellation comes but once
+                else:
+                    left.pop()
+            dropped |= keys
+        self.suppressed(len(dropped))
+        if interruption is not None:
+            raise interruption
+
+    def count(self, hits: int, misses: int) -> None:
+        """Count keys looked up in the chain."""
+        counters = self.stack.counters
+        with counters.lock:
+            counters.hits += hits
+            counters.misses += misses
+
+    def suppressed(self, count: int) -> None:
+        """Count keys whose fill was too late."""
+        if count:
+            with self.stack.counters.lock:
+                self.stack.counters.suppressed_writes += count

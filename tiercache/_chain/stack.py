@@ -1,0 +1,270 @@
+"""The stack: what all views of one root chain share. Tiers with their guards, the namespaces in use, the
+promoter, the counters, and whether it is open."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from tiercache._chain.journal import Journal
+from tiercache._chain.member import Member
+from tiercache._consistency.domains import Space, join, keep_owing
+from tiercache._guard.guard import Guard
+from tiercache._loading.refresh import Refresher
+from tiercache._loading.telling import Told
+from tiercache._running.bridge import BLOCKING, Runtime, in_thread
+from tiercache._running.promoter import Promoter
+from tiercache.entry import UNSET
+from tiercache.errors import CacheClosed, ConfigError
+from tiercache.events import Emitter
+from tiercache.forks import reset_after_fork
+from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
+from tiercache.stats import CacheCounters, CacheStats, TierStats
+
+if TYPE_CHECKING:
+    from tiercache._sharing import Publisher
+
+__all__ = ["Binding", "Stack"]
+
+
+class Binding:
+    """What equal views of one chain share: their namespace, and its tiers as these views see them."""
+
+    def __init__(self, space: Space, members: tuple[Member, ...]) -> None:
+        self.space = space
+        self.members = members
+
+
+class Stack:
+    """The shared part of a chain and its views. Thread-safe."""
+
+    def __init__(
+        self, tiers: Sequence[Any], *, clock: Clock, promote: str, events: Emitter | None = None
+    ) -> None:
+        if not tiers:
+            raise ConfigError("tiers: a cache needs at least one tier")
+        if promote not in ("background", "inline"):
+            raise ConfigError(f"promote: {promote!r} is unknown; it is 'background' or 'inline'")
+        self.clock = clock
+        self.promote_inline = promote == "inline"
+        self.events = events or Emitter(None)
+        self.guards = tuple(
+            Guard(tier, name, clock, self.events) for tier, name in zip(tiers, _names(tiers), strict=True)
+        )
+        self.counters = CacheCounters()
+        self.told = Told()
+        self.promoter = Promoter()
+        self.refresher = Refresher()
+        self.closed = False
+        #: What shares the statistics, if they are shared.
+        self.sharing: Publisher | None = None
+        self._anchors, self.domains = join(tiers)
+        for guard, anchor in zip(self.guards, self._anchors, strict=True):
+            guard.ledger = anchor.ledger
+        self.journal = Journal(self.guards, self.promoter, partial(keep_owing, self._anchors, tiers))
+        # Weak, so that a view for each user of a service costs nothing once it is forgotten.
+        self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
+        self._bindings: WeakValueDictionary[Any, Binding] = WeakValueDictionary()
+        #: The fast roads of forgotten views, whose hits are yet to be counted.
+        self._retired: deque[list[Namespaced | None]] = deque()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        # Re-entrant: the garbage collector may run somebody's destructor inside, which uses this cache.
+        self._lock = threading.RLock()
+        self.counters.lock = threading.Lock()
+        for guard in self.guards:
+            guard.after_fork()
+
+    def check_open(self, *, view_closed: bool = False) -> None:
+        """Raise `CacheClosed` after `close`, or for a view that was closed by itself."""
+        if self.closed or view_closed:
+            raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
+        if self.sharing is not None and not self.sharing.awake:
+            self.sharing.wake()
+
+    def share(self, path: Any, cache: str) -> None:
+        """Share the statistics of ``cache`` in the file ``path``; ``UNSET``: in the first that a tier names;
+        ``None``: not at all. Raises `ConfigError`."""
+        insisted = path is not UNSET
+        if not insisted:
+            named = (getattr(guard.tier, "stats_file", None) for guard in self.guards)
+            path = next((one for one in named if isinstance(one, Path)), None)
+        if path is not None:
+            from tiercache._sharing import Publisher  # it brings SQLite
+            from tiercache.shared_stats import StatsFile
+
+            file = StatsFile.at(path) if insisted else StatsFile(path)
+            self.sharing = Publisher(file, cache, self, insisted=insisted)
+
+    def bind(self, path: tuple[str, ...], codec: Codec[Any] | None) -> Binding:
+        """What a view of ``path`` with ``codec`` stands on; one and the same for equal views."""
+        view = (path, codec)
+        try:
+            hash(view)
+        except TypeError:
+            view = (path, id(codec))  # type: ignore[assignment]  # the members keep the codec alive
+        with self._lock:
+            self._count_retired()
+            binding = self._bindings.get(view)
+            if binding is not None:
+                return binding
+            space = self._spaces.get(path)
+            if space is None:
+                space = self._spaces[path] = Space(path, self._anchors, self.domains)
+            last = len(self.guards) - 1
+            members = tuple(
+                Member(
+                    guard,
+                    namespace=partial(space.namespace, depth),
+                    codec=codec,
+                    lowest=depth == last,
+                    clock=self.clock,
+                    depth=depth,
+                    journal=self.journal,
+                )
+                for depth, guard in enumerate(self.guards)
+            )
+            binding = self._bindings[view] = Binding(space, members)
+            # Only an append: the garbage collector may come while this thread holds any lock.
+            weakref.finalize(
+                binding, self._retired.append, [member.fast for member in members]
+            ).atexit = False
+            return binding
+
+    def _count_retired(self) -> None:
+        """Count what forgotten views were answered by their fast roads."""
+        while True:
+            try:
+                roads = self._retired.popleft()
+            except IndexError:
+                return
+            for depth, road in enumerate(roads):
+                if road is not None and (hits := road.hit_count()):
+                    self.guards[depth].add_fast_hits(hits, road.hit_samples())
+                    if depth == 0:
+                        with self.counters.lock:
+                            self.counters.hits += hits
+
+    def own_counters(self) -> list[dict[str, int]]:
+        """What the tiers themselves have counted, from the top down."""
+        return [guard.own_counters() for guard in self.guards]
+
+    def stats(self, *, asking: bool = True) -> CacheStats:
+        """A snapshot over all views. Unless ``asking``, no tier is called: it may stand still."""
+        with self._lock:
+            self._count_retired()
+            bindings = list(self._bindings.values())
+        tiers: list[TierStats] = []
+        fast_hits = 0  # at the top, where they are the chain's as well
+        for depth, guard in enumerate(self.guards):
+            roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
+            hits = sum(road.hit_count() for road in roads)
+            samples = [seconds for road in roads for seconds in road.hit_samples()]
+            tiers.append(guard.stats(hits, samples, owed=self.journal.owed(depth), asking=asking))
+            if depth == 0:
+                fast_hits = hits
+        counters = self.counters
+        with counters.lock:
+            return CacheStats(
+                tiers=tuple(tiers),
+                hits=counters.hits + fast_hits,
+                misses=counters.misses,
+                loads=counters.loads,
+                load_errors=counters.load_errors,
+                load_seconds=counters.load_seconds,
+                stale_served=counters.stale_served,
+                suppressed_writes=counters.suppressed_writes,
+                coalesced=counters.coalesced,
+                promotions_dropped=counters.promotions_dropped,
+                refreshes_dropped=counters.refreshes_dropped,
+                unstorable=counters.unstorable,
+            )
+
+    async def flush(self, runtime: Runtime) -> None:
+        """Wait until refresher and promoter have nothing left to do, in this order: a refresh may promote."""
+        await self.refresher.flush(runtime)
+        await runtime.wait(self.promoter.idle())
+
+    async def close(self, runtime: Runtime) -> None:
+        """Flush, and close every tier. Idempotent. Raises the first error of a tier, after all were
+        asked."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            bindings = list(self._bindings.values())
+        for binding in bindings:
+            for member in binding.members:
+                if member.fast is not None:
+                    member.fast.detach()
+        try:
+            await self.flush(runtime)
+        finally:
+            # Also if the flush was cancelled or interrupted: nobody can close the tiers later.
+            failure = await self._close_tiers(runtime)
+        if self.sharing is not None:
+            await _ended(runtime, self.sharing)
+        if failure is not None:
+            raise failure
+
+    async def _close_tiers(self, runtime: Runtime) -> Exception | None:
+        failure: Exception | None = None
+        interruption: BaseException | None = None
+        keep_owing(self._anchors, [guard.tier for guard in self.guards])
+        for guard in self.guards:
+            ports = [runtime.port(guard.tier, guard.lane)]
+            if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
+                ports.append(BLOCKING.port(guard.tier))  # the connections of its other half
+            for port in ports:
+                try:
+                    await port.close()
+                except GeneratorExit:  # its event loop is no more, and nothing can be awaited
+                    raise
+                except Exception as error:  # noqa: BLE001 - the other tiers are still to be closed
+                    failure = failure or error
+                except BaseException as error:  # noqa: BLE001 - raised below; nobody can close the others later
+                    interruption = interruption or error
+        if interruption is not None:
+            raise interruption
+        return failure
+
+
+async def _ended(runtime: Runtime, sharing: Publisher) -> None:
+    if runtime.blocking:
+        sharing.end()
+        return
+    with suppress(RuntimeError):  # no more threads; it is tried again at the interpreter's exit
+        await runtime.wait(in_thread(sharing.end))
+
+
+def _names(tiers: Sequence[Any]) -> list[str]:
+    """A name for each tier: its own or its type's, numbered from the second on when there are several."""
+    names: list[str] = []
+    if len({id(tier) for tier in tiers}) < len(tiers):
+        raise ConfigError("tiers: the same tier stands there twice")
+    for tier in tiers:
+        if isinstance(tier, type) or not isinstance(tier, Tier | AsyncTier):
+            from tiercache._masking import mask  # it imports more than this needs to
+
+            raise ConfigError(
+                f"tiers: {mask(repr(tier)):.60} is no tier; a tier has mget, mset, mdelete and close "
+                f"(or amget, amset, amdelete and aclose)"
+            )
+        own = getattr(tier, "name", None)
+        base = own if isinstance(own, str) and own else type(tier).__name__.lower().removesuffix("tier")
+        base = base or "tier"
+        name, number = base, 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,450 @@
+"""The guard: all calls of one tier pass through it, so that an ill tier is a miss and is counted.
+
+One that keeps failing is left alone (`tiercache._guard.breaker`): it is not asked, its reads are misses, its
+writes and deletes fail at once. Nothing expired, and nothing that is not an entry, gets past it
+(`tiercache._guard.sound`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from tiercache._guard.breaker import Breaker, Permit
+from tiercache._guard.ledger import Ledger
+from tiercache._guard.retries import tried
+from tiercache._guard.sound import sound
+from tiercache._log import describe, logger
+from tiercache._running.bridge import Port
+from tiercache._running.lanes import Lane
+from tiercache._running.owners import thrown
+from tiercache.entry import Entry
+from tiercache.errors import (
+    CodecError,
+    EntryRejected,
+    TierFull,
+    TierTimeout,
+    TierUnavailable,
+)
+from tiercache.events import BreakerClosed, BreakerOpened, Emitter, TierFailed, Verbs
+from tiercache.policies import Failure
+from tiercache.protocols import Clock, Debt, Size, SupportsNamespaces
+from tiercache.stats import TierCounters, TierStats
+
+__all__ = ["Guard"]
+
+T = TypeVar("T")
+
+_LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
+_OWN = ("evictions", "expirations", "corrupt", "foreign")  # what a tier may count itself
+
+
+class Guard:
+    """The guard of one tier in one root chain. Thread-safe."""
+
+    def __init__(self, tier: Any, name: str, clock: Clock, events: Emitter | None = None) -> None:
+        self.tier = tier
+        self.name = name
+        self.counters = TierCounters()
+        self.policy = Failure.of_tier(tier)
+        #: Where the tier's blocking calls run for async callers.
+        self.lane = Lane(name, patience=self.policy.deadline)
+        #: What the tier has yet to hear of; all chains of the process over the tier share one.
+        self.ledger = Ledger()
+        self._events = events or Emitter(None)
+        self._clock = clock
+        self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
+        if self._reads is not None and self.policy.writes_apart:
+            self._writes = Breaker(self.policy, clock)
+        self._ours = hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces)
+        self._last = ""  # what the tier raised last
+        self._next_warning = self._next_opening = float("-inf")
+        self._suppressed_warnings = 0
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """New locks, for a forked child: another thread may have held the old ones."""
+        self._log_lock = threading.Lock()
+        self.counters.lock = threading.Lock()
+        for breaker in (self._reads, self._writes):
+            if breaker is not None:
+                breaker.after_fork()
+
+    async def read(self, port: Port, keys: Sequence[str], *, counted: bool) -> dict[str, Entry[Any]]:
+        """The live entries under ``keys``; whatever goes wrong is a miss. A second look of one call is not
+        ``counted``, anywhere."""
+        counters = self.counters
+        breaker = self._reads
+        permit = self._permit(breaker)
+        if permit is None:
+            if counted:
+                with counters.lock:
+                    counters.misses += len(keys)
+                    counters.skipped += len(keys)
+            return {}
+        start = perf_counter()
+        found: dict[str, Entry[Any]] = {}
+        expired = 0
+        garbage: list[str] = []
+        try:
+            answer = await self._asked(port, port.mget, keys)
+            found, expired, garbage = sound(
+                answer, keys, self._clock.time() if answer else 0.0, tier=self.name, ours=self._ours
+            )
+        except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
+            self.failed(error, "read", counted=counted)
+            self._fell(breaker, permit, error)
+        except BaseException as error:  # cancelled, interrupted or thrown away
+            self._undecided(breaker, permit, error)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
+        seconds = perf_counter() - start
+        if counted:
+            with counters.lock:
+                counters.hits += len(found)
+                counters.misses += len(keys) - len(found)
+                counters.expirations += expired
+                counters.corrupt += len(garbage)
+                counters.read_seconds += seconds
+                counters.read_latency.add(seconds)
+        if garbage:
+            await self.delete(port, garbage, counted=False)
+        return found
+
+    async def write(
+        self,
+        port: Port,
+        entries: Mapping[str, Entry[Any]],
+        *,
+        promotion: bool,
+        debts: Sequence[Debt] = (),
+        ticket: Any = None,
+    ) -> tuple[int, Collection[str], Exception | None]:
+        """Store ``entries``; how many the tier took, which came too late, and the reason if those are not
+        all. ``debts`` are noted with them; a ``ticket`` is for `SupportsJournal.fill`."""
+        counters = self.counters
+        breaker = self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            return 0, (), self._skipped(len(entries))
+        verb = port.mset
+        if ticket is not None:
+            verb = partial(port.fill, ticket=ticket)
+        elif debts:
+            verb = partial(port.mset, debts=debts)
+        start = perf_counter()
+        taken, rejected = len(entries), 0
+        late: Collection[str] = ()
+        failure: Exception | None = None
+        try:
+            refused = await self._asked(port, verb, entries)
+            if ticket is not None:
+                late = refused
+                taken -= len(late)
+        except EntryRejected as refusal:
+            failure = refusal
+            rejected = len(refusal.keys)
+            taken -= rejected
+            self._stood(breaker, permit)  # it knows very well what it does
+            # What did not fit must not leave an older value behind.
+            failure = await self.delete(port, refusal.keys, counted=False) or refusal
+        except Exception as error:  # noqa: BLE001 - a cache must not take its application down
+            self.failed(error, "write")
+            if isinstance(error, TierTimeout | TimeoutError):
+                self.ledger.expect(self.name, entries)
+            self._fell(breaker, permit, error, value=True)
+            failure = error
+            taken = 0
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
+        seconds = perf_counter() - start
+        with counters.lock:
+            if promotion:
+                counters.promotions += taken
+            else:
+                counters.sets += taken
+            counters.rejected += rejected
+            counters.write_seconds += seconds
+            counters.write_latency.add(seconds)
+        return taken, late, failure
+
+    async def delete(
+        self, port: Port, keys: Sequence[str], *, counted: bool = True, **options: Any
+    ) -> Exception | None:
+        """Drop ``keys``; the reason if the tier did not confirm it. ``options`` are those of
+        `SupportsJournal.mdelete`."""
+        counters = self.counters
+        breaker = self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            return self._skipped(len(keys) if counted else 0)
+        verb = partial(port.mdelete, **options) if options else port.mdelete
+        start = perf_counter()
+        failure: Exception | None = None
+        try:
+            await self._asked(port, verb, keys)
+        except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
+            self.failed(error, "delete")
+            self._fell(breaker, permit, error)
+            failure = error
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
+        seconds = perf_counter() - start
+        with counters.lock:
+            if failure is None and counted:
+                counters.deletes += len(keys)
+            counters.write_seconds += seconds
+            counters.write_latency.add(seconds)
+        return failure
+
+    async def command(
+        self, verb: Callable[..., Awaitable[T]], *args: Any, reads: bool = False, **options: Any
+    ) -> T:
+        """``await verb(*args, **options)`` past the breaker, for what is neither of the three above. Raises
+        what the tier raises, uncounted, and `TierUnavailable` where the tier is left alone."""
+        breaker = self._reads if reads else self._writes
+        permit = self._permit(breaker)
+        if permit is None:
+            raise self._skipped(1)
+        try:
+            result = await verb(*args, **options)
+        except Exception as error:
+            self._fell(breaker, permit, error)
+            raise
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
+            raise
+        if breaker is not None and breaker.ailing:
+            self._stood(breaker, permit)
+        return result
+
+    def _asked(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
+        """What ``verb(argument)`` is to be awaited for, with the tries that the tier's policy allows."""
+        if not self._ours:
+            verb = partial(_with_a_copy, verb)
+        if self.policy.retries:
+            return tried(self.policy, self._clock, self.lane, port, verb, argument)
+        return verb(argument)
+
+    # -- the breaker ---------------------------------------------------------------------------------
+
+    def _permit(self, breaker: Breaker | None) -> Permit | None:
+        """What a call begins with; ``None``: the tier is left alone."""
+        if self.lane.stuck:
+            return None  # what it writes late would overtake what we write now
+        if breaker is None:
+            return 0
+        permit = breaker.permit
+        return breaker.probe() if permit is None else permit
+
+    def _skipped(self, keys: int) -> TierUnavailable:
+        """Count ``keys`` that the tier was not asked about; the error that says why."""
+        if keys:
+            with self.counters.lock:
+                self.counters.skipped += keys
+        error = TierUnavailable(
+            f"{self.name}: circuit open, it failed too often and is left alone for now{self._last}",
+            tier=self.name,
+        )
+        error.skipped = True
+        return error
+
+    def _stood(self, breaker: Breaker | None, permit: Permit) -> None:
+        """The tier did what it was asked."""
+        seconds = None if breaker is None else breaker.succeeded(permit)
+        if seconds is None:
+            return
+        verbs = self._verbs(breaker)
+        logger().info("tier %r is well again: circuit closed (%s) after %.1f s", self.name, verbs, seconds)
+        self._events.emit(BreakerClosed(self.name, verbs, seconds))
+
+    def _fell(
+        self, breaker: Breaker | None, permit: Permit, error: Exception, *, value: bool = False
+    ) -> None:
+        """The tier failed; or, with ``value``, perhaps one of the values did."""
+        if breaker is None:
+            return
+        # One that is full still reads and deletes.
+        if value and isinstance(error, CodecError | TypeError | TierFull):
+            breaker.undecided(permit)
+            return
+        self._last = f" (the last failure: {describe(error)})"
+        pause = breaker.failed(permit)
+        if pause is None:
+            return
+        verbs = self._verbs(breaker)
+        now = self._clock.monotonic()
+        with self._log_lock:
+            told = now < self._next_opening
+            if not told:
+                self._next_opening = now + _LOG_INTERVAL
+        if not told:
+            logger().warning(
+                "tier %r is left alone for %.1f s: circuit open (%s) after %s failures in a row",
+                self.name,
+                pause,
+                verbs,
+                self.policy.breaker_failures,
+            )
+        self._events.emit(BreakerOpened(self.name, verbs, pause))
+
+    @staticmethod
+    def _undecided(breaker: Breaker | None, permit: Permit, error: BaseException) -> None:
+        thrown(error)
+        if breaker is not None:
+            breaker.undecided(permit)
+
+    def _verbs(self, breaker: Breaker | None) -> Verbs:
+        if self._reads is self._writes:
+            return "all"
+        return "reads" if breaker is self._reads else "writes"
+
+    # -- counting ------------------------------------------------------------------------------------
+
+    def failed(self, error: Exception, action: str, *, counted: bool = True) -> None:
+        """Count a call that raised, and say so in the log: the first at once, then once a minute. One that
+        was skipped is counted as such already."""
+        if isinstance(error, TierUnavailable) and error.skipped:
+            return
+        timeout = isinstance(error, TierTimeout | TimeoutError)
+        self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
+        counters = self.counters
+        if counted:
+            with counters.lock:
+                if timeout:
+                    counters.timeouts += 1
+                else:
+                    counters.errors += 1
+        now = self._clock.monotonic()
+        with self._log_lock:
+            if now < self._next_warning:
+                self._suppressed_warnings += 1
+                return
+            self._next_warning = now + _LOG_INTERVAL
+            unsaid, self._suppressed_warnings = self._suppressed_warnings, 0
+        logger().warning(
+            "tier %r failed to %s (%s)%s",
+            self.name,
+            action,
+            describe(error),
+            f"; {unsaid} more failures since the last warning" if unsaid else "",
+        )
+
+    def unasked(self, keys: int) -> None:
+        """Count misses of keys that the tier was not asked for, because it is owed something about them, or
+        because nobody can tell whether it is."""
+        with self.counters.lock:
+            self.counters.misses += keys
+            self.counters.skipped += keys
+
+    def corrupt(self, count: int) -> None:
+        """Count entries whose bytes made no sense to their codec; they were no hits after all."""
+        with self.counters.lock:
+            self.counters.corrupt += count
+
+    def foreign(self, count: int, codec: str) -> None:
+        """Count entries that were not written by ``codec`` as it is here; they were no hits after all. Told
+        once: the codec may be the wrong one, and everything is paid for again."""
+        counters = self.counters
+        with counters.lock:
+            counters.hits -= count
+            counters.misses += count
+            first = not counters.foreign
+            counters.foreign += count
+        if first:
+            logger().warning(
+                "tier %r holds entries of another codec than %r, or of a key or version that it does not "
+                "know: they are misses and left alone; stats() counts them as foreign",
+                self.name,
+                codec,
+            )
+
+    def no_hits(self, count: int) -> None:
+        """Turn hits already counted into misses: their codec could not read them."""
+        with self.counters.lock:
+            self.counters.hits -= count
+            self.counters.misses += count
+
+    def add_fast_hits(self, hits: int, samples: Sequence[float]) -> None:
+        """Count what the memory tier's own road answered, now that it is gone; ``samples`` are the seconds
+        that some of those hits took."""
+        counters = self.counters
+        with counters.lock:
+            counters.hits += hits
+            for seconds in samples:
+                counters.read_seconds += hits * seconds / len(samples)
+                counters.read_latency.add(seconds, hits // len(samples))
+
+    def own_counters(self) -> dict[str, int]:
+        """What the tier itself has counted."""
+        own = self._ask("counters", {})
+        return {name: own.get(name, 0) for name in _OWN}
+
+    def stats(self, fast_hits: int, samples: Sequence[float], *, owed: int, asking: bool) -> TierStats:
+        """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
+        that some of those hits took; ``owed`` is how many debts it has yet to hear of. Unless ``asking``, the
+        tier is not called, and what it would say of itself is left out."""
+        own = self.own_counters() if asking else dict.fromkeys(_OWN, 0)
+        size = self._ask("size", None) if asking else None
+        counters = self.counters
+        fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
+        with counters.lock:
+            read_latency = counters.read_latency.copy()
+            for seconds in samples:
+                read_latency.add(seconds, fast_hits // len(samples))
+            return TierStats(
+                name=self.name,
+                hits=counters.hits + fast_hits,
+                misses=counters.misses,
+                promotions=counters.promotions,
+                sets=counters.sets,
+                deletes=counters.deletes,
+                evictions=own["evictions"],
+                expirations=counters.expirations + own["expirations"],
+                errors=counters.errors,
+                timeouts=counters.timeouts,
+                corrupt=counters.corrupt + own["corrupt"],
+                foreign=counters.foreign + own["foreign"],
+                rejected=counters.rejected,
+                skipped=counters.skipped,
+                journalled=counters.journalled,
+                settled=counters.settled,
+                owed=owed,
+                entries=None if size is None else size.entries,
+                bytes=None if size is None else size.bytes,
+                read_seconds=counters.read_seconds + fast_seconds,
+                write_seconds=counters.write_seconds,
+                read_latency=read_latency.quantiles(),
+                write_latency=counters.write_latency.quantiles(),
+            )
+
+    def _ask(self, capability: str, otherwise: Any) -> Any:
+        """What the tier says of itself. Statistics never break a call, and an attribute of the same name
+        may be anything."""
+        method = getattr(self.tier, capability, None)
+        try:
+            answer = method() if callable(method) else otherwise
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed(error, f"tell its {capability}")
+            return otherwise
+        expected = Mapping if capability == "counters" else Size
+        return answer if isinstance(answer, expected) else otherwise
+
+
+def _with_a_copy(verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
+    """Somebody else's tier may sort or empty what it is given, which is looked at again after the call, and
+    given to it again in a further try."""
+    return verb(dict(argument) if isinstance(argument, dict) else list(argument))

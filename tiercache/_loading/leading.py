@@ -1,0 +1,272 @@
+"""Leading one flight: call the loader for what is missing, store what it gives, tell those who wait.
+
+A plain loader that an async caller was waiting for runs on in its thread when that caller is cancelled, and
+what it makes was paid for: the flight goes on behind the caller, with all who wait for it, and ends as it
+would have. If that is something to be awaited, another of them leads, as after an async loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from tiercache._chain.answers import Source, note, unnoted
+from tiercache._chain.core import Core
+from tiercache._chain.journal import Fences
+from tiercache._chain.leases import Sharing
+from tiercache._consistency.flights import Flight
+from tiercache._consistency.operations import holding
+from tiercache._loading.loaded import Answer
+from tiercache._loading.loaders import Load
+from tiercache._loading.spares import ANY, end_of
+from tiercache._loading.storable import entries, tell_too_large
+from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
+from tiercache._running.owners import Owner, owned, thrown
+from tiercache.entry import UNSET, Entry
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Leading", "to_load"]
+
+_NO_ENDS: Mapping[str, float] = {}
+#: How much the latest load counts in the mean of what loads take.
+_WEIGHT = 0.25
+
+
+class Leading:
+    """One flight, for its leader. ``sharing`` has the leases, if it is to lead for other processes too. Of
+    ``stale`` keys there are old values. ``since``: the ticket of when the load was asked for, if that was not
+    just now. ``ends``: those of the values that it is to replace."""
+
+    def __init__(
+        self,
+        core: Core,
+        flight: Flight,
+        load: Load,
+        *,
+        sharing: Sharing | None,
+        stale: Collection[str],
+        since: Any = None,
+        ends: Mapping[str, float] = _NO_ENDS,
+    ) -> None:
+        self._core = core
+        self._flight = flight
+        self._load = load
+        self._sharing = sharing
+        self._stale = stale
+        self._ends = ends
+        epochs = core.space.epochs
+        self._ticket = epochs.open_ticket() if since is None else epochs.share_ticket(since)
+        #: What there is by now, and the keys that are still to be found or loaded.
+        self._known: dict[str, Any] = {}
+        self._left: set[str] = set()
+        #: All there is, once nothing is left.
+        self._values: dict[str, Any] | None = None
+        #: When the call of the loader that is going on began.
+        self._begun: tuple[float, float] | None = None
+
+    async def fly(self, runtime: Runtime, changed: Collection[str]) -> dict[str, Any]:
+        """Load, store, and tell those who wait. Looks again for those of the keys that ``changed``."""
+        flight = self._flight
+        error: Exception | None = None
+        try:
+            keys = set(flight.keys)
+            wanted = [key for key in changed if key in keys]
+            asked: Sequence[str] = flight.keys
+            if wanted:
+                self._known = await self._look(runtime, wanted)
+                asked = to_load(self._core, [key for key in flight.keys if key not in self._known])
+            self._left = set(asked)
+            if asked and self._sharing is not None:
+                await self._sharing.load(
+                    runtime, asked, partial(self._find, runtime), partial(self._make, runtime)
+                )
+            elif asked:
+                await self._make(runtime, list(asked))
+            self._values = self._known
+        except LeftRunning as left:
+            raise left.cancelled from None
+        except Exception as failure:
+            error = failure
+            raise
+        except GeneratorExit as gone:
+            thrown(gone)
+            raise
+        finally:
+            # Without values this hands over: the leader itself was cancelled or interrupted.
+            if not flight.goes_on:
+                self._end(error)
+        return self._values
+
+    def _end(self, error: Exception | None) -> None:
+        self._core.space.flights.end(self._flight, self._values, error)
+        self._core.space.epochs.close_ticket(self._ticket)
+
+    # -- what is missing ---------------------------------------------------------------------------
+
+    async def _look(self, runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        """The values of ``keys`` that are there: a second look, counted nowhere."""
+        found = (await self._core.lookup(runtime, keys, counted=False)).objects
+        return {key: entry.value for key, entry in found.items()}
+
+    async def _look_again(self, runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        """The same with the leases of ``keys`` in hand. Where a value that is still fresh is to be replaced,
+        only one that ends later than it will do: which the tiers above may not have heard of."""
+        ends = self._ends
+
+        def is_newer(key: str, entry: Entry[Any]) -> bool:
+            end = end_of(entry)
+            return end is None or end > ends[key]
+
+        ahead = [key for key in keys if ends.get(key, ANY) != ANY]
+        found = await self._look(runtime, [key for key in keys if key not in ahead] if ahead else keys)
+        if ahead and self._sharing is not None:
+            hits = await self._core.lookup_in(runtime, self._sharing.member, ahead, is_newer)
+            found |= {key: entry.value for key, entry in hits.objects.items()}
+        return found
+
+    # -- what is made ------------------------------------------------------------------------------
+
+    async def _find(self, runtime: Runtime, part: list[str]) -> dict[str, Any]:
+        found = await self._look_again(runtime, part)
+        self._known.update(found)
+        self._left.difference_update(found)
+        return found
+
+    async def _make(self, runtime: Runtime, part: list[str]) -> dict[str, Any]:
+        fences = await self._core.fences(runtime, part)
+        try:
+            answer = await self._call(runtime, part)
+        except LeftRunning as left:
+            self._go_on(part, fences, left.future)
+            raise
+        await self._keep(runtime, part, answer, fences)
+        return answer.values
+
+    def _go_on(self, part: list[str], fences: Fences, future: Future[Any]) -> None:
+        """The caller was cancelled: wait for the loader's ``future``, and go on from there, behind it."""
+
+        async def go_on() -> None:
+            error: Exception | None = None
+            try:
+                await self._keep(BLOCKING, part, await self._call(Resumed(future), part), fences)
+            except Exception as failure:  # noqa: BLE001 - handed to those who wait
+                error = failure
+            except Unfinished:
+                pass  # nothing to hand on: one of those who wait leads
+            finally:
+                self._end(error)
+
+        flight = self._flight
+        owner = Owner()
+        coroutine = owner.own(go_on())
+        before = flight.loop, flight.owner
+        flight.owner, flight.loop, flight.goes_on = owner, None, True
+        try:
+            self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(coroutine)))
+        except RuntimeError:  # no more threads: what the loader makes is lost
+            flight.goes_on = False
+            flight.loop, flight.owner = before
+            coroutine.close()
+
+    async def _call(self, runtime: Runtime, asked: list[str]) -> Answer:
+        clock = self._core.stack.clock
+        self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
+        try:
+            with unnoted():
+                answer = Answer.of(await self._load.load_many(runtime, asked))
+            note(self._core.stack, answer.values, Source.LOADER)
+        except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
+            raise
+        except BaseException:
+            self._count(asked, start, failed=True)
+            raise
+        flights = self._core.space.flights
+        seconds = clock.monotonic() - begun
+        mean = flights.load_time
+        flights.load_time = mean + (seconds - mean) * _WEIGHT if mean else seconds
+        self._count(asked, start, failed=False)
+        return answer
+
+    def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
+        self._begun = None
+        counters = self._core.stack.counters
+        with counters.lock:
+            counters.loads += len(asked)
+            counters.load_seconds += perf_counter() - start
+            if failed:
+                counters.load_errors += len(asked)
+
+    async def _keep(self, runtime: Runtime, part: list[str], answer: Answer, fences: Fences) -> None:
+        self._known.update(answer.values)
+        self._left.difference_update(part)
+        if not self._left:
+            self._values = self._known  # complete, also if storing the last of them is interrupted
+        gone = [key for key in part if key in self._stale and key not in answer.values]
+        await self._store(runtime, answer, gone, fences)
+
+    @owned
+    async def _store(
+        self, owner: Owner, runtime: Runtime, answer: Answer, gone: Sequence[str], fences: Fences
+    ) -> None:
+        """Store what a loader made, but for keys written since its ticket in this process and since the
+        ``fences`` were opened in others, and drop the old values of those that are ``gone``. Never raises
+        because a tier or a codec failed: the values were paid for."""
+        keys = [*answer.values, *{*answer.absent, *gone}]
+        if not keys:
+            return
+        epochs, flights, ttl = self._core.space.epochs, self._core.space.flights, self._load.ttl
+        fill = epochs.begin_fill(self._ticket, keys, runtime, owner)
+        try:
+            self._core.suppressed(len(keys) - len(fill.keys))
+            flights.pauses.drop(fill.keys)
+            flights.absent.drop(fill.keys)
+            good = set(fill.keys)
+            # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
+            remember_absent(self._core, {key: ttl for key, ttl in answer.absent.items() if key in good}, ttl)
+            batch = entries(self._core, answer, fill.keys, self._load)
+            gone = [key for key in gone if key in good]
+            with holding(fill):
+                if batch.objects:
+                    taken = await self._core.write_all(runtime, batch, fill, fences)
+                    tell_too_large(self._core, batch, taken, self._load)
+                if gone:
+                    for member in reversed(self._core.members):
+                        await member.delete(runtime, gone, counted=False)
+        except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
+            thrown(error)
+            epochs.throw_away(fill)
+            raise
+        finally:
+            try:
+                if not fill.thrown_away:
+                    await self._core.undo_superseded(runtime, fill, self._core.members)
+            finally:
+                epochs.end_fill(fill, stored=True)
+
+
+def to_load(core: Core, missing: Sequence[str]) -> Sequence[str]:
+    """``missing`` without the keys that are known to have no value."""
+    absent = core.space.flights.absent
+    if not missing or not len(absent):
+        return missing
+    now, name = core.stack.clock.monotonic(), _codec_name(core)
+    notes = ((key, *absent.find(key)) for key in missing)
+    return [key for key, until, mark in notes if not (until > now and mark == name)]
+
+
+def remember_absent(core: Core, absent: Mapping[str, Any], default: float | None) -> None:
+    """Note that the keys of ``absent`` have no value, each for as long as its loader said."""
+    now = core.stack.clock.monotonic() if absent else 0.0
+    for key, ttl in absent.items():
+        seconds = default if ttl is UNSET else ttl
+        until = inf if seconds is None else now + seconds
+        core.space.flights.absent.note(key, until, _codec_name(core))
+
+
+def _codec_name(core: Core) -> str:
+    return "bytes" if core.codec is None else core.codec.name

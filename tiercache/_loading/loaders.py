@@ -1,0 +1,119 @@
+"""Users' loaders as the core calls them: for some keys, through a runtime, with their answer checked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from tiercache._loading.staleness import NEVER_STALE, Staleness
+from tiercache._loading.telling import Told, loader_name
+from tiercache._log import logger
+from tiercache._running.bridge import Runtime
+from tiercache.errors import LoadError
+
+__all__ = ["Load", "LoadMany", "many", "single"]
+
+#: Calls a loader (its ``__wrapped__``) for some keys and gives back the values there are, some of them
+#: `Loaded`.
+LoadMany = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class Load:
+    """What a loading call asks for, besides its keys."""
+
+    load_many: LoadMany
+    ttl: float | None = None
+    staleness: Staleness = NEVER_STALE
+    batch_size: int | None = None
+
+
+def single(loader: Callable[[str], Any]) -> LoadMany:
+    """A loader of one key, as a loader of many that is only ever asked for one. Raises `TypeError` for what
+    is no function."""
+    _check_callable(loader, "the key", "lambda key: ...")
+
+    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        try:
+            value = await runtime.call(loader, keys[0])
+        except TypeError:
+            _check_takes_one(loader, "the key", "lambda key: ...")
+            raise
+        return {} if value is None else {keys[0]: value}
+
+    load.__wrapped__ = loader  # type: ignore[attr-defined]  # attributes on a function are beyond the type system
+    return load
+
+
+def many(loader: Callable[[list[str]], Any], told: Told) -> LoadMany:
+    """A loader of many keys, its answer checked; what looks like a mistake is ``told`` once. Raises
+    `TypeError` for what is no function."""
+    _check_callable(loader, "a list of keys", "lambda keys: [...]")
+
+    async def load(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        try:
+            answer = await runtime.call(loader, list(keys))
+        except TypeError:
+            _check_takes_one(loader, "a list of keys", "lambda keys: [...]")
+            raise
+        if isinstance(answer, Mapping):
+            pairs = [(key, answer.get(key)) for key in keys]
+            if answer and not any(key in answer for key in keys):
+                _tell_of_strange_keys(loader, answer, told)
+        else:
+            try:
+                given = None if isinstance(answer, str | bytes | AbstractSet) else list(answer)
+            except TypeError:
+                given = None
+            if given is None:
+                raise LoadError(
+                    f"the loader returned {type(answer).__name__}; it must return a sequence of values in "
+                    f"the order of its keys, or a mapping"
+                )
+            if len(given) != len(keys):
+                raise LoadError(f"the loader was asked for {len(keys)} keys and returned {len(given)} values")
+            pairs = list(zip(keys, given, strict=True))
+        return {key: value for key, value in pairs if value is not None}
+
+    load.__wrapped__ = loader  # type: ignore[attr-defined]  # as above
+    return load
+
+
+def _check_callable(loader: object, what: str, example: str) -> None:
+    if not callable(loader):
+        raise TypeError(
+            f"a loader must be a function of {what}, such as {example}, not {type(loader).__name__}"
+        )
+
+
+def _check_takes_one(loader: Callable[..., Any], what: str, example: str) -> None:
+    """Raise a `TypeError` that helps where calling ``loader`` with one argument could but raise one. Only
+    looked for once it did: it costs more than most hits."""
+    import inspect
+
+    try:
+        signature = inspect.signature(loader)
+    except (TypeError, ValueError):  # some functions written in C do not tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"the loader {loader_name(loader)} cannot be called with one argument: a loader is a function of "
+            f"{what}, such as {example}"
+        ) from None
+
+
+def _tell_of_strange_keys(loader: Callable[..., Any], answer: Mapping[Any, Any], told: Told) -> None:
+    name = loader_name(loader)
+    if told.first("strange keys", name):
+        kinds = sorted({type(key).__name__ for key in answer})
+        logger().warning(
+            "the loader %s returned a mapping of %d values and none for the keys that it was asked for: its "
+            "own keys (%s) are others, and what it loaded is lost",
+            name,
+            len(answer),
+            ", ".join(kinds),
+        )

@@ -1,0 +1,126 @@
+"""Work behind the callers: a bounded queue, and daemon threads that are started when there is work.
+
+What has not been done yet is bounded, and may be lost: whoever queues it can do without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tiercache._log import logger
+from tiercache._running.bridge import new_future
+from tiercache.forks import reset_after_fork
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["WorkQueue"]
+
+_IDLE_SECONDS = 5.0  # a worker without work ends after this long, so that forgotten chains leave no thread
+_EXIT_SECONDS = 1.0
+
+
+class WorkQueue:
+    """Jobs of one kind, for at most ``threads`` threads at a time. ``max_entries`` and ``max_bytes`` bound
+    what waits. Thread-safe."""
+
+    def __init__(self, kind: str, *, threads: int, max_entries: int, max_bytes: int) -> None:
+        self._kind = kind
+        self._most_threads = threads
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self.after_fork()
+        reset_after_fork(self)
+        _queues.add(self)
+
+    def after_fork(self) -> None:
+        self._changed = threading.Condition()
+        self._jobs: deque[tuple[Callable[[], object], int, int]] = deque()
+        self._entries = self._bytes = 0
+        self._unfinished = 0
+        self._threads: set[threading.Thread] = set()
+        self._resting = 0  # of them, those that wait for a job
+        self._idle: list[Future[Any]] = []
+
+    def submit(self, job: Callable[[], object], *, entries: int, size: int = 0) -> bool:
+        """Queue ``job``, which is about that many entries of that many bytes; false when there is no room."""
+        with self._changed:
+            full = self._entries + entries > self._max_entries or self._bytes + size > self._max_bytes
+            if full and self._jobs:  # one that is too large by itself is still done, alone
+                return False
+            if len(self._jobs) >= self._resting and len(self._threads) < self._most_threads:
+                self._start()
+            if not self._threads:
+                return False
+            self._jobs.append((job, entries, size))
+            self._entries += entries
+            self._bytes += size
+            self._unfinished += 1
+            self._changed.notify()
+            return True
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"tiercache-{self._kind}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is on its way out: the caller goes on
+            return
+        self._threads.add(thread)
+
+    def idle(self) -> Future[Any]:
+        """Ends when nothing is queued or going on; at once for a job that asks."""
+        future = new_future()
+        with self._changed:
+            if self._unfinished and threading.current_thread() not in self._threads:
+                self._idle.append(future)
+            else:
+                future.set_result(None)
+        return future
+
+    def _work(self) -> None:
+        changed = self._changed  # the one that is waited at stays the one that is held, whatever forks
+        while True:
+            with changed:
+                self._resting += 1
+                woken = self._jobs or changed.wait_for(lambda: self._jobs, _IDLE_SECONDS)
+                self._resting -= 1
+                if not woken:
+                    self._threads.discard(threading.current_thread())
+                    return
+                job, entries, size = self._jobs.popleft()
+                self._entries -= entries
+                self._bytes -= size
+            try:
+                job()
+            except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
+                logger().exception("a %s failed", self._kind)
+            del job  # it holds entries, and the next one may be long in coming
+            with changed:
+                self._unfinished -= 1
+                idle = []
+                if not self._unfinished:
+                    idle, self._idle = self._idle, []
+            for future in idle:
+                future.set_result(None)
+
+
+_queues: weakref.WeakSet[WorkQueue] = weakref.WeakSet()
+
+
+def _drain() -> None:
+    """At interpreter exit: give what is queued a moment. Daemon threads still run then."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for future in [queue.idle() for queue in list(_queues)]:
+        try:
+            future.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            return
+
+
+atexit.register(_drain)
