@@ -33,7 +33,6 @@ _IMPORTED = (
     "asyncio",
     "concurrent.futures.thread",
     "multiprocessing.popen_spawn_posix",
-    "numpy",
     "pydantic",
     "redis.asyncio",
     "sqlalchemy.ext.asyncio",
