@@ -69,14 +69,20 @@ def test_whatever_is_chosen_is_in_order(here, codec, tiers):
     ("flags", "code", "says"),
     [
         (["x.yaml"], 2, "'x.yaml' is not the name of a TOML file"),
-        (["--ttl", "soon"], 1, 'ttl: found "soon"'),
-        (["--codec", "jsom"], 1, 'did you mean "json"?'),
-        (["--disk-size", "lots"], 1, "max_bytes"),
-        (["--shared", "gopher://u:sesame@host"], 1, "a URL that begins with"),
-        (["--shared", "${NOWHERE_AT_ALL}"], 1, "the variable NOWHERE_AT_ALL is not set"),
+        (["--ttl", "soon"], 2, 'tiercache init: --ttl: found "soon"'),
+        (["--codec", "jsom"], 2, "tiercache init: --codec: "),
+        (["--codec", "jsom"], 2, 'did you mean "json"?'),
+        (["--memory", "5zb"], 2, 'tiercache init: --memory: found "5zb"'),
+        (["--disk-size", "lots"], 2, 'tiercache init: --disk-size: found "lots"'),
+        (["--memory", "none", "--disk-size", "lots"], 2, "tiercache init: --disk-size: "),
+        (["--ttl", "soon", "--memory", "5zb"], 2, "tiercache init: 2 problems\n  --ttl: "),
+        (["--shared", "localhost:6379"], 2, "tiercache init: --shared: "),
+        (["--shared", "memory://"], 2, "--shared: no machines share what is in memory; --memory is"),
+        (["--shared", "gopher://u:sesame@host"], 2, "a URL that begins with"),
+        (["--shared", "${NOWHERE_AT_ALL}"], 2, "--shared: the variable NOWHERE_AT_ALL is not set"),
         (["--namespace", "a\x7fb"], 2, r"--namespace: a\x7fb has characters that cannot be shown"),
         (["--disk", "\udcff"], 2, r"--disk: \udcff has characters that cannot be shown"),
-        (["--memory", "none", "--disk", "none"], 1, "a list of tables"),
+        (["--memory", "none", "--disk", "none"], 2, '--memory, --disk, --shared: all of them are "none"'),
         (
             ["nowhere/x.toml"],
             1,
@@ -89,6 +95,7 @@ def test_what_is_wrong_is_told_and_nothing_written(here, flags, code, says):
     assert (done.code, done.out) == (code, "")
     assert says in done.err
     assert "sesame" not in done.err
+    assert "tiers[" not in done.err, "nobody has seen that file"
     assert list(here.iterdir()) == []
 
 
@@ -109,11 +116,20 @@ def test_what_a_tier_refuses_is_told_before_anything_is_written(here, flags, say
     (here / "taken").mkdir()
     (here / "taken" / "letter").write_text("somebody's")
     done = run("init", *flags)
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("tiercache: nothing is written: tiers[")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"tiercache init: {flags[0]}: ")
     assert says in done.err
     assert "sesame" not in done.err
     assert sorted(path.name for path in here.rglob("*")) == ["letter", "taken"]
+
+
+def test_what_is_proposed_and_refused_is_no_fault_of_the_command_line(here, tmp_path):
+    (tmp_path / ".cache" / "shop").mkdir(parents=True)
+    (tmp_path / ".cache" / "shop" / "letter").write_text("somebody's")
+    done = run("init")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("tiercache: nothing is written: --disk: ")
+    assert "was not made by tiercache" in done.err
 
 
 def test_nothing_is_made_to_see_whether_it_is_in_order(here):

@@ -15,6 +15,7 @@ import click
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command
+from tiercache.cli._flags import FlagProblems, flag_of, places_of
 from tiercache.cli._output import note, printable, say
 from tiercache.cli._template import Choices, rendered
 
@@ -53,7 +54,7 @@ def init(settings: Settings, /, file: str | None, yes: bool, force: bool, **give
         answer = partial(_asked, path)
     choices = _choices(given, path, answer)
     text = rendered(choices, path.name)
-    _check(text, path)
+    _check(text, path, choices, given)
     _write(path, text, private=choices.holds_a_password)
     say(f"{path} is written; `tiercache check --connect` tries it")
     if choices.holds_a_password:
@@ -80,13 +81,13 @@ def _asked(path: Path, said: Said, name: str, question: str, proposal: str) -> s
         try:
             _check_said({**said, name: answer}, path)
         except click.ClickException as error:
-            note(error.message.removeprefix(f"{_REFUSED}: "))
+            note(error.message.removeprefix(f"{_REFUSED}: ").removeprefix(f"{flag_of(name)}: "))
         else:
             return answer
 
 
 def _check_said(said: Said, path: Path) -> None:
-    """Raise `Failed`, or what click has for flags, if what was ``said`` is not in order, whatever comes."""
+    """Raise what click has for flags if what was ``said`` is not in order, whatever comes."""
     # In the place of what is yet to come stands what is in order wherever it is.
     unsaid = {"namespace": "", "ttl": "none", "codec": "bytes", "memory": "none", "disk": "none"}
     unsaid |= {"disk_size": "1GiB", "shared": "none"}
@@ -96,7 +97,8 @@ def _check_said(said: Said, path: Path) -> None:
     tiers = ("memory", "disk", "shared")
     if any(said[name] is None for name in tiers) and all(known[name] == "none" for name in tiers):
         known["memory"] = "1MiB"  # one of them may be there in the end
-    _check(rendered(_made(known), path.name), path)
+    choices = _made(known)
+    _check(rendered(choices, path.name), path, choices, said)
 
 
 def _choices(given: Said, path: Path, answer: Answer) -> Choices:
@@ -126,8 +128,7 @@ def _choices(given: Said, path: Path, answer: Answer) -> Choices:
 def _made(said: dict[str, str]) -> Choices:
     for name, text in said.items():
         if not text.isprintable():  # nobody could read it in the file, and TOML cannot hold all of it
-            flag = name.replace("_", "-")
-            raise click.UsageError(f"--{flag}: {printable(text)} has characters that cannot be shown")
+            raise click.UsageError(f"{flag_of(name)}: {printable(text)} has characters that cannot be shown")
     chosen = {name: None if text == "none" else text for name, text in said.items()}
     return Choices(
         namespace=chosen["namespace"] or "",
@@ -143,36 +144,46 @@ def _made(said: dict[str, str]) -> Choices:
 
 def _kind(url: str | None) -> str:
     """The type of the tier that ``url`` is for."""
-    from tiercache.config._problems import Problems  # it needs pydantic
     from tiercache.config._urls import tables
     from tiercache.config._variables import VariableError, expand
 
     if url is None:
         return ""
-    problems = Problems("--shared")
+    problems = FlagProblems(_REFUSED, {"tiers[0]": "shared"})
+    kind = ""
     try:
-        kind = tables([expand(url)], problems)[0].get("type", "")
+        kind = str(tables([expand(url)], problems)[0].get("type", ""))
     except VariableError as error:
-        raise Failed(f"--shared: {error}") from error
+        problems.add("tiers[0]", str(error))
+    if kind in ("memory", "disk"):
+        problems.add("tiers[0]", f"no machines share what is in {kind}; --{kind} is for that")
     if problems.any:
-        raise Failed(str(problems.error()))
-    return str(kind)
+        raise click.UsageError(_told(problems))
+    return kind
 
 
-def _check(text: str, path: Path) -> None:
-    """Raise `Failed` for a configuration that is not in order, its tiers included. Makes no directory."""
+def _told(problems: FlagProblems) -> str:
+    """As click tells what is wrong with a flag."""
+    return str(problems.error()).removeprefix(f"{_REFUSED}: ")
+
+
+def _check(text: str, path: Path, choices: Choices, said: Said) -> None:
+    """Raise `Failed` for a configuration that is not in order, its tiers included; what click has for flags
+    if it is one of ``said`` that is wrong. Makes no directory."""
     from tiercache.config._build import Builder  # it needs pydantic
     from tiercache.config._check import check_root
-    from tiercache.config._problems import Problems
 
-    problems = Problems(_REFUSED)
+    problems = FlagProblems(_REFUSED, places_of(choices))
     plan, _ = check_root(tomllib.loads(text), path.parent, problems, "")
     builder = Builder(TieredCache, problems)
     with only_looking():
         builder.chain(plan)
         builder.close()
-    if problems.any:
-        raise Failed(str(problems.error()))
+    if not problems.any:
+        return
+    if any(said[name] is not None for name in problems.names):
+        raise click.UsageError(_told(problems))
+    raise Failed(str(problems.error()))
 
 
 def _write(path: Path, text: str, *, private: bool) -> None:
