@@ -66,6 +66,15 @@ CALLED = {
 }
 
 
+#: What a tier of each type is not without.
+NEEDED = {
+    "memory": {},
+    "disk": {"path": "nowhere"},
+    "redis": {"url": "redis://h"},
+    "sql": {"url": "postgresql://h/db"},
+}
+
+
 def memory(**options):
     return {"tiers": [{"type": "memory", **options}]}
 
@@ -144,12 +153,16 @@ BAD = [
     ({"tiers": [MEMORY, {}]}, f"tiers[1].type: is missing; allowed: {TYPES}"),
     ({"tiers": [{"type": 3}]}, f"tiers[0].type: found 3; allowed: {TYPES}"),
     (
-        {"tiers": [{"type": "redsi"}]},
+        {"tiers": [{"type": "redsi", "url": "redis://h"}]},
         f'tiers[0].type: found "redsi"; allowed: {TYPES}; did you mean "redis"?',
     ),
     *(
+        ({"tiers": [{key: "memory"}]}, f'tiers[0].{key}: is not known; did you mean "type"?')
+        for key in ("typ", "Type", "tpye")
+    ),
+    *(
         (
-            {"tiers": [{"type": name}]},
+            {"tiers": [{"type": name, **NEEDED[ours]}]},
             f'tiers[0].type: found "{name}"; allowed: {TYPES}; did you mean "{ours}"?',
         )
         for name, ours in CALLED.items()
@@ -271,6 +284,14 @@ BAD = [
     (
         codec({}),
         f"codec.type: is missing; allowed: {CODEC_TYPES}",
+    ),
+    (codec({"typ": "json"}), 'codec.typ: is not known; did you mean "type"?'),
+    (
+        codec({"type": "mypkg.codecs:MyCodec"}),
+        (
+            f'codec.type: found "mypkg.codecs:***"; allowed: {CODEC_TYPES}; '
+            "register_codec gives a name to a class"
+        ),
     ),
     (
         codec({"type": "zstd-json"}),

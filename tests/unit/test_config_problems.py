@@ -31,7 +31,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         "tiers": [
             {"type": "disk", "path": "made", "max_byte": 1, "deadline": "${NO_DEADLINE}"},
             {"type": "disk", "path": "not made"},
-            {"type": "reddis"},
+            {"type": "reddis", "url": "redis://h"},
             {"type": "chain", "tiers": [{"type": "memory", "policy": "mru"}], "promote": "never"},
             {"type": "redis", "url": "redis://h:port"},
             {"type": "sql", "url": "sqlite:///not-made.db"},
@@ -51,6 +51,47 @@ def test_all_problems_are_told_at_once(tmp_path):
         "  tiers[6].table",
     ]
     assert not list(tmp_path.iterdir())
+
+
+def test_beside_a_type_that_is_misspelt_the_rest_is_told_too(tmp_path):
+    config = {
+        "tiers": [
+            {"typ": "memory", "max_bytez": 5},
+            {"Type": "dsk", "path": "not made"},
+            {"type": "memry", "ttl": "x"},
+            {"typ": "file", "tpye": "memory"},
+            {"typ": "chain", "tiers": [{"type": "no"}]},
+            {"typ": 5, "type_": "memory", "path": 5},
+            {"typ": "${NO_TYPE}"},
+        ],
+        "codec": {"typ": "vectr", "dtype": "f4", "compress": "gzip"},
+    }
+    found = [line.split("; allowed: ")[0] for line in told(config).splitlines()]
+    assert found == [
+        "the configuration: 21 problems",
+        '  tiers[0].typ: is not known; did you mean "type"?',
+        "  tiers[0].max_bytez: is not known",
+        '  tiers[1].Type: is not known; did you mean "type"?',
+        '  tiers[1].Type: found "dsk"',
+        '  tiers[2].type: found "memry"',
+        '  tiers[2].ttl: found "x"',
+        '  tiers[3].typ: is not known; did you mean "type"?',
+        '  tiers[3].tpye: is not known; did you mean "type"?',
+        '  tiers[3].typ: found "file"',
+        '  tiers[3].path: is missing; give a path, in which "~" and "~user" are home directories',
+        '  tiers[4].typ: is not known; did you mean "type"?',
+        '  tiers[4].tiers[0].type: found "no"',
+        '  tiers[5].typ: is not known; did you mean "type"?',
+        '  tiers[5].type_: is not known; did you mean "type"?',
+        "  tiers[5].typ: found 5",
+        '  tiers[6].typ: is not known; did you mean "type"?',
+        "  tiers[6].typ: the variable NO_TYPE is not set; set it, or write a default: ${NO_TYPE:-…}",
+        '  codec.typ: is not known; did you mean "type"?',
+        '  codec.typ: found "vectr"',
+        '  codec.dtype: found "f4"',
+        '  codec.compress: found "gzip"',
+    ]
+    assert not list(tmp_path.iterdir()), "nothing is made of a type that was only meant"
 
 
 def test_what_only_making_the_tiers_tells_is_told_at_once_too(tmp_path):

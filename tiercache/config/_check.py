@@ -5,7 +5,6 @@ Goes on after a problem, so that all of them are told at once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any, TypeAlias
 
 from tiercache.config._codecs import make_codec
 from tiercache.config._models import MODELS, ChainOptions, GuardOptions, RootOptions, ViewOptions
-from tiercache.config._options import check_foreign, sound, takes, validate
+from tiercache.config._options import check_foreign, sound, takes, type_of, validate
 from tiercache.config._problems import Problems, join, meant, show
-from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
@@ -49,8 +47,6 @@ class ChainPlan:
     arguments: Mapping[str, Any]
 
 
-#: What `register_tier` takes, in the place of the name that it gives.
-_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 #: A view that has a name: what `TieredCache.view` is called with for it.
 ViewPlan: TypeAlias = Mapping[str, Any]
 
@@ -122,20 +118,18 @@ def _check_tier(
         allowed = f"a table with a type ({_known()}) and its options"
         problems.add(path, f"found {show(content)}; allowed: {allowed}")
         return None
-    kind = content.get("type")
-    try:
-        kind = expand(kind) if isinstance(kind, str) else kind
-    except VariableError as error:
-        problems.add(f"{path}.type", str(error))
+    kind, rest = type_of(
+        content,
+        problems,
+        path,
+        known=tier_names,
+        is_known=is_tier,
+        meant=meant,
+        options=(*MODELS.values(), ChainOptions),
+        register="register_tier",
+    )
+    if kind is None:
         return None
-    if not isinstance(kind, str) or not is_tier(kind):
-        hint = meant(kind, tier_names()) if isinstance(kind, str) else ""
-        if isinstance(kind, str) and _CLASS.fullmatch(kind):
-            hint = "; register_tier gives a name to a class"
-        found = f"found {show(content['type'])}" if "type" in content else "is missing"
-        problems.add(f"{path}.type", f"{found}; allowed: {_known()}{hint}")
-        return None
-    rest = {key: value for key, value in content.items() if key != "type"}
     if kind == CHAIN:
         if depth == _DEEPEST:
             problems.add(path, f"more than {_DEEPEST} chains inside each other are not allowed")

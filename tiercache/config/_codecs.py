@@ -12,8 +12,8 @@ from tiercache._masking import blot
 from tiercache.codecs import EncryptedCodec, ZstdCodec
 from tiercache.config._kinds import Keys, Level, Weight, choice
 from tiercache.config._models import Options
-from tiercache.config._options import check_foreign, said, validate
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._options import check_foreign, said, type_of, validate
+from tiercache.config._problems import Problems, close, join, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.protocols import Codec
 from tiercache.registry import codec, codec_maker, codec_names, is_codec
@@ -116,19 +116,17 @@ def _of_table(given: Mapping[Any, Any], folder: Path | None, problems: Problems,
 
 
 def _innermost(given: Mapping[Any, Any], folder: Path | None, problems: Problems, path: str) -> Any:
-    rest = {key: value for key, value in given.items() if key != "type" and key not in BESIDES}
-    where = join(path, "type")
-    try:
-        kind = expand(given["type"]) if isinstance(given.get("type"), str) else given.get("type")
-    except VariableError as error:
-        problems.add(where, str(error))
-        return None
-    if not isinstance(kind, str) or not (kind == _VECTOR or (is_codec(kind) and _is_innermost(kind))):
-        known = (*filter(_is_innermost, codec_names()), _VECTOR)
-        found = f"found {show(given['type'])}" if "type" in given else "is missing"
-        hint = nearest(kind, known) if isinstance(kind, str) else ""
-        allowed = ", ".join(f'"{name}"' for name in known)
-        problems.add(where, f"{found}; allowed: {allowed}{hint}")
+    kind, rest = type_of(
+        {key: value for key, value in given.items() if key not in BESIDES},
+        problems,
+        path,
+        known=lambda: (*filter(_is_innermost, codec_names()), _VECTOR),
+        is_known=lambda name: name == _VECTOR or (is_codec(name) and _is_innermost(name)),
+        meant=close,
+        options=OWN_CODECS.values(),
+        register="register_codec",
+    )
+    if kind is None:
         return None
     maker = _made(lambda: codec_maker("vector-f4" if kind == _VECTOR else kind), problems, path)
     if maker is None:

@@ -15,12 +15,74 @@ from pydantic.fields import FieldInfo
 
 from tiercache.config._kinds import kind_of
 from tiercache.config._models import Options
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._problems import Problems, close, hint, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 
-__all__ = ["check_foreign", "is_path", "named", "names_of", "paths_of", "said", "sound", "takes", "validate"]
+__all__ = [
+    "check_foreign",
+    "is_path",
+    "named",
+    "names_of",
+    "paths_of",
+    "said",
+    "sound",
+    "takes",
+    "type_of",
+    "validate",
+]
 
 M = TypeVar("M", bound=Options)
+
+#: What somebody else's tier or codec is registered as, in the place of the name that it is given there.
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def type_of(
+    content: Mapping[Any, Any],
+    problems: Problems,
+    path: str,
+    *,
+    known: Callable[[], Iterable[str]],
+    is_known: Callable[[str], bool],
+    meant: Callable[[str, Iterable[str]], str | None],
+    options: Iterable[type[Options]],
+    register: str,
+) -> tuple[str | None, dict[Any, Any]]:
+    """The type that ``content`` names, and its other options. What is wrong with it is added to ``problems``;
+    where the type, or the word "type", is a slip of one, that one is meant, so that the rest is checked too.
+
+    ``known``: the types that there are, of which a slip is told by ``meant``; ``options``: those that the
+    types of ours have, of which none is a slip; ``register`` makes a class a type.
+    """
+    keys = ["type"]
+    if "type" not in content:
+        words = {"type", *(one for model in options for one in _fields(model))}
+        keys = [key for key in content if isinstance(key, str) and close(key, words) == "type"]
+        for key in keys:
+            problems.add(join(path, key), f"is not known{hint('type')}")
+    rest = {key: value for key, value in content.items() if key not in keys}
+    if not keys:
+        problems.add(join(path, "type"), f"is missing; allowed: {_listed(known())}")
+        return None, rest
+    where, kind = join(path, keys[0]), content[keys[0]]
+    try:
+        kind = expand(kind) if isinstance(kind, str) else kind
+    except VariableError as error:
+        problems.add(where, str(error))
+        return None, rest
+    if isinstance(kind, str) and is_known(kind):
+        return kind, rest
+    if isinstance(kind, str) and _CLASS.fullmatch(kind):
+        guess, told = None, f"; {register} gives a name to a class"
+    else:
+        guess = meant(kind, known()) if isinstance(kind, str) else None
+        told = hint(guess)
+    problems.add(where, f"found {show(content[keys[0]])}; allowed: {_listed(known())}{told}")
+    return guess, rest
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def validate(
@@ -32,7 +94,7 @@ def validate(
 ) -> M | None:
     """``content`` as ``model``; ``None`` when there are problems, which were added then. ``besides``: options
     that somebody else reads."""
-    names = {alias: field for name, field in model.model_fields.items() for alias in names_of(name, field)}
+    names = _fields(model)
     # Not left to pydantic, which does not say which key it was where that is no Unicode text.
     unknown = [key for key in content if key not in names]
     for key in unknown:
@@ -60,6 +122,11 @@ def sound(model: type[M], content: Mapping[Any, Any]) -> M | None:
     if any(field.is_required() and name not in given for name, field in model.model_fields.items()):
         return None
     return model.model_construct(set(given), **given)
+
+
+def _fields(model: type[Options]) -> dict[str, FieldInfo]:
+    """The fields of ``model`` by what they are called in a configuration, each by all of its names."""
+    return {alias: field for name, field in model.model_fields.items() for alias in names_of(name, field)}
 
 
 def names_of(name: str, field: FieldInfo) -> list[str]:

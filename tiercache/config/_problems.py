@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from tiercache._masking import mask, mask_place
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "join", "meant", "nearest", "show"]
+__all__ = ["Problems", "close", "hint", "join", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
@@ -113,18 +113,26 @@ def show(value: object, *, is_url: bool = False) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """As `nearest`, of the types of tiers, and the schemes of their URLs: people write what is behind one."""
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """As `close`, of the types of tiers, and the schemes of their URLs: people write what is behind one."""
     word = name.lower().partition("+")[0]
     known = list(known)
-    for one in known:
-        if word in _ALSO_CALLED.get(one, ()):
-            return f'; did you mean "{one}"?'
-    return nearest(name, known)
+    called = (one for one in known if word in _ALSO_CALLED.get(one, ()))
+    return next(called, None) or close(name, known)
+
+
+def close(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` may be a slip of."""
+    spelling = {other.lower().replace("-", "_"): other for other in known}
+    found = get_close_matches(name.lower().replace("-", "_"), spelling, n=1, cutoff=0.6)
+    return spelling[found[0]] if found else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A question that names the one of ``known`` that ``name`` may be a slip of; or nothing."""
-    spelling = {other.lower(): other for other in known}
-    close = get_close_matches(name.lower().replace("-", "_"), spelling, n=1, cutoff=0.6)
-    return f'; did you mean "{spelling[close[0]]}"?' if close else ""
+    return hint(close(name, known))
+
+
+def hint(meant: str | None) -> str:
+    """A question that names ``meant``; or nothing where that is ``None``."""
+    return "" if meant is None else f'; did you mean "{meant}"?'

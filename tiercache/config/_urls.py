@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
-from tiercache.config._problems import Problems, join, meant, show
+from tiercache.config._problems import Problems, hint, join, meant, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
@@ -49,8 +49,8 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
     if not separator or kind is None:
         schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
         known = ", ".join(f"{one}://" for one in schemes)
-        hint = meant(scheme, schemes) if scheme else ""
-        problems.add(path, f"found {show(url, is_url=True)}; allowed: a URL that begins with {known}{hint}")
+        told = hint(meant(scheme, schemes)) if scheme else ""
+        problems.add(path, f"found {show(url, is_url=True)}; allowed: a URL that begins with {known}{told}")
         return {}
     table: dict[str, Any] = {"type": kind}
     is_server, options = _of(kind, problems, path)
