@@ -108,3 +108,18 @@ def test_only_the_outermost_chain_has_them():
     inner = {"type": "chain", "tiers": [{"type": "memory"}], "views": {}}
     with pytest.raises(ConfigError, match=r"tiers\[0\]\.views: is not known"):
         TieredCache.from_config({"tiers": [inner]})
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("2024", "2024"), ("on", "true"), ("null", "null"), ("2024-01-01", "a value of type date")],
+)
+def test_a_name_that_yaml_reads_as_something_else_is_told(tmp_path, name, shown):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"tiers: [{{type: memory}}]\nviews:\n  v: {{}}\n  {name}: {{codec: json}}\n")
+    with pytest.raises(ConfigError) as caught:
+        TieredCache.from_config(file)
+    assert str(caught.value) == (
+        f"{file}: views: found a table; allowed: a table of tables, one for each view (in TOML: "
+        f"[views.NAME]); put the name of each in quotes: {shown} is no text"
+    )
