@@ -88,6 +88,8 @@ def test_a_broken_project_file_is_told_if_it_is_ours(here):
     assert namespace() == "above"
     (here / "pyproject.toml").write_text("[tool.tiercache\n")
     assert told().startswith(f"{here / 'pyproject.toml'}: is no valid TOML: line 1, ")
+    (here / "pyproject.toml").write_text("[tool.tiercache]\ntiers = [\n")
+    assert told().startswith(f"{here / 'pyproject.toml'}: is no valid TOML: line 3, ")
 
 
 def test_a_project_file_can_be_named(here):
@@ -123,6 +125,17 @@ def test_one_of_several_by_its_name(here):
         'did you mean "answers"?'
     )
     assert cache_names(read(None).content) == ("answers", "vectors")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ses", "sessions"), ("SESS", "sessions"), ("answers-o", "answers-old"), ("sesions", "sessions"),
+     ("an", None), ("s", None), ("", None)],
+)  # fmt: skip
+def test_the_beginning_of_one_name_alone_means_that_one(name, meant):
+    caches = {one: {"tiers": [{"type": "memory"}]} for one in ("answers", "answers-old", "sessions")}
+    hint = f'; did you mean "{meant}"?' if meant else ""
+    assert told({"caches": caches}, name=name).endswith(f'"sessions"{hint}')
 
 
 def test_one_alone_needs_no_name():

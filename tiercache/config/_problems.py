@@ -122,9 +122,12 @@ def meant(name: str, known: Iterable[str]) -> str | None:
 
 
 def close(name: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``name`` may be a slip of."""
+    """The one of ``known`` that ``name`` may be a slip of, or the beginning of, and of no other."""
     spelling = {other.lower().replace("-", "_"): other for other in known}
-    found = get_close_matches(name.lower().replace("-", "_"), spelling, n=1, cutoff=0.6)
+    word = name.lower().replace("-", "_")
+    found = [other for other in spelling if other.startswith(word)] if len(word) > 1 else []
+    if len(found) != 1:
+        found = get_close_matches(word, spelling, n=1, cutoff=0.6)
     return spelling[found[0]] if found else None
 
 
