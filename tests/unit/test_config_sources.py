@@ -21,6 +21,11 @@ ONE_TIER = {
 }
 
 
+#: More digits than Python reads, and what is said of them.
+LONG = "9" * 5000
+DIGITS = "a number of too many digits"
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(name, content):
@@ -83,6 +88,19 @@ def test_home_is_known(write, monkeypatch, tmp_path):
             ),
         ),
         ("a.toml", "tiers = [\n  1,", "is no valid TOML: line 2, column 5: "),
+        ("a.toml", "tiers = [\n", "is no valid TOML: line 2, column 1: Invalid value"),
+        ("a.toml", 'a = """\n', "is no valid TOML: line 2, column 1: "),
+        (
+            "a.toml",
+            "x = '\u2028'\n[tiers]\nb = 1\n[tiers]\n",
+            "is no valid TOML: line 4, column 7: Cannot declare ('tiers',) twice; write [[tiers]], not",
+        ),
+        (
+            "a.toml",
+            f"a = 0.{LONG} # {LONG}\nb = ['{LONG}', 1_{LONG}]",
+            f"is no valid TOML: line 2, column 5010: {DIGITS}",
+        ),
+        ("a.json", f'{{"a": "\\"{LONG}",\n"b": -{LONG}}}', f"is no valid JSON: line 2, column 7: {DIGITS}"),
         (
             "a.json",
             '{"ttl": 1,\n "tiers" []}',
@@ -118,6 +136,7 @@ def test_home_is_known(write, monkeypatch, tmp_path):
         ("a.yaml", "ttl: 2024-13-99\n", "is no valid YAML: it holds a value that is not of its kind"),
         ("a.yaml", "ttl: !!bool hunter2\n", "is no valid YAML: it holds a value that is not of its kind"),
         ("a.yaml", "ttl: !!int hunter2\n", "is no valid YAML: it holds a value that is not of its kind"),
+        ("a.yaml", f"ttl: {LONG}\n", "is no valid YAML: it holds a value that is not of its kind"),
         ("a.yaml", "ttl: !!int\n", "is no valid YAML: it holds a value that is not of its kind"),
         (
             "a.yaml",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -53,6 +54,14 @@ _TIERS_TABLE = re.compile(r"""\s*\[\[?\s*(?:[\w"'-]+\s*\.\s*)*["']?tiers["']?\s*
 
 #: What makes a number of YAML one that few mean: 1:30 is 90, and 010 is 8.
 _OTHER_BASE = re.compile(r":|^[+-]?0(?=[0-7_]+$)")
+
+_TOO_LONG = "a number of too many digits"
+#: What may hold digits that are none, in TOML and JSON: texts and comments.
+_NO_NUMBER = r'"""(?:\\[\s\S]|[^\\])*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#.*'
+
+
+class _Refused(ValueError):
+    """A parser would take it, and we do not."""
 
 
 class _SyntaxError(ValueError):
@@ -265,8 +274,11 @@ def _toml(text: str) -> Any:
     except tomllib.TOMLDecodeError as error:
         reason, _, place = str(error).rpartition(" (at ")
         numbers = [int(number) for number in re.findall(r"\d+", place)]
+    except ValueError:
+        reason, numbers = _TOO_LONG, [*_long_number(text)]
     line, column = numbers or _position(text, len(text))  # "at end of document"
-    if _TIERS_TABLE.match(text.splitlines()[line - 1] if text else ""):  # a second one, with no list to be in
+    # Not splitlines(), which ends lines at characters that are none of TOML's, and drops an empty last one.
+    if _TIERS_TABLE.match(text.split("\n")[line - 1]):  # a second one, with no list to be in
         reason += "; write [[tiers]], not [tiers], above the options of each"
     raise _SyntaxError("TOML", reason, line, column)
 
@@ -276,7 +288,18 @@ def _json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         reason, line, column = error.msg, error.lineno, error.colno
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except ValueError:
+        reason, (line, column) = _TOO_LONG, _long_number(text)
     raise _SyntaxError("JSON", reason, line, column)
+
+
+def _long_number(text: str) -> tuple[int, int]:
+    """The line and column of the first number that has more digits than Python reads."""
+    first = rf"|(?<![\w.])(\d(?:_?\d){{{sys.get_int_max_str_digits()},}}+)(?![.eE])"
+    found = re.finditer(_NO_NUMBER + first, text)
+    return _position(text, next((one.start(1) for one in found if one[1]), 0))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -284,12 +307,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"has the key {twice!r} twice in one object")
+        raise _Refused(f"has the key {twice!r} twice in one object")
     return table
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is no JSON")
+    raise _Refused(f"holds {name}, which is no JSON")
 
 
 def _yaml(text: str) -> Any:
