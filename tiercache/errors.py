@@ -5,7 +5,7 @@
     TierCacheError
     ├── ConfigError (ValueError)         a wrong argument, option or file
     │   └── MissingPackage (ImportError) an optional package is not installed
-    ├── ArchiveError                     an archive that is damaged, cut short, or none
+    ├── ArchiveError                     an archive that is damaged, cut short, in use, or none
     ├── CacheClosed                      a call on a cache or tier after ``close()``
     ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
     │   └── ForeignPayload               … bytes that it cannot judge: of an unknown key or format version
@@ -70,7 +70,7 @@ class MissingPackage(ConfigError, ImportError):
 
 
 class ArchiveError(TierCacheError):
-    """An archive is damaged, cut short, or none at all; or an entry does not fit into one.
+    """An archive is damaged, cut short, or none at all; another export has it; or an entry does not fit in.
 
     ``offset`` is how many of its bytes, ``entries`` how many of its entries are whole before that place;
     ``truncated`` tells that it merely ends too early, and ``report`` what an import did before it.

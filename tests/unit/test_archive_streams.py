@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 from rights import obeying_rights
 
-from tiercache import ConfigError, DiskTier, TieredCache, TierError
+from tiercache import ArchiveError, ConfigError, DiskTier, TieredCache, TierError
 from tiercache.archive import export_archive, import_archive
 
 VALUES = {f"key-{number}": os.urandom(50_000) for number in range(20)}  # more than a pipe has room for
@@ -114,6 +116,15 @@ def test_a_file_that_is_replaced_keeps_its_rights_and_its_links(source, target, 
     ]
 
 
+def test_a_file_that_may_not_be_read_is_replaced(source, target, tmp_path):
+    path = tmp_path / "a.tca"
+    path.write_bytes(b"the old archive")
+    path.chmod(0o200)
+    obeying_rights(lambda: export_archive(source, path, replace=True))
+    path.chmod(0o600)
+    assert import_archive(path, target).stored == len(VALUES)
+
+
 def test_a_folder_that_takes_no_new_file_is_named(source, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -124,3 +135,68 @@ def test_a_folder_that_takes_no_new_file_is_named(source, tmp_path):
         obeying_rights(lambda: export_archive(source, path, replace=True))
     assert raised.value.filename == str(folder)
     assert path.read_bytes() == b"the old archive"
+
+
+# -- two exports to one file -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", [{}, {"resume": True}, {"replace": True}], ids="-".join)
+@pytest.mark.parametrize("first", [{}, {"resume": True}, {"replace": True}], ids="-".join)
+def test_a_file_is_written_by_one_export_at_a_time(source, target, tmp_path, first, second):
+    path, forked = tmp_path / "a.tca", []
+    if first:
+        export_archive(source, path)
+        os.truncate(path, 700_000)
+
+    def meanwhile(_):  # at its beginning, where it has written nothing yet, and then with some of it there
+        there = second == {} and path.stat().st_size > 0
+        with pytest.raises(ConfigError if there else ArchiveError) as refused:
+            export_archive(source, path, **second)
+        assert ("there already" if there else "another export writes this file") in str(refused.value)
+        forked.append(os.dup(next(one for one in range(3, 1000) if is_of(one, path))))
+
+    assert export_archive(source, path, progress=meanwhile, **first).entries == len(VALUES)
+    assert import_archive(path, target).stored == len(VALUES)
+    assert export_archive(source, path, resume=True).entries == len(VALUES)  # it is free, whoever has it too
+    assert len(forked) > 1
+    for one in forked:
+        os.close(one)
+
+
+def is_of(descriptor, path):
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def test_a_file_that_another_export_has_just_ended_is_left_as_it_is(source, tmp_path, monkeypatch):
+    path, whole = tmp_path / "a.tca", tmp_path / "whole.tca"
+    export_archive(source, whole)
+    expected, lock = whole.read_bytes(), fcntl.flock
+
+    def flock(handle, kind):
+        if whole.exists() and is_of(handle, path):
+            whole.replace(path)
+        lock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ConfigError, match="there already"):
+        export_archive(source, path)
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_system_without_locks_takes_an_archive(source, target, tmp_path, monkeypatch, replace):
+    path, lock = tmp_path / "a.tca", fcntl.flock
+    if replace:
+        path.write_bytes(b"the old archive")
+
+    def flock(handle, kind):
+        if is_of(handle, path):
+            raise OSError(errno.ENOLCK, "No locks available")
+        lock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    export_archive(source, path, replace=replace)
+    assert import_archive(path, target).stored == len(VALUES)

@@ -83,12 +83,13 @@ def export_archive(
         put the archive in the place of a file that is there, when it is whole: what ends early, or could not
         open all entries, leaves the old one, and nothing to go on with.
     ``progress``
-        called with how many more entries were written.
+        called with how many more entries were written, page by page: the sum is what ``resume`` keeps.
 
     An entry that is written, or expires, while this runs is in it or is not; one that is there throughout
-    is. A new file is private (0600). Raises `ConfigError` for wrong arguments and for a file that is there,
-    `TierError` for a tier that fails, and for entries that cannot be opened where a file was to be replaced,
-    and `ArchiveError` for a file that is of something else.
+    is. A new file is private (0600), and one export at a time writes to a path, where its file system has
+    locks. Raises `ConfigError` for wrong arguments and for a file that is there, `TierError` for a tier that
+    fails, and for entries that cannot be opened where a file was to be replaced, and `ArchiveError` for a
+    file that is of something else, and for one that another export has.
     """
     start = perf_counter()
     before = _unopened(cache)
@@ -148,10 +149,14 @@ class _Export:
         self._pieces = Pieces()
 
     def run(self, writer: Writer, cursor: Any) -> None:
+        before = 0
         for place, depth, groups in self._listing.pages(cursor):
             writer.page(Page(self._root.stack.clock.time(), packed(place)))
+            self._progress(self.entries - before)
+            before = self.entries
             for path, keys in groups.items():
                 self._write(writer, depth, path, keys)
+        self._progress(self.entries - before)
 
     def _write(self, writer: Writer, depth: int, path: tuple[str, ...], keys: list[str]) -> None:
         """Write what there is under ``keys``, which the tier at ``depth`` has listed."""
@@ -177,7 +182,6 @@ class _Export:
         for key, entry in found.items():
             writer.item(Item(nested, key, entry))
         self.entries += len(found)
-        self._progress(len(found))
 
     def _read(
         self, core: Core, below: Sequence[Member], member: Member, capping: Sequence[Member], keys: list[str]

@@ -1,21 +1,23 @@
-"""Where archives go to and come from: every byte through any stream, and no half file in a whole one's place.
+"""Where archives go to and come from: every byte through any stream, no half file in a whole one's place, and
+one export at a time in a file.
 
 A raw stream, and one that does not block, takes or gives a part of what it is asked; the rest is waited for.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import BinaryIO
 
-from tiercache.errors import ConfigError
+from tiercache.errors import ArchiveError, ConfigError
 
 __all__ = ["flush", "opened", "read", "write"]
 
@@ -84,16 +86,62 @@ def opened(target: Target, *, resume: bool, replace: bool) -> Iterator[tuple[Bin
         with path.open("wb") as pipe:
             yield pipe, False
         return
-    old = path.exists() and path.stat().st_size > 0
-    if old and not resume and not replace:
-        raise ConfigError(f"{path}: it is there already: resume what was interrupted, or replace it")
-    if old and not resume:
-        with _beside(path.resolve()) as stream:  # a link stays one
+    _check_new(path, resume=resume, replace=replace)
+    beside = replace and not resume and _has_content(path)
+    if beside and not os.access(path, os.R_OK):  # somebody else's, which nobody but its owner could lock
+        with _beside(path.resolve()) as stream:
             yield stream, False
         return
-    flags = os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC)
-    with os.fdopen(os.open(path, flags, 0o600), "r+b") as stream:  # values may be secrets
-        yield stream, old and resume
+    with _alone(path, reads=beside) as descriptor:
+        # Looked at again: another export may have ended just before this one had the file.
+        _check_new(path, resume=resume, replace=replace)
+        if beside or (replace and not resume and _has_content(path)):
+            with _beside(path.resolve()) as stream:  # a link stays one
+                yield stream, False
+        else:
+            with os.fdopen(descriptor, "r+b", closefd=False) as stream:
+                yield stream, _has_content(path)
+
+
+def _check_new(path: Path, *, resume: bool, replace: bool) -> None:
+    if _has_content(path) and not resume and not replace:
+        raise ConfigError(f"{path}: it is there already: resume what was interrupted, or replace it")
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+@contextmanager
+def _alone(path: Path, *, reads: bool) -> Iterator[int]:
+    """A descriptor of the file at ``path``, new if there is none, which no other export has meanwhile. With
+    ``reads`` it is there, and for reading alone. Raises `ArchiveError` if another export has it."""
+    flags = os.O_RDONLY if reads else os.O_RDWR | os.O_CREAT
+    while True:
+        descriptor = os.open(path, flags, 0o600)  # values may be secrets
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArchiveError(f"{path}: another export writes this file just now") from None
+            except OSError:
+                pass  # a file system of a network that has no locks
+            if _is_at(path, descriptor):
+                yield descriptor
+                return
+            # It was replaced or removed after it was opened: once more, with what is there by now.
+        finally:
+            # Closing it is not enough: a process that was forked meanwhile has it too, and so the lock.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
