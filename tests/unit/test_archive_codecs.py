@@ -8,9 +8,9 @@ import pytest
 from archives import archive, handmade, load
 from shell import run
 
-from tiercache import DiskTier, Entry, TieredCache
+from tiercache import DiskTier, Entry, MemoryTier, TieredCache
 from tiercache.archive._format import Item
-from tiercache.codecs import JSONCodec, TextCodec, ZstdCodec
+from tiercache.codecs import BytesCodec, JSONCodec, TextCodec, ZstdCodec
 
 
 def made_by(codec, *keys, path=()):
@@ -50,15 +50,32 @@ def test_entries_of_another_codec_than_their_namespace_has_are_counted(make_chai
     }
 
 
-def test_bytes_that_a_chain_inside_compresses_are_bytes(tmp_path):
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        (None, ZstdCodec()),
+        (ZstdCodec(), None),
+        (ZstdCodec(), BytesCodec()),
+        (ZstdCodec(), None, BytesCodec()),
+    ],
+    ids=["inner", "outer", "both", "outer-and-innermost"],
+)
+def test_what_a_chain_inside_makes_with_its_own_codec_is_read_there(tmp_path, codecs):
     def chain(name):
-        inner = TieredCache([DiskTier(tmp_path / name)], codec=ZstdCodec())
-        return TieredCache([inner], namespace="app")
+        tiers = [DiskTier(tmp_path / name)]
+        for codec in codecs[:0:-1]:
+            tiers = [MemoryTier(), TieredCache(tiers, codec=codec)]
+        return TieredCache(tiers, namespace="app", codec=codecs[0])
 
     with chain("source") as source, chain("target") as target:
         source.set("key", b"value")
         assert load(archive(source)[0], target).unmatched == {}
         assert target.get("key") == b"value"
+        if set(codecs[1:]) == {None}:  # then it has no codec but the one around it
+            assert load(handmade(*made_by("bytes", "other")), target).unmatched == {
+                "of the codec 'bytes', and the cache has 'zstd-bytes'": 1
+            }
+            assert target.get("other") is None
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

@@ -17,13 +17,12 @@ from tiercache.protocols import Codec, Debt
 __all__ = ["Cold", "Verbatim", "codecs_read", "wants_objects"]
 
 
-def codecs_read(core: Core) -> list[str]:
-    """The names of the codecs whose entries are hits for ``core``: its own. Without one, these are of bytes,
-    also of those that the codec of a chain inside has made of bytes."""
-    if core.codec is not None:
-        return [core.codec.name]
+def codecs_read(core: Core, outside: str = "bytes") -> list[str]:
+    """The names of the codecs whose entries are hits for ``core``: its own, or else that of the chain
+    ``outside``; and what chains inside have of their own, who read with it whatever is around them."""
+    own = outside if core.codec is None else core.codec.name
     inside = filter(None, map(_inside, core.members))
-    return list(dict.fromkeys(["bytes", *(name for one in inside for name in codecs_read(one))]))
+    return list(dict.fromkeys([own, *(name for one in inside for name in codecs_read(one, own))]))
 
 
 @dataclass(frozen=True, slots=True)
