@@ -104,6 +104,8 @@ def test_of_a_key_that_comes_twice_the_last_one_counts(make):
         ("[" * 100_000, "no JSON"),
         ("\xff", "no JSON (column 1)"),
         ('["secret"]', "no JSON object"),
+        ('{"key": "secret", "value": "1", "key": "k"}', "one object has the same name twice"),
+        ('{"key": "k", "value": {"secret": 1, "secret": 2}}', "one object has the same name twice"),
         ({"value": "secret"}, '"key" is missing'),
         ({"key": 1, "value": "secret"}, '"key" is no text'),
         ({"key": "k"}, 'one of "value" and "value_base64" is needed'),

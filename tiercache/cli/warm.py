@@ -210,7 +210,7 @@ class _Warming:
 def _parsed(number: int, text: bytes, cache: TieredCache[Any]) -> _Line:
     """The entry on a line. Raises `_BadLineError`."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         where = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise _BadLineError(f"no JSON{where}") from None
@@ -227,6 +227,13 @@ def _parsed(number: int, text: bytes, cache: TieredCache[Any]) -> _Line:
     encoded = "value_base64" in data
     value = _bytes(data["value_base64"]) if encoded else _value(data["value"], cache)
     return _Line(number, key, value, encoded, _ttl(data))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):  # JSON would take the last one, and nobody would know what was left out
+        raise _BadLineError("one object has the same name twice")
+    return table
 
 
 def _bytes(text: Any) -> bytes:
