@@ -9,6 +9,7 @@ import pytest
 from tiercache import ConfigError, TieredCache
 from tiercache.config import cache_names, find, read
 
+MEMORY = {"tiers": [{"type": "memory"}]}
 ONE = 'namespace = "{}"\n[[tiers]]\ntype = "memory"\n'
 IN_PROJECT = (
     '[project]\nname = "x"\n[tool.tiercache]\nnamespace = "{}"\n[[tool.tiercache.tiers]]\ntype = "memory"\n'
@@ -162,6 +163,36 @@ def test_one_alone_needs_no_name():
 )
 def test_what_is_wrong_with_several_is_told(config, name, problem):
     assert told(config, name=name) == f"the configuration: {problem}"
+
+
+SLIP = 'cache: is not known; did you mean "caches"?'
+
+
+@pytest.mark.parametrize(
+    ("caches", "name", "problems"),
+    [
+        ({"a": MEMORY}, None, [SLIP]),
+        ({"a": MEMORY, "b": MEMORY}, "b", [SLIP]),
+        ({"a": {"tiers": []}}, None, [SLIP, "cache.a.tiers: found an empty list; allowed: "]),
+        ({"a": MEMORY, "b": MEMORY}, None, [SLIP, "has several caches; say which by its name: "]),
+        ({"a": MEMORY}, "b", [SLIP, 'has no cache "b"; there are: "a"']),
+        (5, None, [SLIP, "cache: found 5; allowed: "]),
+    ],
+)
+def test_a_slip_of_several_is_told_and_the_rest_as_well(caches, name, problems):
+    config = {"ttl": "5m", "cache": caches}
+    lines = told(config, name=name).splitlines()
+    assert lines[0] == f"the configuration: {len(problems) + 1} problems"
+    problems[1:1] = ['ttl: cannot stand beside "caches"; put it into each [caches.NAME]']
+    for line, problem in zip(lines[1:], problems, strict=True):
+        assert line.startswith(f"  {problem}")
+
+
+def test_several_are_allowed_where_there_are_no_tiers():
+    for more, is_one_cache in (({}, False), (MEMORY, True)):
+        unknown = told({"zzz": 5, **more}).splitlines()[not is_one_cache].rpartition(": ")[2]
+        assert ("caches" in unknown.split(", ")) is not is_one_cache
+    assert "caches" not in told({"caches": {"a": {"zzz": 5}}}).rpartition("allowed: ")[2].split(", ")
 
 
 def test_a_name_is_text():

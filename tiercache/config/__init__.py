@@ -64,7 +64,7 @@ def build(
     """
     found = read(source)
     problems = Problems(where or found.where)
-    content, path = choose(found.where, overridden(found.content, problems), name, problems)
+    content, path = choose(overridden(found.content, problems), name, problems)
     plan, views = check_root(content, found.folder, problems, path)
     builder = Builder(chain, problems)
     built = builder.chain(plan)

@@ -14,6 +14,7 @@ from tiercache.config._codecs import make_codec
 from tiercache.config._models import MODELS, ChainOptions, GuardOptions, RootOptions, ViewOptions
 from tiercache.config._options import check_foreign, sound, takes, type_of, validate
 from tiercache.config._problems import Problems, join, meant, show
+from tiercache.config._sources import CACHES
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
@@ -95,7 +96,9 @@ def check_chain(
     model: type[ChainOptions] = ChainOptions,
 ) -> ChainPlan:
     """As `check_root`, of any chain."""
-    options = validate(model, content, problems, path)
+    # Tiers or caches is what a source holds at its root: where it has neither, either may be given.
+    besides = (CACHES,) if model is RootOptions and not path and "tiers" not in content else ()
+    options = validate(model, content, problems, path, besides)
     listed = content.get("tiers") if options is None else options.tiers
     tiers = tuple(
         _check_tier(tier, folder, problems, f"{join(path, 'tiers')}[{index}]", depth)

@@ -71,8 +71,10 @@ class Problems:
         """What is at ``path`` comes from that environment variable: problems with it name it."""
         self._variables[path] = variable
 
-    def error(self) -> ConfigError:
-        """All of them, in one error."""
+    def error(self, last: str | None = None) -> ConfigError:
+        """All of them, in one error, and ``last`` behind which no more can be told."""
+        if last is not None:
+            self._found.append(last)
         if len(self._found) == 1:
             return ConfigError(f"{self._where}: {self._found[0]}")
         lines = "".join(f"\n  {problem}" for problem in self._found)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tiercache._masking import mask
-from tiercache.config._problems import Problems, join, nearest, show
+from tiercache.config._problems import Problems, close, hint, join, nearest, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError, MissingPackage
 
@@ -167,40 +167,50 @@ def cache_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in caches) if isinstance(caches, Mapping) else ()
 
 
-def choose(
-    where: str, content: Mapping[Any, Any], name: str | None, problems: Problems
-) -> tuple[Mapping[Any, Any], str]:
+def choose(content: Mapping[Any, Any], name: str | None, problems: Problems) -> tuple[Mapping[Any, Any], str]:
     """The cache called ``name`` in ``content``, and its path there; ``None``: the only one.
 
-    Adds to ``problems`` what stands beside several caches. Raises `ConfigError` when there is no such cache,
-    or no telling which.
+    Adds to ``problems`` what stands beside several caches, and a slip of their key. Raises `ConfigError` when
+    there is no such cache, or no telling which.
     """
     if name is not None and not isinstance(name, str):
         raise ConfigError(f"from_config: name={name!r:.60} is no name; give text")
-    if CACHES not in content:
+    table = _table_of_caches(content, problems)
+    if table is None:
         if name is not None:
-            raise ConfigError(f"{where}: has one cache, with no name, and none that is called {show(name)}")
+            raise problems.error(f"has one cache, with no name, and none that is called {show(name)}")
         return content, ""
-    for key in content:
-        if key != CACHES:
-            problems.add(str(key), 'cannot stand beside "caches"; put it into each [caches.NAME]')
-    caches = content[CACHES]
+    caches = content[table]
     if not isinstance(caches, Mapping) or not caches:
-        raise ConfigError(f"{where}: caches: found {show(caches)}; allowed: a table with one table a cache")
+        raise problems.error(f"{table}: found {show(caches)}; allowed: a table with one table a cache")
     if any(not isinstance(key, str) for key in caches):
-        raise ConfigError(f"{where}: caches: has a key that is no text")
+        raise problems.error(f"{table}: has a key that is no text")
     known = ", ".join(f'"{one}"' for one in caches)
     if name is None and len(caches) > 1:
-        raise ConfigError(f"{where}: has several caches; say which by its name: {known}")
+        raise problems.error(f"has several caches; say which by its name: {known}")
     if name is None:
         (name,) = caches
     if name not in caches:
-        raise ConfigError(f"{where}: has no cache {show(name)}; there are: {known}{nearest(name, caches)}")
+        raise problems.error(f"has no cache {show(name)}; there are: {known}{nearest(name, caches)}")
     chosen = caches[name]
-    path = join(CACHES, name)
+    path = join(table, name)
     if not isinstance(chosen, Mapping) or not chosen:
-        raise ConfigError(f"{where}: {path}: found {show(chosen)}; allowed: a table with a list of tiers")
+        raise problems.error(f"{path}: found {show(chosen)}; allowed: a table with a list of tiers")
     return chosen, path
+
+
+def _table_of_caches(content: Mapping[Any, Any], problems: Problems) -> str | None:
+    """The key of the caches in ``content``, or a slip of it where there are no tiers; ``None``: it is one
+    cache. What is wrong with it, and beside it, is added to ``problems``."""
+    table = CACHES if CACHES in content else None
+    if table is None and "tiers" not in content:
+        table = next((key for key in content if isinstance(key, str) and close(key, (CACHES,))), None)
+        if table is not None:
+            problems.add(table, f"is not known{hint(CACHES)}")
+    for key in content:
+        if table not in (None, key):
+            problems.add(str(key), 'cannot stand beside "caches"; put it into each [caches.NAME]')
+    return table
 
 
 def _path(source: Any) -> Path:
