@@ -175,6 +175,16 @@ def test_a_wrong_flag_is_two_lines_and_exit_code_2(config, arguments, says):
     assert done.err.count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("chek", " Did you mean 'check'?"), ("Export", " Did you mean 'export'?"), ("xyzzy", "")],
+)
+def test_a_command_that_there_is_not_is_told_with_the_one_that_is_meant(name, hint):
+    done = run(name)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"tiercache: No such command {name!r}.{hint}\nTry 'tiercache --help'.\n"
+
+
 def test_debug_shows_where_an_error_comes_from(tmp_path):
     done = run("--debug", "get", "k", "-c", tmp_path / "nowhere.toml")
     assert done.code == 1
