@@ -23,7 +23,7 @@ from tiercache import (
     guarded,
 )
 from tiercache.archive import export_archive
-from tiercache.archive._format import Item, Reader
+from tiercache.archive._format import Item, Reader, Writer
 from tiercache.codecs import EncryptedCodec, JSONCodec, TextCodec, ZstdCodec
 from tiercache.keys import Namespace
 
@@ -381,6 +381,28 @@ def test_an_export_goes_on_from_wherever_it_was_cut(make_chain, tmp_path):
         assert {key: entry.value for (where, key), entry in found.items() if not where} == expected
         assert (("inner",), "key") in found
     assert resumed == {0, 500, 1000, 1500}
+
+
+@pytest.mark.parametrize("pages", [0, 1, 2, 3])
+def test_what_an_export_told_before_it_ended_is_what_it_keeps(make_chain, tmp_path, monkeypatch, pages):
+    """Behind the beginning of the last page, which says where to go on, all is written anew."""
+    source = make_chain("source", tiers=("disk",))
+    source.mset({f"key-{n:04}": b"%d" % n for n in range(1700)})
+    page, written, told = Writer.page, [], []
+
+    def ending(writer, record):
+        if len(written) == pages:
+            raise KeyboardInterrupt
+        written.append(record)
+        page(writer, record)
+
+    monkeypatch.setattr(Writer, "page", ending)
+    with pytest.raises(KeyboardInterrupt):
+        export_archive(source, tmp_path / "a.tca", progress=told.append)
+    monkeypatch.undo()
+    report = export_archive(source, tmp_path / "a.tca", resume=True)
+    assert report.resumed == sum(told) == max(0, pages - 1) * 500
+    assert report.entries == 1700
 
 
 def test_an_export_goes_on_behind_what_is_damaged(make_chain, tmp_path):
