@@ -41,6 +41,10 @@ PLACES = (
             "scheme://127.0.0.1:1/0?options=-c%20password%3D{}",
         )
     ),
+    "redis://127.0.0.1:1/{}",
+    "rediss://127.0.0.1/{}?x=1",
+    "redis+cluster://127.0.0.1:1/{}",
+    "redis+sentinel://127.0.0.1:1/name/{}",
     "redis://user:5/{}",
     "rediss://:/{}",
     "redis+cluster://:1/{}",

@@ -27,12 +27,15 @@ _BRACKETS = re.compile(r"\[[0-9a-f:.]*(?:%\w+)?\]", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}|port|\$\{\w+(?::-\d*)?\}", re.IGNORECASE)
 #: What has a colon, and no place: a time, and a path on Windows.
 _NO_PLACE = re.compile(r"\d{1,3}(?::\d\d){1,2}|[A-Z]:[/\\](?!/)[^@=]*")
-#: What says by itself that it is a place, with no scheme: a host and its port, or a variable.
-_PLACE = re.compile(r"[\w.-]+:\d{1,5}(?:/\d{0,5})?|\$\{\w+\}", re.ASCII)
-#: Those whose path is the number of a database: what looks like a port, and a path behind it, is a password
-#: that begins with a digit where that is none.
-_NUMBERED = re.compile(r"\s*rediss?(?:\+cluster)?://", re.IGNORECASE)
-_DATABASE = re.compile(r"/?(?:\d{0,5}|\$\{\w+\})(?:[?#]|$)")
+#: What says by itself that it is a place, with no scheme: this machine or a number, with a port; a variable.
+_PLACE = re.compile(r"(?:localhost|\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}(?:/\d{0,5})?|\$\{\w+\}", re.ASCII)
+#: What may be a host and its port, or a user and a password of digits.
+_PAIR = re.compile(r"([\w.-]+:)\d{1,5}(?:/\d{0,5})?", re.ASCII)
+#: Those whose path is the number of a database, behind a service's name or not. What is no number there may
+#: be a password alone, or the rest of one whose beginning looks like a port.
+_NUMBERED = re.compile(r"\s*rediss?(?:\+cluster|(\+sentinel))?://", re.IGNORECASE)
+_SERVICE = re.compile(r"/[^/?#]*")
+_DATABASE = re.compile(r"/?(?:\d{0,5}|\$\{\w+(?::-\d{0,5})?\})(?:[?#]|$)")
 _OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
 #: An "@" in a query that is in no value there.
 _QUERY_AT = re.compile(r"[?&][^=&]*@")
@@ -73,8 +76,11 @@ def mask(text: str) -> str:
 
 def mask_place(text: str) -> str:
     """``text``, given in the place of a URL, without its secrets: what says by nothing that it is a place may
-    be a password alone."""
-    return mask(text) if not text or _SCHEME.match(text) or _PLACE.fullmatch(text) else "***"
+    be a password alone, or a user and one."""
+    if not text or _SCHEME.match(text) or _PLACE.fullmatch(text):
+        return mask(text)
+    pair = _PAIR.fullmatch(text)
+    return f"{pair[1]}***" if pair else "***"
 
 
 def holds_secret(url: str) -> bool:
@@ -183,7 +189,10 @@ def _beyond_host(text: str, begin: int, *, is_url: bool) -> Iterator[tuple[int, 
             yield begin + colon.start(1), len(text)
             return
     path = begin + len(hosts)
-    if ":" in hosts and _NUMBERED.match(text) and not _DATABASE.match(text, path):
+    numbered = _NUMBERED.match(text)
+    service = _SERVICE.match(text, path) if numbered and numbered[1] else None
+    path = service.end() if service else path
+    if numbered and not _DATABASE.match(text, path):
         yield path + 1, len(text)
     fragment = text.find("#", begin)
     if is_url and fragment >= 0:

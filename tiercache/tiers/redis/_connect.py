@@ -214,8 +214,7 @@ class Endpoint:
             if not self.service:
                 raise self._wrong("it names no service; write redis+sentinel://host:port/service")
         if path and not path.isdecimal():
-            url = rest if self.kind == "sentinel" else f"redis://{rest}"
-            raise self._wrong(blot(f"its database {path!r} is no number", url))
+            raise self._wrong("its database is no number")  # and may be a password: it is not shown
         return credentials, path, query
 
     def _host(self, text: str) -> tuple[str, int]:
