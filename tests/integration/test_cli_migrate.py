@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 import redis
@@ -111,20 +113,41 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(config, tmp_path, monkeyp
         (["langchain-files", ".", "--queries"], 2, "--queries is for --as embeddings"),
         (["langchain-files", ".", "--as", "gold"], 2, "'gold' is not one of"),
         (["langchain-redis", "${NO_SUCH_VARIABLE}"], 2, "the variable NO_SUCH_VARIABLE is not set"),
-        (["langchain-redis", "redis://u:swordfish@127.0.0.1:1/0"], 1, "ConnectionError"),
+        (
+            ["langchain-redis", "redis://u:swordfish@127.0.0.1:1/0"],
+            1,
+            "tiercache: RedisStore redis://u:***@127.0.0.1:1/0 cannot be read: ",
+        ),
+        (
+            ["langchain-sql", "postgresql+psycopg://u:swordfish@127.0.0.1:1/d", "--store-namespace", "x"],
+            1,
+            "tiercache: SQLStore postgresql+psycopg://u:***@127.0.0.1:1/d cannot be read: connection ",
+        ),
+        (
+            ["langchain-sql", "sqlite:///tiercache.toml", "--store-namespace", "x"],
+            1,
+            "tiercache: SQLStore sqlite:///tiercache.toml cannot be read: file is not a database",
+        ),
         (["langchain-sql", "sqlite:///nowhere.db", "--store-namespace", "x"], 1, "nowhere.db is no file"),
         (["langchain-sql", "sqlite:///nowhere.db"], 2, "Missing option '--store-namespace'"),
         (["langchain-sql", "swordfish", "--store-namespace", "x"], 1, "not an SQLAlchemy URL"),
         (["langchain-sqlite-llm", "nowhere.db"], 1, "nowhere.db is no file"),
+        (["langchain-sqlite-llm", "u@other.db"], 1, "SQLiteCache u@other.db cannot be read: no such column"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line_or_two(config, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
+    with closing(
+        sqlite3.connect("u@other.db")
+    ) as other:  # it has that table, and not as SQLiteCache makes it
+        columns = "prompt, llm, idx, response, PRIMARY KEY (prompt, llm, idx)"
+        other.execute(f"CREATE TABLE full_llm_cache ({columns}) WITHOUT ROWID")
     done = run("migrate", *arguments, "-c", config)
     assert (done.code, done.raw) == (code, b"")
     assert message in done.err
     assert len(done.err.splitlines()) <= 2
     assert "swordfish" not in done.err
+    assert "--debug" not in done.err  # for what nobody thought of
 
 
 def test_what_is_skipped_is_told_in_the_words_of_a_shell(config, tmp_path):

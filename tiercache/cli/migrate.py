@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiercache._masking import blot, mask
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, group, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["migrate"]
 
 _ENCODER = re.compile(r'key_encoder="(\w+)"')
+#: What the drivers of the sources raise, which are imported once a source is opened.
+_DRIVERS = {"redis": "RedisError", "sqlalchemy.exc": "SQLAlchemyError", "sqlite3": "Error"}
 _ENCODERS = ("sha1", "blake2b", "sha256", "sha512")
 
 
@@ -113,8 +116,9 @@ def langchain_redis(
     """
     from tiercache.integrations.langchain.migrate import from_redis
 
-    with _target(settings, namespace, options) as (target, more):
-        report = from_redis(_expanded(url), target, namespace=store_namespace, **more)
+    url = _expanded(url)
+    with _target(settings, namespace, options) as (target, more), _reading(f"RedisStore {mask(url)}", url):
+        report = from_redis(url, target, namespace=store_namespace, **more)
     return _tell(report, as_json=as_json)
 
 
@@ -139,8 +143,9 @@ def langchain_sql(
     """
     from tiercache.integrations.langchain.migrate import from_sql
 
-    with _target(settings, namespace, options) as (target, more):
-        report = from_sql(_expanded(url), target, namespace=store_namespace, **more)
+    url = _expanded(url)
+    with _target(settings, namespace, options) as (target, more), _reading(f"SQLStore {mask(url)}", url):
+        report = from_sql(url, target, namespace=store_namespace, **more)
     return _tell(report, as_json=as_json)
 
 
@@ -160,7 +165,7 @@ def langchain_sqlite_llm(
     from tiercache.integrations.langchain import LLMCache
     from tiercache.integrations.langchain.migrate import from_sqlite_cache
 
-    with open_cache(settings, namespace, writes=True) as cache, _well_told():
+    with open_cache(settings, namespace, writes=True) as cache, _well_told(), _reading(f"SQLiteCache {file}"):
         target = LLMCache(cache, namespace=llm_namespace)
         return _tell(from_sqlite_cache(file, target, progress=sys.stderr.isatty()), as_json=as_json)
 
@@ -216,6 +221,21 @@ def _well_told() -> Iterator[None]:
         yield
     except (ConfigError, WriteError) as error:
         raise Failed(str(error)) from error
+
+
+@contextmanager
+def _reading(store: str, url: str = "") -> Iterator[None]:
+    """What a driver says of a server that is down, or of a damaged file, is told with the ``store`` that it
+    speaks of and does not know, and without what is secret in its ``url``. It is no word about the cache,
+    which tells by itself what its tiers raise."""
+    try:
+        yield
+    except Exception as error:
+        kinds = [getattr(sys.modules[name], kind) for name, kind in _DRIVERS.items() if name in sys.modules]
+        if not isinstance(error, tuple(kinds)):
+            raise
+        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise Failed(f"{store} cannot be read: {blot(said, url)}") from error
 
 
 def _tell(report: MigrationReport, *, as_json: bool) -> int:
