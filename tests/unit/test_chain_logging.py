@@ -48,6 +48,20 @@ def test_the_first_failure_is_a_warning_and_then_one_a_minute(call, ill, caplog)
         assert len(caplog.records) == 2
 
 
+@both_apis
+def test_a_delete_that_nobody_asked_for_just_now_is_not_told_as_one(call, caplog):
+    clock = FakeClock()
+    ill = ChaosTier(DictTier("ill"))
+    ill.inject(Raise(), on=["mdelete"])
+    with TieredCache([MemoryTier(clock=clock), guarded(ill, breaker_failures=None)], clock=clock) as cache:
+        assert call(cache, "delete", "a").failed == ("ill",)
+        clock.advance(61)
+        assert call(cache, "get", "a") is None  # before it is read, it is to hear of that
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("tier 'ill' failed to delete (")
+    assert second.startswith("tier 'ill' failed to drop old entries (")
+
+
 def test_each_tier_is_warned_of_for_itself(ill, caplog):
     other = ChaosTier(DictTier("other"))
     other.inject(Raise())

@@ -193,7 +193,7 @@ class Guard:
         try:
             await self._asked(port, verb, keys)
         except Exception as error:  # noqa: BLE001 - the chain tells its caller, after it asked every tier
-            self.failed(error, "delete")
+            self.failed(error, "delete" if counted else "drop old entries")  # the latter nobody asked for
             self._fell(breaker, permit, error)
             failure = error
         except BaseException as error:
