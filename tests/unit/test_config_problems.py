@@ -158,23 +158,40 @@ def test_a_url_that_sqlalchemy_cannot_use_is_told_at_its_place(url, tmp_path):
     assert lines[2].startswith("  tiers[1]")
 
 
-def test_two_tiers_of_one_place_are_refused(tmp_path):
-    twice = [
-        ({"type": "disk", "path": "made"}, {"type": "disk", "path": tmp_path / "x/../made"}),
-        ({"type": "redis", "url": "redis://h"}, {"type": "redis", "url": "redis://u:hunter2@h:6379/0"}),
-        ({"type": "sql", "url": "sqlite:///a.db"}, {"type": "sql", "url": f"sqlite:///{tmp_path}/a.db"}),
-    ]
-    lines = told({"tiers": [MEMORY, *({"type": "chain", "tiers": pair} for pair in twice), twice[0][0]]})
+def test_two_disk_tiers_of_one_directory_are_refused(tmp_path):
+    made, same = {"type": "disk", "path": "made"}, {"type": "disk", "path": tmp_path / "x/../made"}
+    inside = {"type": "chain", "tiers": [made, same]}
+    lines = told({"tiers": [MEMORY, inside, inside | {"namespace": "a"}, made]})
     assert [line.removesuffix("; give each a place of its own") for line in lines.splitlines()] == [
-        "the configuration: 4 problems",
+        "the configuration: 3 problems",
         "  tiers[1].tiers[1]: holds the same entries as tiers[1].tiers[0]",
         "  tiers[2].tiers[1]: holds the same entries as tiers[2].tiers[0]",
-        "  tiers[3].tiers[1]: holds the same entries as tiers[3].tiers[0]",
-        "  tiers[4]: holds the same entries as tiers[1].tiers[0]",
+        "  tiers[3]: holds the same entries as tiers[1].tiers[0]",
     ]
-    apart = [MEMORY, {"type": "sql", "url": "sqlite://"}, {"type": "sql", "url": "sqlite:///a.db"}]
-    with TieredCache.from_config({"tiers": [*apart, *apart[:2], {**apart[2], "table": "another"}]}) as cache:
-        cache.set("key", b"value")
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        [{"type": "redis", "url": f"redis+sentinel://{host}:1/s"} for host in ("h1", "h2")],
+        [{"type": "redis", "url": f"redis+sentinel://h:1/s/{number}"} for number in (0, 1)],
+        [{"type": "redis", "url": f"unix:///s?db={number}"} for number in (0, 1)],
+        [{"type": "sql", "url": f"postgresql://h/d?options=-csearch_path%3D{name}"} for name in "ab"],
+        [{"type": "sql", "url": f"postgresql://{name}@h"} for name in "ab"],
+        [{"type": "sql", "url": f"postgresql://h/?{name}"} for name in ("dbname=a", "dbname=b", "service=c")],
+        [{"type": "sql", "url": "sqlite://"}] * 2,
+        [
+            {"type": "chain", "namespace": name, "tiers": [{"type": "disk", "path": "d"}]}
+            for name in ("", "a", "b")
+        ],
+        [
+            {"type": "disk", "path": "d"},
+            {"type": "chain", "namespace": "a", "tiers": [{"type": "disk", "path": "d"}]},
+        ],
+    ],
+)
+def test_tiers_whose_places_may_be_apart_are_taken(apart):
+    TieredCache.from_config({"tiers": [MEMORY, *apart]}).close()
 
 
 def test_a_chain_that_holds_itself_has_an_end():

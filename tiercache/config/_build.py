@@ -29,8 +29,10 @@ class Builder(Generic[C]):
         self._make_chain = chain
         self._problems = problems
         self._made: list[Any] = []
-        #: The path of each tier, and where its entries are, as it says.
-        self._places: list[tuple[str, Any]] = []
+        #: The path of each disk tier under where its entries are: its directory, and the namespaces there.
+        self._places: dict[Any, str] = {}
+        #: Each that is in the place of another: its path, and that of the other.
+        self._twins: list[tuple[str, str]] = []
 
     def chain(self, plan: ChainPlan) -> C | None:
         """The chain of ``plan``, for the caller to use if there are no problems; some may be added here.
@@ -42,14 +44,22 @@ class Builder(Generic[C]):
             with only_looking() if self._problems.any else nullcontext():
                 made = self._chain(plan)
             if not self._problems.any:  # what is wrong may be what tells their places apart
-                self._check_places()
+                for path, twin in self._twins:
+                    self._problems.add(
+                        path, f"holds the same entries as {twin}; give each a place of its own"
+                    )
             return made
         except BaseException:
             self.close()
             raise
 
-    def _chain(self, plan: ChainPlan) -> C | None:
-        tiers = [self._chain(one) if isinstance(one, ChainPlan) else self._tier(one) for one in plan.tiers]
+    def _chain(self, plan: ChainPlan, outside: tuple[str, ...] = ()) -> C | None:
+        namespace = plan.arguments.get("namespace")
+        inside = (*outside, namespace) if namespace else outside
+        tiers = [
+            self._chain(one, inside) if isinstance(one, ChainPlan) else self._tier(one, inside)
+            for one in plan.tiers
+        ]
         there = [tier for tier in tiers if tier is not None]
         arguments = dict(plan.arguments)
         if len(there) < len(tiers) or not there:
@@ -69,7 +79,7 @@ class Builder(Generic[C]):
                 return None
             del arguments[option]  # so that it says what else is wrong
 
-    def _tier(self, plan: TierPlan | None) -> Any:
+    def _tier(self, plan: TierPlan | None, namespaces: tuple[str, ...]) -> Any:
         if plan is None:
             return None
         refused, made = _tried(plan.make, **plan.arguments)
@@ -88,15 +98,13 @@ class Builder(Generic[C]):
                 "a dataclass has one as @dataclass(eq=False)",
             )
             return None
-        self._places.append((plan.path, getattr(made, "location", None)))
+        # Two of one directory would count, evict and be asked for each entry twice. Rejected: the same of
+        # servers, where equal locations are no proof: what a URL leads to is also up to what is in its query.
+        if plan.kind == "disk":
+            twin = self._places.setdefault((getattr(made, "location", None), namespaces), plan.path)
+            if twin != plan.path:
+                self._twins.append((plan.path, twin))
         return tier
-
-    def _check_places(self) -> None:
-        """Refuse two tiers of one place, which would count, evict and be asked for each entry twice."""
-        for index, (path, place) in enumerate(self._places):
-            twin = next((other for other, known in self._places[:index] if known == place), None)
-            if place is not None and twin is not None:
-                self._problems.add(path, f"holds the same entries as {twin}; give each a place of its own")
 
     def _tell(self, path: str, message: str, given: Mapping[str, Any]) -> str | None:
         """Add what a constructor says; where it begins with the name of an option in ``given``, at that

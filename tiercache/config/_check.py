@@ -29,7 +29,8 @@ class TierPlan:
     """One tier: what makes it, and what that is called with.
 
     ``path`` is its place in the configuration; ``given`` holds its options by the constructor's names,
-    with variables expanded; ``guard`` what `guarded` is called with round it, if it is.
+    with variables expanded; ``guard`` what `guarded` is called with round it, if it is; ``kind`` the type's
+    name if it is one of ours.
     """
 
     path: str
@@ -37,6 +38,7 @@ class TierPlan:
     arguments: Mapping[str, Any]
     given: Mapping[str, Any]
     guard: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _check_tier(
         options = options if options is not None and options.touches_nothing() else None
     if options is None or make is None:
         return None
-    return TierPlan(path, make, options.arguments(folder), options.given())
+    return TierPlan(path, make, options.arguments(folder), options.given(), kind=kind)
 
 
 def _known() -> str:
