@@ -263,7 +263,8 @@ def test_keys(make):
     assert set(done.out.splitlines()) == {"user:1", "user:2", "page/ü", "two\\nlines", "\\ud800", ""}
     assert set(json.loads(run("-c", config, "keys", "--json").out)) == keys
     assert set(run("-c", config, "keys", "--prefix", "user:").out.split()) == {"user:1", "user:2"}
-    assert len(json.loads(run("-c", config, "keys", "--limit", "4", "--json").out)) == 4
+    for limit, listed in (("4", 4), ("99999999999999999999", 6)):
+        assert len(json.loads(run("-c", config, "keys", "--limit", limit, "--json").out)) == listed
 
 
 def test_namespaces_inside_the_cache(make, tmp_path):

@@ -7,6 +7,7 @@ first (``@click.pass_obj``), and ``with open_cache(settings) as cache`` gives it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,14 +100,15 @@ def life(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """The type of a flag that takes a whole number above zero."""
+    """The type of a flag that takes a whole number above zero; of one that no list is as long as, the longest
+    that one can be."""
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
         raise click.BadParameter(f"{text!r} is not a whole number above zero")
-    return number
+    return min(number, sys.maxsize)
 
 
 # -- the cache -------------------------------------------------------------------------------------
