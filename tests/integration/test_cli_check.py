@@ -178,7 +178,9 @@ def test_a_directory_is_looked_at_before_it_is_made(write):
 
 
 def test_all_that_is_wrong_is_told_a_line_each(write):
-    path = write('tttl = 1\n[[tiers]]\ntype = "disc"\n[[tiers]]\ntype = "redis"\nurl = "http://u:sesame@h"\n')
+    path = write(
+        'tttl = 1\n[[tiers]]\ntype = "disc"\npath = "d"\n[[tiers]]\ntype = "redis"\nurl = "http://u:sesame@h"\n'
+    )
     done = run("check", path)
     assert (done.code, done.out) == (1, "")
     lines = done.err.splitlines()
