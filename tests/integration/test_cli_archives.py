@@ -203,7 +203,7 @@ def test_an_importer_that_loses_its_exporter_says_what_came_before(tmp_path):
     assert len(said.splitlines()) == 1
     stored = len(held(target))
     assert 500 <= stored < 1_200
-    assert f"{stored:,} entries were imported" in said
+    assert f"imported before that: {stored:,} entries, and 0 already there" in said
     assert _piped(source, target)[1][0].startswith(f"tiercache: {1500 - stored:,} entries imported")
 
 
@@ -286,7 +286,7 @@ def test_a_terminal_shows_progress_and_is_given_no_archive(tmp_path):
     assert code == 0
     assert "importing" in shown
     assert not COLOUR.search(shown)
-    assert "700 were already there" in shown
+    assert "700 already there" in shown
 
 
 # -- in this process -------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_an_import_that_leaves_something_out_says_so(tmp_path, monkeypatch):
     small = config(tmp_path, "small", f"{DISK}\nmax_entries = 10")
     done = run("import", archive, "-c", small)
     assert done.code == 1
-    assert "20 entries were evicted meanwhile: the lowest tier is too small for all\n" in done.err
+    assert "20 entries evicted meanwhile: the lowest tier is too small for all\n" in done.err
     ill = config(tmp_path, "ill", DISK, f'type = "sql"\nurl = "sqlite:///{tmp_path}/ill.db"')
     with monkeypatch.context() as patch:
         patch.setattr(DiskTier, "_mset", _refuse)

@@ -168,7 +168,7 @@ def test_what_is_skipped_is_told_in_the_words_of_a_shell(config, tmp_path):
         config,
     )
     done = run("migrate", *arguments, "--key-encoder", "sha256")
-    assert (done.code, done.err) == (1, "tiercache: 1 keys were skipped, for the reasons above\n")
+    assert (done.code, done.err) == (1, "tiercache: 1 key skipped, for the reasons above\n")
     assert "no digest after the prefix (--any-key takes it)" in done.out
     done = run("migrate", *arguments, "--key-encoder", "blake2b", "--json")
     assert done.code == 1

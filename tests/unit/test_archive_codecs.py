@@ -87,7 +87,7 @@ def test_a_shell_is_told_of_another_codec_unless_it_is_meant(tmp_path, flags):
     )
     assert (done.code, meant.code) == (1, 0)
     reason = "of the codec 'json', and the cache has 'text'"
-    told = f"tiercache: 2 entries are {reason}: no read finds them there (--any-codec, if that is meant)\n"
+    told = f"tiercache: 2 entries {reason}: no read finds that there (--any-codec, if that is meant)\n"
     assert done.err.endswith(told)
     assert reason not in meant.err
     if flags:

@@ -77,13 +77,13 @@ def test_the_command_fails_and_names_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", NEW)
     forced = run("-c", config, "export", tmp_path / "a.tca", "--force")
     assert forced.code == 1
-    assert "1 entries cannot be opened: damaged, or of another secret or a newer version" in forced.err
+    assert "1 entry cannot be opened: damaged, or of another secret or a newer version" in forced.err
     assert f"{tmp_path / 'a.tca'} is as it was" in forced.err
     assert (tmp_path / "a.tca").read_bytes() == good
     done = run("-c", config, "export", tmp_path / "b.tca")
     assert done.code == 1
     assert "0 entries exported" in done.err
-    assert "1 entries are not in it, for they cannot be opened" in done.err
+    assert "1 entry cannot be opened, and not be copied" in done.err
 
 
 def test_a_damaged_entry_is_told_once_and_the_others_are_copied(tmp_path):

@@ -60,7 +60,7 @@ def test_lines_become_entries_in_batches(make, tmp_path):
 def test_a_value_is_what_the_codec_takes(make, codec, value, expected):
     path = make(codec)
     done = warm(path, {"key": "key", "value": value})
-    assert (done.code, done.err) == (0, "tiercache: 1 entries stored\n")
+    assert (done.code, done.err) == (0, "tiercache: 1 entry stored\n")
     found = held(path)["key"]
     assert list(found) == expected if codec.startswith("vector") else found == expected
 
@@ -127,7 +127,7 @@ def test_a_bad_line_is_named_and_the_others_are_stored(make, line, reason):
     told, total = done.err.splitlines()
     assert told.startswith("tiercache: line 2: ")
     assert reason in told
-    assert total == "tiercache: 2 entries stored, 1 bad lines left out"
+    assert total == "tiercache: 2 entries stored, 1 bad line left out"
     assert "secret" not in done.err
     assert held(path) == {"before": b"1", "after": b"2"}
 
@@ -193,7 +193,7 @@ def test_what_is_too_large_is_a_bad_line_and_not_stored(make):
     assert done.code == 1
     told, total = done.err.splitlines()[-2:]
     assert told == "tiercache: line 7: larger than all the room of disk"
-    assert total == "tiercache: 8 entries stored, 1 bad lines left out"
+    assert total == "tiercache: 8 entries stored, 1 bad line left out"
     assert "secret" not in done.err
     assert sorted(held(path)) == ["k0", "k1", "k2", "k3", "k4", "k6", "k7", "k8"]
 
@@ -210,7 +210,7 @@ def test_memory_alone_keeps_nothing_of_it(make, monkeypatch):
     monkeypatch.setattr(DiskTier, "_mset", refuse)
     done = warm(make(), {"key": "k", "value": "secret"})
     assert done.code == 1
-    assert "line 1: not taken by disk; 0 entries before it are stored" in done.err
+    assert "line 1: not taken by disk; stored before it: 0 entries" in done.err
     assert "secret" not in done.err
 
 

@@ -18,6 +18,7 @@ from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
 from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked
 from tiercache.archive._pieces import Pieces
 from tiercache.archive._streams import Target, opened
+from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, TierError
@@ -114,7 +115,7 @@ def export_archive(
         # The tiers count more than that: what another of them could open, and what others read meanwhile.
         unreadable = min(export.unread, _unopened(cache) - before)
         if unreadable and replace:
-            raise TierError(f"{unreadable:,} entries cannot be opened: {UNOPENED}", tier=names)
+            raise TierError(f"{entries(unreadable)} cannot be opened: {UNOPENED}", tier=names)
         writer.end(resumed + export.entries)
     seconds = perf_counter() - start
     return ExportReport(names, resumed + export.entries, resumed, export.unread, unreadable, seconds)

@@ -21,6 +21,7 @@ from tiercache.archive._cold import Cold, Verbatim, codecs_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
 from tiercache.archive._pieces import BYTES, Pieces
+from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, WriteError
@@ -127,8 +128,8 @@ def import_archive(
         except ArchiveError as error:
             run.flush()
             report = error.report = run.report()
-            said = f"{report.stored:,} entries were imported ({report.already_there:,} were already there)"
-            error.args = (f"{error}; of what is before it {said}",)
+            said = f"{entries(report.stored)}, and {report.already_there:,} already there"
+            error.args = (f"{error}; imported before that: {said}",)
             raise
         run.flush()
     return run.report()

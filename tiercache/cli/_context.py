@@ -88,9 +88,11 @@ group: Callable[..., Callable[..., click.Group]] = partial(click.group, cls=_Gro
 def span(text: str) -> str:
     """The type of a flag that takes a duration: ``text`` itself, once it is known that it can be read."""
     try:
-        duration(text, name="")
+        seconds = duration(text, name="", zero=True)
     except ConfigError:
         raise click.BadParameter(f"{text!r} is no duration; give text {DURATIONS}") from None
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is not allowed; give more than zero")
     return text
 
 

@@ -12,6 +12,7 @@ import click
 
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
 from tiercache.archive._export import UNOPENED
+from tiercache.archive._words import entries, keys
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
@@ -111,12 +112,12 @@ def _tell_export(report: ExportReport, *, as_json: bool) -> int:
         show_json(report.as_dict())
     else:
         more = f", {report.resumed:,} of them before" if report.resumed else ""
-        note(f"{report.entries:,} entries exported{more} ({report.seconds:.1f} s)")
+        note(f"{entries(report.entries)} exported{more} ({report.seconds:.1f} s)")
         gone = report.unread - report.unreadable
         if gone > 0:
-            note(f"{gone:,} keys had no entry to be read: gone meanwhile, or of a codec not known here")
+            note(f"{keys(gone)} had no entry to be read: gone meanwhile, or of a codec not known here")
     if report.unreadable:
-        note(f"{report.unreadable:,} entries are not in it, for they cannot be opened: {UNOPENED}")
+        note(f"{entries(report.unreadable)} cannot be opened, and not be copied: {UNOPENED}")
     return 1 if report.unreadable else 0
 
 
@@ -173,18 +174,18 @@ def _tell_import(report: ImportReport, *, any_codec: bool, as_json: bool) -> int
         show_json(report.as_dict())
     else:
         counts = [
-            f"{report.stored:,} entries imported",
-            *([f"{report.already_there:,} were already there"] if report.already_there else []),
-            *([f"{report.expired:,} are past their time"] if report.expired else []),
+            f"{entries(report.stored)} imported",
+            *([f"{report.already_there:,} already there"] if report.already_there else []),
+            *([f"{report.expired:,} past their time"] if report.expired else []),
         ]
         note(f"{', '.join(counts)} ({report.seconds:.1f} s)")
     for reason, count in report.skipped.items():
-        note(f"{count:,} entries were skipped: {reason}")
+        note(f"{entries(count)} skipped: {reason}")
     unmatched = {} if any_codec else report.unmatched
     for reason, count in unmatched.items():
-        note(f"{count:,} entries are {reason}: no read finds them there (--any-codec, if that is meant)")
+        note(f"{entries(count)} {reason}: no read finds that there (--any-codec, if that is meant)")
     if report.evicted:
-        note(f"{report.evicted:,} entries were evicted meanwhile: the lowest tier is too small for all")
+        note(f"{entries(report.evicted)} evicted meanwhile: the lowest tier is too small for all")
     if report.failed:
         note(f"not all of them in {', '.join(report.failed)}, which is given them when they are read")
     return 1 if report.skipped or unmatched or report.evicted or report.failed else 0
@@ -205,10 +206,10 @@ def _counted(what: str, done: str, remedy: str, around: str) -> Iterator[Callabl
         with progress(what) as shown:
             yield advance
     except KeyboardInterrupt:
-        note(f"{count:,} entries {done}{remedy}")
+        note(f"{entries(count)} {done}{remedy}")
         raise
     except ArchiveError as error:
         raise Failed(str(error)) from error
     except (TierError, WriteError) as error:
         more = around if isinstance(error, TierError) else ""
-        raise Failed(f"{error}\ntiercache: {count:,} entries {done}{remedy}{more}") from error
+        raise Failed(f"{error}\ntiercache: {entries(count)} {done}{remedy}{more}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.cli._context import (
     Failed,
@@ -100,7 +101,7 @@ def purge(
         if as_json:
             show_json({"dropped": dropped})
         else:
-            say(f"{dropped:,} {'entry' if dropped == 1 else 'entries'} dropped")
+            say(f"{entries(dropped)} dropped")
         return _well(cache)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiercache._masking import blot, mask
+from tiercache.archive._words import keys
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, group, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
@@ -250,7 +251,7 @@ def _tell(report: MigrationReport, *, as_json: bool) -> int:
         say(str(report))
     left_out = sum(item.count for item in skipped if item.reason != OTHER_PREFIX)
     if left_out:
-        note(f"{left_out:,} keys were skipped, for the reasons above")
+        note(f"{keys(left_out)} skipped, for the reasons above")
     if report.evicted:
         note("the lowest tier is too small for all of them")
     return 1 if left_out or report.evicted else 0

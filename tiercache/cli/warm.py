@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import click
 
+from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
@@ -71,14 +72,15 @@ def warm(settings: Settings, file: str, namespace: tuple[str, ...], as_json: boo
         try:
             run.take(stream)
         except WriteError as error:
-            raise Failed(
-                f"line {run.line:,}: {error}; {run.stored:,} entries before it are stored"
-            ) from error
+            raise Failed(f"line {run.line:,}: {error}; stored before it: {entries(run.stored)}") from error
     if as_json:
         failed = sorted(run.failed | run.small)
         show_json({"stored": run.stored, "bad_lines": run.bad, "failed_tiers": failed})
     else:
-        note(f"{run.stored:,} entries stored" + (f", {run.bad:,} bad lines left out" if run.bad else ""))
+        note(
+            f"{entries(run.stored)} stored"
+            + (f", {run.bad:,} bad {'line' if run.bad == 1 else 'lines'} left out" if run.bad else "")
+        )
     if run.small:
         note(f"not all of them in {', '.join(sorted(run.small))}: they are larger than all of its room")
     if run.failed:
