@@ -229,6 +229,19 @@ BAD = [
     ({"tiers": [{"type": "redis"}]}, f"tiers[0].url: is missing; give {REDIS}"),
     (redis(url="localhost:6379"), f'tiers[0].url: found "localhost:6379"; allowed: {REDIS}'),
     (redis(url="hunter2"), f'tiers[0].url: found "***"; allowed: {REDIS}'),
+    (redis(url="localhost"), f'tiers[0].url: found "localhost"; allowed: {REDIS}'),
+    (
+        redis(url="/run/redis.sock"),
+        f'tiers[0].url: found "/run/redis.sock"; allowed: {REDIS}; did you mean "unix://…"?',
+    ),
+    (
+        redis(url="rediss:/localhost"),
+        f'tiers[0].url: found "rediss:/localhost"; allowed: {REDIS}; did you mean "rediss://…"?',
+    ),
+    (
+        redis(url="redis:hunter2"),
+        f'tiers[0].url: found "redis:***"; allowed: {REDIS}; did you mean "redis://…"?',
+    ),
     (redis(url=98765432), f"tiers[0].url: found a number; allowed: {REDIS}"),
     (
         redis(url="http://app:hunter2@h/?token=hunter2"),
@@ -261,6 +274,10 @@ BAD = [
     ),
     # -- SQL
     (sql(url="hunter2"), f'tiers[0].url: found "***"; allowed: {SQL}'),
+    (
+        sql(url="./hunter2 notes.db"),
+        f'tiers[0].url: found "***"; allowed: {SQL}; did you mean "sqlite:///…"?',
+    ),
     (sql(url="oracle://u:hunter2@h/db"), f'tiers[0].url: found "oracle://u:***@h/db"; allowed: {SQL}'),
     (
         sql(table="my-table"),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["blot", "holds_secret", "mask", "mask_place", "torn"]
+__all__ = ["begins_as_path", "blot", "holds_secret", "is_plain_path", "mask", "mask_place", "torn"]
 
 _SCHEME = re.compile(r"\s*[\w+.-]*://")
 #: Those with a path, and no host, and so no password before one: a "@" is a letter there.
@@ -36,6 +36,19 @@ _PAIR = re.compile(r"([\w.-]+:)\d{1,5}(?:/\d{0,5})?", re.ASCII)
 _NUMBERED = re.compile(r"\s*rediss?(?:\+cluster|(\+sentinel))?://", re.IGNORECASE)
 _SERVICE = re.compile(r"/[^/?#]*")
 _DATABASE = re.compile(r"/?(?:\d{0,5}|\$\{\w+(?::-\d{0,5})?\})(?:[?#]|$)")
+#: What is no URL and says by itself what was meant: a path of plain letters, a machine, and a word of ours,
+#: with the colon of a scheme perhaps.
+_PATH_BEGINS = re.compile(r"/(?!/)|\.\.?/|~|[A-Z]:[/\\]", re.IGNORECASE)
+_PATH = re.compile(r"(?:/(?!/)|\.\.?/|~)[\w./-]*|[A-Z]:[/\\][\w./\\-]*", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(
+    r"localhost|(?:\d{1,3}\.){3}\d{1,3}|(?:[a-z\d-]{1,20}\.)+[a-z][a-z\d-]{0,19}", re.ASCII | re.IGNORECASE
+)
+_WORD = re.compile(
+    r"(?:memory|disk|chain|sql|unix|rediss?(?:\+sentinel|\+cluster)?|valkeys?|sqlite|postgres(?:ql)?|mysql|"
+    r"mariadb)(?::|\Z)"
+)
+#: A part of a path that may be no name: long, of large letters and digits, or a key in hex.
+_NO_NAME = re.compile(r"(?=[^A-Z]*[A-Z])(?=\D*\d).{21,}|[\da-f]{32,}|[\dA-F]{32,}")
 _OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
 #: An "@" in a query that is in no value there.
 _QUERY_AT = re.compile(r"[?&][^=&]*@")
@@ -79,8 +92,23 @@ def mask_place(text: str) -> str:
     be a password alone, or a user and one."""
     if not text or _SCHEME.match(text) or _PLACE.fullmatch(text):
         return mask(text)
+    if is_plain_path(text) or _HOST.fullmatch(text):
+        return text
+    if word := _WORD.match(text):
+        rest = text[word.end() :]
+        return word[0] + (rest if not rest or is_plain_path(rest) or _PLACE.fullmatch(rest) else "***")
     pair = _PAIR.fullmatch(text)
     return f"{pair[1]}***" if pair else "***"
+
+
+def begins_as_path(text: str) -> bool:
+    """Whether ``text`` begins as a path, and as no URL."""
+    return _PATH_BEGINS.match(text) is not None
+
+
+def is_plain_path(text: str) -> bool:
+    """Whether ``text`` is a path in which no part may be a secret."""
+    return _PATH.fullmatch(text) is not None and not any(map(_NO_NAME.fullmatch, re.split(r"[/\\]", text)))
 
 
 def holds_secret(url: str) -> bool:

@@ -200,6 +200,34 @@ def test_a_variable_holds_a_url_or_its_beginning(monkeypatch, url, table):
         assert "hunter2" not in str(cache.config())
 
 
+@pytest.mark.parametrize(
+    ("url", "shown", "hint"),
+    [
+        ("/var/cache/app", "/var/cache/app", "disk:///var/cache/app"),
+        ("./cache", "./cache", "disk://./cache"),
+        ("~/cache", "~/cache", "disk://~/cache"),
+        ("C:\\cache", "C:\\cache", "disk://C:\\cache"),
+        ("disk:/var/x", "disk:/var/x", "disk:///var/x"),
+        ("/var/hunter2 notes", "***", "disk://…"),
+        (f"/var/{'0f' * 32}", "***", "disk://…"),
+        (f"/var{'/long' * 20}", f"/var{'/long' * 15}/…", "disk://…"),
+        ("disk:hunter2", "disk:***", "disk://…"),
+        ("redis:/localhost", "redis:/localhost", "redis://…"),
+        ("memory", "memory", "memory://…"),
+        ("valkey", "valkey", "redis://…"),
+        ("hunter2", "***", None),
+        ("${PLACE}", "${PLACE}", "disk://…"),
+        ("${SECRET}", "${SECRET}", "redis://…"),
+    ],
+)
+def test_what_is_no_url_is_shown_where_it_can_be_no_secret_and_what_was_meant(monkeypatch, url, shown, hint):
+    monkeypatch.setenv("PLACE", "/var/hunter2")
+    monkeypatch.setenv("SECRET", "redis:hunter2")
+    text = told(url)
+    assert text.startswith(f'tiers[0]: found "{shown}"; allowed: ')
+    assert text.partition("; did you mean ")[2] == (f'"{hint}"?' if hint else "")
+
+
 def test_a_variable_that_holds_no_url_is_told(monkeypatch):
     monkeypatch.setenv("WORD", "hunter2")
     assert told("${WORD}").startswith('tiers[0]: found "${WORD}"; allowed: a URL that begins with memory://')

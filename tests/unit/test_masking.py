@@ -73,8 +73,19 @@ def test_what_is_shown(url):
     [
         ("", ""), ("h:6379/0", "h:***"), ("localhost:6379/0", "localhost:6379/0"), ("1.0.0.1:1", "1.0.0.1:1"),
         ("user:12345", "user:***"), ("${URL}", "${URL}"), ("redis://:sesame@h", "redis://:***@h"),
-        ("sesame", "***"), ("ses.a-me", "***"), ("/sesame=", "***"), ("u:sesame", "***"),
-        ("C:/sesame", "***"), ("12345678", "***"), ("10:30:00", "***"), ("${URL:-sesame}", "***"),
+        ("sesame", "***"), ("ses_a-me", "***"), ("/sesame=", "***"), ("u:sesame", "***"), ("//sesame", "***"),
+        ("C:/sesame=", "***"), ("ses.a-me:x", "***"), ("1.2.sesame.3", "***"), ("redishunter2", "***"),
+        ("12345678", "***"), ("10:30:00", "***"), ("${URL:-sesame}", "***"),
+        ("/var/cache/app-2", "/var/cache/app-2"), ("./a_b.c", "./a_b.c"), ("../cache", "../cache"),
+        ("~/c", "~/c"), ("C:\\cache", "C:\\cache"), ("C:/cache", "C:/cache"), ("/sesame\n", "***"),
+        ("/aB3dEfGh1jKlMn0pQrStUv", "***"), ("/a/B3dEfGh1jKlMn0pQrStUv/c", "***"), ("/ses@me", "***"),
+        (f"/a/{'0f' * 16}", "***"), (f"/a/{'0F' * 16}", "***"), ("/A/deadbeef01", "/A/deadbeef01"),
+        ("/abcdefghijklmnopqrstuvwxyz0", "/abcdefghijklmnopqrstuvwxyz0"), ("/s:esame", "***"),
+        ("localhost", "localhost"), ("cache.internal", "cache.internal"), ("10.0.0.1", "10.0.0.1"),
+        ("aB3dEfGh1jKlMn0pQrStUv.x", "***"), ("a.b\n", "***"), ("redis", "redis"), ("redis\n", "***"),
+        ("redis:", "redis:"), ("redis:/localhost", "redis:/localhost"), ("disk:/var/x", "disk:/var/x"),
+        ("redis:localhost:6379", "redis:localhost:6379"), ("redis:sesame", "redis:***"),
+        ("redis:ses.ame", "redis:***"), ("redis:/:sesame", "redis:***"), ("disk:/a b", "disk:***"),
     ],
 )  # fmt: skip
 def test_what_stands_in_the_place_of_a_url_may_be_a_password_alone(given, shown):

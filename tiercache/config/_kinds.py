@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from tiercache._loading.staleness import READERS
-from tiercache.config._problems import nearest, show
+from tiercache.config._problems import lacks, nearest, show
 from tiercache.config._variables import expand
 from tiercache.protocols import Codec as AnyCodec
 from tiercache.registry import codec_names, is_codec
@@ -271,15 +271,21 @@ def _keys(value: Any) -> Any:
 def _redis_url(value: Any) -> str:
     scheme, separator, _ = _text(value).partition("://")
     if not separator or scheme not in REDIS_SCHEMES:
-        raise ValueError
+        raise _no_url(value, REDIS_SCHEMES, "unix://")
     return str(value)
 
 
 def _sql_url(value: Any) -> str:
     scheme, separator, _ = _text(value).partition("://")
     if not separator or scheme.partition("+")[0] not in (*SQL_DIALECTS, "postgres"):
-        raise ValueError
+        raise _no_url(value, (*SQL_DIALECTS, "postgres"), "sqlite:///")
     return str(value)
+
+
+def _no_url(value: str, schemes: tuple[str, ...], for_path: str) -> ValueError:
+    """It shows nothing of ``value``, which a variable may have held."""
+    begins = lacks(value, schemes, for_path)
+    return ValueError() if begins is None else Refused(f'did you mean "{begins}"?')
 
 
 _LASTING = Kind(f"more than zero seconds: a number, or text {DURATIONS}", _duration, called="duration")

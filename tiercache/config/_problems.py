@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from tiercache._masking import mask, mask_place
+from tiercache._masking import begins_as_path, mask, mask_place
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "close", "hint", "join", "meant", "nearest", "show"]
+__all__ = ["Problems", "close", "hint", "join", "lacks", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
@@ -131,6 +131,15 @@ def close(name: str, known: Iterable[str]) -> str | None:
     if len(found) != 1:
         found = get_close_matches(word, spelling, n=1, cutoff=0.6)
     return spelling[found[0]] if found else None
+
+
+def lacks(text: str, schemes: Iterable[str], for_path: str) -> str | None:
+    """How a URL begins that ``text``, which is none, may mean: one of ``schemes`` without both slashes, or a
+    path, for which URLs begin with ``for_path``."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in schemes and not rest.startswith("//"):
+        return f"{scheme}://…"
+    return f"{for_path}…" if begins_as_path(text) else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

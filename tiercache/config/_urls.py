@@ -9,14 +9,15 @@ options then stand behind it: ``${REDIS_URL}?ttl=5m``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from tiercache._masking import is_plain_path
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
-from tiercache.config._problems import Problems, hint, join, meant, show
+from tiercache.config._problems import Problems, hint, join, lacks, meant, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
@@ -27,6 +28,7 @@ __all__ = ["tables"]
 _SQL = (*SQL_DIALECTS, "postgres")
 #: A variable that holds the beginning of a URL, or all of it.
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
+_LONGEST = 80  # characters of a path that is told in a hint
 #: What a URL says itself, of tiers that are told no URL.
 _ITSELF = {"disk": ("type", "path", "directory")}
 
@@ -49,7 +51,7 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
     if not separator or kind is None:
         schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
         known = ", ".join(f"{one}://" for one in schemes)
-        told = hint(meant(scheme, schemes)) if scheme else ""
+        told = hint(_meant(url, f"{held}{rest}", schemes)) if isinstance(url, str) else ""
         problems.add(path, f"found {show(url, is_url=True)}; allowed: a URL that begins with {known}{told}")
         return {}
     table: dict[str, Any] = {"type": kind}
@@ -82,6 +84,16 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
     elif address:
         problems.add(path, f'found {show(url)}; allowed: nothing between "{scheme}://" and the options')
     return table
+
+
+def _meant(written: str, text: str, schemes: Iterable[str]) -> str | None:
+    """What may have been meant by ``text``, which is ``written`` with what the variable there holds."""
+    if len(rest := written.removeprefix("disk:")) <= _LONGEST and is_plain_path(rest):
+        return f"disk://{rest}"
+    scheme, separator, _ = text.partition("://")
+    begins = None if separator else lacks(text, schemes, "disk://")
+    guess = meant(scheme, schemes) if scheme and not begins else None
+    return begins or (guess if separator or guess is None else f"{guess}://…")
 
 
 def _kind(scheme: str) -> str | None:
