@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -284,7 +285,7 @@ def test_a_terminal_shows_progress_and_is_given_no_archive(tmp_path):
     assert "no text for a terminal" in shown
     code, shown = in_a_terminal("-c", path, "import", tmp_path / "a.tca", NO_COLOR="1")
     assert code == 0
-    assert "importing" in shown
+    assert re.search(r"importing .* ([\d.]+)/\1 KiB", shown), "all of the file"
     assert not COLOUR.search(shown)
     assert "700 already there" in shown
 

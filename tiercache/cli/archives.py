@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -148,14 +149,15 @@ def import_(
     """
     if file == _STREAM and sys.stdin.isatty():
         raise click.UsageError("name a FILE, or pipe an archive here")
-    source: Any = sys.stdin.buffer if file == _STREAM else file
     with (
         open_cache(settings, namespace, writes=True) as cache,
+        nullcontext(sys.stdin.buffer) if file == _STREAM else Path(file).open("rb") as source,
         _counted(
             "importing",
             "read",
             "; started again it goes on from there",
             "" if replace else "; --replace asks no tier whether what it has is newer",
+            None if file == _STREAM else source,
         ) as advance,
     ):
         report = import_archive(
@@ -192,18 +194,24 @@ def _tell_import(report: ImportReport, *, any_codec: bool, as_json: bool) -> int
 
 
 @contextmanager
-def _counted(what: str, done: str, remedy: str, around: str) -> Iterator[Callable[[int], None]]:
+def _counted(
+    what: str, done: str, remedy: str, around: str, source: BinaryIO | None = None
+) -> Iterator[Callable[[int], None]]:
     """A progress bar that tells, when it ends early, how far it came, and the way ``around`` a tier that
-    fails."""
-    count = 0
+    fails. Of a ``source`` that is a file it shows how much of it was read: how many entries are in it, only
+    its end says."""
+    count = place = 0
+    size = os.fstat(source.fileno()).st_size if source is not None and source.seekable() else 0
 
     def advance(more: int) -> None:
-        nonlocal count
+        nonlocal count, place
         count += more
+        if source is not None and size:
+            more, place = source.tell() - place, source.tell()
         shown(more)
 
     try:
-        with progress(what) as shown:
+        with progress(what, size or None, in_bytes=size > 0) as shown:
             yield advance
     except KeyboardInterrupt:
         note(f"{entries(count)} {done}{remedy}")
