@@ -287,6 +287,25 @@ def test_completion_knows_the_commands():
     assert done.out == "plain,purge\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("tiercache -c caches.toml get --cache u", "plain,users\n"),
+        ("tiercache get -c caches.toml --cache ", "plain,users\nplain,pages\n"),
+        ("tiercache get -c broken.toml --cache u", "\n"),
+        ("tiercache get -c nowhere.toml --cache u", "\n"),
+    ],
+)
+def test_completion_knows_the_caches_of_the_configuration(tmp_path, monkeypatch, words, completed):
+    one = '[[caches.{0}.tiers]]\ntype = "disk"\ndirectory = "{0}"\n'
+    (tmp_path / "caches.toml").write_text(one.format("users") + one.format("pages"))
+    (tmp_path / "broken.toml").write_text("[caches.users")
+    monkeypatch.chdir(tmp_path)
+    place = str(len(words.split(" ")) - 1)
+    done = spawn(_TIERCACHE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    assert (done.out, done.err) == (completed, "")
+
+
 # -- how things are shown --------------------------------------------------------------------------
 
 

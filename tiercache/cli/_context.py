@@ -51,11 +51,14 @@ class Failed(click.ClickException):
 # -- flags -----------------------------------------------------------------------------------------
 
 
+_CACHE = "Which of the caches in it, if there are several."
+
+
 def shared() -> list[click.Option]:
     """The flags that every command takes. They are remembered in the `Settings`, not passed on."""
     options = (
         (("-c", "--config"), {"metavar": "FILE", "type": ANY_PATH, "help": "The configuration."}),
-        (("--cache",), {"metavar": "NAME", "help": "Which of the caches in it, if there are several."}),
+        (("--cache",), {"metavar": "NAME", "shell_complete": _caches, "help": _CACHE}),
         (("--debug",), {"is_flag": True, "default": None, "help": "Show where an error comes from."}),
     )
     return [click.Option(names, callback=_remember, expose_value=False, **more) for names, more in options]
@@ -64,6 +67,18 @@ def shared() -> list[click.Option]:
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is not None and parameter.name is not None:  # a flag that is not there says nothing
         setattr(context.ensure_object(Settings), parameter.name, value)
+
+
+def _caches(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The caches that ``incomplete`` may become; none where the configuration cannot be read, of which the
+    command that is being typed will tell."""
+    try:
+        from tiercache.config import cache_names, read  # it needs pydantic
+
+        names = cache_names(read(context.ensure_object(Settings).config).content)
+    except Exception:  # noqa: BLE001 - as above
+        return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 class _Command(click.Command):
