@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
-from archives import archive, handmade, load
+from archives import Failing, archive, handmade, load
 from shell import run
 
-from tiercache import DiskTier, Entry, MemoryTier, TieredCache
+from tiercache import DiskTier, Entry, MemoryTier, TieredCache, WriteError
 from tiercache.archive._format import Item
 from tiercache.codecs import BytesCodec, JSONCodec, TextCodec, ZstdCodec
 
@@ -76,6 +77,44 @@ def test_what_a_chain_inside_makes_with_its_own_codec_is_read_there(tmp_path, co
                 "of the codec 'bytes', and the cache has 'zstd-bytes'": 1
             }
             assert target.get("other") is None
+
+
+SHAPES = {
+    "inner": lambda inner, disk: [inner],
+    "disk over inner": lambda inner, disk: [disk, inner],
+    "inner over disk": lambda inner, disk: [inner, disk],
+    "inner in another": lambda inner, disk: [TieredCache([inner]), disk],
+    "inner in one of bytes": lambda inner, disk: [TieredCache([inner], codec=BytesCodec())],
+    "inner in one of JSON": lambda inner, disk: [TieredCache([disk, inner], codec=JSONCodec())],
+}
+CODECS = [None, BytesCodec(), ZstdCodec(), JSONCodec(), ZstdCodec(JSONCodec())]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_import_tells_what_a_new_cache_does_not_read(shape):
+    def chain(kept, outer, inner):
+        disk, lowest = kept
+        return TieredCache(SHAPES[shape](TieredCache([lowest], codec=inner), disk), codec=outer)
+
+    for codec in CODECS[0], *CODECS[2:]:
+        source = TieredCache([Failing()], codec=codec)
+        source.set("key", b"1" if codec in (None, ZstdCodec()) else "1")
+        data, _ = archive(source)
+        for outer, inner in product(CODECS, CODECS):
+            kept = Failing(), Failing()
+            try:
+                report = load(data, chain(kept, outer, inner))
+            except WriteError:  # it says itself that the lowest cannot take it
+                continue
+            value = chain(kept, outer, inner).get("key")
+            assert (value is None) == bool(report.unmatched), (outer, inner, codec, report)
+
+
+def test_an_entry_of_the_right_codec_that_only_a_chain_with_another_takes_is_told():
+    target = TieredCache([TieredCache([Failing()], codec=ZstdCodec(JSONCodec()))], codec=JSONCodec())
+    assert load(handmade(*made_by("json", "a", "b")), target).unmatched == {
+        "of the codec 'json', and the cache has 'json', but keeps it in a chain with another codec alone": 2
+    }
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

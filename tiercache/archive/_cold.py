@@ -6,23 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiercache._chain.batch import Batch
+from tiercache._chain.batch import Batch, encoded
 from tiercache._chain.core import Core
 from tiercache._chain.member import Member
 from tiercache._chain.nested import ChainTier
 from tiercache._chain.stack import Stack
 from tiercache._running.bridge import Runtime
+from tiercache.entry import Entry
+from tiercache.errors import CodecError
 from tiercache.protocols import Codec, Debt
 
-__all__ = ["Cold", "Verbatim", "codecs_read", "wants_objects"]
+__all__ = ["Cold", "Verbatim", "is_read", "wants_objects"]
 
 
-def codecs_read(core: Core, outside: str = "bytes") -> list[str]:
-    """The names of the codecs whose entries are hits for ``core``: its own, or else that of the chain
-    ``outside``; and what chains inside have of their own, who read with it whatever is around them."""
-    own = outside if core.codec is None else core.codec.name
-    inside = filter(None, map(_inside, core.members))
-    return list(dict.fromkeys([own, *(name for one in inside for name in codecs_read(one, own))]))
+def is_read(core: Core, name: str, sample: Entry[Any] | None) -> bool:
+    """Whether reads of ``core`` find imported entries of the codec called ``name``; ``sample`` is one
+    of them with its value, where some tier is given values. Then a tier has it, as a hit for all around it."""
+    return bool(_given(core, name, core.codec and core.codec.name, sample))
+
+
+def _given(core: Core, name: str, own: str | None, sample: Entry[Any] | None) -> set[str]:
+    """The names of the codecs of the hits that a chain gives for such an entry, where it reads with the codec
+    called ``own``; ``None``: those of a cache of bytes."""
+    given: set[str] = set()
+    for member in core.members:
+        inner = _inside(member)
+        if inner is None:
+            given.update({name} & {own or "bytes"})
+        elif inner.codec is None:  # it has the codec of what is around it
+            given |= _given(inner, name, own, sample)
+        elif sample is not None and _takes(inner.codec, sample):
+            made = _given(inner, inner.codec.name, inner.codec.name, sample)
+            if own is not None:  # see `Member.read` for this and what follows
+                given |= made & {own, "bytes"}
+            elif isinstance(sample.value, bytes):
+                given |= made
+    return given
+
+
+def _takes(codec: Codec[Any], entry: Entry[Any]) -> bool:
+    try:
+        encoded(entry, codec)
+    except CodecError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tiercache._chain.batch import Batch, decoded
 from tiercache._chain.core import Core
 from tiercache._running.bridge import BLOCKING, drive
 from tiercache.archive._asking import answer
-from tiercache.archive._cold import Cold, Verbatim, codecs_read, wants_objects
+from tiercache.archive._cold import Cold, Verbatim, is_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
 from tiercache.archive._pieces import BYTES, Pieces
@@ -54,9 +54,9 @@ class ImportReport:
     ``skipped``
         how many of the others are not there, by the reason.
     ``unmatched``
-        how many of those that are there (or something newer) are of another codec than their namespace has
-        in the target, as far as ``cache`` and ``views`` tell that: reads take these for misses. By what
-        differs.
+        how many of those that are there (or something newer) are misses for reads, since their namespace in
+        the target has another codec, or a chain inside that takes them has; as far as ``cache`` and
+        ``views`` tell that. By what differs.
     ``evicted``
         entries that the target's lowest tier dropped meanwhile: it is too small for all of them.
     ``failed``
@@ -231,7 +231,7 @@ class _Import:
             if not cores:
                 self._skip(f"the codec {codec!r} is not known here", len(group))
             else:
-                self._compare(path, codec, len(group))
+                self._compare(path, codec, group, cores)
                 self._store(cores, self._missing(cores[0], group))
         self._progress(waiting)
 
@@ -239,16 +239,21 @@ class _Import:
         if count:
             self._skipped[reason] = self._skipped.get(reason, 0) + count
 
-    def _compare(self, path: tuple[str, ...], name: str, count: int) -> None:
-        """Note whether the namespace at ``path`` is known to have another codec than that ``name``. They are
-        stored all the same: a program may have given its codec to some calls alone, or be about to."""
+    def _compare(self, path: tuple[str, ...], name: str, group: Group, cores: Sequence[Core]) -> None:
+        """Note whether no read that is known of the namespace at ``path`` finds ``group``, of the codec that
+        ``name`` says. They are stored all the same: a program may have given its codec to some calls alone,
+        or be about to."""
         full = (*self._root.path, *path)
-        names = [one for core in self._known if core.path == full for one in codecs_read(core)]
-        if not names or name in names:
+        known = [core for core in self._known if core.path == full]
+        sample = _sample(group, cores) if known and self._decodes else None
+        if not known or any(is_read(core, name, sample) for core in known):
             return
+        names = dict.fromkeys("bytes" if core.codec is None else core.codec.name for core in known)
         place = f"the namespace {'/'.join(path)!r} in it" if path else "the cache"
         what = f"of the codec {name!r}, and {place} has {' and '.join(map(repr, names))}"
-        self._unmatched[what] = self._unmatched.get(what, 0) + count
+        if name in names:
+            what += ", but keeps it in a chain with another codec alone"
+        self._unmatched[what] = self._unmatched.get(what, 0) + len(group)
 
     def _missing(self, core: Core, group: Group) -> Group:
         """Those of ``group`` that the lowest tier does not have, or has something older of; and of which no
@@ -354,6 +359,18 @@ class _Import:
 
 def _most_first(counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _sample(group: Group, cores: Sequence[Core]) -> Entry[Any] | None:
+    """One of ``group`` with the value of its bytes; ``None`` if none of ``cores`` can read any."""
+    for key, entry in group.items():
+        for core in cores:
+            if core.codec is None:
+                return entry
+            objects, _, _ = decoded({key: entry}, core.codec)
+            if objects:
+                return objects[key]
+    return None
 
 
 def _is_newer(entry: Entry[bytes], held: Entry[bytes]) -> bool:
