@@ -20,8 +20,8 @@ __all__ = ["Cold", "Verbatim", "is_read", "wants_objects"]
 
 
 def is_read(core: Core, name: str, sample: Entry[Any] | None) -> bool:
-    """Whether reads of ``core`` find imported entries of the codec called ``name``; ``sample`` is one
-    of them with its value, where some tier is given values. Then a tier has it, as a hit for all around it."""
+    """Whether reads of ``core`` find imported entries of the codec called ``name``; ``sample`` is one of them
+    with its value, where some tier is given values. They do if a tier has it as a hit for all around it."""
     return bool(_given(core, name, core.codec and core.codec.name, sample))
 
 
