@@ -22,7 +22,7 @@ __all__ = ["Cold", "Verbatim", "is_read", "wants_objects"]
 def is_read(core: Core, name: str, sample: Entry[Any] | None) -> bool:
     """Whether reads of ``core`` find imported entries of the codec called ``name``; ``sample`` is one of them
     with its value, where some tier is given values. They do if a tier has it as a hit for all around it."""
-    return bool(_given(core, name, core.codec and core.codec.name, sample))
+    return bool(_given(core, name, None if core.codec is None else core.codec.name, sample))
 
 
 def _given(core: Core, name: str, own: str | None, sample: Entry[Any] | None) -> set[str]:
