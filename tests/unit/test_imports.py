@@ -39,6 +39,7 @@ LAYERS = (
         "_masking",
         "_paths",
         "_processes",
+        "_words",
         "sqlite_gate",
         "watchdog",
     },

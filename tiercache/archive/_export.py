@@ -13,12 +13,12 @@ from tiercache._chain.batch import at_longest
 from tiercache._chain.core import Core
 from tiercache._chain.member import Member
 from tiercache._running.bridge import BLOCKING
+from tiercache._words import entries
 from tiercache.archive._asking import answer
 from tiercache.archive._format import End, Header, Item, Page, Reader, Writer
 from tiercache.archive._listing import Listing, core_of, listing_members, packed, unpacked
 from tiercache.archive._pieces import Pieces
 from tiercache.archive._streams import Target, opened
-from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, TierError

@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, Final, Literal
 from tiercache._chain.batch import Batch, decoded
 from tiercache._chain.core import Core
 from tiercache._running.bridge import BLOCKING, drive
+from tiercache._words import entries
 from tiercache.archive._asking import answer
 from tiercache.archive._cold import Cold, Verbatim, is_read, wants_objects
 from tiercache.archive._format import Header, Item, Page, Reader
 from tiercache.archive._listing import core_of
 from tiercache.archive._pieces import BYTES, Pieces
-from tiercache.archive._words import entries
 from tiercache.chain import TieredCache
 from tiercache.entry import Entry
 from tiercache.errors import ArchiveError, ConfigError, WriteError

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 import click
 
+from tiercache._words import entries, keys
 from tiercache.archive import ExportReport, ImportReport, export_archive, import_archive
 from tiercache.archive._export import UNOPENED
-from tiercache.archive._words import entries, keys
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon

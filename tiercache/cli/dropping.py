@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tiercache.archive._words import entries
+from tiercache._words import entries
 from tiercache.chain import TieredCache
 from tiercache.cli._context import (
     Failed,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiercache._masking import blot, mask
-from tiercache.archive._words import keys
+from tiercache._words import keys
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, group, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import click
 
-from tiercache.archive._words import entries
+from tiercache._words import entries
 from tiercache.chain import TieredCache
 from tiercache.cli._context import Failed, Settings, command, in_namespace, open_cache
 from tiercache.cli._interrupts import ending_soon
