@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,6 +68,10 @@ def check_root(
     for name, options in views.items() if isinstance(views, Mapping) else ():
         if isinstance(name, str):
             found[name] = _check_view(name, options, folder, problems, join(join(path, "views"), name))
+        else:  # as YAML reads 2024, 2024-01-01, on and null
+            shown = str(name) if isinstance(name, date) else show(name)
+            wrong = f"a name is read as {shown}, which is no text; put it in quotes"
+            problems.add(join(path, "views"), wrong)
     return plan, found
 
 

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from tiercache._loading.staleness import READERS
-from tiercache.config._problems import lacks, nearest, show
+from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
 from tiercache.protocols import Codec as AnyCodec
 from tiercache.registry import codec_names, is_codec
@@ -240,9 +240,6 @@ def _tiers(value: Any) -> list[Any]:
 def _views(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError  # noqa: TRY004 - all kinds refuse with the same error
-    for name in value:
-        if not isinstance(name, str):  # as YAML reads 2024, on and null
-            raise Refused(f"put the name of each in quotes: {show(name)} is no text")
     return value
 
 
