@@ -36,19 +36,20 @@ _PAIR = re.compile(r"([\w.-]+:)\d{1,5}(?:/\d{0,5})?", re.ASCII)
 _NUMBERED = re.compile(r"\s*rediss?(?:\+cluster|(\+sentinel))?://", re.IGNORECASE)
 _SERVICE = re.compile(r"/[^/?#]*")
 _DATABASE = re.compile(r"/?(?:\d{0,5}|\$\{\w+(?::-\d{0,5})?\})(?:[?#]|$)")
-#: What is no URL and says by itself what was meant: a path of plain letters, a machine, and a word of ours,
-#: with the colon of a scheme perhaps.
-_PATH_BEGINS = re.compile(r"/(?!/)|\.\.?/|~|[A-Z]:[/\\]", re.IGNORECASE)
-_PATH = re.compile(r"(?:/(?!/)|\.\.?/|~)[\w./-]*|[A-Z]:[/\\][\w./\\-]*", re.ASCII | re.IGNORECASE)
+#: What is no URL and says by itself what was meant: a path of plain names, a machine, and a word of ours,
+#: with the colon of a scheme perhaps. A password may begin with a slash, and words with dots between them are
+#: a good one.
+_PATH_BEGINS = re.compile(r"/(?!/)|\.\.?/|~(?:/|\Z)|[A-Z]:[/\\]", re.IGNORECASE)
+_NAME = re.compile(r"(?!.{21})[A-Z]?[a-z\d._-]*", re.ASCII)
 _HOST = re.compile(
-    r"localhost|(?:\d{1,3}\.){3}\d{1,3}|(?:[a-z\d-]{1,20}\.)+[a-z][a-z\d-]{0,19}", re.ASCII | re.IGNORECASE
+    r"localhost|(?:\d{1,3}\.){3}\d{1,3}|"
+    r"(?:[a-z\d-]{1,20}\.)+(?:local|localdomain|internal|lan|home|com|net|org|io|dev)",
+    re.ASCII | re.IGNORECASE,
 )
 _WORD = re.compile(
     r"(?:memory|disk|chain|sql|unix|rediss?(?:\+sentinel|\+cluster)?|valkeys?|sqlite|postgres(?:ql)?|mysql|"
     r"mariadb)(?::|\Z)"
 )
-#: A part of a path that may be no name: long, of large letters and digits, or a key in hex.
-_NO_NAME = re.compile(r"(?=[^A-Z]*[A-Z])(?=\D*\d).{21,}|[\da-f]{32,}|[\dA-F]{32,}")
 _OPTION = re.compile(r"(?<![^\s=&?#;,])([^\s=&?#;,]++)\s*=\s*")
 #: An "@" in a query that is in no value there.
 _QUERY_AT = re.compile(r"[?&][^=&]*@")
@@ -89,7 +90,8 @@ def mask(text: str) -> str:
 
 def mask_place(text: str) -> str:
     """``text``, given in the place of a URL, without its secrets: what says by nothing that it is a place may
-    be a password alone, or a user and one."""
+    be a password alone, or a user and one. It goes by the looks: a password that looks like a path of
+    plain names, or a machine of a usual domain, is shown."""
     if not text or _SCHEME.match(text) or _PLACE.fullmatch(text):
         return mask(text)
     if is_plain_path(text) or _HOST.fullmatch(text):
@@ -102,13 +104,19 @@ def mask_place(text: str) -> str:
 
 
 def begins_as_path(text: str) -> bool:
-    """Whether ``text`` begins as a path, and as no URL."""
-    return _PATH_BEGINS.match(text) is not None
+    """Whether ``text`` begins as a path, that of a user's home included, and as no URL."""
+    return text.startswith("~") or _PATH_BEGINS.match(text) is not None
 
 
 def is_plain_path(text: str) -> bool:
-    """Whether ``text`` is a path in which no part may be a secret."""
-    return _PATH.fullmatch(text) is not None and not any(map(_NO_NAME.fullmatch, re.split(r"[/\\]", text)))
+    """Whether ``text`` is a path of plain names: each short and in small letters, but for a capital at its
+    beginning, and one that stands alone without digits."""
+    begins = _PATH_BEGINS.match(text)
+    if begins is None:
+        return False
+    parts = re.split(r"[/\\]" if ":" in begins[0] else "/", text[begins.end() :])
+    names = [part for part in parts if part.strip(".")]
+    return all(map(_NAME.fullmatch, parts)) and (len(names) != 1 or re.search(r"\d", names[0]) is None)
 
 
 def holds_secret(url: str) -> bool:
