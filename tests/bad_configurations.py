@@ -173,7 +173,14 @@ BAD = [
     ),
     (
         {"tiers": [{"type": "mypkg.tiers:MyTier"}]},
-        (f'tiers[0].type: found "mypkg.tiers:***"; allowed: {TYPES}; register_tier gives a name to a class'),
+        (
+            f'tiers[0].type: found "mypkg.tiers:MyTier"; allowed: {TYPES}; '
+            "register_tier gives a name to a class"
+        ),
+    ),
+    (
+        {"tiers": [{"type": "user:hunter2"}]},
+        (f'tiers[0].type: found "user:***"; allowed: {TYPES}; register_tier gives a name to a class'),
     ),
     # -- memory
     (
@@ -306,7 +313,7 @@ BAD = [
     (
         codec({"type": "mypkg.codecs:MyCodec"}),
         (
-            f'codec.type: found "mypkg.codecs:***"; allowed: {CODEC_TYPES}; '
+            f'codec.type: found "mypkg.codecs:MyCodec"; allowed: {CODEC_TYPES}; '
             "register_codec gives a name to a class"
         ),
     ),

@@ -35,6 +35,8 @@ _ALSO_CALLED = {
         "db",
     },
 }
+#: What names a class, and holds no password where one is asked for: "user:hunter2" is none.
+_CLASS = re.compile(r"[a-z_]\w*(?:\.[a-z_]\w*)*:[A-Z]\w*", re.ASCII)
 #: See `tiercache.config._overrides`.
 _OVERRIDE = re.compile(r"\$\{(TIERCACHE__\w+)\}", re.IGNORECASE | re.ASCII)
 
@@ -91,9 +93,10 @@ def _is_in(path: str, place: str) -> bool:
     return path == place or (path.startswith(place) and path[len(place)] in ".[")
 
 
-def show(value: object, *, is_url: bool = False) -> str:
+def show(value: object, *, is_url: bool = False, is_type: bool = False) -> str:
     """``value`` as a configuration spells it, short, without secrets; of a reference to one of our own
-    variables what that holds. ``is_url``: it stands in the place of one."""
+    variables what that holds. ``is_url``, ``is_type``: it stands in the place of one; a type may name a
+    class, as ``package.module:Name``."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -101,7 +104,9 @@ def show(value: object, *, is_url: bool = False) -> str:
     if isinstance(value, str):
         override = _OVERRIDE.fullmatch(value)
         held = os.environ.get(override[1], value) if override else value
-        text = _HEX_KEY.sub("***", mask_place(held) if is_url else mask(held))
+        names_class = is_type and _CLASS.fullmatch(held)
+        text = held if names_class else mask_place(held) if is_url else mask(held)
+        text = _HEX_KEY.sub("***", text)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
     if isinstance(value, int | float) and is_url:
