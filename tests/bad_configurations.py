@@ -249,6 +249,8 @@ BAD = [
         redis(url="redis:hunter2"),
         f'tiers[0].url: found "redis:***"; allowed: {REDIS}; did you mean "redis://…"?',
     ),
+    (redis(url="~/redis.sock"), f'tiers[0].url: found "~/redis.sock"; allowed: {REDIS}'),
+    (redis(url="./redis.sock"), f'tiers[0].url: found "./redis.sock"; allowed: {REDIS}'),
     (redis(url=98765432), f"tiers[0].url: found a number; allowed: {REDIS}"),
     (
         redis(url="http://app:hunter2@h/?token=hunter2"),
@@ -284,6 +286,10 @@ BAD = [
     (
         sql(url="./hunter2 notes.db"),
         f'tiers[0].url: found "***"; allowed: {SQL}; did you mean "sqlite:///…"?',
+    ),
+    (
+        sql(url="sqlite:/a.db"),
+        f'tiers[0].url: found "sqlite:/a.db"; allowed: {SQL}; did you mean "sqlite:///…"?',
     ),
     (sql(url="oracle://u:hunter2@h/db"), f'tiers[0].url: found "oracle://u:***@h/db"; allowed: {SQL}'),
     (

@@ -144,7 +144,7 @@ def _made(said: dict[str, str]) -> Choices:
 
 def _kind(url: str | None) -> str:
     """The type of the tier that ``url`` is for."""
-    from tiercache.config._urls import tables
+    from tiercache.config._urls import LOCAL, tables
     from tiercache.config._variables import VariableError, expand
 
     if url is None:
@@ -152,10 +152,10 @@ def _kind(url: str | None) -> str:
     problems = FlagProblems(_REFUSED, {"tiers[0]": "shared"})
     kind = ""
     try:
-        kind = str(tables([expand(url)], problems)[0].get("type", ""))
+        kind = str(tables([expand(url)], problems, shared=True)[0].get("type", ""))
     except VariableError as error:
         problems.add("tiers[0]", str(error))
-    if kind in ("memory", "disk"):
+    if kind in LOCAL:
         problems.add("tiers[0]", f"no machines share what is in {kind}; --{kind} is for that")
     if problems.any:
         raise click.UsageError(_told(problems))

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from tiercache._masking import begins_as_path, mask, mask_place
 from tiercache.errors import ConfigError
 
-__all__ = ["Problems", "close", "hint", "join", "lacks", "meant", "nearest", "show"]
+__all__ = ["Problems", "begun", "close", "hint", "join", "lacks", "meant", "nearest", "show"]
 
 _LONGEST = 80  # characters of a value that are shown
 
@@ -140,11 +140,17 @@ def close(name: str, known: Iterable[str]) -> str | None:
 
 def lacks(text: str, schemes: Iterable[str], for_path: str) -> str | None:
     """How a URL begins that ``text``, which is none, may mean: one of ``schemes`` without both slashes, or a
-    path, for which URLs begin with ``for_path``."""
+    path, for which URLs begin with ``for_path``: that of a socket is absolute."""
     scheme, colon, rest = text.partition(":")
     if colon and scheme in schemes and not rest.startswith("//"):
-        return f"{scheme}://…"
-    return f"{for_path}…" if begins_as_path(text) else None
+        return begun(scheme)
+    is_path = begins_as_path(text) and (text.startswith("/") or for_path != "unix://")
+    return f"{for_path}…" if is_path else None
+
+
+def begun(scheme: str) -> str:
+    """How URLs of ``scheme`` begin, behind which an address follows: SQLite's has no host before its path."""
+    return f"{scheme}:///…" if scheme == "sqlite" else f"{scheme}://…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

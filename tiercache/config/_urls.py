@@ -13,17 +13,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from tiercache._masking import is_plain_path
+from tiercache._masking import begins_as_path, is_plain_path
 from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
-from tiercache.config._problems import Problems, hint, join, lacks, meant, show
+from tiercache.config._problems import Problems, begun, hint, join, lacks, meant, show
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 
-__all__ = ["tables"]
+__all__ = ["LOCAL", "tables"]
 
+#: The types of tiers that no machines share.
+LOCAL = ("memory", "disk")
 #: The dialects by which SQLAlchemy, or people, call the ones above too.
 _SQL = (*SQL_DIALECTS, "postgres")
 #: A variable that holds the beginning of a URL, or all of it.
@@ -33,12 +35,14 @@ _LONGEST = 80  # characters of a path that is told in a hint
 _ITSELF = {"disk": ("type", "path", "directory")}
 
 
-def tables(urls: Sequence[Any], problems: Problems) -> list[dict[str, Any]]:
-    """One table for each of ``urls``; what is wrong is added to ``problems``."""
-    return [_table(url, problems, f"tiers[{index}]") for index, url in enumerate(urls)]
+def tables(urls: Sequence[Any], problems: Problems, *, shared: bool = False) -> list[dict[str, Any]]:
+    """One table for each of ``urls``; what is wrong is added to ``problems``. ``shared``: what is told as
+    allowed, or as meant, is no tier of one machine alone; one that was asked for is in order here."""
+    leaves = LOCAL if shared else ()
+    return [_table(url, problems, f"tiers[{index}]", leaves) for index, url in enumerate(urls)]
 
 
-def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
+def _table(url: Any, problems: Problems, path: str, leaves: Sequence[str]) -> dict[str, Any]:
     begins = _REFERENCE.match(url) if isinstance(url, str) else None
     try:
         held = expand(begins[0]) if begins else ""
@@ -49,7 +53,8 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
     scheme, separator, _ = f"{held}{rest}".partition("://") if isinstance(url, str) else ("", "", "")
     kind = _kind(scheme)
     if not separator or kind is None:
-        schemes = dict.fromkeys((*tier_names()[:2], *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1]))
+        known_here = (*LOCAL, *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1])
+        schemes = dict.fromkeys(one for one in known_here if one not in leaves)
         known = ", ".join(f"{one}://" for one in schemes)
         told = hint(_meant(url, f"{held}{rest}", schemes)) if isinstance(url, str) else ""
         problems.add(path, f"found {show(url, is_url=True)}; allowed: a URL that begins with {known}{told}")
@@ -88,12 +93,15 @@ def _table(url: Any, problems: Problems, path: str) -> dict[str, Any]:
 
 def _meant(written: str, text: str, schemes: Iterable[str]) -> str | None:
     """What may have been meant by ``text``, which is ``written`` with what the variable there holds."""
-    if len(rest := written.removeprefix("disk:")) <= _LONGEST and is_plain_path(rest):
+    if "disk" not in schemes:
+        if begins_as_path(text):
+            return None
+    elif len(rest := written.removeprefix("disk:")) <= _LONGEST and is_plain_path(rest):
         return f"disk://{rest}"
     scheme, separator, _ = text.partition("://")
     begins = None if separator else lacks(text, schemes, "disk://")
     guess = meant(scheme, schemes) if scheme and not begins else None
-    return begins or (guess if separator or guess is None else f"{guess}://…")
+    return begins or (guess if separator or guess is None else begun(guess))
 
 
 def _kind(scheme: str) -> str | None:
@@ -102,7 +110,7 @@ def _kind(scheme: str) -> str | None:
         return "redis"
     if scheme.partition("+")[0] in _SQL:
         return "sql"
-    ours = scheme in ("memory", "disk")
+    ours = scheme in LOCAL
     return scheme if ours or (scheme not in (*MODELS, CHAIN) and is_tier(scheme)) else None
 
 
