@@ -222,6 +222,11 @@ def test_each_of_several_caches(write):
     assert "caches.bad.tiers[0].ttl" in done.err
     assert "caches.worse.tiers[0].max_entries" in done.err
     assert run("check", path, "--cache", "good").code == 0
+    write(path.read_text().replace("[[caches.", "[[cache."))
+    slip, bad, worse = run("check", path).err.splitlines()
+    assert slip == f'tiercache: {path}: cache: is not known; did you mean "caches"?'
+    assert "cache.bad.tiers[0].ttl" in bad
+    assert "cache.worse.tiers[0].max_entries" in worse
 
 
 def test_tiers_that_are_well(write, valkey, postgres_url, tmp_path):

@@ -159,6 +159,11 @@ def test_one_alone_needs_no_name():
             None,
             'ttl: cannot stand beside "caches"; put it into each [caches.NAME]',
         ),
+        (
+            {"caches": {"ttl": "5m", **MEMORY}},
+            None,
+            "caches: holds a cache without a name; write [caches.NAME], and [[caches.NAME.tiers]]",
+        ),
     ],
 )
 def test_what_is_wrong_with_several_is_told(config, name, problem):
@@ -166,6 +171,7 @@ def test_what_is_wrong_with_several_is_told(config, name, problem):
 
 
 SLIP = 'cache: is not known; did you mean "caches"?'
+UNNAMED = "cache: holds a cache without a name; write [caches.NAME], and [[caches.NAME.tiers]]"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +182,9 @@ SLIP = 'cache: is not known; did you mean "caches"?'
         ({"a": {"tiers": []}}, None, [SLIP, "cache.a.tiers: found an empty list; allowed: "]),
         ({"a": MEMORY, "b": MEMORY}, None, [SLIP, "has several caches; say which by its name: "]),
         ({"a": MEMORY}, "b", [SLIP, 'has no cache "b"; there are: "a"']),
-        (5, None, [SLIP, "cache: found 5; allowed: "]),
+        ({"a": MEMORY, "tiers": MEMORY}, "tiers", [SLIP]),
+        ({"ttl": "5m", **MEMORY}, None, [SLIP, UNNAMED]),
+        ({"ttl": 0, **MEMORY}, "a", [SLIP, UNNAMED, "cache.ttl: found 0; allowed: "]),
     ],
 )
 def test_a_slip_of_several_is_told_and_the_rest_as_well(caches, name, problems):
@@ -186,6 +194,20 @@ def test_a_slip_of_several_is_told_and_the_rest_as_well(caches, name, problems):
     problems[1:1] = ['ttl: cannot stand beside "caches"; put it into each [caches.NAME]']
     for line, problem in zip(lines[1:], problems, strict=True):
         assert line.startswith(f"  {problem}")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"cache_dir": "/x"}, {"cache_ttl": 5}, {"cache_size": "1 GiB"}, {"cache": "5m"}, {"cache": {}},
+     {"cache": {"ttl": "5m", "a": {}}}, {"cache_ttl": 5, "tier": [{"type": "memory"}]}],
+)  # fmt: skip
+def test_what_resembles_caches_and_holds_none_is_an_unknown_option(other):
+    config = {"namespace": "n", "ttl": "5m", **other}
+    lines = told(config).splitlines()[1:]
+    assert [line.partition(":")[0] for line in lines] == [f"  {key}" for key in (*other, "tiers")]
+    assert not any('did you mean "caches"' in line for line in lines)
+    assert lines[-1].startswith("  tiers: is missing; ")
+    assert cache_names(config) == ()
 
 
 def test_several_are_allowed_where_there_are_no_tiers():

@@ -77,7 +77,7 @@ def type_of(
     else:
         guess = meant(kind, known()) if isinstance(kind, str) else None
         told = hint(guess)
-    problems.add(where, f"found {show(content[keys[0]], is_type=True)}; allowed: {_listed(known())}{told}")
+    problems.add(where, f"found {show(content[keys[0]])}; allowed: {_listed(known())}{told}")
     return guess, rest
 
 
@@ -93,12 +93,12 @@ def validate(
     besides: Iterable[str] = (),
 ) -> M | None:
     """``content`` as ``model``; ``None`` when there are problems, which were added then. ``besides``: options
-    that somebody else reads."""
+    that somebody else reads, of which none is a slip."""
     names = _fields(model)
     # Not left to pydantic, which does not say which key it was where that is no Unicode text.
     unknown = [key for key in content if key not in names]
     for key in unknown:
-        problems.add(join(path, key), _unknown(key, (*names, *besides)))
+        problems.add(join(path, key), _unknown(key, names, besides))
     try:
         options = model.model_validate({key: value for key, value in content.items() if key in names})
     except ValidationError as error:
@@ -135,9 +135,9 @@ def names_of(name: str, field: FieldInfo) -> list[str]:
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
 
 
-def _unknown(key: object, known: Iterable[str]) -> str:
+def _unknown(key: object, known: Iterable[str], besides: Iterable[str] = ()) -> str:
     hint = nearest(key, known) if isinstance(key, str) else ""
-    return f"is not known; allowed: {', '.join(known)}{hint}"
+    return f"is not known; allowed: {', '.join((*known, *besides))}{hint}"
 
 
 def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:

@@ -162,9 +162,11 @@ def _in_project(content: Any) -> Any:
 
 
 def cache_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
-    """The names of the caches in ``content``; none where one is at its root."""
-    caches = content.get(CACHES)
-    return tuple(str(name) for name in caches) if isinstance(caches, Mapping) else ()
+    """The names of the caches in ``content``, below a slip of their key too; none where there is one without
+    a name."""
+    table = _table_of_caches(content)
+    caches = None if table is None else content[table]
+    return tuple(map(str, caches)) if isinstance(caches, Mapping) and not _is_one(caches) else ()
 
 
 def choose(content: Mapping[Any, Any], name: str | None, problems: Problems) -> tuple[Mapping[Any, Any], str]:
@@ -175,14 +177,18 @@ def choose(content: Mapping[Any, Any], name: str | None, problems: Problems) -> 
     """
     if name is not None and not isinstance(name, str):
         raise ConfigError(f"from_config: name={name!r:.60} is no name; give text")
-    table = _table_of_caches(content, problems)
+    table = _table_of_caches(content)
     if table is None:
         if name is not None:
             raise problems.error(f"has one cache, with no name, and none that is called {show(name)}")
         return content, ""
+    _tell(content, table, problems)
     caches = content[table]
     if not isinstance(caches, Mapping) or not caches:
         raise problems.error(f"{table}: found {show(caches)}; allowed: a table with one table a cache")
+    if _is_one(caches):
+        problems.add(table, "holds a cache without a name; write [caches.NAME], and [[caches.NAME.tiers]]")
+        return caches, table
     if any(not isinstance(key, str) for key in caches):
         raise problems.error(f"{table}: has a key that is no text")
     known = ", ".join(f'"{one}"' for one in caches)
@@ -199,18 +205,31 @@ def choose(content: Mapping[Any, Any], name: str | None, problems: Problems) -> 
     return chosen, path
 
 
-def _table_of_caches(content: Mapping[Any, Any], problems: Problems) -> str | None:
-    """The key of the caches in ``content``, or a slip of it where there are no tiers; ``None``: it is one
-    cache. What is wrong with it, and beside it, is added to ``problems``."""
-    table = CACHES if CACHES in content else None
-    if table is None and "tiers" not in content:
-        table = next((key for key in content if isinstance(key, str) and close(key, (CACHES,))), None)
-        if table is not None:
-            problems.add(table, f"is not known{hint(CACHES)}")
+def _tell(content: Mapping[Any, Any], table: str, problems: Problems) -> None:
+    """Add to ``problems`` what is wrong with the key of the caches, ``table``, and beside it."""
+    if table != CACHES:
+        problems.add(table, f"is not known{hint(CACHES)}")
     for key in content:
-        if table not in (None, key):
+        if key != table:
             problems.add(str(key), 'cannot stand beside "caches"; put it into each [caches.NAME]')
-    return table
+
+
+def _table_of_caches(content: Mapping[Any, Any]) -> str | None:
+    """The key of the caches in ``content``, or a slip of it where there are no tiers; ``None``: it is one
+    cache. An option of one cache may resemble the key (``cache_ttl``): only what holds caches is a slip."""
+    if CACHES in content or "tiers" in content:
+        return CACHES if CACHES in content else None
+    tables = (key for key, value in content.items() if isinstance(value, Mapping) and _holds_caches(value))
+    return next((key for key in tables if isinstance(key, str) and close(key, (CACHES,))), None)
+
+
+def _holds_caches(table: Mapping[Any, Any]) -> bool:
+    return bool(table) and (_is_one(table) or all(isinstance(one, Mapping) for one in table.values()))
+
+
+def _is_one(table: Mapping[Any, Any]) -> bool:
+    """Whether ``table`` holds the tiers of a cache, and not caches: "tiers" may be the name of one."""
+    return isinstance(table.get("tiers"), list | tuple)
 
 
 def _path(source: Any) -> Path:
