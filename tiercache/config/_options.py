@@ -77,7 +77,7 @@ def type_of(
     else:
         guess = meant(kind, known()) if isinstance(kind, str) else None
         told = hint(guess)
-    problems.add(where, f"found {show(content[keys[0]])}; allowed: {_listed(known())}{told}")
+    problems.add(where, f"found {show(content[keys[0]], is_type=True)}; allowed: {_listed(known())}{told}")
     return guess, rest
 
 
