@@ -199,7 +199,10 @@ BAD = [
     ),
     (
         memory(policy="LRU"),
-        'tiers[0].policy: found "LRU"; allowed: "lru", "lfu", "fifo", "random"; did you mean "lru"?',
+        (
+            'tiers[0].policy: found "LRU"; allowed: "lru", "lfu", "fifo", "random", "s3-fifo"; '
+            'did you mean "lru"?'
+        ),
     ),
     (
         memory(sizeof="len"),

@@ -314,7 +314,7 @@ leaves = st.one_of(
         {},
         max_entries=st.none() | counts,
         max_bytes=st.none() | sizes,
-        policy=st.sampled_from(["lru", "lfu", "fifo", "random"]),
+        policy=st.sampled_from(["lru", "lfu", "fifo", "random", "s3-fifo"]),
     ),
     table(
         "disk",

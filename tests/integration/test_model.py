@@ -24,7 +24,7 @@ from tiercache.codecs import JSONCodec
 from tiercache.testing import AsyncDictTier, DictTier, FakeClock
 
 NAMES = ["", "a", "b", "a/b", "\n", "é\ud800", "k" * 300]
-POLICIES = ["lru", "lfu", "fifo", "random"]
+POLICIES = ["lru", "lfu", "fifo", "random", "s3-fifo"]
 
 name = st.sampled_from(NAMES)
 names = st.lists(name, max_size=6)

@@ -102,7 +102,7 @@ def test_each_of_several_caches_has_its_own(override):
             {"TIERS__0__POLICY": "mru"},
             (
                 'tiers[0].policy (set by TIERCACHE__TIERS__0__POLICY): found "mru"; allowed: "lru", "lfu", '
-                '"fifo", "random"; did you mean "lru"?'
+                '"fifo", "random", "s3-fifo"; did you mean "lru"?'
             ),
         ),
         (

@@ -21,9 +21,12 @@ class TestMemoryTier(TierConformance):
 
 
 class TestOtherPolicies(TestMemoryTier):
-    @pytest.fixture(autouse=True, params=["lfu", "random"])
+    @pytest.fixture(autouse=True, params=["lfu", "random", "s3-fifo"])
     def _policy(self, request):
         self.policy = request.param
 
     def make_tier(self, tmp_path):
         return MemoryTier(clock=self.clock, policy=self.policy)
+
+    def make_bounded_tier(self, tmp_path, max_bytes):
+        return MemoryTier(clock=self.clock, policy=self.policy, max_bytes=max_bytes)

@@ -22,7 +22,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random"])
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random", "s3-fifo"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_an_interrupted_call_leaves_no_lock_and_right_books(call, policy):
     clock = FakeClock()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tiercache.entry import MISS, Entry
 from tiercache.testing import FakeClock
 from tiercache.tiers.memory import MemoryTier
-from tiercache.tiers.memory._policies import RECENTS, Ranking
+from tiercache.tiers.memory._policies import CachetoolsRanking
+from tiercache.tiers.memory._ranking import RECENTS
 
 KEYS = "abcdefg"
 BOUND = 4
@@ -163,7 +164,7 @@ def test_uses_between_two_evictions_are_remembered_up_to_a_bound():
     class Slot:
         used = 0.0
 
-    ranking = Ranking("lru")
+    ranking = CachetoolsRanking("lru")
     slots = [Slot() for _ in range(RECENTS + 2)]
     for slot in slots:
         ranking.put(slot)

@@ -295,7 +295,7 @@ class Watcher(threading.Thread):
             self.largest = max(self.largest[0], size.entries), max(self.largest[1], size.bytes)
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random"])
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random", "s3-fifo"])
 def test_threads_keep_the_bounds_and_the_books(policy):
     clock = FakeClock()
     tier = MemoryTier(max_entries=200, max_bytes=6000, policy=policy, clock=clock)

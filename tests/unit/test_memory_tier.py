@@ -67,7 +67,7 @@ def test_it_has_the_abilities_that_chains_look_for():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"policy": "clock"}, "'lru', 'lfu', 'fifo', 'random'"),
+        ({"policy": "clock"}, "'lru', 'lfu', 'fifo', 'random', 's3-fifo'"),
         ({"policy": ["lru"]}, "policy"),
         ({"max_entries": 0}, "max_entries: 0"),
         ({"max_entries": -1}, "positive int"),
@@ -329,7 +329,7 @@ def test_what_has_expired_goes_before_what_lives(clock):
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random"])
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random", "s3-fifo"])
 def test_bytes_and_entries_are_bounded_together(policy):
     tier = MemoryTier(max_entries=5, max_bytes=100, policy=policy)
     space = handle(tier)
@@ -341,7 +341,7 @@ def test_bytes_and_entries_are_bounded_together(policy):
         assert space.hit(f"k{n % 13}") == b"x" * (n * 7 % 90)  # what was just written is there
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random"])
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "random", "s3-fifo"])
 def test_an_overwrite_that_grows_pushes_out_others_not_itself(policy):
     for _ in range(20):
         tier = MemoryTier(max_bytes=10, policy=policy)

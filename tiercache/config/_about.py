@@ -61,8 +61,8 @@ _OWN: dict[type[Options], dict[str, About]] = {
         ),
         "policy": About(
             "Which entry goes when room is needed: the one used longest ago, the one used least, the one "
-            "written longest ago, or any.",
-            "lfu",
+            "written longest ago, any, or one that was not used again soon after it was written.",
+            "s3-fifo",
         ),
     },
     DiskOptions: {

@@ -78,7 +78,7 @@ class MemoryOptions(Options):
     max_entries: OptionalCount = 100_000
     max_bytes: OptionalWeight = None
     ttl: OptionalLasting = _UNSET
-    policy: Annotated[str, choice("lru", "lfu", "fifo", "random")] = "lru"
+    policy: Annotated[str, choice("lru", "lfu", "fifo", "random", "s3-fifo")] = "lru"
     name: OptionalName = None
 
 

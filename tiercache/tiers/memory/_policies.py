@@ -1,7 +1,7 @@
-"""Which entry has to go: the eviction policies of cachetools, told of uses late and in batches.
+"""Which entry has to go: the policies by name, and those of cachetools, told of uses late and in batches.
 
 A policy object of cachetools serves as bookkeeping only: its keys are the slots of the memory tier, it
-holds no values, and its own size limit is off. The tier keeps the bounds; it asks for a victim.
+holds no values, and its own size limit is off.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ from typing import Any, Generic, Protocol, TypeVar
 from cachetools import Cache, FIFOCache, LFUCache, LRUCache, RRCache
 
 from tiercache.errors import ConfigError
+from tiercache.tiers.memory._ranking import RECENTS, Ranking
+from tiercache.tiers.memory._s3fifo import S3Fifo
 
-__all__ = ["POLICIES", "RECENTS", "Ranking"]
+__all__ = ["POLICIES", "CachetoolsRanking", "ranking"]
 
-POLICIES: dict[str, Callable[[float], Cache[Any, None]]] = {
+_CACHETOOLS: dict[str, Callable[[float], Cache[Any, None]]] = {
     "lru": LRUCache,
     "lfu": LFUCache,
     "fifo": FIFOCache,
     "random": RRCache,
 }
 
-#: How many uses are remembered between two evictions. Older ones are forgotten, as in the read buffer
-#: of Caffeine: a bound on memory and on what an eviction costs matters more than the order among
-#: entries that are all in use.
-RECENTS = 4096
+POLICIES = (*_CACHETOOLS, "s3-fifo")
+
+
+def ranking(policy: str, max_entries: int | None, max_bytes: int | None) -> Ranking[Any]:
+    """A new ranking by ``policy`` for a tier with these bounds. Raises `ConfigError` for a name that is not
+    in `POLICIES`."""
+    if policy not in POLICIES:
+        raise ConfigError(f"policy: {policy!r} is not known; choose one of {', '.join(map(repr, POLICIES))}")
+    return S3Fifo(max_entries, max_bytes) if policy == "s3-fifo" else CachetoolsRanking(policy)
 
 
 class _Used(Protocol):
@@ -41,23 +48,16 @@ _SlotT = TypeVar("_SlotT", bound=_Used)
 _used: Callable[[_Used], float] = attrgetter("used")
 
 
-class Ranking(Generic[_SlotT]):
-    """The order in which the slots of a tier are evicted. Its owner's lock guards it.
+class CachetoolsRanking(Generic[_SlotT]):
+    """The `Ranking` of a policy of cachetools.
 
-    Uses are noted cheaply (`note`) and settled with the policy only when a victim is wanted, so that
-    reads do not pay for the policy. A write counts as a use; under ``fifo`` it moves the slot to the
-    end, so that what was written longest ago goes first.
+    A write counts as a use; under ``fifo`` it moves the slot to the end, so that what was written longest ago
+    goes first.
     """
 
     def __init__(self, policy: str) -> None:
-        try:
-            make = POLICIES[policy]
-        except (KeyError, TypeError):
-            raise ConfigError(
-                f"policy: {policy!r} is not known; choose one of {', '.join(map(repr, POLICIES))}"
-            ) from None
         self.policy = policy
-        self._cache = make(math.inf)
+        self._cache = _CACHETOOLS[policy](math.inf)
         self._recents: deque[_SlotT] = deque(maxlen=RECENTS)
         self._notes_uses = policy in ("lru", "lfu")
 
@@ -68,12 +68,12 @@ class Ranking(Generic[_SlotT]):
         return slot in self._cache
 
     def note(self, slots: Iterable[_SlotT]) -> None:
-        """The values of ``slots`` were read, in this order."""
+        """See `Ranking`."""
         if self._notes_uses:
             self._recents.extend(slots)
 
     def put(self, slot: _SlotT) -> None:
-        """``slot`` was written: a new one, or an old one with a new value."""
+        """See `Ranking`."""
         if self._recents:  # reads before this write, which are settled before it or else out of order
             if self.policy == "lru":
                 self._recents.append(slot)
@@ -82,12 +82,15 @@ class Ranking(Generic[_SlotT]):
                 return
         self._cache[slot] = None
 
+    def resize(self, slot: _SlotT, weight: int) -> None:
+        """See `Ranking`: these policies rank entries of any weight alike."""
+
     def remove(self, slot: _SlotT) -> None:
-        """``slot`` is no longer held."""
+        """See `Ranking`."""
         del self._cache[slot]
 
     def pop_victim(self) -> _SlotT:
-        """Take out the slot to evict next. Raises `KeyError` when there is none."""
+        """See `Ranking`."""
         self._settle()
         victim: _SlotT = self._cache.popitem()[0]
         return victim

@@ -14,7 +14,9 @@ from weakref import WeakValueDictionary
 
 from tiercache.errors import CacheClosed
 from tiercache.tiers.memory._expiry import ExpiryQueue
-from tiercache.tiers.memory._policies import Ranking
+from tiercache.tiers.memory._policies import ranking
+from tiercache.tiers.memory._ranking import Ranking
+from tiercache.tiers.memory._s3fifo import NOT_HELD
 
 __all__ = ["UNKNOWN", "Slot", "SlotStore", "Space"]
 
@@ -65,6 +67,7 @@ class Slot:
         "key",
         "maker",
         "space",
+        "standing",
         "used",
         "value",
         "waits_for",
@@ -86,6 +89,7 @@ class Slot:
         self.key = key
         self.space = space
         self.waits_for: float | None = None  # see `ExpiryQueue`
+        self.standing = NOT_HELD  # see `S3Fifo`
 
 
 class SlotStore:
@@ -114,7 +118,7 @@ class SlotStore:
         self._start()
 
     def _start(self) -> None:
-        self.ranking: Ranking[Slot] = Ranking(self.policy)
+        self.ranking: Ranking[Slot] = ranking(self.policy, self.max_entries, self.max_bytes)
         self.queue: ExpiryQueue[Slot] = ExpiryQueue()
         self.entries = 0
         self.bytes = 0
@@ -174,6 +178,7 @@ class SlotStore:
         else:
             self.ranking.put(slot)  # before the search for victims: it was used just now
             self._make_room(0, grown - max(slot.weight, 0), now, slot)
+            self.ranking.resize(slot, weight)
             self._discount(slot)
             self._trash.append(slot.value)
         slot.weight = weight

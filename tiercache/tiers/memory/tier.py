@@ -39,9 +39,10 @@ class MemoryTier:
         the longest that an entry is held here (seconds, `timedelta` or text), whatever its own expiry.
         Unless set: 300 s above another tier, no limit in the lowest. ``None``: no limit.
     ``policy``
-        who goes when room is needed: ``"lru"``, ``"lfu"``, ``"fifo"`` (written longest ago) or
-        ``"random"``. Uses are settled with the policy when an entry is evicted, at most the last 4,096 of
-        them; the rest of the uses between two evictions are forgotten.
+        who goes when room is needed: ``"lru"``, ``"lfu"``, ``"fifo"`` (written longest ago),
+        ``"random"``, or ``"s3-fifo"`` (what is not used again soon after it was written, so that a scan
+        flushes nothing else). Uses are settled with the policy when an entry is evicted, at most the last
+        4,096 of them; the rest of the uses between two evictions are forgotten.
 
     The tier's own `mget`, `mset`, … serve opaque keys, apart from all namespaces. Values are kept as they
     are, without copying, except in a namespace whose codec has ``copy``. Thread-safe. A forked
