@@ -15,7 +15,7 @@ from tiercache.cli._context import CONTEXT, Failed, count, span
 from tiercache.cli._output import progress, show_json
 from tiercache.errors import ConfigError
 from tiercache.tiers.memory._policies import POLICIES
-from tiercache.units import duration, size
+from tiercache.units import SIZES, duration, size
 
 __all__ = ["main"]
 
@@ -24,17 +24,18 @@ def _bytes(text: str) -> int:
     """The type of a flag that takes a number of bytes."""
     try:
         return size(int(text) if text.isdecimal() else text, name="")
-    except ConfigError as error:
-        raise click.BadParameter(str(error)) from None
+    except ConfigError:
+        raise click.BadParameter(f"{text!r} is no size; give bytes or text {SIZES}") from None
 
 
 def _bound(text: str) -> float:
     """The type of a flag that takes a number of entries, or below 1 a share of the keys of a trace."""
+    share = text.endswith("%")
     try:
-        bound = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        bound = float(text[:-1]) / 100 if share else float(text)
     except ValueError:
         bound = 0.0
-    if not (0 < bound < 1 or (bound >= 1 and bound.is_integer())):  # NaN is neither
+    if not (0 < bound < 1 or (not share and bound >= 1 and bound.is_integer())):  # NaN is neither
         raise click.BadParameter(f"{text!r} is no number of entries and no share of the keys such as 10%")
     return bound
 

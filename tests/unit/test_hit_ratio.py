@@ -75,18 +75,8 @@ def test_text_longer_than_what_is_looked_at_is_told_from_numbers(tmp_path):
         ("a.gz", gzip.compress(b"")[:10] + b"\xff" * 9, None, "invalid"),
         ("a.xz", b"no xz", None, "not supported"),
     ],
-    ids=[
-        "none",
-        "blank",
-        "word",
-        "fields",
-        "count",
-        "part",
-        "characters",
-        "cut",
-        "damaged",
-        "packed",
-    ],  # bytes tell the time
+    # Those made of the bytes would tell the time at which gzip packed them.
+    ids=["none", "blank", "word", "fields", "count", "part", "characters", "cut", "damaged", "packed"],
 )
 def test_what_is_no_trace_is_told(tmp_path, name, data, format_, told):
     path = tmp_path / name
@@ -275,10 +265,11 @@ def test_a_made_trace_is_cut_as_a_file_is():
         (["."], 1, "Is a directory"),
         (["loop", "--size", "0"], 2, "'0' is no number of entries"),
         (["loop", "--size", "2.5"], 2, "'2.5' is no number of entries"),
+        (["loop", "--size", "100%"], 2, "'100%' is no number of entries"),
         (["loop", "--size", "nan"], 2, "'nan' is no number of entries"),
         (["loop", "--disk", "-1"], 2, "'-1' is no number of zero or more"),
         (["loop", "--load-price", "nan"], 2, "'nan' is no number of zero or more"),
-        (["loop", "--value", "many"], 2, "many"),
+        (["loop", "--value", "many"], 2, "'many' is no size; give bytes or text such as"),
         (["loop", "--load-time", "soon"], 2, "'soon' is no duration"),
         (["loop", "--policy", "mru"], 2, "s3-fifo"),
     ],

@@ -4,6 +4,8 @@ either bound, and books that stay right and small whatever is deleted or overwri
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
@@ -236,6 +238,34 @@ def test_places_of_deleted_entries_and_ghosts_stay_within_bounds():
     books(tier)
     assert len(ranking._small.places) + len(ranking._main.places) <= 2048
     tier.clear()
+    books(tier)
+
+
+def test_threads_keep_the_bounds_and_the_books():
+    tier = MemoryTier(max_entries=60, max_bytes=300, policy="s3-fifo")
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
+    together = threading.Barrier(4)
+    largest = []
+
+    def work(seed):
+        rng = random.Random(seed)
+        together.wait(30)
+        for _ in range(1500):
+            keys = [f"k{rng.randrange(200)}" for _ in range(rng.choice((1, 1, 5)))]
+            if rng.random() < 0.5:
+                for key in keys * 2:
+                    space.hit(key)
+            elif rng.random() < 0.9:
+                space.mset({key: Entry(b"x" * rng.randrange(20)) for key in keys})
+            else:
+                space.mdelete(keys)
+            largest.append(tier.size())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert max(size.entries for size in largest) <= 60
+    assert max(size.bytes for size in largest) <= 300
+    assert tier.counters()["evictions"] > 1000
     books(tier)
 
 
