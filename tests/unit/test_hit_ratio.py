@@ -191,7 +191,7 @@ def test_the_figures_of_a_small_trace():
 
 
 def test_the_worst_case_is_the_lowest_of_all():
-    traces = [Trace("loop", list("abc" * 9)), Trace("pairs", list("aabbccddeeff"))]
+    traces = [Trace("loop", list("abc" * 9)), Trace("one", list("abacadaeafag"))]
     costs = Costs(1, 0)
     found = [
         figure
@@ -202,7 +202,7 @@ def test_the_worst_case_is_the_lowest_of_all():
     ratios = {(figure.trace, figure.policy): figure.memory_ratio for figure in found}
     gaps = [100 * (ratios[trace.name, "fifo"] - ratios[trace.name, "lru"]) for trace in traces]
     assert fifo.above == pytest.approx(sum(gaps) / 2)
-    assert fifo.worst == min(gaps)
+    assert fifo.worst == min(gaps) < max(gaps)
 
 
 @pytest.mark.parametrize("name", ["zipf:0.9", "loop", "scans"])
