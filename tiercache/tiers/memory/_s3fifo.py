@@ -133,7 +133,8 @@ class S3Fifo(Generic[_SlotT]):
         return getattr(slot, "standing", NOT_HELD) != NOT_HELD
 
     def note(self, slots: Iterable[_SlotT]) -> None:
-        """See `Ranking`. Counters are bumped when a victim is wanted: nobody looks at them before."""
+        """See `Ranking`. Counters are bumped when a victim is wanted, not by the hit itself: that makes its note
+        for the statistics anyway, and nobody looks at a counter before."""
         self._recents.extend(slots)
 
     def put(self, slot: _SlotT) -> None:
