@@ -133,8 +133,8 @@ class S3Fifo(Generic[_SlotT]):
         return getattr(slot, "standing", NOT_HELD) != NOT_HELD
 
     def note(self, slots: Iterable[_SlotT]) -> None:
-        """See `Ranking`. Counters are bumped when a victim is wanted, not by the hit itself: that makes its note
-        for the statistics anyway, and nobody looks at a counter before."""
+        """See `Ranking`. Counters are bumped when a victim is wanted, not by the hit itself, which makes its
+        note for the statistics anyway: nobody looks at a counter before."""
         self._recents.extend(slots)
 
     def put(self, slot: _SlotT) -> None:
