@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache import MemoryTier
@@ -113,7 +113,6 @@ BOUNDS = [{"entries": 1}, {"entries": 5}, {"entries": 20}, {"size": 60}, {"entri
 
 
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-@settings(max_examples=100)
 @given(actions=ACTIONS)
 def test_one_thread_sees_the_published_order(bounds, actions):
     limits = {"max_entries": bounds.get("entries"), "max_bytes": bounds.get("size")}
