@@ -45,7 +45,7 @@ _IMPORTED = (
     "tiercache.tiers.sql",
 )
 #: Variables that an interpreter, its loader or its libraries look at when they begin.
-_LOOKED_AT = ("LANG", "LC_", "LD_", "PYTHON", "TIERCACHE_", "TZ")
+_LOOKED_AT = ("LANG", "LC_", "LD_", "PYTHON", "TZ")
 _AT_FIRST = dict(os.environ)
 #: `prctl`: orphans of this process's descendants become its children.
 _ADOPT = 36

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from types import MappingProxyType
 
+import pytest
+
 from tiercache import DiskTier, EncodedTier, MemoryTier, SQLTier, TieredCache
 from tiercache.testing import AsyncDictTier, Capabilities, DictStore, DictTier, TierConformance
 
@@ -55,6 +57,7 @@ class TestOneTier(TierConformance):
         return TieredCache([DictTier(clock=self.clock)], codec=Tagged(), clock=self.clock).as_tier()
 
 
+@pytest.mark.long  # three tiers and views go the same ways
 class TestTwoTiersInANamespace(TierConformance):
     capabilities = CHAIN
 

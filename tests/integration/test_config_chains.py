@@ -365,7 +365,7 @@ def apart(config, path="t"):
 configs = chains(leaves | chains(leaves).map(lambda chain: chain | {"type": "chain"})).map(apart)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(configs)
 def test_whatever_is_valid_is_built_the_same_from_all_that_holds_it(config):
     with tempfile.TemporaryDirectory() as name:

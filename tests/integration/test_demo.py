@@ -136,6 +136,7 @@ def copy_of_kept(kept, tmp_path):
     return Path(shutil.copytree(kept, tmp_path / "kept"))
 
 
+@pytest.mark.long
 def test_a_second_run_begins_where_the_first_one_ended(copy_of_kept):
     report = run_json("--limit", 6, "--dir", copy_of_kept)
     first = by_name(report)["cold"]
@@ -144,6 +145,7 @@ def test_a_second_run_begins_where_the_first_one_ended(copy_of_kept):
     assert report["bit_identical"] is True
 
 
+@pytest.mark.long
 def test_a_vector_that_is_not_the_models_is_exit_code_1(copy_of_kept):
     """One on the disk is told from the model's, and one in SQL from what the first pass gave."""
     texts = [chunk.text for chunk in chunked(python_documentation(), 4)]

@@ -51,6 +51,7 @@ class TestCluster(_Suite):
         return self.tier(self.url, tmp_path)
 
 
+@pytest.mark.long  # its fail-over is in the usual run
 class TestSentinel(_Suite):
     @pytest.fixture(autouse=True)
     def _servers(self, valkey_sentinel):
@@ -61,6 +62,7 @@ class TestSentinel(_Suite):
         return self.tier(self.url, tmp_path)
 
 
+@pytest.mark.long  # what a given client does otherwise is in `test_redis_tier.py`
 class TestGivenClient(_Suite):
     capabilities = Capabilities(scan=True, clear=True, purge=True, counters=True, lease=True, persistent=True)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selections import usually
 
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 from tiercache._running.bridge import BLOCKING, drive
@@ -237,7 +238,7 @@ def test_memory_disk_and_sqlite(tmp_path: Path) -> None:
         assert first.promotions > 0
 
 
-@pytest.mark.parametrize("promote", ["inline", "background"])
+@pytest.mark.parametrize("promote", usually({"background"}, ["inline", "background"]))
 def test_dicts(promote: Any) -> None:
     memory = MemoryTier(max_entries=8)
     with TieredCache([memory, DictTier(), AsyncDictTier()], promote=promote) as cache:

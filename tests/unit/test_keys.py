@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tiercache.errors import ConfigError
@@ -26,7 +26,6 @@ def _in(ranges, key):
     return [key.startswith(prefix) and not (skip and key.startswith(skip)) for prefix, skip in ranges]
 
 
-@settings(max_examples=200)
 @given(namespaces, names, namespaces, names)
 @example(Namespace(("",)), f"{MARKER}1:a/k", Namespace(("a",)), "k")
 @example(Namespace(("",)), f"{MARKER}/k", Namespace(("",)), "k")
@@ -54,7 +53,6 @@ def test_the_default_namespace_leaves_keys_as_they_are(key):
     assert folded == (f"{MARKER}/{key}" if key.startswith(MARKER) else key)
 
 
-@settings(max_examples=200)
 @given(namespaces, names, names)
 @example(Namespace(("",)), MARKER, MARKER[:2])
 @example(Namespace(("",)), MARKER[:2], MARKER)
@@ -65,7 +63,6 @@ def test_a_key_lies_in_exactly_one_range_of_its_prefix(namespace, key, prefix):
     assert sum(held) == key.startswith(prefix)
 
 
-@settings(max_examples=200)
 @given(namespaces, namespaces, names, names)
 @example(Namespace(("",)), Namespace(("a",)), "k", "")
 @example(Namespace(("",)), Namespace(("a",)), "k", MARKER[:1])
@@ -100,7 +97,6 @@ def test_repr_names_the_path():
     assert repr(Namespace(("app", "users"))) == "Namespace(('app', 'users'))"
 
 
-@settings(max_examples=200)
 @given(namespaces.filter(lambda namespace: namespace.fold("") != ""), names, names, names)
 def test_a_skipped_range_is_left_out(namespace, key, prefix, more):
     skip = prefix + more
@@ -108,7 +104,6 @@ def test_a_skipped_range_is_left_out(namespace, key, prefix, more):
     assert sum(held) == (key.startswith(prefix) and not (skip and key.startswith(skip)))
 
 
-@settings(max_examples=200)
 @given(names, names)
 @example("k", "")
 @example(f"{MARKER}1:a/k", "")

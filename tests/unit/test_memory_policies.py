@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiercache.entry import MISS, Entry
@@ -66,7 +66,6 @@ ACTIONS = st.lists(
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
-@settings(max_examples=100)
 @given(actions=ACTIONS)
 def test_one_thread_sees_the_exact_order(policy, actions):
     tier = MemoryTier(max_entries=BOUND, policy=policy, clock=FakeClock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
 import pickle
 import pickletools
 import sys
@@ -59,7 +60,8 @@ def elsewhere(data: bytes, code: str, **environment: str) -> str:
         input=data,
         capture_output=True,
         cwd="/",
-        env={"PATH": "/usr/bin", **environment},
+        env={name: value for name, value in os.environ.items() if name.startswith(("LANG", "LC_", "PYTHON"))}
+        | {"PATH": "/usr/bin", **environment},
         timeout=60,
         check=False,
     )
