@@ -71,7 +71,7 @@ def tier(kind: str, folder: Path, clock: FakeClock):
 
 
 @pytest.mark.parametrize("kinds", [(), ("disk",), ("sqlite",), ("encoded", "dict")], ids="-".join)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(program=actions, promote=st.sampled_from(["inline", "background"]))
 @example(
     program=[

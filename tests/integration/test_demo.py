@@ -164,6 +164,7 @@ def test_a_vector_that_is_not_the_models_is_exit_code_1(copy_of_kept):
     assert "Bit-identical" not in done.stdout
 
 
+@pytest.mark.long
 def test_ones_own_text_and_questions_in_a_pipe(tmp_path):
     """Plain text, also where the letters of the text cannot be written; brackets and colons mean nothing."""
     (tmp_path / "fruit.md").write_text("Bananas are yellow and grow in bunches on tall plants.")

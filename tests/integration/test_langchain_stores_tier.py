@@ -66,6 +66,7 @@ class TestRedisStore(TierConformance):
         return StoreTier(RedisStore(client=self.client, namespace=tmp_path.name), clock=self.clock)
 
 
+@pytest.mark.long  # as a tier it is one more store
 class TestTieredByteStore(TierConformance):
     """A chain as a LangChain store as a tier: both ways, all the way."""
 

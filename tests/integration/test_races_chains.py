@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from interleavings import explore
 from races import ELSEWHERE, OLD, ON_LOOP, Race
+from selections import usually
 
 pytestmark = pytest.mark.usefixtures("scheduled")
 
 
 @pytest.mark.parametrize(("write", "writer"), ELSEWHERE)
-@pytest.mark.parametrize("promote", ["inline", "background"])
+@pytest.mark.parametrize("promote", usually({"background"}, ["inline", "background"]))
 def test_a_promotion_against_a_write_of_another_chain(write: str, writer: str, promote: str) -> None:
     def make() -> Race:
         return Race("get", write, tiers=3, writer=writer, promote=promote)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("scheduled")
 BLOCKING_WRITES = ["set_blocking@thread", "delete_blocking@thread", "clear_blocking@thread"]
 
 
-@pytest.mark.parametrize("write", BLOCKING_WRITES)
+@pytest.mark.parametrize("write", usually({BLOCKING_WRITES[0]}, BLOCKING_WRITES))
 @pytest.mark.parametrize("work", ON_LOOP)
 @pytest.mark.parametrize("tiers", usually({2}, [2, 3]))
 def test_a_blocking_write_overtakes_what_its_loop_is_doing(work: str, write: str, tiers: int) -> None:

@@ -29,9 +29,13 @@ ENDS: dict[str, tuple[Any, ...]] = {
 }
 
 #: All of them, of which the usual run leaves out what goes the same way: verbs for several keys do what those
-#: for one do, once they have been seen to in the first layout.
+#: for one do, and a set what a delete does, once they have been seen to in the first layout.
 CASES = [
-    pytest.param(layout, verb, marks=pytest.mark.long if verb[0] == "m" and layout != LAYOUTS[0] else ())
+    pytest.param(
+        layout,
+        verb,
+        marks=pytest.mark.long if verb not in ("delete", "clear") and layout != LAYOUTS[0] else (),
+    )
     for layout in LAYOUTS
     for verb in ENDS
 ]
