@@ -68,6 +68,8 @@ def fork(work: Callable[[], None]) -> int:
     return pid
 
 
+#: That of a child whose memory is empty.
+EMPTY = 3
 #: The exit code of a child, which ends by itself.
 ended = partial(exit_code, seconds=PATIENCE)
 
@@ -440,11 +442,19 @@ def memory_alone() -> Any:
         assert CACHE.get_or_load(keys[0], load) == value(keys[0])
         assert len(list(Path("/dev/fd").iterdir())) == files
 
-    codes = [ended(fork(read)) for _ in range(10)]
+    def read_what_is_held() -> None:
+        # A thread of the parent that was just changing the memory has it begin empty here.
+        if not CACHE._stack.guards[0].tier.size().entries:
+            os._exit(EMPTY)
+        read()
+
+    codes: list[int] = []
+    while codes.count(0) < 10 and 1 not in codes:
+        codes.append(ended(fork(read_what_is_held)))
     stop.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert codes == [0] * 10
+    assert set(codes) <= {0, EMPTY}
 
     def read_alone() -> None:
         read()
@@ -453,7 +463,7 @@ def memory_alone() -> Any:
 
     assert ended(fork(read_alone)) == 0
     CACHE.close()
-    return codes
+    return [code for code in codes if code != EMPTY]
 
 
 def leave(who: str) -> Any:
