@@ -1,14 +1,14 @@
-"""What the benchmarks share: a chain of three tiers, filled, and batches that run long enough to time."""
+"""What the benchmarks share: a chain of three tiers, filled, and how a contest is held."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import quantiles
-from time import perf_counter
+from typing import Any
 
 import pytest
 
+from benchmarks.contest import Contest, lines
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 
 
@@ -31,23 +31,25 @@ def chain(tmp_path: Path, keys: list[str]) -> Iterator[TieredCache[bytes]]:
         yield cache
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
+    )
+
+
 @pytest.fixture
-def pairwise(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """Prints how many times as long the second function takes: the median over rounds in which both run one
-    after the other, so that a machine whose speed changes meanwhile changes it for both."""
+def hold(
+    benchmark: Any, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Contest], None]:
+    """Holds a contest, prints its figures and leaves them in what ``--benchmark-json`` writes. The table of
+    pytest-benchmark is of one turn of what was added first, and says nothing of the others."""
 
-    def measure(
-        name: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 60
-    ) -> None:
-        ratios = []
-        for _ in range(rounds):
-            start = perf_counter()
-            ours()
-            middle = perf_counter()
-            theirs()
-            ratios.append((perf_counter() - middle) / (middle - start))
-        low, ratio, high = quantiles(ratios, n=4)
+    def held(contest: Contest) -> None:
+        figures = contest.run(request.config.getoption("--rounds") if benchmark.enabled else 1)
+        benchmark.extra_info.update(figures)
+        job, prepare = contest.first
+        benchmark.pedantic(job, setup=prepare and (lambda: (prepare(), {})), rounds=1)
         with capsys.disabled():
-            print(f"\n{name}: x {ratio:.2f} (half of {rounds} pairs: {low:.2f} to {high:.2f})")
+            print("\n".join(("", *lines(figures))))
 
-    return measure
+    return held

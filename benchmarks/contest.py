@@ -1,0 +1,173 @@
+"""A contest: several ways of doing one job, timed by turns in one run, so that a machine whose speed changes
+meanwhile changes it for all of them.
+
+Each round runs every contender once, in an order that moves on by one; what a contender prepares before its
+turn is not timed. Compared are the rounds, not the sums: a ratio is the median of those of the rounds, told
+with the quarters below and above.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any, Literal
+
+__all__ = ["Contest", "Spread", "lines"]
+
+#: Seconds that a turn should take at least, of jobs that can be repeated within it.
+_TURN = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of some numbers the one in the middle, and what a quarter of them is at most and at least."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, numbers: list[float]) -> Spread:
+        low, _, high = quantiles(numbers, n=4) if len(numbers) > 1 else numbers * 3
+        return cls(median(numbers), low, high)
+
+
+@dataclass(slots=True)
+class Contender:
+    """One way: ``job`` is timed, what ``prepare`` returns are its arguments."""
+
+    name: str
+    job: Callable[..., object]
+    prepare: Callable[[], tuple[Any, ...]] | None
+    times: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound of how long ``name`` takes: of the ``unit`` itself, or times what ``of`` takes."""
+
+    name: str
+    bound: Literal["at most", "at least"]
+    limit: float
+    of: str | None
+
+
+class Contest:
+    """One case of the suite. ``name`` is what reports and documents refer to; ``size`` is how many things
+    (keys, texts) a job does, and times are told for one of them."""
+
+    def __init__(self, name: str, title: str, *, size: int = 1, thing: str = "key") -> None:
+        self.name = name
+        self.title = title
+        self.size = size
+        self.thing = thing
+        self._contenders: list[Contender] = []
+        self._targets: list[Target] = []
+        self._absent: dict[str, str] = {}
+
+    def add(
+        self, name: str, job: Callable[..., object], *, prepare: Callable[[], tuple[Any, ...]] | None = None
+    ) -> None:
+        """``job`` takes what ``prepare``, which is called before each turn, returns. With that a turn is one
+        call; without it as many as take some milliseconds."""
+        self._contenders.append(Contender(name, job, prepare))
+
+    def absent(self, name: str, reason: str) -> None:
+        """Somebody who cannot do the job as it is told, and why."""
+        self._absent[name] = reason
+
+    def at_most(self, limit: float, *, of: str | None = None, who: str = "tiercache") -> None:
+        """The figure to reach: ``who`` takes at most ``limit`` times as long as ``of``; without that, so many
+        seconds a thing."""
+        self._targets.append(Target(who, "at most", limit, of))
+
+    def times_faster(self, limit: float, *, than: str, who: str = "tiercache") -> None:
+        """The figure to reach: ``than`` takes at least ``limit`` times as long as ``who``."""
+        self._targets.append(Target(who, "at least", limit, than))
+
+    @property
+    def first(self) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
+        """The job and the preparation of the contender that was added first."""
+        return self._contenders[0].job, self._contenders[0].prepare
+
+    def run(self, rounds: int = 30) -> dict[str, Any]:
+        """Hold it. What comes back is plain data: see `benchmarks.report`."""
+        repeats = {each.name: self._repeats(each) for each in self._contenders}
+        gc.collect()
+        gc.disable()
+        try:
+            for turn in range(rounds):
+                first = turn % len(self._contenders)
+                for each in self._contenders[first:] + self._contenders[:first]:
+                    each.times.append(self._time(each, repeats[each.name]) / self.size)
+                gc.collect()
+        finally:
+            gc.enable()
+        times = {each.name: each.times for each in self._contenders}
+        return {
+            "name": self.name,
+            "title": self.title,
+            "thing": self.thing,
+            "rounds": rounds,
+            "seconds": {name: asdict(Spread.of(taken)) for name, taken in times.items()},
+            "targets": [self._judged(target, times) for target in self._targets],
+            "absent": self._absent,
+        }
+
+    def _repeats(self, contender: Contender) -> int:
+        """How often it runs in one turn; and it is warm then."""
+        if contender.prepare is not None:
+            self._time(contender, 1)
+            return 1
+        number = 1
+        while (taken := self._time(contender, number) * number) < _TURN:
+            number = max(number + 1, min(number * 10, round(number * _TURN / max(taken, 1e-9))))
+        return number
+
+    @staticmethod
+    def _time(contender: Contender, number: int) -> float:
+        job = contender.job
+        given = () if contender.prepare is None else contender.prepare()
+        turns = range(number)
+        start = perf_counter()
+        for _ in turns:
+            job(*given)
+        return (perf_counter() - start) / number
+
+    @staticmethod
+    def _judged(target: Target, times: dict[str, list[float]]) -> dict[str, Any]:
+        ours = times[target.name]
+        if target.of is None:
+            reached = Spread.of(ours)
+        else:
+            theirs = times[target.of]
+            pairs = zip(ours, theirs, strict=True)
+            at_most = target.bound == "at most"
+            reached = Spread.of([mine / other if at_most else other / mine for mine, other in pairs])
+        holds = (
+            reached.median <= target.limit if target.bound == "at most" else reached.median >= target.limit
+        )
+        return {**asdict(target), "reached": asdict(reached), "holds": holds}
+
+
+def lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What a contest gave, for a terminal: microseconds a thing, and ratios beside what they should be."""
+    yield f"{figures['name']}: {figures['title']} ({figures['rounds']} rounds)"
+    for name, took in figures["seconds"].items():
+        low, middle, high = (1e6 * took[each] for each in ("low", "median", "high"))
+        yield f"  {name:28} {middle:10.3f} µs a {figures['thing']}, half from {low:.3f} to {high:.3f}"
+    for name, reason in figures["absent"].items():
+        yield f"  {name:28} {reason}"
+    for target in figures["targets"]:
+        reached, of = target["reached"], target["of"]
+        unit, scale = (" µs", 1e6) if of is None else (f" x {of}", 1)
+        if target["bound"] == "at least":
+            unit = f" times faster than {of}"
+        low, middle, high = (scale * reached[each] for each in ("low", "median", "high"))
+        yield (
+            f"  {'reached' if target['holds'] else 'MISSED'}: {target['name']} {middle:.3g}{unit}"
+            f" (half from {low:.3g} to {high:.3g}), {target['bound']} {scale * target['limit']:g}"
+        )

@@ -1,0 +1,209 @@
+"""A disk tier alone, beside SQLite itself, diskcache, LMDB and LangChain's file store. New values at each
+write: SQLite writes no page that does not change."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diskcache
+import pytest
+from langchain_classic.storage import LocalFileStore
+
+from benchmarks.contest import Contest
+from tiercache import DiskTier, TieredCache
+
+Batch = dict[str, bytes]
+
+
+class Store(NamedTuple):
+    """What a peer can do with a batch."""
+
+    put: Callable[[Batch], Any]
+    get: Callable[[list[str]], Any]
+    close: Callable[[], Any]
+
+
+def tiercache(folder: Path) -> Store:
+    cache = TieredCache([DiskTier(folder / "tiercache")])
+    return Store(cache.mset, cache.mget, cache.close)
+
+
+def raw_sqlite(folder: Path) -> Store:
+    """One statement a batch on a plain table: rows in key order, 8 KiB pages, a write-ahead log."""
+    connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
+    for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=1", "mmap_size=268435456"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.execute("CREATE TABLE Pairs (key TEXT PRIMARY KEY, value BLOB)")
+
+    def put(batch: Batch) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT OR REPLACE INTO Pairs VALUES (?, ?)", batch.items())
+        connection.execute("COMMIT")
+
+    def get(keys: list[str]) -> Batch:
+        marks = ",".join("?" * len(keys))
+        statement = f"SELECT key, value FROM Pairs WHERE key IN ({marks})"  # noqa: S608 - marks alone
+        return dict(connection.execute(statement, keys))
+
+    return Store(put, get, connection.close)
+
+
+def looped(folder: Path) -> Store:
+    cache = diskcache.Cache(str(folder / "looped"))
+
+    def put(batch: Batch) -> None:
+        for key, value in batch.items():
+            cache.set(key, value)
+
+    return Store(put, lambda keys: [cache.get(key) for key in keys], cache.close)
+
+
+def transacted(folder: Path) -> Store:
+    cache = diskcache.Cache(str(folder / "transacted"))
+
+    def put(batch: Batch) -> None:
+        with cache.transact():
+            for key, value in batch.items():
+                cache.set(key, value)
+
+    return Store(put, lambda keys: [cache.get(key) for key in keys], cache.close)
+
+
+def files(folder: Path) -> Store:
+    store = LocalFileStore(folder / "files")
+    return Store(lambda batch: store.mset(list(batch.items())), store.mget, lambda: None)
+
+
+def lmdb(folder: Path) -> Store:
+    """Without waiting for the medium, as SQLite's log does not between checkpoints."""
+    import lmdb as library
+
+    environment: Any = library.open(str(folder / "lmdb"), map_size=2**32, sync=False)
+
+    def put(batch: Batch) -> None:
+        with environment.begin(write=True) as transaction:
+            for key, value in batch.items():
+                transaction.put(key.encode(), value)
+
+    def get(keys: list[str]) -> list[bytes | None]:
+        with environment.begin() as transaction:
+            return [transaction.get(key.encode()) for key in keys]
+
+    return Store(put, get, environment.close)
+
+
+PEERS: dict[str, Callable[[Path], Store]] = {
+    "tiercache": tiercache,
+    "raw sqlite3": raw_sqlite,
+    "diskcache, loop": looped,
+    "diskcache, transact()": transacted,
+    "LMDB": lmdb,
+    "LangChain LocalFileStore": files,
+}
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[dict[str, Store], dict[str, str]]]:
+    """The peers that are here, each empty, and why the others are not."""
+    here: dict[str, Store] = {}
+    absent: dict[str, str] = {}
+    for name, make in PEERS.items():
+        try:
+            here[name] = make(tmp_path)
+        except ImportError:
+            absent[name] = "not installed"
+    yield here, absent
+    for store in here.values():
+        store.close()
+
+
+def contest_of(stores: Any, name: str, title: str, size: int) -> tuple[Contest, dict[str, Store]]:
+    here, absent = stores
+    contest = Contest(name, title, size=size)
+    for peer, reason in absent.items():
+        contest.absent(peer, reason)
+    return contest, here
+
+
+@pytest.mark.parametrize("length", [100, 6144, 65536])
+def test_mget(hold: Any, stores: Any, keys: list[str], length: int) -> None:
+    contest, here = contest_of(
+        stores, f"disk-mget-{length}", f"`mget` of 1,000 values of {length:,} bytes", 1000
+    )
+    batch = {key: os.urandom(length) for key in keys}
+    for name, store in here.items():
+        store.put(batch)
+        contest.add(name, lambda store=store: store.get(keys))
+    if length == 6144:
+        contest.at_most(1.25, of="raw sqlite3")
+        contest.times_faster(2, than="diskcache, loop")
+        contest.times_faster(12, than="LangChain LocalFileStore")
+    if length == 100:
+        contest.times_faster(3.5, than="diskcache, loop")
+    hold(contest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("long", "openai/text-embedding-3-small:" + "0123456789abcdef" * 4 + "{}"),
+        ("non-ascii", "ключ-{}"),
+        ("digests", "0123456789abcdef" * 16 + "{}"),
+    ],
+)
+def test_kinds_of_keys(hold: Any, tmp_path: Path, kind: str, key: str) -> None:
+    """Beside diskcache alone, with values of 6,144 bytes in its rows."""
+    keys = [key.format(number) for number in range(1000)]
+    batch = {name: os.urandom(6144) for name in keys}
+    contest = Contest(f"disk-mget-{kind}", f"`mget` of 1,000 keys such as {keys[0]:.20}…", size=1000)
+    cache = TieredCache([DiskTier(tmp_path / "tiercache")])
+    with cache, diskcache.Cache(str(tmp_path / "looped"), disk_min_file_size=2**30) as other:
+        cache.mset(batch)
+        for name, value in batch.items():
+            other.set(name, value)
+        contest.add("tiercache", lambda: cache.mget(keys))
+        contest.add("diskcache, loop", lambda: [other.get(name) for name in keys])
+        hold(contest)
+
+
+def test_get(hold: Any, stores: Any, tmp_path: Path, keys: list[str]) -> None:
+    """One key a call, by what each has for that."""
+    contest, here = contest_of(stores, "disk-get", "`get` of one value of 6,144 bytes", 1000)
+    batch = {key: os.urandom(6144) for key in keys}
+    here["raw sqlite3"].put(batch)
+    contest.add("raw sqlite3", lambda: [here["raw sqlite3"].get([key]) for key in keys])
+    with (
+        TieredCache([DiskTier(tmp_path / "one")]) as cache,
+        diskcache.Cache(str(tmp_path / "other")) as other,
+    ):
+        cache.mset(batch)
+        for key, value in batch.items():
+            other.set(key, value)
+        contest.add("tiercache", lambda: [cache.get(key) for key in keys])
+        contest.add("diskcache", lambda: [other.get(key) for key in keys])
+        contest.at_most(1.1, of="diskcache")
+        hold(contest)
+
+
+@pytest.mark.parametrize("length", [100, 6144])
+def test_mset(hold: Any, stores: Any, length: int) -> None:
+    contest, here = contest_of(
+        stores, f"disk-mset-{length}", f"`mset` of 1,000 new keys, {length:,} bytes each", 1000
+    )
+    numbers = itertools.count()
+
+    def batch() -> tuple[Batch]:
+        return ({f"key-{next(numbers)}": os.urandom(length) for _ in range(1000)},)
+
+    for name, store in here.items():
+        contest.add(name, store.put, prepare=batch)
+    if length == 6144:
+        contest.times_faster(6, than="diskcache, loop")
+        contest.times_faster(3, than="diskcache, transact()")
+        contest.times_faster(4, than="LangChain LocalFileStore")
+    hold(contest)
