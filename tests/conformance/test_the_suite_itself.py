@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import pytest
 from abilities import DICT
+from selections import together
 
 from tiercache.entry import Entry
 from tiercache.errors import EntryRejected
@@ -339,7 +340,7 @@ def _run(case, tier_class, capabilities, way="blocking"):
         view.leave()
 
 
-@pytest.mark.parametrize("tier_class", BROKEN, ids=lambda tier_class: tier_class.__name__)
+@together("tier_class", BROKEN)
 def test_a_broken_tier_is_found_out(tier_class):
     case = BROKEN[tier_class]
     _run(case, DictTier, DICT)  # the case itself is sound

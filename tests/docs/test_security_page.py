@@ -6,8 +6,8 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
 from doc_snippets import ROOT
+from selections import together
 
 PAGE = (ROOT / "docs" / "explanation" / "security.md").read_text()
 PROOF = re.compile(r"`(test_\w+\.py)::(\w+)`")
@@ -31,7 +31,7 @@ def threats() -> list[str]:
     return [row for table in tables for row in table.splitlines()]
 
 
-@pytest.mark.parametrize(("file", "test"), PROOFS, ids=["::".join(proof) for proof in PROOFS])
+@together(("file", "test"), PROOFS)
 def test_a_proof_exists(file, test):
     assert test in proofs_in(file)
 

@@ -9,6 +9,7 @@ import tempfile
 import pytest
 import shell
 from doc_snippets import PAGES, ROOT, blocks, run
+from selections import together
 
 
 def _name(page):
@@ -31,7 +32,7 @@ def _commands():
                     continue
                 words = shlex.split(line.removeprefix("$ "), comments=True)
                 if words:
-                    yield pytest.param(words, id=f"{_name(page)}: {' '.join(words)}")
+                    yield _name(page), words
 
 
 COMMANDS = list(_commands())
@@ -48,7 +49,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             pass
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_name)
+@together("page", PAGES)
 def test_what_is_not_run_has_its_reason(page):
     text = page.read_text()
     reasons = [block.reason for block in blocks(page, "python", *SHELL) if block.reason is not None]
@@ -58,8 +59,8 @@ def test_what_is_not_run_has_its_reason(page):
     )
 
 
-@pytest.mark.parametrize("words", COMMANDS)
-def test_commands_exist(words):
+@together(("page", "words"), COMMANDS)
+def test_commands_exist(page, words):
     while words and re.fullmatch(r"\w+=.*", words[0]):
         words = words[1:]  # FOO=bar make …
     if words[0] == "make":
@@ -95,7 +96,7 @@ def test_the_distributions_name_is_right_everywhere():
     assert not wrong.search(f'{install} "tiercache-framework[redis]"')
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_name)
+@together("page", PAGES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not re.match(r"[a-z]+:|#", target):

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from apis import both_apis
-from names import plain_repr
+from selections import together
 
 import tiercache
 from tiercache import ConfigError, DiskTier, EncodedTier, MemoryTier, RedisTier, SQLTier, TieredCache
@@ -62,7 +62,7 @@ def test_none_is_no_value(call, cache):
 
 
 @both_apis
-@pytest.mark.parametrize("key", NO_KEYS, ids=plain_repr)
+@together("key", NO_KEYS)
 def test_a_key_is_text_for_every_method(call, cache, key):
     name = type(key).__name__
     for verb, args in SINGLE.items():
@@ -78,14 +78,14 @@ def test_a_key_is_text_for_every_method(call, cache, key):
 
 
 @both_apis
-@pytest.mark.parametrize("prefix", [None, b"a", 7], ids=plain_repr)
+@together("prefix", [None, b"a", 7])
 def test_a_prefix_is_text(call, cache, prefix):
     with pytest.raises(TypeError, match="must be a str"):
         call(cache, "keys", prefix)
 
 
 @both_apis
-@pytest.mark.parametrize("keys", ["ab", b"ab", ""], ids=plain_repr)
+@together("keys", ["ab", b"ab", ""])
 def test_one_text_is_no_sequence_of_keys(call, cache, keys):
     for verb, args in MANY.items():
         with pytest.raises(TypeError, match=f"not one {type(keys).__name__}"):
@@ -93,18 +93,14 @@ def test_one_text_is_no_sequence_of_keys(call, cache, keys):
 
 
 @both_apis
-@pytest.mark.parametrize(
-    "items", ["ab", ["ab"], [("a",)], [("a", b"", b"")], 7, None, ["x"], [1]], ids=plain_repr
-)
+@together("items", ["ab", ["ab"], [("a",)], [("a", b"", b"")], 7, None, ["x"], [1]])
 def test_items_are_pairs(call, cache, items):
     with pytest.raises(TypeError, match="items must be"):
         call(cache, "mset", items)
 
 
 @both_apis
-@pytest.mark.parametrize(
-    "value", ["text", 7, bytearray(b"1"), memoryview(b"1"), [b"1"], True], ids=plain_repr
-)
+@together("value", ["text", 7, bytearray(b"1"), memoryview(b"1"), [b"1"], True])
 def test_without_a_codec_values_are_bytes(call, value):
     tier = SpyTier()
     with TieredCache([MemoryTier(), tier]) as cache:
@@ -123,14 +119,14 @@ def test_without_a_codec_values_are_bytes(call, value):
 
 
 @both_apis
-@pytest.mark.parametrize("ttl", BAD_TTLS, ids=plain_repr)
+@together("ttl", BAD_TTLS)
 def test_a_life_that_is_none_is_refused_everywhere(call, cache, ttl):
     for verb, args in TIMED.items():
         with pytest.raises(ValueError, match="ttl"):
             call(cache, verb, *args, ttl=ttl)
 
 
-@pytest.mark.parametrize("ttl", BAD_TTLS, ids=plain_repr)
+@together("ttl", BAD_TTLS)
 def test_a_life_that_is_none_is_refused_where_caches_are_made(cache, ttl):
     for make in (
         lambda: TieredCache([DictTier()], ttl=ttl),
@@ -144,23 +140,21 @@ def test_a_life_that_is_none_is_refused_where_caches_are_made(cache, ttl):
 
 
 @both_apis
-@pytest.mark.parametrize("option", ["older_than", "idle"])
-@pytest.mark.parametrize("age", [0, -1, float("nan"), "long"], ids=plain_repr)
+@together("option", ["older_than", "idle"])
+@together("age", [0, -1, float("nan"), "long"])
 def test_an_age_that_is_none_is_refused(call, cache, option, age):
     with pytest.raises(ValueError, match=option):
         call(cache, "purge", **{option: age})
 
 
 @both_apis
-@pytest.mark.parametrize("size", [0, -1, 1.5, True, "3"], ids=plain_repr)
+@together("size", [0, -1, 1.5, True, "3"])
 def test_a_batch_has_a_size(call, cache, size):
     with pytest.raises(ValueError, match="batch_size"):
         call(cache, "mget_or_load", ["a"], lambda keys: {}, batch_size=size)
 
 
-@pytest.mark.parametrize(
-    "size", [0, -5, "0", "many", "", "10 parsecs", "-1MiB", 1.5, True, float("nan")], ids=plain_repr
-)
+@together("size", [0, -5, "0", "many", "", "10 parsecs", "-1MiB", 1.5, True, float("nan")])
 def test_a_size_is_a_size(size, tmp_path):
     for make in (
         lambda: MemoryTier(max_bytes=size),
@@ -171,7 +165,7 @@ def test_a_size_is_a_size(size, tmp_path):
             make()
 
 
-@pytest.mark.parametrize("count", [0, -1, 1.5, "10", True], ids=plain_repr)
+@together("count", [0, -1, 1.5, "10", True])
 def test_a_number_of_entries_is_a_number(count, tmp_path):
     for make in (
         lambda: MemoryTier(max_entries=count),
@@ -182,7 +176,7 @@ def test_a_number_of_entries_is_a_number(count, tmp_path):
             make()
 
 
-@pytest.mark.parametrize("deadline", [0, -1, float("nan"), "soon"], ids=plain_repr)
+@together("deadline", [0, -1, float("nan"), "soon"])
 def test_a_deadline_is_a_duration(deadline, tmp_path):
     for make in (
         lambda: DiskTier(tmp_path / "cache", deadline=deadline),
@@ -203,7 +197,7 @@ def test_an_unknown_way_to_promote_is_refused():
         TieredCache([DictTier()], promote="later")
 
 
-@pytest.mark.parametrize("tiers", [[object()], [DictTier], ["redis://localhost"], [None]], ids=plain_repr)
+@together("tiers", [[object()], [DictTier], ["redis://localhost"], [None]])
 def test_what_is_no_tier_is_refused(tiers):
     with pytest.raises((ConfigError, TypeError), match="tier"):
         TieredCache(tiers)
@@ -214,7 +208,7 @@ def test_a_cache_needs_a_tier():
         TieredCache([])
 
 
-@pytest.mark.parametrize("codec", [JSONCodec, "json", 7], ids=plain_repr)
+@together("codec", [JSONCodec, "json", 7])
 def test_what_is_no_codec_is_refused(cache, codec):
     for make in (
         lambda: TieredCache([DictTier()], codec=codec),
@@ -248,7 +242,7 @@ def test_an_unusable_directory_can_be_stood_in_for():
         assert cache.get("a") == b"1"
 
 
-@pytest.mark.parametrize("url", ["gopher://x", "redis:/x", "localhost:6379", "", "postgres"], ids=plain_repr)
+@together("url", ["gopher://x", "redis:/x", "localhost:6379", "", "postgres"])
 def test_a_url_of_an_unknown_scheme(url):
     for make, known in ((RedisTier, "redis"), (SQLTier, "sqlite")):
         with pytest.raises(ConfigError) as raised:
@@ -263,9 +257,7 @@ def test_a_password_is_in_no_message(make):
     assert "sesame" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "table", ['a"b', "a'b", "a b", "a;b", "1a", "", "a-b", None, "a.b.c", "é"], ids=plain_repr
-)
+@together("table", ['a"b', "a'b", "a b", "a;b", "1a", "", "a-b", None, "a.b.c", "é"])
 def test_a_table_name_is_a_plain_name(table):
     with pytest.raises(ConfigError, match="table"):
         SQLTier("sqlite://", table=table)

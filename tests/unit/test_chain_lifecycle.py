@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from apis import blocking, both_apis, native
+from selections import together
 
 from tiercache import CacheClosed, Entry, MemoryTier, TieredCache
 from tiercache.codecs import TextCodec
@@ -78,8 +79,8 @@ def make(*, view=False):
 
 
 @both_apis
-@pytest.mark.parametrize("view", [False, True], ids=["cache", "view"])
-@pytest.mark.parametrize(("verb", "args"), [*CALLS.items(), *EMPTY.items()])
+@together("view", [False, True])
+@together(("verb", "args"), [*CALLS.items(), *EMPTY.items()])
 def test_after_close_every_call_raises(call, verb, args, view):
     cache = make(view=view)
     cache.close()
@@ -87,8 +88,8 @@ def test_after_close_every_call_raises(call, verb, args, view):
         call(cache, verb, *args)
 
 
-@pytest.mark.parametrize("view", [False, True], ids=["cache", "view"])
-@pytest.mark.parametrize(("verb", "args"), PLAIN.items())
+@together("view", [False, True])
+@together(("verb", "args"), PLAIN.items())
 def test_after_close_the_calls_without_a_twin_raise_too(verb, args, view):
     cache = make(view=view)
     cache.close()

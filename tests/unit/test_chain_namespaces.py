@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from apis import both_apis
 from names import plain_repr
+from selections import together
 
 from tiercache import (
     ConfigError,
@@ -188,10 +189,9 @@ def test_keys_lists_this_namespace_alone(call, tiers):
 
 @both_apis
 @every_listed_tier
-@pytest.mark.parametrize(
+@together(
     "prefix",
     ["a", "a/", "*", "\x1f", MARKER, "\ud800", "\0", "none", LONG],
-    ids=lambda prefix: ascii(prefix[:9]),
 )
 def test_the_prefix_of_keys_is_text_and_no_pattern(call, tiers, prefix):
     with TieredCache(tiers()) as root:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from apis import both_apis
 from names import plain_repr
+from selections import together
 
 from tiercache import EncodedTier, Entry, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec, TextCodec
@@ -169,7 +170,7 @@ class Answers(DictTier):
 
 
 @both_apis
-@pytest.mark.parametrize(
+@together(
     "answer",
     [
         None,
@@ -184,7 +185,6 @@ class Answers(DictTier):
         {"a": Entry(b"1", expires_at=float("nan"))},
         {"unasked": Entry(b"1")},
     ],
-    ids=plain_repr,
 )
 def test_garbage_from_a_tier_is_a_miss(call, answer):
     lowest = DictTier()

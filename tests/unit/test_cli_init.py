@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 from rights import obeying_rights
+from selections import together
 from shell import in_a_terminal, run
 
 from tiercache import TieredCache
@@ -65,7 +66,7 @@ def test_whatever_is_chosen_is_in_order(here, codec, tiers):
     assert run("check", "x.toml").code == 0
 
 
-@pytest.mark.parametrize(
+@together(
     ("flags", "code", "says"),
     [
         (["x.yaml"], 2, "'x.yaml' is not the name of a TOML file"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
+from selections import together
 from shell import in_a_terminal
 
 from tiercache.cli import bench, check, inspection, stats
@@ -45,8 +45,8 @@ def shown(name, width):
     return terminal.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [30, 40, 50, 80, 100, 200])
-@pytest.mark.parametrize("name", TABLES)
+@together("width", [30, 40, 50, 80, 100, 200])
+@together("name", TABLES)
 def test_nothing_is_lost_and_no_word_broken(name, width):
     text = shown(name, width)
     assert max(map(len, text.splitlines())) <= width

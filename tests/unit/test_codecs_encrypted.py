@@ -17,6 +17,7 @@ from apis import both_apis
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
+from selections import together
 
 from tiercache import DiskTier, EncodedTier, Entry, MemoryTier, TieredCache
 from tiercache.codecs import Codec, EncryptedCodec, JSONCodec, TextCodec, VectorCodec, ZstdCodec
@@ -191,7 +192,7 @@ def test_keys_of_each_size_as_bytes_and_as_hex(size):
     assert EncryptedCodec(key=[key.hex().upper()]).decode(data) == b"v"
 
 
-@pytest.mark.parametrize(
+@together(
     ("key", "message"),
     [
         (b"short", "key: 5 bytes are no key; give 32"),
@@ -214,7 +215,6 @@ def test_keys_of_each_size_as_bytes_and_as_hex(size):
         ({NEW: 1}, "key: dict is not allowed"),
         ({NEW}, "key: set is not allowed"),
     ],
-    ids=repr,
 )
 def test_what_is_no_key(key, message):
     with pytest.raises(ConfigError, match=f"^{message}") as caught:

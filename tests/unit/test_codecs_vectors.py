@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from names import plain_repr
+from selections import together
 
 from tiercache.codecs import VectorCodec
 from tiercache.errors import CodecError, ConfigError, MissingPackage
@@ -97,7 +98,7 @@ def test_whole_numbers_are_taken():
 
 
 @dtypes
-@pytest.mark.parametrize(
+@together(
     "vector",
     [
         [True, False],
@@ -131,7 +132,6 @@ def test_whole_numbers_are_taken():
         np.array([1j]),
         np.ma.array([0.5, 0.25], mask=[True, False]),
     ],
-    ids=plain_repr,
 )
 def test_what_is_no_vector_is_refused(dtype, vector):
     with pytest.raises(CodecError, match=r"vector"):

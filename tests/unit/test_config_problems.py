@@ -6,6 +6,7 @@ import json
 
 import pytest
 from bad_configurations import MEMORY
+from selections import together
 
 from tiercache import ConfigError, TieredCache
 
@@ -201,7 +202,7 @@ def test_a_chain_that_holds_itself_has_an_end():
     assert text.endswith(": more than 8 chains inside each other are not allowed")
 
 
-@pytest.mark.parametrize(
+@together(
     "url",
     [
         "redis://:hunter2@h:port/0",
@@ -214,8 +215,8 @@ def test_a_chain_that_holds_itself_has_an_end():
         "oracle://u:hunter2@h",
     ],
 )
-@pytest.mark.parametrize("written", ["plain", "variable"])
-@pytest.mark.parametrize("type_", ["redis", "sql"])
+@together("written", ["plain", "variable"])
+@together("type_", ["redis", "sql"])
 def test_a_password_is_never_shown(url, written, type_, monkeypatch):
     monkeypatch.setenv("CACHE_URL", url)
     url = "${CACHE_URL}" if written == "variable" else url

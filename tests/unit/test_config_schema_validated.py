@@ -13,6 +13,7 @@ from configurations import configurations
 from doc_snippets import PAGES, ROOT, blocks
 from hypothesis import HealthCheck, given, settings
 from schema_pages import SCHEMA
+from selections import together
 
 from tiercache.config import read
 from tiercache.config._codecs import LAYERS
@@ -75,7 +76,7 @@ BEYOND = (
 )
 
 
-@pytest.mark.parametrize(("config", "problem"), BAD, ids=[problem[:50] for _, problem in BAD])
+@together(("config", "problem"), BAD)
 def test_it_refuses_what_is_not(config, problem):
     try:
         plain = json.loads(json.dumps(config, allow_nan=False))
@@ -124,7 +125,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", list(KINDS.values()), ids=list(KINDS))
+@together("kind", KINDS.values())
 def test_a_value_is_taken_by_the_schema_where_it_is_taken_by_the_check(kind):
     parts = [{"$ref": f"#/$defs/{kind.called}"}] if kind.called else [{"enum": list(kind.names())}]
     parts += [{"$ref": "#/$defs/none"}] if kind.nullable else []

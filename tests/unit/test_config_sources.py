@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from selections import together
 
 from tiercache import ConfigError, MissingPackage, TieredCache
 from tiercache.config._sources import read
@@ -74,7 +75,7 @@ def test_home_is_known(write, monkeypatch, tmp_path):
         TieredCache.from_config("~nobody-has-this-name/cache.toml")
 
 
-@pytest.mark.parametrize(
+@together(
     ("name", "content", "problem"),
     [
         ("a.toml", "ttl = 1\nnamespace = = 2\n", "is no valid TOML: line 2, column 13: Invalid value"),

@@ -6,13 +6,14 @@ import json
 
 import pytest
 from bad_configurations import BAD, MEMORY
+from selections import together
 
 from tiercache import ConfigError, TieredCache
 
 #: A tier that is in order, with secrets in it.
 SECRETIVE = {"type": "redis", "url": "redis://app:hunter2@h:6379/0", "secret": "hunter2 hunter2 hunter2"}
 
-bad = pytest.mark.parametrize(("config", "problem"), BAD, ids=[problem[:50] for _, problem in BAD])
+bad = together(("config", "problem"), BAD)
 
 
 @pytest.fixture(autouse=True)

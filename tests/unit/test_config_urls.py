@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from described import described
+from selections import together
 
 from tiercache import ConfigError, TieredCache, registry
 from tiercache.codecs import JSONCodec
@@ -200,7 +201,7 @@ def test_a_variable_holds_a_url_or_its_beginning(monkeypatch, url, table):
         assert "hunter2" not in str(cache.config())
 
 
-@pytest.mark.parametrize(
+@together(
     ("url", "shown", "hint"),
     [
         ("/var/cache/app", "/var/cache/app", "disk:///var/cache/app"),

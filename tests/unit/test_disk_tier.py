@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selections import together
 
 from tiercache.entry import Entry
 from tiercache.errors import CacheClosed, EntryRejected, TierTimeout
@@ -182,8 +183,8 @@ def test_no_key_is_the_row_of_another(tier: DiskTier) -> None:
     assert tier.mget(keys).keys() == {*keys} - {*gone}
 
 
-@pytest.mark.parametrize("prefix", ["", "a", "ab", "a\0", "\ud83d", "\U0010ffff", "nobody"])
-@pytest.mark.parametrize("skip", ["", "ab", "abc", "a", "zz"])
+@together("prefix", ["", "a", "ab", "a\0", "\ud83d", "\U0010ffff", "nobody"])
+@together("skip", ["", "ab", "abc", "a", "zz"])
 def test_ranges(tier: DiskTier, prefix: str, skip: str) -> None:
     keys = [
         "",

@@ -14,6 +14,7 @@ import pytest
 from envelopes import CORRUPT, ENTRY, entries
 from hypothesis import given
 from hypothesis import strategies as st
+from selections import together
 
 from tiercache import DiskTier, RedisTier, SQLTier, TieredCache
 from tiercache.entry import Entry
@@ -219,8 +220,8 @@ def test_tiers_of_one_place_with_other_secrets_do_not_believe_each_other(tmp_pat
         tier.close()
 
 
-@pytest.mark.parametrize("kind", ["disk", "sql", "redis", "encoded"])
-@pytest.mark.parametrize(
+@together("kind", ["disk", "sql", "redis", "encoded"])
+@together(
     ("secret", "message"),
     [
         ("hunter2", "secret: shorter than 16 bytes"),

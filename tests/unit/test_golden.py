@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+from selections import together
 
 from tiercache.entry import Entry
 from tiercache.envelope import SIGNED_VERSION, Secrets, open_envelopes, seal
@@ -24,13 +24,13 @@ def _expected(sample: Path) -> tuple[str, Entry[bytes], Secrets | None]:
     return table["key"], entry, Secrets.of(table.get("secret"), "secret")
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
+@together("sample", SAMPLES)
 def test_a_sample_can_be_read(sample):
     key, entry, secrets = _expected(sample)
     assert open_envelopes([(key, sample.read_bytes())], 0.0, secrets).entries == {key: entry}
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
+@together("sample", SAMPLES)
 def test_the_current_versions_are_written_as_their_samples_are(sample):
     key, entry, secrets = _expected(sample)
     assert seal(key, entry, secrets) == sample.read_bytes()

@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from selections import together
 
 import tiercache
 
@@ -124,7 +125,7 @@ def test_there_is_something_to_check():
     assert GRAPH["tiers.encoded"] >= {"entry", "envelope", "protocols"}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@together("module", MODULES)
 def test_every_import_exists(module):
     assert GRAPH[module] <= MODULES.keys()
 

@@ -8,12 +8,13 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from selections import together
 from urls_with_secrets import PLACES
 
 from tiercache._masking import blot, holds_secret, mask, mask_place
 
 
-@pytest.mark.parametrize(
+@together(
     ("url", "masked"),
     [
         ("redis://me:sesame@h:1/0", "redis://me:***@h:1/0"),
@@ -51,7 +52,7 @@ def test_what_is_hidden(url, masked):
     assert holds_secret(url) is (url != "redis://sesame@h")  # which may be the name of a user
 
 
-@pytest.mark.parametrize(
+@together(
     "url",
     [
         "", "12h", "10:30", "10:30:00", "C:/dir/a", "C:\\dir", "redis://h:port/0", "redis://${HOST}:${PORT:-1}/0",
@@ -68,7 +69,7 @@ def test_what_is_shown(url):
     assert not holds_secret(url)
 
 
-@pytest.mark.parametrize(
+@together(
     ("given", "shown"),
     [
         ("", ""), ("h:6379/0", "h:***"), ("localhost:6379/0", "localhost:6379/0"), ("1.0.0.1:1", "1.0.0.1:1"),

@@ -9,6 +9,7 @@ import pytest
 import redis
 import redis.asyncio
 from absent import said_without
+from selections import together
 
 from tiercache.errors import ConfigError
 from tiercache.protocols import AsyncTier, SupportsClear, SupportsPurge, SupportsScan, Tier
@@ -80,7 +81,7 @@ def test_cluster_by_url():
     assert (cluster.kind, cluster.tls, cluster.hosts) == ("cluster", True, [("h1", 7000), ("h2", 7001)])
 
 
-@pytest.mark.parametrize(
+@together(
     ("url", "said"),
     [
         ("http://h", "unknown scheme; allowed: redis://, rediss://, unix://, redis+sentinel://"),
@@ -117,9 +118,9 @@ def test_wrong_urls_are_refused_at_once(url, said):
         RedisTier(url)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
-@pytest.mark.parametrize("mark", ["/", "?", "#", "/@", "?x=@"])
-@pytest.mark.parametrize("begin", ["7", "hunter2"])
+@together("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
+@together("mark", ["/", "?", "#", "/@", "?x=@"])
+@together("begin", ["7", "hunter2"])
 def test_a_password_that_was_not_quoted_is_not_told(scheme, mark, begin):
     with pytest.raises(ConfigError, match="are written %2F %3F %23 and %40") as caught:
         RedisTier(f"{scheme}://user:{begin}{mark}secret@host:1/0")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from apis import both_apis
 from chains import KINDS, chain_of
+from selections import together
 
 import tiercache
 from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache, WriteError
@@ -40,9 +41,7 @@ HOSTILE = [
 # -- nothing that is read is run -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@together("path", sorted(PACKAGE.rglob("*.py")))
 def test_nothing_of_ours_can_run_what_it_reads(path):
     for node in ast.walk(ast.parse(path.read_text())):
         names = []

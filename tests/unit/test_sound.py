@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from apis import both_apis
+from selections import together
 
 from tiercache import Entry, MemoryTier, TieredCache, TierError
 from tiercache._guard.sound import sound
@@ -23,9 +24,7 @@ FIELDS = [
     *(("fresh_until", value) for value in BAD_TIMES),
     *(("size", value) for value in BAD_SIZES),
 ]
-each_bad_field = pytest.mark.parametrize(
-    ("field", "bad"), FIELDS, ids=[f"{field}-{number}" for number, (field, _) in enumerate(FIELDS)]
-)
+each_bad_field = together(("field", "bad"), FIELDS)
 
 
 class Number(float):
@@ -49,7 +48,7 @@ class Rows(DictTier):
 
 @both_apis
 @each_bad_field
-@pytest.mark.parametrize("owing", [False, True])
+@together("owing", [False, True])
 def test_such_an_entry_is_a_corrupt_miss_and_the_others_are_served(call, field, bad, owing):
     tier = Rows(bad=Entry(b"bad", **{field: bad}), good=Entry(b"good"))
     clock = FakeClock()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from apis import blocking
+from selections import together
 
 from tiercache import ConfigError, Entry, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
@@ -534,7 +535,7 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "bad"), BAD)
+@together(("name", "bad"), BAD)
 def test_a_wrong_option_is_told_by_its_name(call: Any, name: str, bad: Any) -> None:
     options: Any = {name: bad}
     with pytest.raises(ConfigError, match=rf"^{name}: "):

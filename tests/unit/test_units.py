@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from selections import together
 
 from tiercache.errors import ConfigError
 from tiercache.units import (
@@ -22,7 +23,7 @@ from tiercache.units import (
 )
 
 
-@pytest.mark.parametrize(
+@together(
     ("value", "seconds"),
     [
         (300, 300.0),
@@ -45,7 +46,7 @@ def test_durations(value, seconds):
     assert type(found) is float
 
 
-@pytest.mark.parametrize(
+@together(
     "value",
     [
         -1,
@@ -67,7 +68,7 @@ def test_durations_that_no_entry_can_have(value):
         duration(value, name="ttl")
 
 
-@pytest.mark.parametrize(
+@together(
     "value",
     [
         "",
@@ -92,7 +93,7 @@ def test_durations_that_cannot_be_read(value):
     assert str(told.value).endswith("(units: ms, s, m, min, h, d, w)")
 
 
-@pytest.mark.parametrize("value", [True, False, None, b"5m", [5], 5j])
+@together("value", [True, False, None, b"5m", [5], 5j])
 def test_what_is_no_duration(value):
     with pytest.raises(ConfigError, match=r"^ttl: .* is no duration; give seconds, a timedelta"):
         duration(value, name="ttl")
@@ -105,7 +106,7 @@ def test_zero_is_allowed_where_it_means_off():
         duration(-1, name="jitter", zero=True)
 
 
-@pytest.mark.parametrize(
+@together(
     ("value", "count"),
     [
         (1, 1),
@@ -127,22 +128,20 @@ def test_sizes(value, count):
     assert type(found) is int
 
 
-@pytest.mark.parametrize("value", [0, -1, "0", "0.4B", "0KiB"])
+@together("value", [0, -1, "0", "0.4B", "0KiB"])
 def test_sizes_that_hold_nothing(value):
     with pytest.raises(ConfigError, match=r"^max_bytes: .* must be at least one byte"):
         size(value, name="max_bytes")
 
 
-@pytest.mark.parametrize(
-    "value", ["", "MiB", "10 potatoes", "-1MiB", "1_000", "0x10", "10GiBs", "1e6", "inf", "nan", "64M"]
-)
+@together("value", ["", "MiB", "10 potatoes", "-1MiB", "1_000", "0x10", "10GiBs", "1e6", "inf", "nan", "64M"])
 def test_sizes_that_cannot_be_read(value):
     with pytest.raises(ConfigError, match=r'^max_bytes: .* cannot be read; write .* "256MiB"') as told:
         size(value, name="max_bytes")
     assert str(told.value).endswith("(units: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)")
 
 
-@pytest.mark.parametrize("value", [True, 1.5, float("nan"), None, b"1KiB", timedelta(1)])
+@together("value", [True, 1.5, float("nan"), None, b"1KiB", timedelta(1)])
 def test_what_is_no_size(value):
     with pytest.raises(ConfigError, match=r'^max_bytes: .* is no size; give bytes or text such as "256MiB"'):
         size(value, name="max_bytes")
