@@ -41,7 +41,7 @@ def together(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Ca
             for case in table:
                 try:
                     test(**fixtures, **case)
-                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all are told
+                except (Exception, BaseExceptionGroup, pytest.fail.Exception) as error:  # noqa: BLE001 - all are told
                     error.add_note(f"the case: {case}")
                     failures.append(error)
             if failures:
