@@ -50,6 +50,7 @@ class Tagged:
         return (tuple if kind == "tuple" else list)(self._plain(item) for item in inner)
 
 
+@pytest.mark.long  # a chain in a chain goes the same ways
 class TestOneTier(TierConformance):
     capabilities = CHAIN
 

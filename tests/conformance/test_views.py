@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from abilities import DICT
 
 from tiercache import DiskTier, EncodedTier, MemoryTier
@@ -70,6 +71,7 @@ class TestAsyncCallersOfTheMemoryTier(TestAsyncCallersOfABlockingTier):
         return Native(MemoryTier(clock=self.clock))
 
 
+@pytest.mark.long  # the memory tier has all that the view asks for
 class TestAsyncCallersOfTheDiskTier(TierConformance):
     capabilities = replace(
         DICT, values="bytes", blocking=False, asynchronous=True, size=False, persistent=True

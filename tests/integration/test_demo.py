@@ -252,6 +252,7 @@ def test_ctrl_c_leaves_a_usable_cache(tmp_path):
     assert sum(first["hits"].values()) + first["model_calls"] == stored + 1
 
 
+@pytest.mark.long
 def test_a_terminal_gets_progress_bars_and_colours(on_a_terminal):
     shown, folder = on_a_terminal
     assert COLOUR.search(shown)

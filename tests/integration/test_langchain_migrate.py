@@ -15,6 +15,7 @@ import redis
 from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.storage import LocalFileStore
 from langchain_sources import DIGESTS, Model, RedisStore, SQLStore, bytes_of, fill, texts
+from selections import usually
 from sqlalchemy import create_engine
 
 from tiercache import ConfigError, DiskTier, MemoryTier, TieredCache
@@ -166,7 +167,9 @@ def test_what_cannot_be_taken_is_skipped_and_told(old, cache, tmp_path):
     assert reasons(again) == expected
 
 
-@pytest.mark.parametrize("kind", [CachedEmbeddings, EmbeddingStore], ids=["embeddings", "store"])
+@pytest.mark.parametrize(
+    "kind", usually({EmbeddingStore}, [CachedEmbeddings, EmbeddingStore]), ids=["embeddings", "store"]
+)
 @pytest.mark.parametrize("wanted", [*DIGESTS, None])
 @pytest.mark.parametrize("digest", DIGESTS)
 def test_digests_that_the_target_never_looks_for_are_no_success(digest, wanted, kind, old, cache, tmp_path):

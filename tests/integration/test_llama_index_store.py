@@ -157,6 +157,7 @@ def test_a_document_store_over_it(store):
 # -- what is ours ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long  # importing the library once more takes seconds
 def test_another_process_embeds_nothing(tmp_path):
     program = f"""
 import sys

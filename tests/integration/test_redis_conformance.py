@@ -31,6 +31,7 @@ class TestSingle(_Suite):
         return self.tier(self.url, tmp_path)
 
 
+@pytest.mark.long  # one test of each call is in the usual run
 class TestUnixSocketRESP3(_Suite):
     @pytest.fixture(autouse=True)
     def _server(self, valkey):

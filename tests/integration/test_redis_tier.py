@@ -52,6 +52,22 @@ def everything(tier, prefix="", **options):
     return keys
 
 
+@both_apis
+def test_each_call_by_protocol_3_over_a_unix_socket(call, server, look):
+    """The whole suite of the protocol takes this way among the long tests."""
+    with TieredCache([RedisTier(f"{server.unix_url}?protocol=3", deadline=10)], lock="shared") as cache:
+        assert call(cache, "mset", {"a": b"1", "b": b"2", "c": b"3"}, ttl=HOUR).failed == ()
+        assert call(cache, "mget", ["a", "x", "c"]) == [b"1", None, b"3"]
+        assert call(cache, "get_or_load", "d", lambda _: b"4") == b"4"
+        assert sorted(call(cache, "keys")) == ["a", "b", "c", "d"]
+        assert call(cache, "mdelete", ["a", "d"]).failed == ()
+        assert call(cache, "mget", ["a", "d", "b"]) == [None, None, b"2"]
+        assert call(cache, "purge", older_than=HOUR) == 0
+        call(cache, "clear")
+        assert (list(cache.keys()), look.dbsize()) == ([], 0)
+        assert cache.stats().tiers[0].errors == 0
+
+
 # -- what lies on the server --
 
 

@@ -289,9 +289,6 @@ except tiercache.MissingPackage as error:
     [
         (["diskcache"], "tiercache.DiskTier({path!r})", "disk"),
         (["redis"], "tiercache.RedisTier('redis://localhost')", "redis"),
-        (["sqlalchemy"], "tiercache.SQLTier('sqlite://')", "sql"),
-        (["psycopg"], "tiercache.SQLTier('postgresql+psycopg://localhost/app')", "postgres"),
-        (["pymysql"], "tiercache.SQLTier('mysql+pymysql://localhost/app')", "mysql"),
         (["numpy"], "from tiercache.codecs import VectorCodec; VectorCodec(as_='array')", "vectors"),
         (["xxhash"], "tiercache.EncodedTier", ""),
     ],
