@@ -30,6 +30,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("usual", deadline=None, max_examples=50)
 settings.load_profile("usual")
 
+# Until all is imported and collected there is next to no garbage.
+gc.disable()
+
 pytest_plugins = [
     "archives",
     "clocks",
@@ -45,5 +48,6 @@ pytest_plugins = [
 
 def pytest_collection_finish() -> None:
     """What was imported and collected is there until the end: no collection of garbage need look at it."""
+    gc.enable()
     gc.collect()
     gc.freeze()

@@ -9,7 +9,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from selections import together
 
 import tiercache
 
@@ -113,21 +112,24 @@ def _imports(path: Path) -> set[str]:
     return {name.removeprefix("tiercache").removeprefix(".") for name in ours}
 
 
-GRAPH = {module: _imports(path) for module, path in MODULES.items()}
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """What each module imports: read by the process that runs the tests below, not by all that collect."""
+    return {module: _imports(path) for module, path in MODULES.items()}
 
 
 def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def test_there_is_something_to_check():
+def test_there_is_something_to_check(graph):
     assert {"", "errors", "chain", "tiers.encoded", "testing.spy"} <= MODULES.keys()
-    assert GRAPH["tiers.encoded"] >= {"entry", "envelope", "protocols"}
+    assert graph["tiers.encoded"] >= {"entry", "envelope", "protocols"}
 
 
-@together("module", MODULES)
-def test_every_import_exists(module):
-    assert GRAPH[module] <= MODULES.keys()
+def test_every_import_exists(graph):
+    for module, imported in graph.items():
+        assert imported <= MODULES.keys(), module
 
 
 def test_every_module_has_its_place():
@@ -137,15 +139,15 @@ def test_every_module_has_its_place():
 
 
 @pytest.mark.parametrize(("level", "layer"), list(enumerate(LAYERS)))
-def test_layers_import_downwards(level, layer):
+def test_layers_import_downwards(graph, level, layer):
     allowed = set().union(*LAYERS[: level + 1])
-    for module, imported in GRAPH.items():
+    for module, imported in graph.items():
         if _top(module) in layer:
             assert {_top(name) for name in imported} <= allowed, module
 
 
-def test_tiers_know_nothing_of_the_chain_or_each_other():
-    for module, imported in GRAPH.items():
+def test_tiers_know_nothing_of_the_chain_or_each_other(graph):
+    for module, imported in graph.items():
         if _top(module) == "tiers":
             inside = {name for name in imported if _top(name) == "tiers"}
             assert {_top(name) for name in imported - inside} <= FOR_TIERS, module
@@ -154,25 +156,25 @@ def test_tiers_know_nothing_of_the_chain_or_each_other():
             assert others <= {"tiers.encoded"}, module
 
 
-def test_only_what_a_user_touches_imports_the_chain():
-    importers = {_top(module) for module, imported in GRAPH.items() if "chain" in imported}
+def test_only_what_a_user_touches_imports_the_chain(graph):
+    importers = {_top(module) for module, imported in graph.items() if "chain" in imported}
     assert importers <= ABOVE_THE_CHAIN
     assert "cli" in importers
 
 
-def test_the_testing_kit_needs_only_the_contracts():
-    for module, imported in GRAPH.items():
+def test_the_testing_kit_needs_only_the_contracts(graph):
+    for module, imported in graph.items():
         if _top(module) == "testing":
             assert {_top(name) for name in imported} <= {"testing", "entry", "errors", "protocols", "keys"}, (
                 module
             )
 
 
-def test_no_cycles():
+def test_no_cycles(graph):
     # Each package's own __init__ runs before its modules; that edge is Python's, not ours.
     edges = {
         module: {name for name in imported if not module.startswith(f"{name}.") and name}
-        for module, imported in GRAPH.items()
+        for module, imported in graph.items()
     }
     assert list(TopologicalSorter(edges).static_order())
 
