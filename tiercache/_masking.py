@@ -57,13 +57,14 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 #: Where the value of an option ends: an "&" or a space of its own that nobody quoted names no next one.
 _NEXT = {True: re.compile(r"&[^&=]*="), False: re.compile(r"[&;\s][^&;=\s]++\s?=")}
 
-#: Whose value is one in a text, where nobody says what it is for. How many keys (max_keys) is none.
+#: Whose value is one in a text, where nobody says what it is for, slips of the pen among them. How many keys
+#: (max_keys) is none.
 _SECRET_OPTION = re.compile(
-    r"pass|pwd|secret|token|auth|credential|(?<!max[_-])(?<!min[_-])key|(?:^|[_-])pw$", re.IGNORECASE
+    r"pass|pasw|psw|pwd|secret|token|auth|cred|(?<!max[_-])(?<!min[_-])key|(?:^|[_-])pw$", re.IGNORECASE
 )
 #: "key" is the last word of what holds one: api_key, keys; and not max_keys, which counts, or key_prefix.
 _SECRET_NAME = re.compile(
-    r"pass|pwd|secret|token|auth|credential|(?:^|[_-])pw$|(?:api|access|private)_?key|"
+    r"pass|pasw|psw|pwd|secret|token|auth|cred|(?:^|[_-])pw$|(?:api|access|private)_?key|"
     r"(?:^|[_-])(?<!max[_-])(?<!min[_-])keys?$",
     re.IGNORECASE,
 )

@@ -297,11 +297,12 @@ def test_what_lies_in_redis_beside_a_store(client, cache):
     [
         ("http://user:secret@host", "no URL of a Redis server"),
         ("secret", "no URL of a Redis server"),
+        ("redis://:secret@host/0?foo=1", "no URL of a Redis server: .* unexpected keyword argument 'foo'"),
         (7, "no Redis URL and no redis.Redis client"),
         (redis.Redis(decode_responses=True), "decode_responses=False"),
         ("redis://user:secret@host?decode_responses=true", "decode_responses=False"),
     ],
-    ids=["url", "word", "type", "decoding", "decoding url"],
+    ids=["url", "word", "option", "type", "decoding", "decoding url"],
 )
 def test_what_is_no_redis(source, message, cache):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -401,10 +402,14 @@ def test_a_file_of_sqlite_cannot_be_written(tmp_path):
         ("sqlite://", "no file"),
         ("not a url", "not an SQLAlchemy URL"),
         ("nobase://user:secret@host/x", "not an SQLAlchemy URL"),
+        ("mysql://user:secret@host/x", r"needs the package 'MySQLdb'.*, or write mysql\+pymysql://$"),
+        ("oracle://user:secret@host/x", r"needs the package 'oracledb', which is not installed; install it$"),
     ],
 )
 def test_what_is_no_sql_store(url, message, cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    monkeypatch.setitem(sys.modules, "oracledb", None)
     Path("empty.db").touch()
     with pytest.raises(ConfigError, match=message) as caught:
         from_sql(url, TieredByteStore(cache), namespace="one")

@@ -18,6 +18,7 @@ from tiercache._masking import blot, holds_secret, mask, mask_place
     ("url", "masked"),
     [
         ("redis://me:sesame@h:1/0", "redis://me:***@h:1/0"),
+        ("redis://h/0?pasword=sesame&db=1", "redis://h/0?pasword=***&db=1"),
         ("redis://:sesame@h", "redis://:***@h"),
         ("redis://sesame@h", "redis://***@h"),
         ("redis+cluster://u:a@b:c/d?e@h1:1,h2:2", "redis+cluster://u:***@h1:1,h2:2"),

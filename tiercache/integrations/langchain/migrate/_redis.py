@@ -32,7 +32,9 @@ class RedisKeys:
                 self._client = redis.Redis.from_url(
                     source, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
                 )
-            except ValueError as error:
+                pool = self._client.connection_pool
+                pool.connection_class(**pool.connection_kwargs)  # which knows the options, and connects later
+            except (ValueError, TypeError) as error:
                 why = blot(str(error), source)
                 raise ConfigError(f"{mask_place(source)} is no URL of a Redis server: {why}") from None
             self.name = f"RedisStore {mask(source)}"

@@ -15,6 +15,8 @@ from tiercache.integrations.langchain.migrate._run import Page, Unfit
 __all__ = ["SQLRows", "open_read_only"]
 
 _TABLE = "langchain_key_value_stores"
+#: Drivers that come with an extra of ours, by the beginning of URLs.
+_DRIVERS = {"mysql": "pymysql", "mariadb": "pymysql", "postgresql": "psycopg"}
 
 
 def open_read_only(path: str | Path) -> sqlite3.Connection:
@@ -119,13 +121,22 @@ class SQLRows:
 def _engine_of(url: Any, shown: str) -> Any:
     import sqlalchemy as sa
 
-    if url.get_dialect().is_async:
+    backend = url.get_backend_name()
+    try:
+        is_async = url.get_dialect().is_async
+        made = None if backend == "sqlite" or is_async else sa.create_engine(url, poolclass=sa.NullPool)
+    except ImportError as error:
+        other = f", or write {backend}+{_DRIVERS[backend]}://" if backend in _DRIVERS else ""
+        raise ConfigError(
+            f"SQLStore: {shown} needs the package {error.name!r}, which is not installed; install it{other}"
+        ) from None
+    if is_async:
         raise ConfigError(
             f"{shown} is for async code; give the same database with a blocking driver, such as sqlite or "
             f"postgresql+psycopg"
         )
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, poolclass=sa.NullPool)
+    if made is not None:
+        return made
     path = url.database or ""
     open_read_only(path).close()
     return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
