@@ -2,21 +2,24 @@
 # Paths are relative throughout, so that the checkout may lie anywhere, blanks in its name included.
 
 .DEFAULT_GOAL := help
-.PHONY: help test long faults demo lint bench clean
+.PHONY: help test long faults demo lint bench bench-quick clean
 
 # A certain interpreter, which gets environments of its own: make test PYTHON=python3.13
 PYTHON ?=
 # More for the tool behind a target: make test ARGS="-k disk -x", make demo ARGS="--limit 50"
 ARGS ?=
 
-# The environments are .venv-test and .venv-demo, with the name of a chosen interpreter after it. The whole
-# path, since version managers call every interpreter "python".
+# Files with traces of lookups that `make bench` replays, besides those that it makes: see benchmarks/hit_ratio.
+TRACES ?=
+
+# The environments are .venv-test, .venv-demo and .venv-bench, with the name of a chosen interpreter after it. The
+# whole path, since version managers call every interpreter "python".
 blank := $(subst x,,x x)
 named := $(subst /,-,$(subst $(blank),-,$(PYTHON)))
 chosen := $(named:%=-%)
 
 help: ## Show this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1	\2/p' Makefile
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1	\2/p' Makefile
 
 # Three workers on two cores: a quarter of the tests' time is waiting, for servers that hang and for other processes.
 test: .venv-test$(chosen)/.installed ## Run the tests
@@ -36,8 +39,24 @@ lint: .venv-test$(chosen)/.linters ## Check style and types
 	.venv-test$(chosen)/bin/ruff format --check .
 	.venv-test$(chosen)/bin/mypy
 
-bench: .venv-test$(chosen)/.installed ## Print the benchmarks' figures
-	.venv-test$(chosen)/bin/python -m pytest benchmarks --benchmark-enable $(ARGS)
+# The file's order, so that each server is started once; what takes minutes (-m '') too.
+bench: .venv-bench$(chosen)/.installed ## Hold the benchmarks, with what takes long, and write the report in docs/benchmarks
+	@mkdir -p .benchmarks
+	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --benchmark-json .benchmarks/run.json $(ARGS)
+	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json $(made) $(TRACES) > .benchmarks/hit-ratio.json
+	.venv-bench$(chosen)/bin/python -m benchmarks.report .benchmarks/run.json .benchmarks/hit-ratio.json \
+	    --command 'make bench$(if $(TRACES), TRACES="$(TRACES)")$(if $(ARGS), ARGS="$(ARGS)")'
+
+bench-quick: .venv-bench$(chosen)/.installed ## Hold some rounds of as many benchmarks as begin within 80 seconds
+	@mkdir -p .benchmarks
+	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) --rounds 3 --within 80 \
+	    --benchmark-json .benchmarks/quick.json $(ARGS)
+	.venv-bench$(chosen)/bin/python -m benchmarks.report .benchmarks/quick.json --into .benchmarks/quick \
+	    --command 'make bench-quick$(if $(ARGS), ARGS="$(ARGS)")'
+
+# pytest-benchmark's own table is of one turn of one contender.
+contests := --benchmark-enable --benchmark-quiet -p no:randomly
+made := zipf:0.8 zipf:0.9 zipf:1.0 zipf:1.1 loop scans day-night
 
 clean: ## Remove the virtual environments and what the tools left behind
 	rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* dist build

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from benchmarks.contest import Contest, lines
+from benchmarks.report.machine import machine, versions
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 
 
@@ -35,6 +38,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
     )
+    parser.addoption(
+        "--within",
+        type=float,
+        metavar="SECONDS",
+        help="begin no further benchmark after so many; each file of the suite has its turns in the time",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where time is short, the first of each file, then the second of each, and so on."""
+    if config.getoption("--within") is not None:
+        turns: Counter[Path] = Counter()
+        order = {}
+        for item in items:
+            order[item] = turns[item.path]
+            turns[item.path] += 1
+        items.sort(key=order.__getitem__)  # which leaves those of one turn as they were
+
+
+_BEGUN = monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    within = item.config.getoption("--within")
+    if within is not None and monotonic() - _BEGUN > within:
+        pytest.skip(f"{within:g} seconds are over")
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """What the report says of the machine; ``--benchmark-json`` asks for it."""
+    machine_info["told"] = {"machine": machine(), "versions": versions()}
 
 
 @pytest.fixture

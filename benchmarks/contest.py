@@ -31,7 +31,7 @@ class Spread:
 
     @classmethod
     def of(cls, numbers: list[float]) -> Spread:
-        low, _, high = quantiles(numbers, n=4) if len(numbers) > 1 else numbers * 3
+        low, _, high = quantiles(numbers, n=4, method="inclusive") if len(numbers) > 1 else numbers * 3
         return cls(median(numbers), low, high)
 
 
@@ -113,6 +113,7 @@ class Contest:
             "thing": self.thing,
             "rounds": rounds,
             "seconds": {name: asdict(Spread.of(taken)) for name, taken in times.items()},
+            **self._compared(times),
             "targets": [self._judged(target, times) for target in self._targets],
             "absent": self._absent,
         }
@@ -136,6 +137,17 @@ class Contest:
         for _ in turns:
             job(*given)
         return (perf_counter() - start) / number
+
+    @staticmethod
+    def _compared(times: dict[str, list[float]]) -> dict[str, Any]:
+        """Of each how many times as long it took as the ``base``: tiercache, or who was added first."""
+        base = "tiercache" if "tiercache" in times else next(iter(times))
+        ratios = {
+            name: asdict(Spread.of([one / other for one, other in zip(taken, times[base], strict=True)]))
+            for name, taken in times.items()
+            if name != base
+        }
+        return {"base": base, "ratios": ratios}
 
     @staticmethod
     def _judged(target: Target, times: dict[str, list[float]]) -> dict[str, Any]:

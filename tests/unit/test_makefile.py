@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,7 +23,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "pyproject.toml").touch()
     os.utime(folder / "pyproject.toml", (0, 0))
     # What a `make test` around this test hands down is not meant for it.
-    handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "ARGS"}
+    handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "ARGS", "TRACES"}
     environment = {name: value for name, value in os.environ.items() if name not in handed_down}
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -58,6 +59,24 @@ def test_each_chosen_interpreter_has_its_own_environment(
     assert (f"{environment}/bin/python -m pip install" in shown.stdout) == bool(chosen)
     if chosen:
         assert "-e '.[test]'" in shown.stdout
+
+
+def test_help_lists_each_target(tmp_path: Path) -> None:
+    listed = re.findall(r"^make ([a-z-]+)\t\S", make(tmp_path, "help").stdout, re.MULTILINE)
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE.read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(targets.split())
+
+
+def test_the_benchmarks_have_an_environment_of_their_own_and_end_with_the_report(tmp_path: Path) -> None:
+    for target, file in (("bench", "run"), ("bench-quick", "quick")):
+        shown = make(tmp_path, "-n", target, "ARGS=-k disk", "TRACES=a.trace").stdout
+        assert "-e '.[bench]'" in shown
+        running = shown.partition(".venv-bench/bin/python -m pytest benchmarks ")[2]
+        run, _, report = running.partition("-m benchmarks.report")
+        assert f"--benchmark-json .benchmarks/{file}.json -k disk" in run
+        assert f".benchmarks/{file}.json" in report
+        assert f"--command 'make {target}" in report
+        assert (" a.trace > .benchmarks/hit-ratio.json" in run) == (target == "bench")
 
 
 def test_an_unknown_interpreter_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,201 @@
+"""What runs left, read; and each figure by its name.
+
+A run's JSON is what ``--benchmark-json`` writes (each case's data is in its ``extra_info``: see
+`benchmarks.contest`), or what ``python -m benchmarks.hit_ratio --json`` prints. Both become the plain data of
+`Figures`, which ``figures.json`` beside the report holds, and which is read again from there.
+
+Each case has a ``title``, and:
+
+``unit``     ``seconds`` for one ``thing``, ``bytes``, or a word such as ``points``; ``took`` is told in it
+``took``     by contender the median of the rounds, and the quarters around it where there were several
+``ratios``   by contender how many times as much it took as the one named ``base``, likewise
+``series``   by curve its points, each of how many things there were and what one took: for a chart
+``targets``  bounds, what was reached, and whether that holds
+``absent``   by contender why it is not there
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import floor, log10
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Figures", "Unknown", "measure", "number", "read", "span"]
+
+Case = dict[str, Any]
+
+_SUITE = Path(__file__).parents[1]
+#: What of a case is kept as it is; the rest of ``extra_info`` is not for the report.
+_KEPT = ("title", "thing", "rounds", "base", "ratios", "series", "targets", "absent")
+
+
+class Unknown(ValueError):
+    """There is no figure of this name, or no case in this file."""
+
+
+@dataclass
+class Figures:
+    """All of one or several runs. ``groups``: what each is about; ``cases`` by name, with their ``group``."""
+
+    command: str = ""
+    date: str = ""
+    machine: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, Case] = field(default_factory=dict)
+
+    def of(self, group: str) -> dict[str, Case]:
+        """The cases of a group, in order."""
+        return {name: case for name, case in self.cases.items() if case["group"] == group}
+
+    def told(self, name: str) -> str:
+        """The figure called ``CASE: WHO`` (a time or an amount, with its unit) or ``CASE: WHO / OTHER`` (how
+        many times as much the one takes as the other). Raises `Unknown`."""
+        called, _, rest = name.partition(": ")
+        who, _, other = rest.partition(" / ")
+        try:
+            case = self.cases[called]
+            return number(_ratio(case, who, other)) if other else measure(case, case["took"][who]["median"])
+        except KeyError:
+            raise Unknown(f"the report has no figure {name!r}") from None
+
+    def as_json(self) -> str:
+        """The text of ``figures.json``."""
+        return json.dumps(_rounded(vars(self)), indent=1, ensure_ascii=False) + "\n"
+
+
+def _ratio(case: Case, who: str, other: str) -> float:
+    """Of the rounds' ratios the median where one of the two is the base, else that of the medians."""
+    base, ratios = case.get("base"), case.get("ratios", {})
+    if other == base != who:
+        return float(ratios[who]["median"])
+    if who == base != other:
+        return 1 / float(ratios[other]["median"])
+    return float(case["took"][who]["median"] / case["took"][other]["median"])
+
+
+def measure(case: Case, value: float, digits: int = 2) -> str:
+    """``value`` with the case's unit."""
+    unit = case["unit"]
+    if unit == "seconds":
+        return span(value, digits)
+    if unit == "bytes" and abs(value) >= 1e5:
+        return f"{number(value / 1e6, digits)} MB"
+    return f"{number(value, digits)} {unit}".rstrip()
+
+
+def number(value: float, digits: int = 2) -> str:
+    """So many digits that count, and all of those before the point."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits}g}")  # 9.96 is 10, which has a digit more
+    places = max(0, digits - 1 - floor(log10(abs(rounded))))
+    return f"{value:,.{places}f}"
+
+
+def span(seconds: float, digits: int = 2) -> str:
+    """A time, in the unit in which it is easily read."""
+    for unit, one in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3)):
+        if abs(seconds) < (100 if unit == "ns" else 1000) * one:
+            return f"{number(seconds / one, digits)} {unit}"
+    return f"{number(seconds, digits)} s"
+
+
+def read(paths: Iterable[Path]) -> Figures:
+    """All that these files hold, in one. Of a case that two of them have, the later file's. Raises `Unknown`
+    where a file holds nothing of the kind."""
+    found = Figures()
+    for path in paths:
+        data = json.loads(path.read_text())
+        if "benchmarks" in data:
+            _add_run(found, data)
+        elif "summaries" in data:
+            _add_hit_ratios(found, data["summaries"])
+        elif "cases" in data:
+            for name, held in data.items():
+                mine = getattr(found, name)
+                setattr(found, name, {**mine, **held} if isinstance(held, dict) else held)
+        else:
+            raise Unknown(f"{path}: neither from --benchmark-json nor from benchmarks.hit_ratio --json")
+    return found
+
+
+def _add_run(found: Figures, data: dict[str, Any]) -> None:
+    where = data["machine_info"].get("told", {})
+    found.date = data["datetime"][:10]
+    found.machine = where.get("machine", {})
+    found.versions = where.get("versions", {})
+    for benchmark in data["benchmarks"]:
+        told = benchmark["extra_info"]
+        if "name" not in told:
+            continue
+        file = benchmark["fullname"].partition("::")[0]
+        group = Path(file).stem.removeprefix("test_")
+        found.groups.setdefault(group, _about(_SUITE / Path(file).name))
+        unit = told.get("unit", "seconds")
+        kept = {key: told[key] for key in _KEPT if told.get(key)}
+        found.cases[told["name"]] = {"group": group, "unit": unit, "took": told[unit], **kept}
+
+
+def _about(module: Path) -> str:
+    """What a module of the suite says of itself."""
+    said = ast.get_docstring(ast.parse(module.read_text())) if module.exists() else None
+    return said or ""
+
+
+#: The hit ratios that are to be reached, in points: of all traces and sizes together.
+_POLICY, _REFERENCE = "s3-fifo", "libcachesim S3FIFO"
+
+
+def _add_hit_ratios(found: Figures, summaries: list[dict[str, Any]]) -> None:
+    found.groups["hit_ratio"] = (
+        "How often memory has what is asked for: traces replayed through the real tier by each of its\n"
+        "policies, at several sizes, beside the policies of libcachesim and the optimum, which knows the\n"
+        "future. A point is a hundredth of the look-ups."
+    )
+    for name, key, unit, title in (
+        ("hit-ratio", "mean", "%", "Hit ratio, the mean over all traces and sizes"),
+        ("hit-ratio-above-lru", "above", "points", "Above LRU, the mean over all traces and sizes"),
+        ("hit-ratio-worst", "worst", "points", "Above LRU, on the trace and at the size where it is least"),
+    ):
+        scale = 100 if unit == "%" else 1
+        amounts = {one["policy"]: scale * one[key] for one in summaries}
+        case = {
+            "group": "hit_ratio",
+            "unit": unit,
+            "title": title,
+            "took": {policy: {"median": value} for policy, value in amounts.items()},
+            "targets": [],
+        }
+        found.cases[name] = case
+        if _POLICY in amounts and key == "above":
+            case["targets"].append(_target(amounts, "at least", 4))
+            if _REFERENCE in amounts:
+                case["targets"].append(_target(amounts, "at most away", 1, _REFERENCE))
+        if _POLICY in amounts and key == "worst":
+            case["targets"].append(_target(amounts, "at least", -2))
+
+
+def _target(amounts: dict[str, float], bound: str, limit: float, of: str | None = None) -> dict[str, Any]:
+    value = amounts[_POLICY] if of is None else abs(amounts[_POLICY] - amounts[of])
+    return {
+        "name": _POLICY,
+        "bound": bound,
+        "limit": limit,
+        "of": of,
+        "reached": {"median": value},
+        "holds": value >= limit if bound == "at least" else value <= limit,
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """With four digits that count: more would be of this one run alone."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,241 @@
+"""`benchmarks.report`: what it reads of runs, figures by their names, its pages and charts, and what others
+quote of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.contest import Contest
+from benchmarks.report import quoted
+from benchmarks.report.__main__ import main
+from benchmarks.report.figures import Figures, Unknown, number, read, span
+from benchmarks.report.pages import index, page
+
+
+def spread(median, low=None, high=None):
+    return {"median": median, "low": low or median, "high": high or median}
+
+
+def target(bound, limit, of, reached, *, holds):
+    return {
+        "name": "tiercache",
+        "bound": bound,
+        "limit": limit,
+        "of": of,
+        "reached": spread(reached),
+        "holds": holds,
+    }
+
+
+GET = {
+    "name": "memory-get",
+    "title": "A hit",
+    "thing": "key",
+    "rounds": 3,
+    "seconds": {"dict": spread(5e-8), "tiercache": spread(3.14159e-7, 3e-7, 4e-7), "other": spread(1e-6)},
+    "base": "tiercache",
+    "ratios": {"dict": spread(0.125), "other": spread(3.2, 3, 3.5)},
+    "absent": {"third": "not installed"},
+    "targets": [
+        target("at most", 3e-7, None, 3.14159e-7, holds=False),
+        target("at least", 2, "other", 3.2, holds=True),
+    ],
+}
+GROWN = {
+    "name": "disk-scale",
+    "title": "Growth",
+    "thing": "key",
+    "rounds": 3,
+    "unit": "bytes",
+    "bytes": {"of 1,000": spread(100.0), "of 10,000": spread(150.0)},
+    "base": "of 1,000",
+    "ratios": {"of 10,000": spread(1.5)},
+    "series": {"mget": [[1000, 100.0], [10000, 150.0]], "get": [[10000, 170.0]]},
+}
+
+
+def run_of(*cases):
+    """What ``--benchmark-json`` writes, as far as it is read."""
+    told = {"machine": {"cores": "2"}, "versions": {"SQLite": "3.40.1"}}
+    return {
+        "machine_info": {"node": "a host's name", "told": told},
+        "datetime": "2026-01-02T03:04:05",
+        "benchmarks": [
+            {"fullname": f"benchmarks/test_memory.py::{case.get('name')}", "extra_info": case}
+            for case in cases
+        ],
+    }
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes data where it can be read from."""
+
+    def write(data, name="run.json"):
+        path = tmp_path / name
+        path.write_text(json.dumps(data))
+        return path
+
+    return write
+
+
+def test_numbers_and_times_are_told_with_what_counts():
+    for value, text in {
+        0: "0",
+        0.0123: "0.012",
+        0.996: "1.0",
+        9.96: "10",
+        17.8: "18",
+        -2.44: "-2.4",
+        12345.6: "12,346",
+    }.items():
+        assert number(value) == text
+    assert number(0.8994, 3) == "0.899"
+    for value, text in {
+        5.5e-8: "55 ns",
+        3.1e-7: "0.31 µs",
+        2.4e-5: "24 µs",
+        0.0123: "12 ms",
+        4.94: "4.9 s",
+    }.items():
+        assert span(value) == text
+
+
+def test_a_figure_is_found_by_its_name(written):
+    figures = read([written(run_of(GET, {"unrelated": 1}, GROWN))])
+    assert list(figures.cases) == ["memory-get", "disk-scale"]
+    for name, text in {
+        "memory-get: tiercache": "0.31 µs",
+        "memory-get: other / tiercache": "3.2",  # of the rounds, not 1 / 0.31
+        "memory-get: tiercache / other": "0.31",
+        "memory-get: other / dict": "20",  # of neither has the rounds' ratio
+        "disk-scale: of 1,000": "100 bytes",
+    }.items():
+        assert figures.told(name) == text
+    for name in ("memory-get", "memory-get: third", "memory-get: other / third", "nothing: dict"):
+        with pytest.raises(Unknown, match="no figure"):
+            figures.told(name)
+
+
+def test_a_report_is_read_again_from_its_own_figures(written):
+    figures = read([written(run_of(GET, GROWN))])
+    figures.command = "make bench"
+    path = written({}, "figures.json")
+    path.write_text(figures.as_json())
+    assert read([path]).as_json() == figures.as_json()
+    assert "a host's name" not in figures.as_json()
+    changed = {**GET, "title": "Another"}
+    assert read([path, written(run_of(changed))]).cases["memory-get"]["title"] == "Another"
+    with pytest.raises(Unknown, match="neither from"):
+        read([written({"of": "something else"}, "other.json")])
+
+
+def test_hit_ratios_are_judged(written):
+    def read_with(**above):
+        rows = [
+            {"policy": name, "mean": 0.5, "above": points, "worst": -1.0} for name, points in above.items()
+        ]
+        return read([written({"summaries": rows, "figures": []})])
+
+    figures = read_with(**{"lru": 0.0, "s3-fifo": 4.5, "libcachesim S3FIFO": 5.6})
+    assert figures.told("hit-ratio: lru") == "50 %"
+    assert figures.told("hit-ratio-above-lru: s3-fifo") == "4.5 points"
+    verdicts = [target["holds"] for case in figures.cases.values() for target in case["targets"]]
+    assert verdicts == [True, False, True]
+    assert "missed by 10%" in page(figures, "hit_ratio", None)
+
+
+def test_pages_tell_what_was_measured_and_what_was_missed(written):
+    figures = read([written(run_of(GET, GROWN))])
+    figures.command = "make bench"
+    first, second = index(figures), page(figures, "memory", "memory.svg")
+    assert "$ make bench" in first
+    assert "1 of 2 hold" in first
+    assert "**no**, missed by 5%" in first
+    for row in (
+        "| tiercache | 0.31 µs (0.30 µs to 0.40 µs) |  |",
+        "| other | 1.0 µs (1.0 µs to 1.0 µs) | 3.2 (3.0 to 3.5) |",
+        "| third | not installed |",
+        "| 10,000 | 150 bytes | 170 bytes |",
+        "| 1,000 | 100 bytes |  |",
+    ):
+        assert row in second
+    assert "at most 0.30 µs; reached: 0.314 µs" in second
+    for name, group in re.findall(r"\[[\w-]+\]\((\w+)\.md#([\w-]+)\)", first):
+        assert (name, group) in {("memory", "memory-get"), ("memory", "disk-scale")}
+
+
+def test_what_a_contest_gives_is_what_the_report_reads(written):
+    contest = Contest("some", "Some", size=2)
+    contest.add("slow", lambda: sum(range(2000)))
+    contest.add("tiercache", lambda: None)
+    contest.absent("third", "cannot")
+    contest.at_most(1, of="slow")
+    figures = read([written(run_of(json.loads(json.dumps(contest.run(rounds=3)))))])
+    case = figures.cases["some"]
+    assert case["base"] == "tiercache"
+    assert case["ratios"]["slow"]["median"] > 1
+    assert float(figures.told("some: tiercache / slow")) < 1
+    assert "| third | cannot |" in page(figures, "memory", None)
+
+
+def test_charts_are_drawn_the_same_each_time(written, tmp_path):
+    pytest.importorskip("matplotlib", reason="of the extra 'bench'")
+    into = tmp_path / "report"
+    drawn = []
+    for _ in range(2):
+        done = CliRunner().invoke(main, [str(written(run_of(GET, GROWN))), "--into", str(into)])
+        assert done.exit_code == 0, done.output
+        drawn.append((into / "memory.svg").read_bytes())
+        assert not (into / "left.svg").exists()
+        (into / "left.svg").touch()  # as of a group that is no more
+    assert drawn[0] == drawn[1]
+    assert "MISSED  memory-get" in done.output
+    root = ET.fromstring(drawn[0])  # noqa: S314 - of our own making
+    texts = {"".join(each.itertext()).strip() for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"memory-get", "dict", "0.31 µs", "disk-scale", "mget", "entries"} <= texts
+
+
+# -- figures that pages quote ----------------------------------------------------------------------
+
+TEXT = """A hit takes 0.31 µs<!-- figure: memory-get: tiercache -->, which is
+3.2<!-- figure: memory-get: other / tiercache --> times less; what grows (by
+100 bytes<!-- figure: disk-scale: of 1,000 -->) takes 18<!-- figure: memory-get: dict --> more.
+"""
+
+
+def test_figures_of_a_page_become_those_of_the_report(written):
+    figures = read([written(run_of(GET, GROWN))])
+    assert quoted.renewed(TEXT, figures) == TEXT.replace("18<", "50 ns<")
+    older = TEXT.replace("0.31 µs", "1,234 ms").replace("100 bytes", "0.10 MB")
+    assert quoted.renewed(older, figures) == quoted.renewed(TEXT, figures)
+    assert list(quoted.quotations(TEXT))[:3] == [
+        ("0.31 µs", "memory-get: tiercache"),
+        ("3.2", "memory-get: other / tiercache"),
+        ("100 bytes", "disk-scale: of 1,000"),
+    ]
+    with pytest.raises(Unknown):
+        quoted.renewed(TEXT, Figures())
+
+
+def test_a_name_behind_no_figure_is_an_error():
+    with pytest.raises(ValueError, match="no figure"):
+        quoted.quotations("some µs<!-- figure: memory-get: tiercache -->")
+
+
+def test_speed_without_a_name_is_found():
+    assert quoted.unnamed(TEXT) == []
+    for line in (
+        "it takes ~0.3 µs",
+        "3 times faster",
+        "12 ns",
+        "2.4 points of hit ratio",
+        "2 times as fast as",
+    ):
+        assert quoted.unnamed(f"all is well\n{line}\n") == [line]
+    assert quoted.unnamed('deadline = "250ms"') == []
