@@ -20,8 +20,11 @@ import ast
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import floor, log10
+from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 __all__ = ["Figures", "Unknown", "measure", "number", "read", "span"]
@@ -65,7 +68,7 @@ class Figures:
 
     def as_json(self) -> str:
         """The text of ``figures.json``."""
-        return json.dumps(_rounded(vars(self)), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n"
 
 
 def _ratio(case: Case, who: str, other: str) -> float:
@@ -115,12 +118,14 @@ def read(paths: Iterable[Path]) -> Figures:
             _add_run(found, data)
         elif "summaries" in data:
             _add_hit_ratios(found, data["summaries"])
+            _add_traces(found, data["figures"])
         elif "cases" in data:
             for name, held in data.items():
                 mine = getattr(found, name)
                 setattr(found, name, {**mine, **held} if isinstance(held, dict) else held)
         else:
             raise Unknown(f"{path}: neither from --benchmark-json nor from benchmarks.hit_ratio --json")
+    found.cases = _rounded(found.cases)  # before anything is told, so that the file tells the same
     return found
 
 
@@ -149,6 +154,8 @@ def _about(module: Path) -> str:
 
 #: The hit ratios that are to be reached, in points: of all traces and sizes together.
 _POLICY, _REFERENCE = "s3-fifo", "libcachesim S3FIFO"
+#: The policies whose curves are drawn for each trace.
+_CURVES = ("lru", _POLICY, "lfu", "libcachesim ARC", "libcachesim WTinyLFU", "optimum")
 
 
 def _add_hit_ratios(found: Figures, summaries: list[dict[str, Any]]) -> None:
@@ -178,6 +185,23 @@ def _add_hit_ratios(found: Figures, summaries: list[dict[str, Any]]) -> None:
                 case["targets"].append(_target(amounts, "at most away", 1, _REFERENCE))
         if _POLICY in amounts and key == "worst":
             case["targets"].append(_target(amounts, "at least", -2))
+
+
+def _add_traces(found: Figures, rows: list[dict[str, Any]]) -> None:
+    for trace, of_trace in groupby(rows, key=itemgetter("trace")):
+        points: dict[str, list[list[float]]] = {}
+        for row in of_trace:
+            points.setdefault(row["policy"], []).append([row["size"], 100 * row["memory_ratio"]])
+        name = f"hit-ratio-{trace.replace(':', '-')}"
+        if name in found.cases:  # a file's, and one that is made
+            name = f"{name}-2"
+        found.cases[name] = {
+            "group": "hit_ratio",
+            "unit": "%",
+            "title": f"Hit ratio of the trace {trace}, the mean over these sizes and at each",
+            "took": {who: {"median": fmean(y for _, y in line)} for who, line in points.items()},
+            "series": {who: points[who] for who in _CURVES if who in points},
+        }
 
 
 def _target(amounts: dict[str, float], bound: str, limit: float, of: str | None = None) -> dict[str, Any]:

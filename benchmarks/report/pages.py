@@ -133,7 +133,8 @@ def shown_target(case: Case, target: dict[str, Any]) -> str:
     if bound == "at most away":
         return f"{who} at most {limit:g} {case['unit']} from {of}"
     if of is None:
-        return f"{who} {bound} {measure(case, limit)}"
+        shown = measure(case, limit) if case["unit"] == "seconds" else f"{limit:g} {case['unit']}"
+        return f"{who} {bound} {shown}"
     if bound == "at least":
         return f"{who} at least {limit:g} times as fast as {of}"
     if bound == "at most more":

@@ -24,6 +24,8 @@ _UNIT = r"ns|µs|ms|s|%|points|bytes|[KMG]i?B"
 _QUOTED = re.compile(
     rf"(?P<text>[-+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?: (?:{_UNIT}))?)<!-- figure: (?P<name>.+?) -->"
 )
+#: What another command writes, with figures of its own.
+_ELSEWHERE = re.compile(r"<!-- from here on written by .*?<!-- to here -->", re.DOTALL)
 _NAMED = re.compile(r"<!-- figure: .+? -->")
 #: What is told of speed: times that are too short to be anybody's setting, and how many times as quick.
 _SPEED = re.compile(
@@ -52,5 +54,5 @@ def renewed(text: str, figures: Figures) -> str:
 
 def unnamed(text: str) -> list[str]:
     """The lines of ``text`` that tell speed without the name of a figure right behind it."""
-    lines = (_QUOTED.sub("", line) for line in text.splitlines())
+    lines = (_QUOTED.sub("", line) for line in _ELSEWHERE.sub("", text).splitlines())
     return [line.strip() for line in lines if _SPEED.search(line)]
