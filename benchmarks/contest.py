@@ -113,9 +113,9 @@ class Contest:
             "thing": self.thing,
             "rounds": rounds,
             "seconds": {name: asdict(Spread.of(taken)) for name, taken in times.items()},
-            **self._compared(times),
             "targets": [self._judged(target, times) for target in self._targets],
             "absent": self._absent,
+            **self._compared(times),
         }
 
     def _repeats(self, contender: Contender) -> int:
