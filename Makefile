@@ -42,7 +42,8 @@ lint: .venv-test$(chosen)/.linters ## Check style and types
 # The file's order, so that each server is started once; what takes minutes (-m '') too.
 bench: .venv-bench$(chosen)/.installed ## Hold the benchmarks, with what takes long, and write the report in docs/benchmarks
 	@mkdir -p .benchmarks
-	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --benchmark-json .benchmarks/run.json $(ARGS)
+	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --scale full \
+	    --benchmark-json .benchmarks/run.json $(ARGS)
 	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json $(made) $(TRACES) > .benchmarks/hit-ratio.json
 	.venv-bench$(chosen)/bin/python -m benchmarks.report .benchmarks/run.json .benchmarks/hit-ratio.json \
 	    --command 'make bench$(if $(TRACES), TRACES="$(TRACES)")$(if $(ARGS), ARGS="$(ARGS)")'

@@ -36,14 +36,32 @@ def chain(tmp_path: Path, keys: list[str]) -> Iterator[TieredCache[bytes]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
-    )
-    parser.addoption(
         "--within",
         type=float,
         metavar="SECONDS",
         help="begin no further benchmark after so many; each file of the suite has its turns in the time",
     )
+    parser.addoption(
+        "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
+    )
+
+
+@pytest.fixture
+def hold(
+    benchmark: Any, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Contest], None]:
+    """Holds a contest, prints its figures and leaves them in what ``--benchmark-json`` writes. The table of
+    pytest-benchmark is of one turn of what was added first, and says nothing of the others."""
+
+    def held(contest: Contest) -> None:
+        figures = contest.run(request.config.getoption("--rounds") if benchmark.enabled else 1)
+        benchmark.extra_info.update(figures)
+        job, prepare = contest.first
+        benchmark.pedantic(job, setup=prepare and (lambda: (prepare(), {})), rounds=1)
+        with capsys.disabled():
+            print("\n".join(("", *lines(figures))))
+
+    return held
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -69,21 +87,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """What the report says of the machine; ``--benchmark-json`` asks for it."""
     machine_info["told"] = {"machine": machine(), "versions": versions()}
-
-
-@pytest.fixture
-def hold(
-    benchmark: Any, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> Callable[[Contest], None]:
-    """Holds a contest, prints its figures and leaves them in what ``--benchmark-json`` writes. The table of
-    pytest-benchmark is of one turn of what was added first, and says nothing of the others."""
-
-    def held(contest: Contest) -> None:
-        figures = contest.run(request.config.getoption("--rounds") if benchmark.enabled else 1)
-        benchmark.extra_info.update(figures)
-        job, prepare = contest.first
-        benchmark.pedantic(job, setup=prepare and (lambda: (prepare(), {})), rounds=1)
-        with capsys.disabled():
-            print("\n".join(("", *lines(figures))))
-
-    return held

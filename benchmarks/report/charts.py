@@ -123,7 +123,8 @@ def _lines(axes: Axes, case: Case) -> None:
             linewidth=1.4,
         )
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    most = max(y for points in case["series"].values() for _, y in points)
+    axes.set_ylim(0, 1.1 * most or 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_ticks(case)))
