@@ -45,7 +45,9 @@ bench: .venv-bench$(chosen)/.installed ## Hold the benchmarks, with what takes l
 	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --scale full \
 	    --benchmark-json .benchmarks/run.json $(ARGS)
 	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json $(made) $(TRACES) > .benchmarks/hit-ratio.json
-	.venv-bench$(chosen)/bin/python -m benchmarks.report .benchmarks/run.json .benchmarks/hit-ratio.json \
+	.venv-bench$(chosen)/bin/python benchmarks/langchain_embeddings.py --json > .benchmarks/embeddings.json
+	.venv-bench$(chosen)/bin/python -m benchmarks.report \
+	    .benchmarks/run.json .benchmarks/embeddings.json .benchmarks/hit-ratio.json \
 	    --command 'make bench$(if $(TRACES), TRACES="$(TRACES)")$(if $(ARGS), ARGS="$(ARGS)")'
 
 bench-quick: .venv-bench$(chosen)/.installed ## Hold some rounds of as many benchmarks as begin within 80 seconds

@@ -1,8 +1,9 @@
 """What runs left, read; and each figure by its name.
 
 A run's JSON is what ``--benchmark-json`` writes (each case's data is in its ``extra_info``: see
-`benchmarks.contest`), or what ``python -m benchmarks.hit_ratio --json`` prints. Both become the plain data of
-`Figures`, which ``figures.json`` beside the report holds, and which is read again from there.
+`benchmarks.contest`), or what `benchmarks.hit_ratio` or ``langchain_embeddings.py`` print with ``--json``.
+All become the plain data of `Figures`, which ``figures.json`` beside the report holds, and which is
+read again from there.
 
 Each case has a ``title``, and:
 
@@ -119,12 +120,14 @@ def read(paths: Iterable[Path]) -> Figures:
         elif "summaries" in data:
             _add_hit_ratios(found, data["summaries"])
             _add_traces(found, data["figures"])
+        elif "bytes on disk" in data:
+            _add_counts(found, data)
         elif "cases" in data:
             for name, held in data.items():
                 mine = getattr(found, name)
                 setattr(found, name, {**mine, **held} if isinstance(held, dict) else held)
         else:
-            raise Unknown(f"{path}: neither from --benchmark-json nor from benchmarks.hit_ratio --json")
+            raise Unknown(f"{path}: neither from --benchmark-json nor a benchmark's own JSON")
     found.cases = _rounded(found.cases)  # before anything is told, so that the file tells the same
     return found
 
@@ -151,6 +154,31 @@ def _about(module: Path) -> str:
     said = ast.get_docstring(ast.parse(module.read_text())) if module.exists() else None
     return said or ""
 
+
+def _add_counts(found: Figures, data: dict[str, Any]) -> None:
+    """What embeddings take besides time, which the contests are about."""
+    found.groups.setdefault("embeddings", "What a cache of embeddings costs beside the model.")
+    for row, name, unit, title in (
+        ("bytes on disk", "embeddings-size", "MB", "What 2,000 vectors of 1,536 numbers take on disk"),
+        ("files", "embeddings-files", "files", "The files that they are in"),
+        (
+            "calls for 50 equal queries",
+            "embeddings-calls",
+            "calls",
+            "Calls of the model for 50 equal queries at once",
+        ),
+        (
+            "texts embedded of a batch",
+            "embeddings-texts",
+            "texts",
+            "Texts embedded of 2,000, of which 40 % are duplicates",
+        ),
+    ):
+        took = {who: {"median": data[row][key]} for who, key in _SIDES.items()}
+        found.cases[name] = {"group": "embeddings", "unit": unit, "title": title, "took": took}
+
+
+_SIDES = {"LocalFileStore": "langchain", "tiercache": "tiercache"}
 
 #: The hit ratios that are to be reached, in points: of all traces and sizes together.
 _POLICY, _REFERENCE = "s3-fifo", "libcachesim S3FIFO"

@@ -150,6 +150,14 @@ def test_hit_ratios_are_judged(written):
     assert "missed by 10%" in page(figures, "hit_ratio", None)
 
 
+def test_what_embeddings_take_besides_time_is_read(written):
+    rows = ("bytes on disk", "files", "calls for 50 equal queries", "texts embedded of a batch")
+    figures = read([written({row: {"langchain": 50, "tiercache": 1.25, "ratio": 40} for row in rows})])
+    assert figures.told("embeddings-calls: LocalFileStore") == "50 calls"
+    assert figures.told("embeddings-size: LocalFileStore / tiercache") == "40"
+    assert figures.told("embeddings-size: tiercache") == "1.2 MB"
+
+
 def test_pages_tell_what_was_measured_and_what_was_missed(written):
     figures = read([written(run_of(GET, GROWN))])
     figures.command = "make bench"
