@@ -89,7 +89,8 @@ def measure(case: Case, value: float, digits: int = 2) -> str:
         return span(value, digits)
     if unit == "bytes" and abs(value) >= 1e5:
         return f"{number(value / 1e6, digits)} MB"
-    return f"{number(value, digits)} {unit}".rstrip()
+    told = f"{value:,.0f}" if unit == "" else number(value, digits)  # what has no unit was counted
+    return f"{told} {unit}".rstrip()
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -160,17 +161,17 @@ def _add_counts(found: Figures, data: dict[str, Any]) -> None:
     found.groups.setdefault("embeddings", "What a cache of embeddings costs beside the model.")
     for row, name, unit, title in (
         ("bytes on disk", "embeddings-size", "MB", "What 2,000 vectors of 1,536 numbers take on disk"),
-        ("files", "embeddings-files", "files", "The files that they are in"),
+        ("files", "embeddings-files", "", "The files that they are in"),
         (
             "calls for 50 equal queries",
             "embeddings-calls",
-            "calls",
+            "",
             "Calls of the model for 50 equal queries at once",
         ),
         (
             "texts embedded of a batch",
             "embeddings-texts",
-            "texts",
+            "",
             "Texts embedded of 2,000, of which 40 % are duplicates",
         ),
     ):

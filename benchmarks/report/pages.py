@@ -16,6 +16,8 @@ __all__ = ["charted", "index", "page", "reached", "shown_target"]
 #: The words of a heading, where a file's name is not enough.
 _HEADINGS = {
     "sql": "SQL",
+    "floor": "The steps of a hit",
+    "secrets": "Signing and encryption",
     "chains": "Chains",
     "loading": "Loaders and decorators",
     "import": "Importing",

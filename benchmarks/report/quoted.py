@@ -20,7 +20,7 @@ __all__ = ["PROJECT", "REPORT", "documents", "quotations", "renewed", "unnamed"]
 PROJECT = Path(__file__).parents[2]
 REPORT = PROJECT / "docs" / "benchmarks"
 
-_UNIT = r"ns|µs|ms|s|%|points|bytes|MB|files|calls|texts"
+_UNIT = r"ns|µs|ms|s|%|points|bytes|MB"
 _QUOTED = re.compile(
     rf"(?P<text>[-+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?: (?:{_UNIT}))?)<!-- figure: (?P<name>.+?) -->"
 )

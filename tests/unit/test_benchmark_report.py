@@ -153,7 +153,7 @@ def test_hit_ratios_are_judged(written):
 def test_what_embeddings_take_besides_time_is_read(written):
     rows = ("bytes on disk", "files", "calls for 50 equal queries", "texts embedded of a batch")
     figures = read([written({row: {"langchain": 50, "tiercache": 1.25, "ratio": 40} for row in rows})])
-    assert figures.told("embeddings-calls: LocalFileStore") == "50 calls"
+    assert figures.told("embeddings-calls: LocalFileStore") == "50"
     assert figures.told("embeddings-size: LocalFileStore / tiercache") == "40"
     assert figures.told("embeddings-size: tiercache") == "1.2 MB"
 
