@@ -35,7 +35,7 @@ class Gate:
     """Counts calls in flight and holds new ones back while the process forks. Thread-safe."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._renew()
         self._inside = 0
         self._forks = 0
         self._drained = True
@@ -43,14 +43,20 @@ class Gate:
         #: True in a child that was forked in the middle of a call, where SQLite must not be touched.
         self.broken = False
 
+    def _renew(self) -> None:
+        # Re-entrant: a signal's handler, or the garbage collector, may make a call while one begins. Entered
+        # by itself: through the condition it takes three times as long, in every call.
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
+
     def add(self, pool: Disconnectable) -> None:
         """Have ``pool`` disconnected before each fork, as long as it lives."""
-        with self._condition:
+        with self._lock:
             self._pools.add(pool)
 
     def enter(self, seconds: float) -> bool:
         """Begin a call; ``False`` if a fork in progress did not end within ``seconds``."""
-        with self._condition:
+        with self._lock:
             if self._forks and not self._condition.wait_for(lambda: not self._forks, seconds):
                 return False
             self._inside += 1
@@ -58,13 +64,13 @@ class Gate:
 
     def leave(self) -> None:
         """End a call that `enter` began."""
-        with self._condition:
+        with self._lock:
             self._inside -= 1
             if self._forks and not self._inside:
                 self._condition.notify_all()
 
     def before_fork(self) -> None:
-        with self._condition:
+        with self._lock:
             self._forks += 1
             self._drained = self._condition.wait_for(lambda: not self._inside, DRAIN_SECONDS)
             pools = list(self._pools)
@@ -72,13 +78,13 @@ class Gate:
             pool.disconnect()
 
     def after_fork_in_parent(self) -> None:
-        with self._condition:
+        with self._lock:
             self._forks -= 1
             if not self._forks:
                 self._condition.notify_all()
 
     def after_fork_in_child(self) -> None:
-        self._condition = threading.Condition()
+        self._renew()
         self._inside = self._forks = 0
         self.broken = self.broken or not self._drained
 

@@ -413,10 +413,13 @@ def test_who_meets_no_error_notices_too(tier: DiskTier) -> None:
 
 def test_a_connection_to_the_old_one_takes_no_log_of_the_new_one_when_it_closes(tier: DiskTier) -> None:
     old = tier.store._database._engine
-    with old.lease(monotonic() + 5) as connection:
+
+    def meanwhile(connection: sqlite3.Connection) -> tuple[int]:
         exchange(tier.directory)
         tier.mset({"k": Entry(b"new")})
-        assert connection.execute("SELECT count(*) FROM Cache").fetchone() == (len(KEYS),)
+        return connection.execute("SELECT count(*) FROM Cache").fetchone()
+
+    assert old.call(meanwhile, monotonic() + 5) == (len(KEYS),)
     log = tier.directory / "cache.db-wal"
     size = log.stat().st_size
     assert size > 0
@@ -431,8 +434,8 @@ def test_no_new_connection_is_taken_for_one_to_the_old_database(tier: DiskTier) 
     old = tier.store._database._engine
     old.disconnect()
     exchange(tier.directory)
-    with pytest.raises(Exchanged), old.lease(monotonic() + 5):
-        pass
+    with pytest.raises(Exchanged):
+        old.call(lambda connection: connection, monotonic() + 5)
     assert tier.mget(KEYS) == {}
 
 

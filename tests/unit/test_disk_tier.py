@@ -463,8 +463,11 @@ def test_pragmas(tmp_path: Path, durability: str, level: int) -> None:
     tier.mset(entries(["k"]))
     neighbour.mset(entries(["l"]))
     tier.store._database._engine.disconnect()
-    with tier.store._database._engine.lease(time.monotonic() + 5) as connection:
-        assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
+
+    def looked(connection: sqlite3.Connection) -> dict[str, object]:
+        return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+
+    assert tier.store._database._engine.call(looked, time.monotonic() + 5) == wanted
     tier.close()
     neighbour.close()
 

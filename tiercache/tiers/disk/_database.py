@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, TypeVar
 
-from tiercache.errors import CacheClosed, ConfigError, TierFull, TierTimeout, TierUnavailable
+from tiercache.errors import CacheClosed, ConfigError, TierError, TierFull, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import Clock
 from tiercache.sqlite_gate import GATE
@@ -44,6 +44,9 @@ _log: Final = logging.getLogger("tiercache.disk")
 #: Errors after which the database is opened anew. Our statements are right, so a table is missing, and
 #: opening tells why; or what could be written when it was opened no longer can, or can again.
 _OPEN_ANEW: Final = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
+#: What calls fail with that is not ours yet. (One that is ours, and a `CacheClosed`, passes as it is.)
+_FAILURES: Final = (sqlite3.Error, OSError, ConfigError)
 
 
 class Database:
@@ -97,26 +100,26 @@ class Database:
         deadline from now). It is called again, on the new one, where the database has to make way; and once
         more if that one is exchanged by another process meanwhile."""
         end = monotonic() + self._deadline if end is None else end
-        with self._errors():
-            if GATE.broken:
-                raise TierUnavailable(
-                    "this process was forked in the middle of a call of SQLite", tier=self._name
-                )
-            if not GATE.enter(rest(end)):
-                raise TierTimeout("the process is being forked", tier=self._name)
-            try:
-                tries = 3
-                while True:
-                    engine = self._current(end)
-                    tries -= 1
-                    try:
-                        with engine.lease(end) as connection:
-                            return work(connection)
-                    except sqlite3.Error as error:
-                        if not tries or not self._gave_up(engine, error, end):
-                            raise
-            finally:
-                GATE.leave()
+        if GATE.broken:
+            raise TierUnavailable(
+                "this process was forked in the middle of a call of SQLite", tier=self._name
+            )
+        if not GATE.enter(rest(end)):
+            raise TierTimeout("the process is being forked", tier=self._name)
+        try:
+            tries = 3
+            while True:
+                engine = self._current(end)
+                tries -= 1
+                try:
+                    return engine.call(work, end)
+                except sqlite3.Error as error:
+                    if not tries or not self._gave_up(engine, error, end):
+                        raise
+        except _FAILURES as error:
+            raise self._told(error) from error
+        finally:
+            GATE.leave()
 
     def write(
         self, work: Callable[[sqlite3.Connection], T], seconds: float | None = None, *, adds: int = 0
@@ -197,14 +200,17 @@ class Database:
 
         # Others read the log now and then, which keeps it from making way; but a smaller piece may have room.
         patience = monotonic() + rest(end) / 4
-        with self._errors(), self._ballast.lent(rest(end)) as give_up:
-            while True:
-                try:
-                    return self.run(squeeze, end)
-                except TierFull:
-                    if monotonic() >= patience:
-                        raise
-                    sleep(_PAUSE)
+        try:
+            with self._ballast.lent(rest(end)) as give_up:
+                while True:
+                    try:
+                        return self.run(squeeze, end)
+                    except TierFull:
+                        if monotonic() >= patience:
+                            raise
+                        sleep(_PAUSE)
+        except _FAILURES as error:
+            raise self._told(error) from error
 
     def _shrink_log(self, connection: Bounded, end: float) -> None:
         shrink_log(connection, end)
@@ -333,37 +339,26 @@ class Database:
                 return f"; this user may not {what} {path}: give it the right to (chmod u+rw)"
         return ""
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise TierTimeout(
-                    f"the database in {self._directory} was locked for {self._deadline:g} s", tier=self._name
-                ) from error
-            if code == sqlite3.SQLITE_INTERRUPT:
-                raise TierTimeout(
-                    f"the database in {self._directory} took longer than {self._deadline:g} s",
-                    tier=self._name,
-                ) from error
-            if is_full(error):
-                raise TierFull(
-                    f"the disk of {self._directory} is full, or cannot be written ({error})", tier=self._name
-                ) from error
-            cure = ""
-            if is_damage(error):
-                cure = f"; while no process uses it, delete {self._directory} to start afresh"
-            elif isinstance(error, Foreign):
-                cure = f"; move {self._directory / DATABASE} away, for it is left as it is"
-            elif code == sqlite3.SQLITE_CANTOPEN:
-                cure = self._closed_to_us()
-            raise TierUnavailable(
-                f"the database in {self._directory}: {error}{cure}", tier=self._name
-            ) from error
-        except TimeoutError as error:
-            raise TierTimeout(f"{self._directory}: {error}", tier=self._name) from error
-        except (OSError, ConfigError) as error:
+    def _told(self, error: Exception) -> TierError:
+        """Our error for one of `_FAILURES`."""
+        place, name = self._directory, self._name
+        if isinstance(error, TimeoutError):
+            return TierTimeout(f"{place}: {error}", tier=name)
+        if not isinstance(error, sqlite3.Error):
             kind = TierFull if is_full(error) else TierUnavailable
-            raise kind(f"{self._directory}: {error}", tier=self._name) from error
+            return kind(f"{place}: {error}", tier=name)
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return TierTimeout(f"the database in {place} was locked for {self._deadline:g} s", tier=name)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return TierTimeout(f"the database in {place} took longer than {self._deadline:g} s", tier=name)
+        if is_full(error):
+            return TierFull(f"the disk of {place} is full, or cannot be written ({error})", tier=name)
+        cure = ""
+        if is_damage(error):
+            cure = f"; while no process uses it, delete {place} to start afresh"
+        elif isinstance(error, Foreign):
+            cure = f"; move {place / DATABASE} away, for it is left as it is"
+        elif code == sqlite3.SQLITE_CANTOPEN:
+            cure = self._closed_to_us()
+        return TierUnavailable(f"the database in {place}: {error}{cure}", tier=name)

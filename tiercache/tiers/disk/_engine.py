@@ -3,7 +3,7 @@
 What diskcache does here: the schema, its settings and the triggers that keep the totals. What it may not
 do: serialise (see `RawDisk`), cull, keep statistics, or write to a database that is as it should be.
 
-Connections belong to calls, not to threads: a call leases one and gives it back. So there are as many as
+Connections belong to calls, not to threads: a call takes one and gives it back. So there are as many as
 calls ran at once, none is lost with a thread that ends, and all can be closed from any thread.
 """
 
@@ -16,12 +16,12 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 try:
@@ -44,6 +44,8 @@ from tiercache.tiers.disk._journal import JOURNAL_TABLES
 from tiercache.tiers.disk._watchdog import Bounded, rest
 
 __all__ = ["Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
+
+T = TypeVar("T")
 
 _BATCH_BYTES: Final = 2**23
 #: A closing connection waits so long for the door, beyond its call's deadline; see `_door`.
@@ -230,17 +232,16 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
             return True
         return status.st_mtime_ns == self._frozen and not os.path.exists(self._log)  # noqa: PTH110 - as above
 
-    @contextmanager
-    def lease(self, end: float) -> Iterator[Bounded]:
-        """A connection for one call, until ``end``. One whose call raised is closed: its state is anybody's
-        guess."""
+    def call(self, work: Callable[[Bounded], T], end: float) -> T:
+        """What ``work`` returns, given a connection until ``end``. One whose call raised is closed: its state
+        is anybody's guess."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect(end)
         try:
             connection.bound(end, self._seconds)
-            yield connection
+            result = work(connection)
         except UnicodeDecodeError as error:
             _close(connection, self._door)
             raise Damaged(_NO_TEXT) from error
@@ -250,6 +251,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         self._idle.append(connection)
         if self._closed:  # meanwhile
             self.disconnect()
+        return result
 
     def disconnect(self) -> None:
         """Close the idle connections; the next call opens its own."""
@@ -375,9 +377,8 @@ def create_database(directory: Path, *, seconds: float, page_size: int, now: flo
         # medium: there is no need to wait at each commit, and within a transaction diskcache could not.
         engine = Engine(workshop, seconds=seconds, new=True)
         try:
-            with engine.lease(monotonic() + seconds) as connection:
-                # Not at the first write: whoever looked before that would then hold a ticket of no worth.
-                next_serial(connection, now)
+            # Not at the first write: whoever looked before that would then hold a ticket of no worth.
+            engine.call(lambda connection: next_serial(connection, now), monotonic() + seconds)
         finally:
             engine.shut()
         with Door(directory).alone(seconds), suppress(FileExistsError):

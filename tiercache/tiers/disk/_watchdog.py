@@ -40,9 +40,9 @@ class Bounded(sqlite3.Connection):
         """Let statements run, and wait for locks, until ``end``. A call that has all of its time left has
         ``whole`` seconds: then nothing is to be told to SQLite."""
         self._end[0] = end
-        left = rest(end)
+        left = end - monotonic()
         if abs(left - self._patience) > _EXACT * whole:
-            self.wait_at_most(left)
+            self.wait_at_most(max(0.0, left))
 
     def wait_at_most(self, seconds: float) -> None:
         """Wait for each lock so long at most, until `bound` is called again."""
