@@ -82,7 +82,6 @@ _set_value, _set_expires_at, _set_created_at, _set_fresh_until, _set_codec, _set
     vars(_Thawed)[name].__set__
     for name in ("value", "expires_at", "created_at", "fresh_until", "codec", "size")
 )
-_new = object.__new__
 
 
 def make_entry(
@@ -98,7 +97,7 @@ def make_entry(
     Stores to slots are cheap where nothing is frozen; so the attributes are set first, and then the
     object becomes an `Entry`, before anybody else sees it.
     """
-    entry: Any = _new(_Thawed)
+    entry: Any = _Thawed()
     entry.value = value
     entry.expires_at = expires_at
     entry.created_at = created_at

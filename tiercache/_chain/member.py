@@ -107,10 +107,17 @@ class Member:
         if found and folded is not keys:
             found = {key: found[name] for key, name in zip(keys, folded, strict=True) if name in found}
         if self.codec is None:
-            ours = {key: entry for key, entry in found.items() if _is_plain(entry, self.stores_bytes)}
-            if counted and len(ours) < len(found):
-                self.guard.foreign(len(found) - len(ours), "bytes")
-            return Batch(ours, None)
+            named = self.stores_bytes
+            others = {  # what `_is_plain` says of each, without a call for it
+                key
+                for key, entry in found.items()
+                if not isinstance(entry.value, bytes) or (named and entry.codec != "bytes")
+            }
+            if others:
+                if counted:
+                    self.guard.foreign(len(others), "bytes")
+                found = {key: entry for key, entry in found.items() if key not in others}
+            return Batch(found, None)
         if not self.stores_bytes:
             if self._keeps_objects and found:
                 found = self._own(found, counted=counted)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from tiercache._guard.breaker import Breaker, Permit
 from tiercache._guard.ledger import Ledger
 from tiercache._guard.retries import tried
-from tiercache._guard.sound import sound
+from tiercache._guard.sound import alive, sound
 from tiercache._log import describe, logger
 from tiercache._running.bridge import Port
 from tiercache._running.lanes import Lane
@@ -60,6 +60,8 @@ class Guard:
         if self._reads is not None and self.policy.writes_apart:
             self._writes = Breaker(self.policy, clock)
         self._ours = hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces)
+        #: Whether what it answers need not be looked at, and what it is given is left as it is.
+        self._careful = self._ours or getattr(tier, "verifies", False) is True
         self._last = ""  # what the tier raised last
         self._next_warning = self._next_opening = float("-inf")
         self._suppressed_warnings = 0
@@ -91,9 +93,11 @@ class Guard:
         garbage: list[str] = []
         try:
             answer = await self._asked(port, port.mget, keys)
-            found, expired, garbage = sound(
-                answer, keys, self._clock.time() if answer else 0.0, tier=self.name, ours=self._ours
-            )
+            if self._ours or not self._careful:
+                now = self._clock.time() if answer else 0.0
+                found, expired, garbage = sound(answer, keys, now, tier=self.name, ours=self._ours)
+            elif answer:
+                found, expired = alive(answer, self._clock.time())
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
             self._fell(breaker, permit, error)
@@ -233,7 +237,7 @@ class Guard:
 
     def _asked(self, port: Port, verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
         """What ``verb(argument)`` is to be awaited for, with the tries that the tier's policy allows."""
-        if not self._ours:
+        if not self._careful:
             verb = partial(_with_a_copy, verb)
         if self.policy.retries:
             return tried(self.policy, self._clock, self.lane, port, verb, argument)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tiercache.entry import Entry
 from tiercache.errors import TierError
 
-__all__ = ["sound"]
+__all__ = ["alive", "sound"]
 
 _TIMES: Final = frozenset({float, int, type(None)})
 _SIZES: Final = frozenset({int, type(None)})
@@ -43,6 +43,19 @@ def sound(
         else:
             expired += 1
     return found, expired, garbage
+
+
+def alive(answer: dict[str, Entry[Any]], now: float) -> tuple[dict[str, Entry[Any]], int]:
+    """The same of a tier that has verified its entries, and whose answer holds what was asked for alone: it
+    is all of the work, and the other is a tenth of a read from disk."""
+    late = [
+        key
+        for key, entry in answer.items()
+        if entry.expires_at is not None and not entry.expires_at > now  # so that NaN is late too
+    ]
+    for key in late:
+        del answer[key]
+    return answer, len(late)
 
 
 def _is_whole(entry: Any) -> bool:

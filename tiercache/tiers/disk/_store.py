@@ -164,10 +164,20 @@ class DiskStore(JournalMethods, LeaseMethods):
         if corrupt:
             with suppress(TierCacheError):  # a read never fails because the repair did
                 self._delete(corrupt, end)
-        if hits and uses:
+        if hits and uses and not self._read_only:
             used = asked if len(hits) == len(asked) else [row_key(key) for key in hits]
-            self._note_uses(used)
+            self._note_uses(used, self._clock.time())
         return hits
+
+    def one(self, key: str, now: float) -> Any:
+        """What `read` would give ``take`` for a single key, used ``now`` (Unix seconds): without what a batch
+        needs, which takes as long again as to find it."""
+        row = row_key(key)
+        found: tuple[Any] = self._run(lambda connection: connection.execute(GET_ONE, (row,)).fetchone())
+        value = found[0]
+        if value is not None and not self._read_only:
+            self._note_uses((row,), now)
+        return value
 
     def lengths(self, keys: Sequence[str]) -> dict[str, int]:
         """See `SupportsLengths`."""
@@ -416,8 +426,8 @@ class DiskStore(JournalMethods, LeaseMethods):
 
     # -- behind the caller -----------------------------------------------------------------------
 
-    def _note_uses(self, rows: Sequence[str]) -> None:
-        if not self._read_only and self._uses.note(rows, self._clock.time()) and not self._upkeep.due:
+    def _note_uses(self, rows: Sequence[str], now: float) -> None:
+        if self._uses.note(rows, now) and not self._upkeep.due:
             self._upkeep.within(_USE_SECONDS)
 
     def _write_uses(self, *, seconds: float) -> None:
