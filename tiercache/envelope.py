@@ -34,8 +34,8 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Iterable, Sequence
-from math import inf, isnan, nan
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, nan
 from typing import Any, NamedTuple
 
 try:
@@ -47,15 +47,26 @@ except ImportError as error:
 
 from tiercache.entry import Entry, make_entry
 from tiercache.errors import ConfigError
+from tiercache.protocols import Blob
 
-__all__ = ["HEAD", "SIGNED_VERSION", "VERSION", "Opened", "Secrets", "open_envelope", "open_envelopes", "seal", "written_at"]
+__all__ = [
+    "HEAD",
+    "SIGNED_VERSION",
+    "VERSION",
+    "Opened",
+    "Secrets",
+    "open_envelope",
+    "open_envelopes",
+    "seal",
+    "seal_all",
+    "written_at",
+]
 
 MAGIC = b"tc\x9e"
 VERSION = 1
 SIGNED_VERSION = 2
-_LEAD = struct.Struct("<4s16s")
 _TIMES = struct.Struct("<ddddQB")
-_TIMES_AT = _LEAD.size
+_TIMES_AT = 20
 _SIZE_AT = _TIMES_AT + _TIMES.size - 1
 _NAME_AT = _SIZE_AT + 1
 _BEGINNING = MAGIC + bytes([VERSION])
@@ -141,11 +152,39 @@ def _signature(secret: bytes, beginning: bytes, key: str, rest: bytes) -> bytes:
 
 def seal(key: str, entry: Entry[bytes], secrets: Secrets | None = None) -> bytes:
     """The envelope of ``entry``, to be stored under the folded ``key``; signed, if there are ``secrets``."""
-    name = entry.codec.encode()
+    return seal_all({key: entry}, secrets)[key][0]
+
+
+def seal_all(entries: Mapping[str, Entry[bytes]], secrets: Secrets | None = None) -> dict[str, Blob]:
+    """The envelope of each of ``entries`` and when it expires, by the folded key to store it under."""
+    blobs: dict[str, Blob] = {}
+    latest: tuple[Any, ...] = ()
+    header = b""
+    digest, seed, join, beginning = xxh3_128_digest, xxh3_64_intdigest, b"".join, _BEGINNING
+    for key, entry in entries.items():
+        expires_at, value = entry.expires_at, entry.value
+        said = entry.created_at, expires_at, entry.fresh_until, entry.codec
+        if said != latest:  # most often they are of one write, and their headers the same
+            header, latest = _header(*said), said
+        if secrets is not None:
+            rest = header + value
+            blobs[key] = secrets.sign(key, rest) + rest, expires_at
+            continue
+        try:
+            bound = header + key.encode()
+        except UnicodeEncodeError:  # lone surrogates; asking for them costs every other key
+            bound = header + key.encode("utf-8", "surrogatepass")
+        blobs[key] = join((beginning, digest(value, seed(bound)), header, value)), expires_at
+    return blobs
+
+
+def _header(
+    created_at: float | None, expires_at: float | None, fresh_until: float | None, codec: str
+) -> bytes:
+    name = codec.encode()
     if len(name) > 255:
-        raise ValueError(f"a codec's name has at most 255 bytes in UTF-8; {entry.codec!r:.40} is longer")
-    created_at, expires_at, fresh_until = entry.created_at, entry.expires_at, entry.fresh_until
-    header = (
+        raise ValueError(f"a codec's name has at most 255 bytes in UTF-8; {codec!r:.40} is longer")
+    return (
         _TIMES.pack(
             nan if created_at is None else created_at,
             _NEVER if expires_at is None else expires_at,
@@ -156,10 +195,6 @@ def seal(key: str, entry: Entry[bytes], secrets: Secrets | None = None) -> bytes
         )
         + name
     )
-    if secrets is not None:
-        rest = header + entry.value
-        return secrets.sign(key, rest) + rest
-    return b"".join((_LEAD.pack(_BEGINNING, _checksum(key, header, entry.value)), header, entry.value))
 
 
 class Opened(NamedTuple):
@@ -236,12 +271,11 @@ def open_envelope(key: str, data: Any, now: float) -> Entry[bytes] | None:
         start = _NAME_AT + data[_SIZE_AT]
         header = data[_TIMES_AT:start]
         payload = data[start:]
-        digest = xxh3_128_digest(payload, xxh3_64_intdigest(header + key.encode()))
-        if data[:_TIMES_AT] != _BEGINNING + digest:
+        if data[:_TIMES_AT] != _BEGINNING + _checksum(key, header, payload):
             return None
         created_at, expires_at, fresh_until = _times(header)
         codec = header[_TIMES.size :].decode()
-    except (TypeError, IndexError, UnicodeError):  # as in `open_envelopes`, or lone surrogates in the key
+    except (TypeError, IndexError, UnicodeDecodeError):  # as in `open_envelopes`
         return None
     if expires_at is not None and expires_at <= now:
         return None
@@ -281,11 +315,17 @@ def written_at(data: bytes) -> float | None:
 
     For byte stores that keep the time beside their blobs, to list or drop them by age.
     """
-    at = {_BEGINNING: _TIMES_AT, _SIGNED_BEGINNING: _SIGNED_TIMES_AT}.get(data[:4])
-    if at is None or len(data) < at + _TIMES.size:
+    beginning = data[:4]
+    if beginning == _BEGINNING:
+        at = _TIMES_AT
+    elif beginning == _SIGNED_BEGINNING:
+        at = _SIGNED_TIMES_AT
+    else:
         return None
-    (created_at,) = _CREATED_AT.unpack_from(data, at)
-    return None if isnan(created_at) else float(created_at)
+    if len(data) < at + _TIMES.size:
+        return None
+    created_at: float = _CREATED_AT.unpack_from(data, at)[0]
+    return created_at if created_at == created_at else None  # noqa: PLR0124 - NaN equals nothing
 
 
 def _times(header: bytes) -> tuple[float | None, float | None, float | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.envelope import Secrets, open_envelopes, seal
+from tiercache.envelope import Secrets, open_envelopes, seal_all
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.policies import Failure
@@ -162,14 +162,12 @@ class EncodedTier:
         )
 
     def _seal(self, entries: Mapping[str, Entry[bytes]]) -> dict[str, Blob]:
-        blobs: dict[str, Blob] = {}
-        for key, entry in entries.items():
+        for entry in entries.values():
             if not isinstance(entry.value, bytes):
                 raise TypeError(
                     f"{self.name} stores bytes, not {type(entry.value).__name__}; give the cache a codec"
                 )
-            blobs[key] = (seal(key, entry, self._secrets), entry.expires_at)
-        return blobs
+        return seal_all(entries, self._secrets)
 
 
 def _drain(blobs: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:

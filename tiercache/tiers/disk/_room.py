@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._fences import note_gone
 
-__all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "sweep"]
+__all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "new_row", "size_of", "sweep"]
 
 #: Pages of a database without entries: what no eviction gives back.
 _FIXED_PAGES: Final = 15
@@ -27,6 +29,8 @@ _SMALL_EXTRA: Final = 24 * 2**13
 _LARGE: Final = 2**28
 #: Bytes of a row beside its value and key: its columns, and its entries in five indexes.
 _ROW_BYTES: Final = 240
+#: What is not for rows in a page.
+_PAGE_BYTES: Final = 64
 #: Rows looked at by one step of an eviction, and removed by one step of a sweep.
 _STEP: Final = 256
 
@@ -41,6 +45,16 @@ class Row(NamedTuple):
     tag: bytes
     size: int
     value: bytes
+
+
+#: Makes a `Row` of a tuple, in a third of the time of the class itself.
+new_row: Final = partial(tuple.__new__, Row)
+_SIZE: Final = attrgetter("size")
+
+
+def size_of(rows: Iterable[Row]) -> int:
+    """Bytes of their values."""
+    return sum(map(_SIZE, rows))
 
 
 class Load(NamedTuple):
@@ -68,6 +82,13 @@ class Limits:
         """Bytes that the file may have."""
         return self.max_bytes if self.max_bytes >= _SMALL else self.max_bytes + _SMALL_EXTRA
 
+    @property
+    def small(self) -> int:
+        """A row that never fits has more bytes than this, of its value and twice its tag."""
+        page = self.page_size
+        pages = self.file // page - _FIXED_PAGES - 2
+        return min(self.max_bytes, pages * (page - _PAGE_BYTES)) - _ROW_BYTES
+
     def never_fits(self, row: Row) -> bool:
         """Whether the whole budget is too small for ``row``."""
         page = self.page_size
@@ -94,6 +115,10 @@ def chunks(rows: Sequence[Row], limits: Limits) -> Iterator[Sequence[Row]]:
     """``rows`` in pieces that fit well within ``limits``, so that a batch may be larger than they are."""
     most_bytes = max(limits.max_bytes // 4, 1)
     most_rows = limits.max_entries or len(rows)
+    if len(rows) <= most_rows and size_of(rows) <= most_bytes:
+        if rows:
+            yield rows
+        return
     start = total = 0
     for index, row in enumerate(rows):
         if index > start and (total + row.size > most_bytes or index - start >= most_rows):
@@ -118,6 +143,10 @@ def make_room(
     """
     freed = Freed()
     ((page,),) = connection.execute("PRAGMA page_size").fetchall()
+    if not any(limits.excess(_sum(_held(connection, page), _at_most(rows, page)))):
+        return (
+            freed  # most often there is room in plenty, and to weigh each row takes longer than to see that
+        )
     incoming = _weigh(rows, page)
     most = Load(2 * incoming.entries + 1000, 2 * incoming.bytes + 2**23, 0)
     removed, removed_bytes = 0, 0
@@ -198,11 +227,19 @@ def _evict(
 
 def _weigh(rows: Sequence[Row], page: int) -> Load:
     file = 2 * page
+    usable = page - _PAGE_BYTES
     for row in rows:
         weight = row.size + 2 * len(row.tag) + _ROW_BYTES
-        together = (page - 64) // weight  # rows of this kind that a page holds; the rest of it is lost
-        file += page // together if together else -(-weight // (page - 64)) * page
-    return Load(len(rows), sum(row.size for row in rows), file)
+        together = usable // weight  # rows of this kind that a page holds; the rest of it is lost
+        file += page // together if together else -(-weight // usable) * page
+    return Load(len(rows), size_of(rows), file)
+
+
+def _at_most(rows: Sequence[Row], page: int) -> Load:
+    """No less than what `_weigh` says: no row takes more than twice its share of the pages."""
+    size = size_of(rows)
+    weight = size + 2 * sum(len(row.tag) for row in rows) + _ROW_BYTES * len(rows)
+    return Load(len(rows), size, 2 * page * (1 + -(-weight // (page - _PAGE_BYTES))))
 
 
 def _held(connection: sqlite3.Connection, page: int) -> Load:

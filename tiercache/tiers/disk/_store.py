@@ -36,7 +36,7 @@ from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
 from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
-from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, sweep
+from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, new_row, size_of, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
     GET_MANY,
@@ -225,12 +225,15 @@ class DiskStore(JournalMethods, LeaseMethods):
         now = self._clock.time()
         rows: list[Row] = []
         rejected: list[str] = []
+        limits = self._limits
+        small = limits.small
         for key, (data, expires_at) in blobs.items():
-            tag = tag_of(key)
+            tag, size = tag_of(key), len(data)
             written = written_at(data)
-            written = now if written is None else written
-            row = Row(row_key(key), written, expires_at, now, tag, len(data), data)
-            if self._limits.never_fits(row):
+            row = new_row(
+                (row_key(key), now if written is None else written, expires_at, now, tag, size, data)
+            )
+            if size + 2 * len(tag) > small and limits.never_fits(row):
                 rejected.append(key)
             else:
                 rows.append(row)
@@ -239,7 +242,7 @@ class DiskStore(JournalMethods, LeaseMethods):
     def _add(self, put: Callable[[sqlite3.Connection], None], rows: Sequence[Row], end: float) -> None:
         """``put`` the ``rows``. On a full disk entries that are past their time make way: it is `_put` that
         drops them elsewhere."""
-        size = 1 + sum(row.size + len(row.tag) for row in rows)
+        size = 1 + size_of(rows) + sum(len(row.tag) for row in rows)
         try:
             self._write(put, adds=size)
         except TierFull:
@@ -390,7 +393,8 @@ class DiskStore(JournalMethods, LeaseMethods):
             more = make_room(connection, self._limits, chunk, now, self._uses.by_row())
             freed.evictions += more.evictions
             freed.expirations += more.expirations
-            connection.executemany(PUT, [(*row, serial) for row in chunk])
+            ending = (serial,)
+            connection.executemany(PUT, [row + ending for row in chunk])
         self._count(evictions=freed.evictions, expirations=freed.expirations)
 
     def _purge_page(
