@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._chain.core import Core, WriteResult
+from tiercache._chain.get_at_once import get_at_once
 from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
@@ -138,10 +139,16 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         super()._bind(core, ttl, staleness)
         top = core.members[0].fast
-        if top is not None and type(self).get is TieredCache.get:
-            # The memory tier's own function stands before the method: a hit then is one call, and with a
-            # method in between it would be two, a third slower.
-            get = top.get_or(lambda key, default: drive(self._get(BLOCKING, key, default)))
+        if type(self).get is not TieredCache.get:
+            return
+
+        def whole_road(key: str, default: Any) -> Any:
+            return drive(self._get(BLOCKING, key, default))
+
+        # The memory tier's own function stands before the method: a hit then is one call, and with a
+        # method in between it would be two, a third slower.
+        get = get_at_once(core, whole_road) if top is None else top.get_or(whole_road)
+        if get is not None:
             get.__doc__ = TieredCache.get.__doc__
             vars(self)["get"] = get
 

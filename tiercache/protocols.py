@@ -320,6 +320,16 @@ class Namespaced(Protocol):
 
 
 @runtime_checkable
+class SupportsReadOne(Protocol):
+    """Reads a single key for a blocking caller, within its own deadline, quicker than by `mget`."""
+
+    def read_one(self, key: str) -> Entry[Any] | None:
+        """What `mget` would give for ``key``, and nothing that a chain would have to look through: whole, and
+        the values are bytes. ``None`` is a miss."""
+        ...
+
+
+@runtime_checkable
 class SupportsLocation(Protocol):
     """Tells which tier objects of a process hold the same entries: those with an equal ``location``
     (hashable), such as two objects over one directory. Chains over them share their epochs. An object that

@@ -51,7 +51,7 @@ class Member:
         self._lists_everything = bool(
             getattr(tier, "lists_everything", True)
         )  # else a chain of some that cannot
-        self._namespace = namespace
+        self.namespace = namespace
         self._clock = clock
         self._cap: float | None = None
         self._copy: Callable[[Any], Any] | None = None
@@ -60,7 +60,7 @@ class Member:
         if hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces):
             # It keeps namespaces apart and applies its cap by itself: user keys all the way.
             bound = self.fast = tier.open_namespace(namespace().path, codec=codec, lowest=lowest)
-            self._namespace = _identity
+            self.namespace = _identity
         else:
             if codec is not None and hasattr(tier, "with_codec"):
                 bound = tier.with_codec(codec)  # a chain inside this one encodes for its own tiers
@@ -83,7 +83,7 @@ class Member:
 
     def fold_all(self, keys: Sequence[str]) -> Sequence[str]:
         """``keys`` as the tier knows them just now."""
-        return self._namespace().fold_all(keys)
+        return self.namespace().fold_all(keys)
 
     # -- the four verbs ----------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Member:
         """The live entries under ``keys``, without those that are older than when their keys, as the tier
         knows them, were ``deleted``."""
         port = self.port(runtime)
-        namespace = self._namespace()
+        namespace = self.namespace()
         folded = namespace.fold_all(keys)
         if self.guard.ledger.debts or deleted:
             found = await self._read_settled(port, folded, deleted or {}, counted=counted)
@@ -144,7 +144,7 @@ class Member:
         A tier that keeps objects gives those of this view's codec, encoded anew; ``raw``: just as it has
         them, for who looks at their times alone.
         """
-        namespace = self._namespace()
+        namespace = self.namespace()
         ledger = self.guard.ledger
         owed = {debt.key for debt in ledger.unsettled(namespace.fold_all(keys))}
         names = {
@@ -179,7 +179,7 @@ class Member:
         verb = self.port(runtime).lengths
         if verb is None:
             return None
-        names = dict(zip(self._namespace().fold_all(keys), keys, strict=True))
+        names = dict(zip(self.namespace().fold_all(keys), keys, strict=True))
         told = await self.guard.command(verb, [*names], reads=True)
         if not (isinstance(told, Mapping) and all(isinstance(length, int) for length in told.values())):
             return None  # it has that name for something else
@@ -270,7 +270,7 @@ class Member:
             entries = self._capped(entries, self._cap)
         if self._copy is not None:
             entries = copied(entries, self._copy)
-        return dict(zip(self._namespace().fold_all(list(entries)), entries.values(), strict=True))
+        return dict(zip(self.namespace().fold_all(list(entries)), entries.values(), strict=True))
 
     async def delete(
         self,
@@ -284,7 +284,7 @@ class Member:
         """Drop ``keys``; the reason if the tier did not confirm it. ``debts`` are noted with it, where the
         tier keeps the journal. ``everywhere``: no other tier may serve what it has of them either."""
         now = self._clock.time()
-        folded = self._namespace().fold_all(list(keys))
+        folded = self.namespace().fold_all(list(keys))
         options: dict[str, Any] = {"debts": debts} if debts else {}
         if self.has_fences and everywhere:
             options["everywhere"] = True
@@ -305,7 +305,7 @@ class Member:
     def wide_debts(self, prefix: str, skip: str, now: float, *, settled: bool = False) -> list[Debt]:
         """What it is owed after it failed to clear a range; ``settled`` if it never can."""
         name = self._journal.names[self.depth]
-        ranges = self._namespace().ranges(prefix, skip)
+        ranges = self.namespace().ranges(prefix, skip)
         return [Debt(name, start, now, without, settled) for start, without in ranges]
 
     # -- what only some tiers can ------------------------------------------------------------------
@@ -328,7 +328,7 @@ class Member:
         in `SupportsScan`. Raises what the tier raises."""
         scan = self.port(runtime).scan
         assert scan is not None  # noqa: S101 - callers ask can_scan first
-        namespace = self._namespace()
+        namespace = self.namespace()
         ranges = namespace.ranges(prefix, skip)
         if not ranges:
             return [], None
@@ -347,7 +347,7 @@ class Member:
     async def clear(self, runtime: Runtime, prefix: str = "", skip: str = "") -> bool:
         """Drop the range; false if the tier can neither clear nor scan. Raises what the tier raises."""
         port = self.port(runtime)
-        namespace = self._namespace()
+        namespace = self.namespace()
         options = {"everywhere": True} if self.has_fences else {}
         for start, without in namespace.ranges(prefix, skip):
             if port.clear is not None and _left_out(without, skip):
@@ -381,7 +381,7 @@ class Member:
         purge = self.port(runtime).purge
         dropped = 0
         if purge is not None:
-            for start, without in self._namespace().ranges(prefix, skip):
+            for start, without in self.namespace().ranges(prefix, skip):
                 if _left_out(without, skip):  # else too little is dropped rather than too much
                     dropped += await self.guard.command(purge, start, skip=without, what=what)
         return dropped

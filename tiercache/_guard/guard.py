@@ -120,6 +120,43 @@ class Guard:
             await self.delete(port, garbage, counted=False)
         return found
 
+    def read_one(self, read: Callable[[str], Entry[Any] | None], key: str) -> Entry[Any] | None:
+        """`read` of a single key by ``read``; see `SupportsReadOne`."""
+        counters = self.counters
+        breaker = self._reads
+        permit = self._permit(breaker)
+        if permit is None:
+            self.unasked(1)
+            return None
+        start = perf_counter()
+        entry: Entry[Any] | None = None
+        try:
+            entry = read(key)
+        except Exception as error:  # noqa: BLE001 - as in `read`
+            self.failed(error, "read")
+            self._fell(breaker, permit, error)
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
+            raise
+        else:
+            if breaker is not None and breaker.ailing:
+                self._stood(breaker, permit)
+        expired = (
+            entry is not None and entry.expires_at is not None and not entry.expires_at > self._clock.time()
+        )
+        if expired:
+            entry = None
+        seconds = perf_counter() - start
+        with counters.lock:
+            if entry is None:
+                counters.misses += 1
+                counters.expirations += expired
+            else:
+                counters.hits += 1
+            counters.read_seconds += seconds
+            counters.read_latency.add(seconds)
+        return entry
+
     async def write(
         self,
         port: Port,

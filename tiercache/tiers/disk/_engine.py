@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
 import weakref
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -46,6 +48,10 @@ from tiercache.tiers.disk._watchdog import Bounded, rest
 __all__ = ["Engine", "RawDisk", "RefusedRow", "create_database", "keep_freed_memory"]
 
 T = TypeVar("T")
+
+#: Device, inode and size, which tell whether a file is still the same: by one call into C, for they are asked
+#: for before each call of ours.
+_looks_of: Final = itemgetter(stat.ST_DEV, stat.ST_INO, stat.ST_SIZE)
 
 _BATCH_BYTES: Final = 2**23
 #: A closing connection waits so long for the door, beyond its call's deadline; see `_door`.
@@ -156,9 +162,10 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         status = database.stat()
         #: See `is_current`.
         self.identity: Identity = (status.st_dev, status.st_ino)
-        self._size = status.st_size
-        if not self._size:
+        if not status.st_size:
             raise Damaged("it is empty")
+        #: As it was when it was current last.
+        self._looks = _looks_of(status)
         self._door = Door(directory)
         self._log = f"{database}{LOG}"
         self._writable = os.access(directory, os.W_OK)
@@ -171,6 +178,7 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
         if read_only and not self._writable and not os.path.exists(self._log):  # noqa: PTH110 - as in is_current
             mode += "&immutable=1"  # SQLite cannot make the files it shares with writers, and there are none
             self._frozen = status.st_mtime_ns
+        self._may_change = self.limited or self._frozen is not None
         self._uri = f"file:{quote(str(database))}?mode={mode}"
         self._idle: deque[Bounded] = deque()
         self._closed = False
@@ -217,12 +225,16 @@ class Engine(diskcache.Cache):  # type: ignore[misc]  # diskcache has no type hi
             status = os.stat(self._path)  # noqa: PTH116 - a Path takes twice as long
         except FileNotFoundError:
             return False
-        size, self._size = self._size, status.st_size
-        if status.st_size < size:
+        looks = _looks_of(status)
+        if looks == self._looks and not self._may_change:
+            return True
+        *identity, size = looks
+        if size < self._looks[2]:
             self.disconnect()
-        if status.st_size == 0 or (status.st_dev, status.st_ino) != self.identity:
+        if size == 0 or tuple(identity) != self.identity:
             return False
-        return not (self.limited or self._frozen) or self._is_as_it_was(status)
+        self._looks = looks
+        return not self._may_change or self._is_as_it_was(status)
 
     def _is_as_it_was(self, status: os.stat_result) -> bool:
         """Where it was opened in a directory that could not be written: whether it is so still."""

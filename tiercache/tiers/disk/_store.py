@@ -173,7 +173,9 @@ class DiskStore(JournalMethods, LeaseMethods):
         """What `read` would give ``take`` for a single key, used ``now`` (Unix seconds): without what a batch
         needs, which takes as long again as to find it."""
         row = row_key(key)
-        found: tuple[Any] = self._run(lambda connection: connection.execute(GET_ONE, (row,)).fetchone())
+        found: tuple[Any] = self._database.run(
+            lambda connection: connection.execute(GET_ONE, (row,)).fetchone()
+        )
         value = found[0]
         if value is not None and not self._read_only:
             self._note_uses((row,), now)

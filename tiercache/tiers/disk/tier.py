@@ -159,6 +159,9 @@ class DiskTier(EncodedTier):
         #: Where a chain shares its statistics unless it is told otherwise; see `Stack.share`.
         self.stats_file = None if read_only or on_close is not None else self.directory / STATS
         self.location = ("disk", os.path.realpath(self.directory))
+        if type(self) is DiskTier and secrets is None:  # others may have `mget` do something of their own
+            #: See `SupportsReadOne`.
+            self.read_one = self._read_one
         #: See `SupportsJournal`. Where nothing may be written, nothing can be noted either.
         self.journals = self.store.journals
         self.glance, self.record = self.store.glance, self.store.record
@@ -184,17 +187,23 @@ class DiskTier(EncodedTier):
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         if len(keys) == 1 and self._secrets is None:
             (key,) = keys
-            now = self._clock.time()
-            data = self.store.one(key, now)
-            if data is None:
-                return {}
-            entry = open_envelope(key, data, now)
-            if entry is not None:
-                return {key: entry}
-            # Expired, damaged, of somebody else: read again, to be counted and repaired as in a batch.
+            entry = self._read_one(key)
+            return {} if entry is None else {key: entry}
         # Entries are opened one by one as they leave the database, not a batch later: see DiskStore.read.
         hits: dict[str, Entry[bytes]] = self.store.read(keys, self._open)
         return hits
+
+    def _read_one(self, key: str) -> Entry[bytes] | None:
+        now = self._clock.time()
+        data = self.store.one(key, now)
+        if data is None:
+            return None
+        entry = open_envelope(key, data, now)
+        if entry is None:
+            # Expired, damaged, of somebody else: read again, to be counted and repaired as in a batch.
+            hits: dict[str, Entry[bytes]] = self.store.read([key], self._open)
+            return hits.get(key)
+        return entry
 
     def peek(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         """See `SupportsPeek`."""

@@ -1,0 +1,157 @@
+"""`get` of a chain that is one disk tier alone: what it gives and counts is what `mget` of that key does."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tiercache import CacheClosed, DiskTier, Entry, TieredCache
+from tiercache._chain.answers import collecting
+from tiercache.codecs import JSONCodec
+from tiercache.testing import FakeClock
+
+KEYS = ["key", "a\0b", "ключ", "k" * 300, "\ud800", "\x1ftc:/x"]
+
+
+def hit(cache, clock):
+    cache.mset(dict.fromkeys(KEYS, b"value"))
+
+
+def nothing(cache, clock):
+    """A miss."""
+
+
+def past_its_time(cache, clock):
+    cache.mset(dict.fromkeys(KEYS, b"value"), ttl=10)
+    clock.advance(10)
+
+
+def past_its_time_by_the_chains_clock_alone(cache, clock):
+    tier = cache._stack.guards[0].tier
+    tier.mset({cache._core.members[0].fold_all([key])[0]: Entry(b"value", clock.time() + 9) for key in KEYS})
+    clock.advance(10)
+    tier._clock = FakeClock()
+
+
+def stale(cache, clock):
+    cache.mset(dict.fromkeys(KEYS, b"value"), ttl=10)
+    clock.advance(15)
+
+
+def of_another_codec(cache, clock):
+    tier = cache._stack.guards[0].tier
+    tier.mset({name: Entry(b"1", codec="json") for name in cache._core.members[0].fold_all(KEYS)})
+
+
+def changed(cache, change):
+    hit(cache, None)
+    with sqlite3.connect(cache._stack.guards[0].tier.directory / "cache.db") as connection:
+        connection.execute(f"UPDATE Cache SET {change}")  # noqa: S608 - constants
+    connection.close()
+
+
+def damaged(cache, clock):
+    changed(cache, "value = substr(value, 1, length(value) - 1) || x'00'")
+
+
+def empty(cache, clock):
+    changed(cache, "value = x''")
+
+
+def of_a_later_version(cache, clock):
+    changed(cache, "value = x'74639e09' || substr(value, 5)")
+
+
+def planted(cache, clock):
+    changed(cache, "mode = 4")
+
+
+def failing(cache, clock):
+    hit(cache, clock)
+
+    def fail(*_):
+        raise sqlite3.OperationalError("no")
+
+    cache._stack.guards[0].tier.store._database._current = fail
+
+
+def owed(cache, clock):
+    hit(cache, clock)
+    member = cache._core.members[0]
+    member.guard.ledger.owe(member.debts(dict.fromkeys(KEYS), clock.time() + 1))
+
+
+CASES = [
+    hit, nothing, past_its_time, past_its_time_by_the_chains_clock_alone, stale, of_another_codec,
+    damaged, empty, of_a_later_version, planted, failing, owed,
+]  # fmt: skip
+
+
+def outcome(directory: Path, prepare, get) -> object:
+    clock = FakeClock()
+    options = {"stale_for": 100} if prepare is stale else {}
+    with TieredCache([DiskTier(directory, clock=clock)], clock=clock, stats_file=None, **options) as cache:
+        prepare(cache, clock)
+        with collecting(cache._stack) as answers:
+            found = [get(cache, key) for key in [*KEYS, "key"]]
+        told = cache.stats().as_dict()
+        for tier in told["tiers"]:
+            for name in "read_seconds", "write_seconds", "read_latency", "write_latency":
+                del tier[name]
+        (guard,) = cache._stack.guards
+        reads = sum(guard.counters.read_latency._counts)
+        return found, told, answers, reads, guard._reads.permit, len(list(guard.tier.store._uses.by_row()))
+
+
+def by_mget(cache, key):
+    value = cache.mget([key])[0]
+    return "no" if value is None else value
+
+
+def by_a_batch(cache, key):
+    """Two keys are read in another way than one."""
+    value = cache.mget([key, "neither"])[0]
+    return "no" if value is None else value
+
+
+def test_whatever_there_is_under_a_key(tmp_path):
+    for number, prepare in enumerate(CASES):
+        expected = outcome(tmp_path / f"{number}-mget", prepare, by_mget)
+        got = outcome(tmp_path / f"{number}-get", prepare, lambda cache, key: cache.get(key, "no"))
+        assert got == expected, prepare.__name__
+        assert (got[0] == [b"value"] * (len(KEYS) + 1)) == (prepare is hit), prepare.__name__
+        found, told, *_ = outcome(tmp_path / f"{number}-batch", prepare, by_a_batch)
+        assert found == got[0], prepare.__name__
+        for name in "hits", "corrupt", "foreign", "expirations", "deletes":
+            assert told["tiers"][0][name] == got[1]["tiers"][0][name], (prepare.__name__, name)
+
+
+def test_only_where_it_is_the_same(tmp_path):
+    class Own(DiskTier):
+        def _mget(self, keys):
+            return {key: Entry(b"own") for key in keys}
+
+    for number, (tier, value) in enumerate([(DiskTier, b"value"), (Own, b"own")]):
+        for options in {}, {"secret": b"0123456789abcdef"}, {"retries": 1}:
+            with TieredCache([tier(tmp_path / f"{number}{[*options]}", **options)]) as cache:
+                cache.set("key", b"value")
+                at_once = "get" in vars(cache)
+                assert at_once == (tier is DiskTier and not options)
+                assert cache.get("key") == value
+                view = cache.view("other")
+                view.set("key", b"other")
+                assert [cache.get("key"), view.get("key")] == (
+                    [value, b"other"] if tier is DiskTier else [value] * 2
+                )
+                assert cache.view("texts", codec=JSONCodec()).get("key") is None
+                cache.delete("key")
+                assert cache.get("key") == (None if tier is DiskTier else value)
+                with pytest.raises(TypeError, match="must be a str"):
+                    cache.get(1)
+                view.close()
+                with pytest.raises(CacheClosed):
+                    view.get("key")
+            with pytest.raises(CacheClosed):
+                cache.get("key")
