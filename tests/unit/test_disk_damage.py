@@ -394,10 +394,12 @@ def exchange(directory: Path) -> None:
 def test_who_meets_no_error_notices_too(tier: DiskTier) -> None:
     other = DiskTier(tier.directory)
     assert other.mget(KEYS).keys() == {*KEYS}
+    size = (tier.directory / "cache.db").stat().st_size
     exchange(tier.directory)
     third = DiskTier(tier.directory)
-    third.mset({f"more {key}": Entry(value(key) * 2) for key in KEYS})
+    third.mset({f"more {key}": Entry(value(key) * 4) for key in KEYS})
     third.close()  # the new one is larger by now, and all of it in place
+    assert (tier.directory / "cache.db").stat().st_size > size
     tier.mdelete(KEYS)
     tier.mset({"k": Entry(b"new")})
     assert other.mget([*KEYS, "k"]).keys() == {"k"}

@@ -48,12 +48,13 @@ def of_another_codec(cache, clock):
 def changed(cache, change):
     hit(cache, None)
     with sqlite3.connect(cache._stack.guards[0].tier.directory / "cache.db") as connection:
+        connection.create_function("blob", 2, lambda head, tail: head + tail)
         connection.execute(f"UPDATE Cache SET {change}")  # noqa: S608 - constants
     connection.close()
 
 
 def damaged(cache, clock):
-    changed(cache, "value = substr(value, 1, length(value) - 1) || x'00'")
+    changed(cache, "value = blob(substr(value, 1, length(value) - 1), x'00')")
 
 
 def empty(cache, clock):
@@ -61,7 +62,7 @@ def empty(cache, clock):
 
 
 def of_a_later_version(cache, clock):
-    changed(cache, "value = x'74639e09' || substr(value, 5)")
+    changed(cache, "value = blob(x'74639e09', substr(value, 5))")
 
 
 def planted(cache, clock):
