@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from tiercache.envelope import written_at
+from tiercache.protocols import Blob
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._fences import note_gone
+from tiercache.tiers.disk._statements import row_key, tag_of
 
-__all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "new_row", "size_of", "sweep"]
+__all__ = ["Freed", "Limits", "Load", "Row", "chunks", "make_room", "rows_of", "size_of", "sweep"]
 
 #: Pages of a database without entries: what no eviction gives back.
 _FIXED_PAGES: Final = 15
@@ -48,7 +51,7 @@ class Row(NamedTuple):
 
 
 #: Makes a `Row` of a tuple, in a third of the time of the class itself.
-new_row: Final = partial(tuple.__new__, Row)
+_row: Final = partial(tuple.__new__, Row)
 _SIZE: Final = attrgetter("size")
 
 
@@ -109,6 +112,21 @@ class Freed:
 
     evictions: int = 0
     expirations: int = 0
+
+
+def rows_of(blobs: Mapping[str, Blob], limits: Limits, now: float) -> tuple[list[Row], list[str]]:
+    """The rows of ``blobs``, written ``now`` unless they say when; and the keys of those that never fit."""
+    rows: list[Row] = []
+    rejected: list[str] = []
+    small = limits.small
+    for key, (data, expires_at) in blobs.items():
+        tag, size, written = tag_of(key), len(data), written_at(data)
+        row = _row((row_key(key), now if written is None else written, expires_at, now, tag, size, data))
+        if size + 2 * len(tag) > small and limits.never_fits(row):
+            rejected.append(key)
+        else:
+            rows.append(row)
+    return rows, rejected
 
 
 def chunks(rows: Sequence[Row], limits: Limits) -> Iterator[Sequence[Row]]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from tiercache.envelope import written_at
 from tiercache.errors import (
     CacheClosed,
     EntryRejected,
@@ -36,7 +35,7 @@ from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
 from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
-from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, new_row, size_of, sweep
+from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, rows_of, size_of, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
     GET_MANY,
@@ -55,7 +54,6 @@ from tiercache.tiers.disk._statements import (
     ranges,
     row_key,
     row_keys,
-    tag_of,
     vacuum,
 )
 from tiercache.tiers.disk._upkeep import Upkeep
@@ -188,7 +186,8 @@ class DiskStore(JournalMethods, LeaseMethods):
 
     def mset(self, blobs: Mapping[str, Blob], *, debts: Sequence[Debt] = ()) -> None:
         """See `ByteStore.mset`. All that fit are stored in one transaction, or none; ``debts`` with them."""
-        rows, rejected, now = self._rows(blobs)
+        now = self._clock.time()
+        rows, rejected = rows_of(blobs, self._limits, now)
 
         def put(connection: sqlite3.Connection) -> None:
             if debts:
@@ -207,7 +206,8 @@ class DiskStore(JournalMethods, LeaseMethods):
 
     def fill(self, blobs: Mapping[str, Blob], ticket: int) -> list[str]:
         """See `SupportsJournal.fill`."""
-        rows, rejected, now = self._rows(blobs)
+        now = self._clock.time()
+        rows, rejected = rows_of(blobs, self._limits, now)
         late: set[str] = set()
 
         def put(connection: sqlite3.Connection) -> None:
@@ -221,25 +221,6 @@ class DiskStore(JournalMethods, LeaseMethods):
             self._add(put, rows, monotonic() + self._deadline)
         self._refuse(rejected)
         return [key for key in blobs if row_key(key) in late] if late else []
-
-    def _rows(self, blobs: Mapping[str, Blob]) -> tuple[list[Row], list[str], float]:
-        """The rows of ``blobs``, the keys of those that never fit, and now."""
-        now = self._clock.time()
-        rows: list[Row] = []
-        rejected: list[str] = []
-        limits = self._limits
-        small = limits.small
-        for key, (data, expires_at) in blobs.items():
-            tag, size = tag_of(key), len(data)
-            written = written_at(data)
-            row = new_row(
-                (row_key(key), now if written is None else written, expires_at, now, tag, size, data)
-            )
-            if size + 2 * len(tag) > small and limits.never_fits(row):
-                rejected.append(key)
-            else:
-                rows.append(row)
-        return rows, rejected, now
 
     def _add(self, put: Callable[[sqlite3.Connection], None], rows: Sequence[Row], end: float) -> None:
         """``put`` the ``rows``. On a full disk entries that are past their time make way: it is `_put` that
