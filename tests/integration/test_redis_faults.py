@@ -480,9 +480,18 @@ def told(url, *keys, deadline=5):
     return [str(caught.value), asyncio.run(natively())]
 
 
+def test_what_a_server_says_unasked_answers_nobody():
+    """Whether it comes with the reply before it or after that."""
+    for more in (b"$5\r\nwrong\r\n", b""):
+        with babbler(b"$-1\r\n" + more, b"$-1\r\n$5\r\nwrong\r\n", b"$-1\r\n") as port:
+            tier = RedisTier(f"redis://127.0.0.1:{port}", deadline=10)
+            assert [tier.store.mget([key]) for key in ("one", "two", "three")] == [{}, {}, {}]
+            tier.close()
+
+
 @contextmanager
-def babbler(answer):
-    """A server that answers a client's greetings as it should, and ``answer`` to everything after them."""
+def babbler(*answers):
+    """A server that answers a client's greetings as it should, and ``answers`` to what comes after them."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -492,7 +501,7 @@ def babbler(answer):
             except OSError:  # shut down
                 return
             with connection, suppress(OSError):
-                for said in (b"+OK\r\n", b"+OK\r\n", answer):
+                for said in (b"+OK\r\n", b"+OK\r\n", *answers):
                     connection.recv(65536)
                     connection.sendall(said)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from time import monotonic
+from types import TracebackType
 from typing import Any
 
 import redis
@@ -29,6 +30,24 @@ Maker = Callable[[], tuple[Any, list[Callable[[], Any]]]]
 
 # A forked child keeps what it must not use: ending it would reach for locks and sockets of the parent.
 _of_the_parent: list[Any] = []
+
+
+class _Timer:
+    """A `Call`, to be entered with ``async with`` as an asyncio timer is. No generator, which takes several
+    times as long."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, seconds: float) -> None:
+        self._call = Call(seconds)
+
+    async def __aenter__(self) -> None:
+        self._call.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.__exit__(kind, error, trace)
 
 
 class BlockingClients:
@@ -56,11 +75,9 @@ class BlockingClients:
                 self._lock.release()
         return self._wire
 
-    @asynccontextmanager
-    async def timer(self, seconds: float) -> AsyncGenerator[None]:
+    def timer(self, seconds: float) -> _Timer:
         """Every step of a blocking wire gets what is left of its call's time, which is known by this."""
-        with Call(seconds):
-            yield
+        return _Timer(seconds)
 
     def close(self) -> None:
         with self._lock:

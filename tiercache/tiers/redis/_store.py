@@ -36,6 +36,7 @@ import redis.sentinel
 from tiercache.protocols import About, Blob, Clock, Purge
 from tiercache.tiers.redis import _about, _lease
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
+from tiercache.tiers.redis._line import first_error
 from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
 
 __all__ = ["BlockingStore", "NativeStore", "RedisStore", "Store"]
@@ -91,6 +92,8 @@ _SENTENCES: Sequence[tuple[re.Pattern[str], str]] = (
 #: A server without TLS waits for the rest of what it takes for a command.
 _TLS = "; it never answered this tier: does its port speak TLS?"
 _NO_CLUSTER = "Cluster mode is not enabled"  # redis-py's own words
+
+_BYTES = {bytes}
 
 _GLOB = re.compile(rb"([*?\[\]\\^])")
 
@@ -192,10 +195,14 @@ class Store:
     def _fold(self, key: str) -> bytes:
         return self._prefix + key.encode("utf-8", "surrogatepass")
 
+    def _fold_all(self, keys: Iterable[str]) -> list[bytes]:
+        prefix = self._prefix
+        return [prefix + key.encode("utf-8", "surrogatepass") for key in keys]
+
     # -- the operations --
 
     async def _mget(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> dict[str, bytes]:
-        folded = [self._fold(key) for key in keys]
+        folded = self._fold_all(keys)
         if wire.cluster or len(keys) == 1:  # a MGET of a cluster must keep to one slot
             commands: list[Command] = [(b"GET", key) for key in folded]
             values = await perform(wire, commands, until, last=last)
@@ -206,36 +213,41 @@ class Store:
             values = [value for answer in answers if isinstance(answer, list) for value in answer]
         if len(values) != len(keys):
             raise redis.InvalidResponse
+        found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        if set(map(type, found.values())) <= _BYTES:
+            return found
         # Something else than a string under our key is no value of ours; MGET says so with a nil.
-        _raise_errors(value for value in values if not _is_wrong_type(value))
-        return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
+        _raise_errors([value for value in values if not _is_wrong_type(value)])
+        return {key: value for key, value in found.items() if isinstance(value, bytes)}
 
     async def _lengths(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> dict[str, int]:
-        answers = await perform(wire, [(b"STRLEN", self._fold(key)) for key in keys], until, last=last)
-        _raise_errors(answer for answer in answers if not _is_wrong_type(answer))
+        answers = await perform(wire, [(b"STRLEN", key) for key in self._fold_all(keys)], until, last=last)
+        _raise_errors([answer for answer in answers if not _is_wrong_type(answer)])
         return {key: size for key, size in zip(keys, answers, strict=True) if isinstance(size, int) and size}
 
     async def _mset(self, wire: Wire, until: float, last: bool, blobs: Mapping[str, Blob]) -> None:
         now = self._clock.time()
         commands: list[Command] = []
         too_large = []
-        for key, (data, expires_at) in blobs.items():
+        known, px = None, b""  # most often all of a batch expire at the same time
+        for (key, (data, expires_at)), name in zip(blobs.items(), self._fold_all(blobs), strict=True):
             if len(data) > _MAX_VALUE:
                 too_large.append(key)
             elif expires_at is None:
-                commands.append((b"SET", self._fold(key), data))
+                commands.append((b"SET", name, data))
             elif expires_at <= now:
-                commands.append((b"UNLINK", self._fold(key)))  # over before it got here; the old one is too
+                commands.append((b"UNLINK", name))  # over before it got here; the old one is too
             else:
-                # Not PXAT, which would be exact but is the server's clock and newer than the rest.
-                px = ceil(min((expires_at - now) * 1000, _MAX_PX))
-                commands.append((b"SET", self._fold(key), data, b"PX", b"%d" % px))
+                if expires_at != known:
+                    # Not PXAT, which would be exact but is the server's clock and newer than the rest.
+                    known, px = expires_at, b"%d" % ceil(min((expires_at - now) * 1000, _MAX_PX))
+                commands.append((b"SET", name, data, b"PX", px))
         _raise_errors(await perform(wire, commands, until, last=last))
         if too_large:
             raise EntryRejected(too_large, "Redis holds at most 512 MiB under a key")
 
     async def _mdelete(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> None:
-        folded = [self._fold(key) for key in keys]
+        folded = self._fold_all(keys)
         chunks = [[key] for key in folded] if wire.cluster else _chunks(folded)
         _raise_errors(await perform(wire, [(b"UNLINK", *chunk) for chunk in chunks], until, last=last))
 
@@ -315,7 +327,7 @@ class Store:
         """Those of ``keys`` whose envelopes say so; only their heads are read."""
         commands: list[Command] = [(b"GETRANGE", self._fold(key), b"0", b"%d" % (HEAD - 1)) for key in keys]
         heads = await perform(wire, commands, until, last=last)
-        _raise_errors(head for head in heads if not _is_wrong_type(head))
+        _raise_errors([head for head in heads if not _is_wrong_type(head)])
         times = [written_at(head) if isinstance(head, bytes) else None for head in heads]
         return [key for key, time in zip(keys, times, strict=True) if time is not None and time < before]
 
@@ -427,7 +439,7 @@ def _is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
-def _raise_errors(replies: Iterable[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
+def _raise_errors(replies: Sequence[Any]) -> None:
+    error = first_error(replies)
+    if error is not None:
+        raise error

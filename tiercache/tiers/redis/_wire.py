@@ -15,17 +15,18 @@ used: they pack every argument by itself, and their deadlines are per reply.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
-from time import monotonic
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
 import redis.asyncio.cluster
 import redis.cluster
 
+from tiercache._turns import Turns
 from tiercache.tiers.redis._bounded import bounded, watch_socket
+from tiercache.tiers.redis._line import Line, left, suits
 from tiercache.watchdog import Call, Watch
 
 __all__ = [
@@ -117,10 +118,15 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 
 def pack(command: Sequence[bytes]) -> list[bytes]:
     """``command`` in the protocol's form, in pieces, so that a batch is joined once."""
-    pieces = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        pieces += (b"$%d\r\n" % len(argument), argument, b"\r\n")
-    return pieces
+    if command[0] == b"SET":  # of which there are thousands, with values that are not to be copied twice
+        key, value, *options = command[1:]
+        head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(command), len(key), key, len(value))
+        return [head, value, b"\r\n", *map(_argument, options)]
+    return [b"*%d\r\n" % len(command), *map(_argument, command)]
+
+
+def _argument(argument: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
 async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> list[list[Any]]:
@@ -153,15 +159,19 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     """The reply to each command, in order.
 
     Raises `Moved` when a cluster redirected one, unless this is the ``last`` attempt: then what is
-    still redirected (a slot on its way to another node) goes one by one.
+    still redirected (a slot on its way to another node) goes one by one. Without a cluster's client there is
+    nobody to follow it: an error like others.
     """
+    if not wire.cluster:
+        everything = range(len(commands))
+        # Packed as they are sent: the server is at work on the first ones by then.
+        packed = (request for request, _ in _batches(wire.lane(b""), everything, commands))
+        answers = await exchange(wire, packed, until)
+        return answers[0] if len(answers) == 1 else [reply for answer in answers for reply in answer]
     routes: dict[int, tuple[Any, list[int]]] = {}
-    if wire.cluster:
-        for position, command in enumerate(commands):
-            lane = wire.lane(command[3] if command[0] == b"EVAL" else command[1])
-            routes.setdefault(id(lane), (lane, []))[1].append(position)
-    elif commands:
-        routes[0] = wire.lane(b""), list(range(len(commands)))
+    for position, command in enumerate(commands):
+        lane = wire.lane(command[3] if command[0] == b"EVAL" else command[1])
+        routes.setdefault(id(lane), (lane, []))[1].append(position)
     queues = [deque(_batches(*route, commands)) for route in routes.values()]
     requests: list[Request] = []
     order: list[int] = []
@@ -174,8 +184,7 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     replies: list[Any] = [None] * len(commands)
     answers = await exchange(wire, requests, until)
     for position, reply in zip(order, (reply for answer in answers for reply in answer), strict=True):
-        # Without a cluster's client there is nobody to follow it: an error like others.
-        if wire.cluster and isinstance(reply, redis.exceptions.AskError | redis.exceptions.TryAgainError):
+        if isinstance(reply, redis.exceptions.AskError | redis.exceptions.TryAgainError):
             if not last:
                 raise Moved
             reply = await wire.redirect(commands[position], until)  # noqa: PLW2901 - the answer, at last
@@ -184,8 +193,8 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
 
 
 def _batches(
-    lane: Any, positions: list[int], commands: Sequence[Command]
-) -> Iterable[tuple[Request, list[int]]]:
+    lane: Any, positions: Sequence[int], commands: Sequence[Command]
+) -> Iterator[tuple[Request, list[int]]]:
     pieces: list[bytes] = []
     taken: list[int] = []
     keys = size = 0
@@ -205,25 +214,37 @@ def _batches(
 _MANY_KEYS = (b"MGET", b"UNLINK")
 
 
-def _left(until: float) -> float:
-    left = until - monotonic()
-    if left <= 0:
-        raise redis.TimeoutError("the deadline is over")
-    return left
+class _Lent:
+    """A blocking connection of redis-py in the hands of one call, whose end cuts it."""
 
+    __slots__ = ("connection", "watch")
 
-class _Lent(NamedTuple):
-    """A blocking connection in the hands of one call, whose end cuts it."""
+    def __init__(self, connection: Any, watch: Watch) -> None:
+        self.connection = connection
+        self.watch = watch
 
-    connection: Any
-    watch: Watch
+    def send(self, payload: bytes, until: float) -> None:
+        _limit(self.connection, left(until))
+        self.connection.send_packed_command([payload], check_health=False)
+
+    def receive(self, replies: int, until: float) -> list[Any]:
+        _limit(self.connection, left(until))
+        read = self.connection.read_response
+        answer = []
+        for _ in range(replies):
+            try:
+                answer.append(read())
+            except redis.ResponseError as error:
+                answer.append(error)
+        return answer
 
 
 class BlockingWire:
     """Over a `redis.ConnectionPool` or a `redis.RedisCluster`. Thread-safe. Every step gets what is left of
     the running `Call`, and the watchdog sees to those that take longer all the same.
 
-    ``ours``: the source was made from a URL, so that how it connects is for us to say.
+    ``ours``: the source was made from a URL, so that how it connects is for us to say. Then a single server's
+    connections are `Line`s, which stay with the wire between calls.
     """
 
     def __init__(self, source: Any, limit: int, *, ours: bool) -> None:
@@ -231,10 +252,12 @@ class BlockingWire:
         self._ours = ours
         self._doubted = False
         self.cluster = isinstance(source, redis.cluster.RedisCluster)
-        self._turns = threading.BoundedSemaphore(limit)
+        self._lines = ours and not self.cluster and suits(source)
+        self._idle: list[Line] = []
+        self._turns = Turns(limit)
 
     async def enter(self, until: float) -> None:
-        if not self._turns.acquire(timeout=_left(until)):
+        if not self._turns.acquire(timeout=left(until)):
             raise redis.TimeoutError("all connections are busy")
         if self._doubted:
             try:
@@ -268,40 +291,50 @@ class BlockingWire:
             pool.connection_class = bounded(pool.connection_class)
         return pool
 
-    async def acquire(self, lane: Any, until: float) -> _Lent:
-        _left(until)
+    async def acquire(self, lane: Any, until: float) -> Line | _Lent:
+        left(until)
+        while self._idle:
+            with suppress(IndexError):  # another thread was quicker
+                line = self._idle.pop()
+                if line.idle():
+                    return line
+                self._give_up(lane, line)
         connection = lane.get_connection()
+        if self._lines:
+            return Line(connection)
         call = Call.current()
         assert call is not None, "a blocking wire is used within a call"  # noqa: S101 - for the reader
         return _Lent(connection, watch_socket(call, connection._sock))  # noqa: SLF001 - no public way to it
 
-    async def send(self, lent: _Lent, payload: bytes, until: float) -> None:
-        _limit(lent.connection, _left(until))
-        lent.connection.send_packed_command([payload], check_health=False)
+    async def send(self, lent: Line | _Lent, payload: bytes, until: float) -> None:
+        lent.send(payload, until)
 
-    async def receive(self, lent: _Lent, replies: int, until: float) -> list[Any]:
-        _limit(lent.connection, _left(until))
-        read = lent.connection.read_response
-        answer = []
-        for _ in range(replies):
-            try:
-                answer.append(read())
-            except redis.ResponseError as error:
-                answer.append(error)
-        return answer
+    async def receive(self, lent: Line | _Lent, replies: int, until: float) -> list[Any]:
+        return lent.receive(replies, until)
 
-    async def drop(self, lent: _Lent) -> None:
+    async def drop(self, lent: Line | _Lent) -> None:
         lent.connection.disconnect()
 
-    async def release(self, lane: Any, lent: _Lent) -> None:
+    async def release(self, lane: Any, lent: Line | _Lent) -> None:
         connection = lent.connection
+        if isinstance(lent, Line):
+            if connection._sock is None:  # noqa: SLF001 - no public way to it
+                self._give_up(lane, lent)
+            else:
+                self._idle.append(lent)
+            return
         if not lent.watch.end():
             connection.disconnect()  # cut after its last reply; the next call must not find that out
         _limit(connection, connection.socket_timeout)  # a client of somebody else has time-outs of its own
         lane.release(connection)
 
+    @staticmethod
+    def _give_up(lane: Any, line: Line) -> None:
+        line.connection.disconnect()
+        lane.release(line.connection)  # which connects it anew when it is wanted
+
     async def redirect(self, command: Command, until: float) -> Any:
-        _left(until)
+        left(until)
         try:
             return self.source.execute_command(command[0].decode(), *command[1:])
         except redis.ResponseError as error:
