@@ -522,7 +522,7 @@ def test_a_call_that_ends_early_leaves_no_replies_behind(valkey, valkey_cluster,
 
     async def interrupted(wire, until, _last):
         def requests():
-            yield Request(wire.lane(b"early:one"), b"".join(pack((b"GET", b"early:one"))), 1)
+            yield Request(wire.lane(b"early:one"), pack((b"GET", b"early:one")), 1)
             raise KeyboardInterrupt  # the reply is on its way, and nobody reads it
 
         await exchange(wire, requests(), until)

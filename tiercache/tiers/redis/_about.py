@@ -29,7 +29,7 @@ async def ask(wire: Wire, until: float, last: bool, clock: Clock) -> About:  # n
 
 async def _all(wire: Wire, lanes: list[Any], command: Command, until: float) -> list[Any]:
     """The answer of each server; an error is one."""
-    payload = b"".join(pack(command))
+    payload = pack(command)
     replies = await exchange(wire, [Request(lane, payload, 1) for lane in lanes], until)
     return [answer for [answer] in replies]
 

@@ -29,7 +29,7 @@ __all__ = ["Line", "first_error", "left", "suits"]
 #: What the parser gives while a reply is not whole.
 _MORE: Final = object()
 #: Bytes that are read at a time: many replies of some kilobytes, and still within a processor's cache.
-_READ: Final = 256 * 1024
+_READ: Final = 128 * 1024
 #: Seconds by which a step may begin later than its time-out was set: most calls set it but once.
 _SLACK: Final = 0.002
 

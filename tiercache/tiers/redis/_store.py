@@ -275,7 +275,7 @@ class Store:
         enough = (monotonic() + until) / 2
         while True:  # where other people's keys are many, most answers are empty
             command = (b"SCAN", b"%d" % position, b"MATCH", pattern, b"COUNT", count)
-            [[answer]] = await exchange(wire, [Request(lanes[name], b"".join(pack(command)), 1)], until)
+            [[answer]] = await exchange(wire, [Request(lanes[name], pack(command), 1)], until)
             _raise_errors([answer])
             if not isinstance(answer, list) or len(answer) != 2:
                 raise redis.InvalidResponse

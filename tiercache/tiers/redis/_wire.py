@@ -116,17 +116,14 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a blocking wire suspended")
 
 
-def pack(command: Sequence[bytes]) -> list[bytes]:
-    """``command`` in the protocol's form, in pieces, so that a batch is joined once."""
-    if command[0] == b"SET":  # of which there are thousands, with values that are not to be copied twice
-        key, value, *options = command[1:]
-        head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(command), len(key), key, len(value))
-        return [head, value, b"\r\n", *map(_argument, options)]
-    return [b"*%d\r\n" % len(command), *map(_argument, command)]
-
-
-def _argument(argument: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(argument), argument)
+def pack(command: Sequence[bytes]) -> bytes:
+    """``command`` in the protocol's form."""
+    if len(command) == 5 and command[0] == b"SET":  # in one go: there are thousands of them
+        _, key, value, option, number = command
+        sizes = len(key), key, len(value), value, len(option), option, len(number), number
+        return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % sizes
+    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
+    return b"*%d\r\n%b" % (len(command), b"".join(arguments))
 
 
 async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> list[list[Any]]:
@@ -194,24 +191,20 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
 
 def _batches(
     lane: Any, positions: Sequence[int], commands: Sequence[Command]
-) -> Iterator[tuple[Request, list[int]]]:
+) -> Iterator[tuple[Request, Sequence[int]]]:
+    """Those of ``commands`` at the ``positions``, packed, a batch a request; and whose each request is."""
     pieces: list[bytes] = []
-    taken: list[int] = []
-    keys = size = 0
-    for position in positions:
+    begun = size = 0
+    for index, position in enumerate(positions, 1):
         command = commands[position]
-        pieces += pack(command)
-        taken.append(position)
-        keys += len(command) - 1 if command[0] in _MANY_KEYS else 1
-        size += len(command[2]) if command[0] == b"SET" else 0
-        if keys >= _BATCH_KEYS or size >= _BATCH_BYTES:
-            yield Request(lane, b"".join(pieces), len(taken)), taken
-            pieces, taken, keys, size = [], [], 0, 0
-    if taken:
-        yield Request(lane, b"".join(pieces), len(taken)), taken
-
-
-_MANY_KEYS = (b"MGET", b"UNLINK")
+        pieces.append(pack(command))
+        size += len(pieces[-1])
+        # One of as many keys as a batch has is a batch of its own.
+        if size >= _BATCH_BYTES or len(pieces) >= _BATCH_KEYS or len(command) > _BATCH_KEYS:
+            yield Request(lane, b"".join(pieces), len(pieces)), positions[begun:index]
+            pieces, begun, size = [], index, 0
+    if pieces:
+        yield Request(lane, b"".join(pieces), len(pieces)), positions[begun:]
 
 
 class _Lent:
