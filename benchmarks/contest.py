@@ -57,13 +57,17 @@ class Target:
 
 class Contest:
     """One case of the suite. ``name`` is what reports and documents refer to; ``size`` is how many things
-    (keys, texts) a job does, and times are told for one of them."""
+    (keys, texts) a job does, and times are told for one of them. ``rounds``: it has no more of them than
+    that, where a turn takes seconds."""
 
-    def __init__(self, name: str, title: str, *, size: int = 1, thing: str = "key") -> None:
+    def __init__(
+        self, name: str, title: str, *, size: int = 1, thing: str = "key", rounds: int | None = None
+    ) -> None:
         self.name = name
         self.title = title
         self.size = size
         self.thing = thing
+        self._rounds = rounds
         self._contenders: list[Contender] = []
         self._targets: list[Target] = []
         self._absent: dict[str, str] = {}
@@ -95,6 +99,7 @@ class Contest:
 
     def run(self, rounds: int = 30) -> dict[str, Any]:
         """Hold it. What comes back is plain data: see `benchmarks.report`."""
+        rounds = rounds if self._rounds is None else min(rounds, self._rounds)
         repeats = {each.name: self._repeats(each) for each in self._contenders}
         gc.collect()
         gc.disable()
