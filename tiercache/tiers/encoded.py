@@ -9,7 +9,7 @@ from typing import Any
 
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.envelope import Secrets, open_envelopes, seal_all
+from tiercache.envelope import Secrets, open_envelope, open_envelopes, seal_all
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.policies import Failure
@@ -108,7 +108,15 @@ class EncodedTier:
         return f"{type(self).__name__}({self.store!r})"
 
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
-        found, corrupt = self._open(_drain(self.store.mget(keys)))
+        blobs = self.store.mget(keys)
+        if len(blobs) == 1 and self._secrets is None:  # most look-ups of one key end here
+            ((key, data),) = blobs.items()
+            entry = open_envelope(key, data, self._clock.time()) if type(data) is bytes else None
+            if entry is not None:
+                return {key: entry}
+        drained = _drain(blobs)
+        del blobs  # or nothing would be let go of
+        found, corrupt = self._open(drained)
         if corrupt:
             with suppress(Exception):  # a read never fails because the repair did
                 self.store.mdelete(corrupt)

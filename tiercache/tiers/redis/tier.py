@@ -71,6 +71,9 @@ class RedisTier(EncodedTier):
     replicas of a cluster or of a Sentinel's master are never read: they may not know of a delete yet.
     """
 
+    #: Its entries are whole, and those asked for alone; a chain need not look at each again.
+    verifies = True
+
     def __init__(
         self,
         url: str | BlockingClient | NativeClient,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 from tiercache.envelope import written_at
@@ -28,6 +29,7 @@ Plan: TypeAlias = Generator[Step, Any, T]
 COMMIT: Final = Step("COMMIT")
 #: Above every key: UTF-8 has no such byte.
 _END: Final = b"\xff"
+_BYTES: Final = {bytes}
 _NOTHING: Final = (_END, _END)
 #: Expired rows are looked for after so many seconds or so many writes, whichever comes first.
 _PRUNE_SECONDS: Final = 10.0
@@ -98,12 +100,13 @@ class Plans:
 
     def mget(self, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
         """The blobs under ``keys``, expired ones too: who asks knows what to count."""
-        names = {row_id(encode_key(key)): key for key in keys}
+        names = dict(zip(map(row_id, map(encode_key, keys)), keys, strict=True))
         found: dict[str, bytes] = {}
         for step in self.dialect.select(list(names)):
-            for row, value in (yield step):
-                # SQLite lets anybody put text here; as no bytes it goes the way of damaged ones.
-                found[names[row]] = value if isinstance(value, bytes) else b""
+            found.update([(names[row], value) for row, value in (yield step)])
+        if not set(map(type, found.values())) <= _BYTES:
+            # SQLite lets anybody put text here; as no bytes it goes the way of damaged ones.
+            return {key: value if isinstance(value, bytes) else b"" for key, value in found.items()}
         return found
 
     def lengths(self, keys: Sequence[str]) -> Plan[dict[str, int]]:
@@ -120,15 +123,16 @@ class Plans:
         now = self._clock.time()
         rows: list[Row] = []
         rejected: list[str] = []
+        most = self.max_bytes
         for key, (value, expires_at) in blobs.items():
             name = encode_key(key)
             size = len(name) + len(value)
-            if self.max_bytes is not None and size > self.max_bytes:
+            if most is not None and size > most:
                 rejected.append(key)
             else:
                 written = written_at(value) or now
                 rows.append(Row(row_id(name), name[:HEAD], name, value, expires_at, written, size))
-        rows.sort()  # by id, which is unique
+        rows.sort(key=itemgetter(0))  # by id; whole rows take twice as long to compare
         return rows, rejected
 
     def mset(self, rows: Sequence[Row]) -> Plan[None]:

@@ -12,7 +12,6 @@ judge failures by the same rules, and differ in ``await`` alone.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from tiercache._turns import Turns
 from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import About, Blob, Purge
@@ -158,9 +158,9 @@ class SQLStore:
         """See `SupportsAbout`."""
         return About(*self._run(self._plans.about), room(self._engine.url))
 
-    def _new_turns(self) -> threading.BoundedSemaphore | None:
+    def _new_turns(self) -> Turns | None:
         # An engine that we were given has a pool with a time-out of its own.
-        return threading.BoundedSemaphore(most_connections(self._engine.url)) if self._owned else None
+        return Turns(most_connections(self._engine.url)) if self._owned else None
 
     def after_fork(self) -> None:
         """See `Forkable`."""

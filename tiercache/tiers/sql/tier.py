@@ -78,6 +78,9 @@ class SQLTier(EncodedTier):
     be reached is no error here: nothing is connected before the first call.
     """
 
+    #: Its entries are whole, and those asked for alone; a chain need not look at each again.
+    verifies = True
+
     def __init__(
         self,
         url: str | URL | Engine,
