@@ -177,10 +177,10 @@ def values(keys: Sequence[str], length: int) -> Batch:
     return {key: os.urandom(length) for key in keys}
 
 
-def case(database: str, verb: str, length: int, count: int) -> Contest:
+def case(database: str, verb: str, length: int, count: int, of: str = "values") -> Contest:
     """Its name tells the number of keys, where it is not that of the figures to reach."""
     name = f"{database}-{verb}-{length}" + ("" if count == 1000 else f"-by-{count}")
-    title = f"{TITLES[database]}: `{verb}` of {count:,} values of {length:,} bytes"
+    title = f"{TITLES[database]}: `{verb}` of {count:,} {of}, {length:,} bytes each"
     return Contest(name, title, size=count)
 
 
@@ -216,15 +216,27 @@ def test_mget_of_what_is_not_there(
 
 
 @pytest.mark.parametrize(("length", "count"), SIZES)
-def test_mset(hold: Any, database: str, stores: Any, keys: list[str], length: int, count: int) -> None:
-    written = keys[:count]
-    contest = case(database, "mset", length, count)
+def test_mset(hold: Any, database: str, stores: Any, length: int, count: int) -> None:
+    contest = case(database, "mset", length, count, "new keys")
+    numbers = itertools.count()
+
+    def batch() -> tuple[Batch]:
+        return (values([f"key-{next(numbers)}" for _ in range(count)], length),)
+
     for name, store in stores.items():
-        contest.add(name, store.mset, prepare=lambda: (values(written, length),))
+        contest.add(name, store.mset, prepare=batch)
     if count == 1000:
         least = {"postgresql": {100: 3.5, 6144: 1.3}, "sqlite": {6144: 1.2}}[database].get(length)
         if least:
             contest.times_faster(least, than="LangChain SQLStore")
+    hold(contest)
+
+
+@pytest.mark.parametrize("length", [100, 6144])
+def test_overwriting(hold: Any, database: str, stores: Any, keys: list[str], length: int) -> None:
+    contest = case(database, "overwrite", length, 1000)
+    for name, store in stores.items():
+        contest.add(name, store.mset, prepare=lambda: (values(keys, length),))
     hold(contest)
 
 
