@@ -152,6 +152,20 @@ async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> lis
     return answers
 
 
+async def _ask(wire: Wire, lane: Any, payload: bytes, until: float) -> list[Any]:
+    """`exchange` for a single request, without what keeps several in order: a seventh of a look-up of one
+    key."""
+    connection = await wire.acquire(lane, until)
+    try:
+        await wire.send(connection, payload, until)
+        return await wire.receive(connection, 1, until)
+    except BaseException:
+        await wire.drop(connection)
+        raise
+    finally:
+        await wire.release(lane, connection)
+
+
 async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last: bool) -> list[Any]:
     """The reply to each command, in order.
 
@@ -159,6 +173,8 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     still redirected (a slot on its way to another node) goes one by one. Without a cluster's client there is
     nobody to follow it: an error like others.
     """
+    if not wire.cluster and len(commands) == 1:
+        return await _ask(wire, wire.lane(b""), pack(commands[0]), until)
     if not wire.cluster:
         everything = range(len(commands))
         # Packed as they are sent: the server is at work on the first ones by then.

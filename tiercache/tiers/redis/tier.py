@@ -107,6 +107,11 @@ class RedisTier(EncodedTier):
         longest = optional_duration(ttl, name="RedisTier: ttl")
         super().__init__(store, name=name or "redis", ttl=longest, clock=clock, secret=secrets)
         self.failure = failure
+        if (
+            type(self) is RedisTier and blocking is not None
+        ):  # others may have `mget` do something of their own
+            #: See `SupportsReadOne`.
+            self.read_one = self._read_one
         self.location = ("redis", place, prefix)
 
 

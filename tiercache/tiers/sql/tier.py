@@ -135,6 +135,9 @@ class SQLTier(EncodedTier):
             store = SQLStore(engine, plans, leases, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.failure = failure
+        if type(self) is SQLTier:  # others may have `mget` do something of their own
+            #: See `SupportsReadOne`.
+            self.read_one = self._read_one
         self.location = ("sql", _place(address) or engine, table)
 
 
