@@ -42,15 +42,24 @@ class Contender:
     name: str
     job: Callable[..., object]
     prepare: Callable[[], tuple[Any, ...]] | None
+    calls: int
     times: list[float] = field(default_factory=list)
+
+
+#: What a bound is of, of how long one takes and another.
+_COMPARED: dict[str, Callable[[float, float], float]] = {
+    "at most": lambda mine, other: mine / other,
+    "at least": lambda mine, other: other / mine,
+    "at most more": lambda mine, other: mine - other,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound of how long ``name`` takes: of the ``unit`` itself, or times what ``of`` takes."""
+    """A bound of how long ``name`` takes: in seconds, times what ``of`` takes, or seconds more than that."""
 
     name: str
-    bound: Literal["at most", "at least"]
+    bound: Literal["at most", "at least", "at most more"]
     limit: float
     of: str | None
 
@@ -73,11 +82,16 @@ class Contest:
         self._absent: dict[str, str] = {}
 
     def add(
-        self, name: str, job: Callable[..., object], *, prepare: Callable[[], tuple[Any, ...]] | None = None
+        self,
+        name: str,
+        job: Callable[..., object],
+        *,
+        prepare: Callable[[], tuple[Any, ...]] | None = None,
+        calls: int = 1,
     ) -> None:
-        """``job`` takes what ``prepare``, which is called before each turn, returns. With that a turn is one
-        call; without it as many as take some milliseconds."""
-        self._contenders.append(Contender(name, job, prepare))
+        """``job`` takes what ``prepare`` returns, which is called before each call. With that a turn is so
+        many ``calls``; without it as many as take some milliseconds."""
+        self._contenders.append(Contender(name, job, prepare, calls))
 
     def absent(self, name: str, reason: str) -> None:
         """Somebody who cannot do the job as it is told, and why."""
@@ -91,6 +105,10 @@ class Contest:
     def times_faster(self, limit: float, *, than: str, who: str = "tiercache") -> None:
         """The figure to reach: ``than`` takes at least ``limit`` times as long as ``who``."""
         self._targets.append(Target(who, "at least", limit, than))
+
+    def at_most_more(self, seconds: float, *, than: str, who: str = "tiercache") -> None:
+        """The figure to reach: ``who`` takes at most so many ``seconds`` a thing more than ``than``."""
+        self._targets.append(Target(who, "at most more", seconds, than))
 
     @property
     def first(self) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
@@ -127,7 +145,7 @@ class Contest:
         """How often it runs in one turn; and it is warm then."""
         if contender.prepare is not None:
             self._time(contender, 1)
-            return 1
+            return contender.calls
         number = 1
         while (taken := self._time(contender, number) * number) < _TURN:
             number = max(number + 1, min(number * 10, round(number * _TURN / max(taken, 1e-9))))
@@ -135,12 +153,19 @@ class Contest:
 
     @staticmethod
     def _time(contender: Contender, number: int) -> float:
-        job = contender.job
-        given = () if contender.prepare is None else contender.prepare()
+        job, prepare = contender.job, contender.prepare
+        if prepare is not None:
+            taken = 0.0
+            for _ in range(number):
+                given = prepare()
+                start = perf_counter()
+                job(*given)
+                taken += perf_counter() - start
+            return taken / number
         turns = range(number)
         start = perf_counter()
         for _ in turns:
-            job(*given)
+            job()
         return (perf_counter() - start) / number
 
     @staticmethod
@@ -161,12 +186,11 @@ class Contest:
             reached = Spread.of(ours)
         else:
             theirs = times[target.of]
+            compared = _COMPARED[target.bound]
             pairs = zip(ours, theirs, strict=True)
-            at_most = target.bound == "at most"
-            reached = Spread.of([mine / other if at_most else other / mine for mine, other in pairs])
-        holds = (
-            reached.median <= target.limit if target.bound == "at most" else reached.median >= target.limit
-        )
+            reached = Spread.of([compared(mine, other) for mine, other in pairs])
+        at_least = target.bound == "at least"
+        holds = reached.median >= target.limit if at_least else reached.median <= target.limit
         return {**asdict(target), "reached": asdict(reached), "holds": holds}
 
 
@@ -183,8 +207,11 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
         unit, scale = (" µs", 1e6) if of is None else (f" x {of}", 1)
         if target["bound"] == "at least":
             unit = f" times faster than {of}"
+        if target["bound"] == "at most more":
+            unit, scale = f" µs more than {of}", 1e6
         low, middle, high = (scale * reached[each] for each in ("low", "median", "high"))
+        bound = target["bound"].removesuffix(" more")
         yield (
             f"  {'reached' if target['holds'] else 'MISSED'}: {target['name']} {middle:.3g}{unit}"
-            f" (half from {low:.3g} to {high:.3g}), {target['bound']} {scale * target['limit']:g}"
+            f" (half from {low:.3g} to {high:.3g}), {bound} {scale * target['limit']:g}"
         )
