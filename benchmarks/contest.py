@@ -44,6 +44,8 @@ class Contender:
     prepare: Callable[[], tuple[Any, ...]] | None
     calls: int
     times: list[float] = field(default_factory=list)
+    #: The curve that its figure is a point of, and where on it.
+    point: tuple[str, int] | None = None
 
 
 #: What a bound is of, of how long one takes and another.
@@ -56,7 +58,7 @@ _COMPARED: dict[str, Callable[[float, float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound of how long ``name`` takes: in seconds, times what ``of`` takes, or seconds more than that."""
+    """A bound of what ``name`` takes: in the contest's unit, times what ``of`` takes, or so much more."""
 
     name: str
     bound: Literal["at most", "at least", "at most more"]
@@ -66,16 +68,26 @@ class Target:
 
 class Contest:
     """One case of the suite. ``name`` is what reports and documents refer to; ``size`` is how many things
-    (keys, texts) a job does, and times are told for one of them. ``rounds``: it has no more of them than
-    that, where a turn takes seconds."""
+    (keys, texts) a job does, and what it takes is told for one of them.
+
+    In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that.
+    """
 
     def __init__(
-        self, name: str, title: str, *, size: int = 1, thing: str = "key", rounds: int | None = None
+        self,
+        name: str,
+        title: str,
+        *,
+        size: int = 1,
+        thing: str = "key",
+        unit: Literal["seconds", "bytes"] = "seconds",
+        rounds: int | None = None,
     ) -> None:
         self.name = name
         self.title = title
         self.size = size
         self.thing = thing
+        self.unit = unit
         self._rounds = rounds
         self._contenders: list[Contender] = []
         self._targets: list[Target] = []
@@ -88,18 +100,20 @@ class Contest:
         *,
         prepare: Callable[[], tuple[Any, ...]] | None = None,
         calls: int = 1,
+        point: tuple[str, int] | None = None,
     ) -> None:
         """``job`` takes what ``prepare`` returns, which is called before each call. With that a turn is so
-        many ``calls``; without it as many as take some milliseconds."""
-        self._contenders.append(Contender(name, job, prepare, calls))
+        many ``calls``; without it as many as take some milliseconds. ``point``: the curve that its figure
+        belongs to, in a chart, and of what size it is there."""
+        self._contenders.append(Contender(name, job, prepare, calls, point=point))
 
     def absent(self, name: str, reason: str) -> None:
         """Somebody who cannot do the job as it is told, and why."""
         self._absent[name] = reason
 
     def at_most(self, limit: float, *, of: str | None = None, who: str = "tiercache") -> None:
-        """The figure to reach: ``who`` takes at most ``limit`` times as long as ``of``; without that, so many
-        seconds a thing."""
+        """The figure to reach: ``who`` takes at most ``limit`` times what ``of`` takes; without that, so much
+        in the contest's unit, a thing."""
         self._targets.append(Target(who, "at most", limit, of))
 
     def times_faster(self, limit: float, *, than: str, who: str = "tiercache") -> None:
@@ -117,6 +131,8 @@ class Contest:
 
     def run(self, rounds: int = 30) -> dict[str, Any]:
         """Hold it. What comes back is plain data: see `benchmarks.report`."""
+        if self.unit == "bytes":
+            rounds = min(rounds, 3)  # they hardly differ
         rounds = rounds if self._rounds is None else min(rounds, self._rounds)
         repeats = {each.name: self._repeats(each) for each in self._contenders}
         gc.collect()
@@ -130,12 +146,21 @@ class Contest:
         finally:
             gc.enable()
         times = {each.name: each.times for each in self._contenders}
+        spreads = {name: Spread.of(taken) for name, taken in times.items()}
+        series: dict[str, list[list[float]]] = {}
+        for each in self._contenders:
+            if each.point is not None:
+                curve, size = each.point
+                series.setdefault(curve, []).append([size, spreads[each.name].median])
         return {
             "name": self.name,
             "title": self.title,
             "thing": self.thing,
             "rounds": rounds,
-            "seconds": {name: asdict(Spread.of(taken)) for name, taken in times.items()},
+            "unit": self.unit,
+            "seconds": {},
+            self.unit: {name: asdict(spread) for name, spread in spreads.items()},
+            "series": series,
             "targets": [self._judged(target, times) for target in self._targets],
             "absent": self._absent,
             **self._compared(times),
@@ -143,6 +168,8 @@ class Contest:
 
     def _repeats(self, contender: Contender) -> int:
         """How often it runs in one turn; and it is warm then."""
+        if self.unit == "bytes":
+            return 1
         if contender.prepare is not None:
             self._time(contender, 1)
             return contender.calls
@@ -151,17 +178,19 @@ class Contest:
             number = max(number + 1, min(number * 10, round(number * _TURN / max(taken, 1e-9))))
         return number
 
-    @staticmethod
-    def _time(contender: Contender, number: int) -> float:
+    def _time(self, contender: Contender, number: int) -> float:
         job, prepare = contender.job, contender.prepare
+        if self.unit == "bytes":
+            taken: Any = job(*(prepare() if prepare is not None else ()))
+            return float(taken)
         if prepare is not None:
-            taken = 0.0
+            seconds = 0.0
             for _ in range(number):
                 given = prepare()
                 start = perf_counter()
                 job(*given)
-                taken += perf_counter() - start
-            return taken / number
+                seconds += perf_counter() - start
+            return seconds / number
         turns = range(number)
         start = perf_counter()
         for _ in turns:
@@ -195,23 +224,25 @@ class Contest:
 
 
 def lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """What a contest gave, for a terminal: microseconds a thing, and ratios beside what they should be."""
+    """What a contest gave, for a terminal: microseconds or bytes a thing, and ratios beside what they should
+    be."""
     yield f"{figures['name']}: {figures['title']} ({figures['rounds']} rounds)"
-    for name, took in figures["seconds"].items():
-        low, middle, high = (1e6 * took[each] for each in ("low", "median", "high"))
-        yield f"  {name:28} {middle:10.3f} µs a {figures['thing']}, half from {low:.3f} to {high:.3f}"
+    symbol, units = ("B", 1.0) if figures["unit"] == "bytes" else ("µs", 1e6)
+    for name, took in figures[figures["unit"]].items():
+        low, middle, high = (units * took[each] for each in ("low", "median", "high"))
+        yield f"  {name:28} {middle:10.3f} {symbol} a {figures['thing']}, half from {low:.3f} to {high:.3f}"
     for name, reason in figures["absent"].items():
         yield f"  {name:28} {reason}"
     for target in figures["targets"]:
-        reached, of = target["reached"], target["of"]
-        unit, scale = (" µs", 1e6) if of is None else (f" x {of}", 1)
-        if target["bound"] == "at least":
-            unit = f" times faster than {of}"
-        if target["bound"] == "at most more":
-            unit, scale = f" µs more than {of}", 1e6
+        reached, of, bound = target["reached"], target["of"], target["bound"]
+        scale = 1.0 if of is not None and bound != "at most more" else units
+        unit = {
+            "at most": f" {symbol}" if of is None else f" x {of}",
+            "at least": f" times faster than {of}",
+            "at most more": f" {symbol} more than {of}",
+        }[bound]
         low, middle, high = (scale * reached[each] for each in ("low", "median", "high"))
-        bound = target["bound"].removesuffix(" more")
         yield (
             f"  {'reached' if target['holds'] else 'MISSED'}: {target['name']} {middle:.3g}{unit}"
-            f" (half from {low:.3g} to {high:.3g}), {bound} {scale * target['limit']:g}"
+            f" (half from {low:.3g} to {high:.3g}), {bound.removesuffix(' more')} {scale * target['limit']:g}"
         )
