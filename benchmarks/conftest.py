@@ -44,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
     )
+    parser.addoption(
+        "--scale", choices=("small", "full"), default="small", help="full: up to ten million entries"
+    )
 
 
 @pytest.fixture

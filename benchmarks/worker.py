@@ -1,0 +1,110 @@
+"""A process that reads and writes a store on disk when it is told to: for the contests of several processes.
+
+``python -m benchmarks.worker KIND FOLDER [cold]``: prints ``ready`` once it is, and ``done`` after each line
+of its input, ``read`` or ``write`` and how many batches of 100. ``cold``: the kernel is asked to forget what it
+holds of the folder's files. That needs no privileges; what other processes have mapped, and what the medium's
+own memory holds, stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["KEYS", "LENGTH", "STORES", "open_store"]
+
+#: How many keys the stores hold, and how long their values are.
+KEYS, LENGTH = 10_000, 1024
+
+Batch = dict[str, bytes]
+Store = tuple[Callable[[Batch], object], Callable[[list[str]], object]]
+
+
+def tiercache(folder: Path) -> Store:
+    from tiercache import DiskTier, TieredCache
+
+    cache = TieredCache([DiskTier(folder / "tiercache", deadline="60s")], ttl="1h")
+    return cache.mset, cache.mget
+
+
+def diskcache(folder: Path) -> Store:
+    from diskcache import Cache
+
+    cache = Cache(str(folder / "diskcache"), timeout=60)
+
+    def put(batch: Batch) -> None:
+        with cache.transact():
+            for key, value in batch.items():
+                cache.set(key, value, expire=3600)
+
+    return put, lambda keys: [cache.get(key) for key in keys]
+
+
+def raw_sqlite(folder: Path) -> Store:
+    connection = sqlite3.connect(folder / "raw.db", isolation_level=None, timeout=60)
+    for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=1", "mmap_size=268435456"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.execute("CREATE TABLE IF NOT EXISTS Pairs (key TEXT PRIMARY KEY, value BLOB)")
+
+    def put(batch: Batch) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT OR REPLACE INTO Pairs VALUES (?, ?)", batch.items())
+        connection.execute("COMMIT")
+
+    def get(keys: list[str]) -> Batch:
+        marks = ",".join("?" * len(keys))
+        statement = f"SELECT key, value FROM Pairs WHERE key IN ({marks})"  # noqa: S608 - marks alone
+        return dict(connection.execute(statement, keys))
+
+    return put, get
+
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "tiercache": tiercache,
+    "diskcache": diskcache,
+    "raw sqlite3": raw_sqlite,
+}
+
+
+def open_store(kind: str, folder: Path) -> Store:
+    return STORES[kind](folder)
+
+
+def forget(folder: Path) -> None:
+    """Have the kernel write out and forget what it holds of the files in ``folder``."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+def main() -> None:
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    numbers = itertools.count(1)
+    some = random.Random(os.getpid())
+    if "cold" in sys.argv:
+        forget(folder)
+    put, get = open_store(kind, folder)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        verb, count = line.split()
+        for _ in range(int(count)):
+            if verb == "read":
+                get([f"key-{some.randrange(KEYS)}" for _ in range(100)])
+            else:
+                new = [f"{os.getpid()}-{next(numbers)}" for _ in range(100)]
+                put({key: os.urandom(LENGTH) for key in new})
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
