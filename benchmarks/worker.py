@@ -1,9 +1,9 @@
 """A process that reads and writes a store on disk when it is told to: for the contests of several processes.
 
 ``python -m benchmarks.worker KIND FOLDER [cold]``: prints ``ready`` once it is, and ``done`` after each line
-of its input, ``read`` or ``write`` and how many batches of 100. ``cold``: the kernel is asked to forget what it
-holds of the folder's files. That needs no privileges; what other processes have mapped, and what the medium's
-own memory holds, stays.
+of its input, ``read`` or ``write`` and how many batches of 100. ``cold``: the kernel is asked to forget what
+it holds of the folder's files. That needs no privileges; what other processes have mapped, and what the
+medium's own memory holds, stays.
 """
 
 from __future__ import annotations
