@@ -41,6 +41,18 @@ def test_only_the_first_end_counts() -> None:
     assert raised.value is error
 
 
+def test_who_waits_already_is_told_once() -> None:
+    flights = Flights()
+    (flight,), _ = flights.join_or_lead(["a"], 1, BLOCKING)
+    outcome = flight.outcome
+    flights.end(flight, {"a": 1})
+    assert outcome.result(0) == {"a": 1}
+    flight.has_ended = False  # as it is left by an interrupt just behind that
+    flights.end(flight)
+    assert flight.has_ended
+    assert flight.outcome.result(0) == {"a": 1}
+
+
 def test_a_detached_flight_is_joined_by_nobody_and_leaves_its_successor_alone() -> None:
     flights = Flights()
     (old,), _ = flights.join_or_lead(["a", "b"], 2, BLOCKING)

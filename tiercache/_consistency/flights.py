@@ -18,8 +18,8 @@ for, pauses after failures, and keys that are known to have no value.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,10 @@ _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", defaul
 
 
 class Flight(Awaited):
-    """One running load of ``keys``. ``outcome`` ends with a dict of the values there are, with the
-    loader's exception, or with ``None`` when the leader gave up and somebody else should lead."""
+    """One running load of ``keys``. It ends with a dict of the values there are, with the loader's exception,
+    or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("goes_on", "keys", "of", "outcome")
+    __slots__ = ("_error", "_outcome", "_values", "goes_on", "has_ended", "keys", "of")
 
     def __init__(
         self, keys: Sequence[str], runtime: Runtime, of: Flights, owner: Owner | None = None
@@ -54,22 +54,59 @@ class Flight(Awaited):
         self.of = of
         self.loop = None if runtime.blocking else running_loop()
         self.owner = owner
-        self.outcome: Future[dict[str, Any] | None] = new_future()
         self.waits_for = []
         #: Whether it has left its leader, who was cancelled, and ends by itself.
         self.goes_on = False
+        self.has_ended = False
+        self._values: dict[str, Any] | None = None
+        self._error: BaseException | None = None
+        self._outcome: Future[dict[str, Any] | None] | None = None
+
+    @property
+    def outcome(self) -> Future[dict[str, Any] | None]:
+        """What ends with the flight, for those who wait for it."""
+        return self.of.outcome_of(self)
+
+    def make_outcome(self) -> Future[dict[str, Any] | None]:
+        """The same; call it under the lock. It is made when the first one asks: most flights have nobody
+        waiting, and would spend more on it than on all else that they are."""
+        outcome = self._outcome
+        if outcome is None:
+            outcome = new_future()
+            if self.has_ended:
+                self._tell(outcome)
+            self._outcome = outcome
+        return outcome
+
+    def end(self, values: dict[str, Any] | None, error: BaseException | None) -> None:
+        """It has come to this; call it under the lock, and once."""
+        self._values, self._error = values, error
+        if self._outcome is not None and not self._outcome.done():  # or an interrupt came just behind that
+            self._tell(self._outcome)
+        self.has_ended = True  # in the end: until then somebody may end it for who was interrupted here
+
+    def _tell(self, outcome: Future[dict[str, Any] | None]) -> None:
+        if self._error is not None:
+            outcome.set_exception(self._error)
+        else:
+            outcome.set_result(self._values)
 
 
-@contextmanager
-def aboard(flights: Sequence[Flight]) -> Iterator[None]:
-    """Marks the code inside as part of the loaders of ``flights``: of all that one caller leads, for
-    those that it has not come to yet end no sooner than the one it is loading."""
-    token = _aboard.set((*loading(), *flights))
-    try:
-        yield
-    finally:
+class aboard:  # noqa: N801 - read as a statement; a generator would take three times as long
+    """``with aboard(flights):`` marks the code inside as part of the loaders of ``flights``: of all that one
+    caller leads, for those that it has not come to yet end no sooner than the one it is loading."""
+
+    __slots__ = ("_flights", "_token")
+
+    def __init__(self, flights: Sequence[Flight]) -> None:
+        self._flights = flights
+
+    def __enter__(self) -> None:
+        self._token = _aboard.set((*loading(), *self._flights))
+
+    def __exit__(self, *_error: object) -> None:
         with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
-            _aboard.reset(token)
+            _aboard.reset(self._token)
 
 
 def aboard_nothing() -> None:
@@ -81,8 +118,8 @@ def loading() -> tuple[Flight, ...]:
     """The flights that the current thread or task is loading for, outermost first."""
     flights = _aboard.get()
     for flight in flights:
-        if flight.outcome.done():  # an interrupt kept `aboard` from its end, or somebody inherited it
-            flights = tuple(flight for flight in flights if not flight.outcome.done())
+        if flight.has_ended:  # an interrupt kept `aboard` from its end, or somebody inherited it
+            flights = tuple(flight for flight in flights if not flight.has_ended)
             _aboard.set(flights)
             break
     return flights
@@ -127,6 +164,7 @@ class Flights:
         theirs: dict[Flight, list[str]] = {}
         alone: list[str] = []
         given_up: list[Flight] = []
+        riding = _aboard.get()
         with self._lock:
             for key in keys:
                 flight = self._flights.get(key)
@@ -134,7 +172,8 @@ class Flights:
                     given_up.append(flight)
                     flight = None
                 if flight is None:
-                    self._refuse_own(key)
+                    if riding:
+                        self._refuse_own(key, riding)
                     mine.append(key)
                     continue
                 waiting = waiting or _waiting(runtime)
@@ -183,19 +222,21 @@ class Flights:
         if leavings.take(self.end, flight, values, error):
             return
         with self._lock:
-            if flight.outcome.done():
+            if flight.has_ended:
                 return
             for key in flight.keys:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
-            if error is not None:
-                flight.outcome.set_exception(error)
-            else:
-                flight.outcome.set_result(values)
+            flight.end(values, error)
+
+    def outcome_of(self, flight: Flight) -> Future[dict[str, Any] | None]:
+        """See `Flight.outcome`."""
+        with self._lock:
+            return flight.make_outcome()
 
     def give_up(self, flight: Flight) -> None:
         """Its leader has gone: somebody else is to lead, unless it goes on by itself."""
-        if not flight.goes_on:
+        if not flight.goes_on and not flight.has_ended:
             self.end(flight)
 
     def ask_refresh(
@@ -242,12 +283,10 @@ class Flights:
                     for key in keys:
                         table.pop(key, None)
 
-    def _refuse_own(self, key: str) -> None:
+    def _refuse_own(self, key: str, riding: Iterable[Flight]) -> None:
         # Its flight is not listed any more when the loader, or somebody else, has written the key since. One
         # that has ended was inherited by what the loader started and left running: that is no part of it now.
-        if any(
-            flight.of is self and key in flight.keys and not flight.outcome.done() for flight in _aboard.get()
-        ):
+        if any(flight.of is self and key in flight.keys and not flight.has_ended for flight in riding):
             raise LoadError("a loader asked for a key that it is loading")
 
     @staticmethod
@@ -263,4 +302,6 @@ def _waiting(runtime: Runtime) -> Waiting:
 
 
 def _batches(keys: list[str], batch_size: int) -> list[list[str]]:
+    if len(keys) <= batch_size:
+        return [keys] if keys else []
     return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]

@@ -74,9 +74,8 @@ class Leading:
         flight = self._flight
         error: Exception | None = None
         try:
-            keys = set(flight.keys)
-            wanted = [key for key in changed if key in keys]
             asked: Sequence[str] = flight.keys
+            wanted = _of(changed, asked) if changed else []
             if wanted:
                 self._known = await self._look(runtime, wanted)
                 asked = to_load(self._core, [key for key in flight.keys if key not in self._known])
@@ -206,8 +205,9 @@ class Leading:
         self._left.difference_update(part)
         if not self._left:
             self._values = self._known  # complete, also if storing the last of them is interrupted
-        gone = [key for key in part if key in self._stale and key not in answer.values]
-        await self._store(runtime, answer, gone, fences)
+        gone = [key for key in part if key in self._stale and key not in answer.values] if self._stale else []
+        if answer.values or answer.absent or gone:
+            await self._store(runtime, answer, gone, fences)
 
     @owned
     async def _store(
@@ -217,8 +217,6 @@ class Leading:
         ``fences`` were opened in others, and drop the old values of those that are ``gone``. Never raises
         because a tier or a codec failed: the values were paid for."""
         keys = [*answer.values, *{*answer.absent, *gone}]
-        if not keys:
-            return
         epochs, flights, ttl = self._core.space.epochs, self._core.space.flights, self._load.ttl
         fill = epochs.begin_fill(self._ticket, keys, runtime, owner)
         try:
@@ -226,8 +224,10 @@ class Leading:
             flights.pauses.drop(fill.keys)
             flights.absent.drop(fill.keys)
             good = set(fill.keys)
-            # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
-            remember_absent(self._core, {key: ttl for key, ttl in answer.absent.items() if key in good}, ttl)
+            if answer.absent:
+                # Before anything is awaited: once a write has overtaken this, nothing may be noted any more.
+                known = {key: ttl for key, ttl in answer.absent.items() if key in good}
+                remember_absent(self._core, known, ttl)
             batch = entries(self._core, answer, fill.keys, self._load)
             gone = [key for key in gone if key in good]
             with holding(fill):
@@ -247,6 +247,11 @@ class Leading:
                     await self._core.undo_superseded(runtime, fill, self._core.members)
             finally:
                 epochs.end_fill(fill, stored=True)
+
+
+def _of(some: Collection[str], keys: Sequence[str]) -> list[str]:
+    among = set(keys)
+    return [key for key in some if key in among]
 
 
 def to_load(core: Core, missing: Sequence[str]) -> Sequence[str]:

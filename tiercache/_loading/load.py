@@ -71,19 +71,20 @@ class Loading:
             try:
                 stale: dict[str, tuple[Entry[Any], str]] = {}
                 found = (await self._core.lookup(runtime, missing, counted=not again, stale=stale)).objects
-                values.update((key, entry.value) for key, entry in found.items())
-                served = spares.serve({key: old for key, old in stale.items() if key not in found})
-                values.update(served)
+                late = {key: old for key, old in stale.items() if key not in found} if stale else stale
+                served = spares.serve(late)
+                if found or served:
+                    values.update({key: entry.value for key, entry in found.items()} | served)
+                    missing = [key for key in missing if key not in values]
                 if not again:
                     hits = spares.asked_for(found) + spares.asked_for(served)
                     self._core.count(hits, len(spares.asked) - hits)
-                missing = [key for key in missing if key not in found and key not in served]
                 missing = to_load(self._core, missing)
                 self._behind(runtime, spares.to_refresh(found), load, ticket, spares.stale)
                 if not missing:
                     break
                 slow = self._behind(runtime, spares.in_reserve(missing), load, ticket, spares.stale)
-                wanted = [key for key in missing if key not in slow]
+                wanted = [key for key in missing if key not in slow] if slow else missing
                 led, joined = flights.join_or_lead(wanted, size, runtime, owner)
                 # Between the look and the flight somebody else's flight may have ended: look again at
                 # what changed in between, or the loader would be paid twice.
@@ -128,14 +129,17 @@ class Loading:
                         loaded = await leading.fly(runtime, changed)
                     except Exception as error:  # noqa: BLE001 - raised again unless there are old values
                         loaded = spares.instead(flight.keys, error, led=True)
-                    # Of mutable values not even the leader gets those that the others copy from.
-                    values.update((key, self._core.copied(value)) for key, value in loaded.items())
+                    if self._core.copies:
+                        # Of mutable values not even the leader gets those that the others copy from.
+                        loaded = {key: self._core.copied(value) for key, value in loaded.items()}
+                    values.update(loaded)
         except GeneratorExit as error:
             thrown(error)
             raise
         finally:
             for flight in led:
-                self._core.space.flights.give_up(flight)  # not reached because an earlier batch failed
+                if not flight.has_ended:  # not reached because an earlier batch failed
+                    self._core.space.flights.give_up(flight)
         return values
 
     async def _join(

@@ -19,6 +19,9 @@ __all__ = ["entries", "tell_too_large"]
 def entries(core: Core, answer: Answer, keys: Iterable[str], load: Load) -> Batch:
     """The values of ``answer`` under ``keys``, each for its own ttl, or else for that of ``load``. Raises
     nothing: the values were paid for."""
+    if not answer.ttls:
+        kept = {key: answer.values[key] for key in keys if key in answer.values}
+        return _storable(core, kept, load.ttl, load) if kept else Batch({}, core.codec)
     by_ttl: dict[float | None, dict[str, Any]] = {}
     for key in keys:
         if key in answer.values:

@@ -303,6 +303,10 @@ class Runtime(Protocol):
         ...
 
 
+#: What loaders mostly return, and nobody awaits: asking `inspect` takes longer than calling most of them.
+_VALUES: Final = frozenset({bytes, str, dict, list, type(None)})
+
+
 class _Blocking:
     blocking = True
 
@@ -330,7 +334,7 @@ class _Blocking:
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         result = _checked(function, *args)
-        if inspect.isawaitable(result):
+        if type(result) not in _VALUES and inspect.isawaitable(result):
             _unwanted(result)
             raise TypeError(
                 "an async loader was given to a blocking call; await the async twin (aget_or_load, ...)"

@@ -76,7 +76,7 @@ class _Leavings:
 
     def take(self, job: Callable[..., object], *args: Any, **options: Any) -> bool:
         """Keep ``job`` for later, if the coroutine that calls is being `thrown` away; whether it is."""
-        if not _throwing_away():
+        if sys.exception() is None or not _throwing_away():
             return False
         self._jobs.append(partial(job, *args, **options))
         return True
