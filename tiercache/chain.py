@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
+from tiercache._chain.at_once import set_at_once
 from tiercache._chain.core import Core, WriteResult
 from tiercache._chain.get_at_once import get_at_once
 from tiercache._chain.nested import ChainTier, note_outside
@@ -138,6 +139,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         super()._bind(core, ttl, staleness)
+        self._set_at_once = set_at_once(core, self._ttl, staleness, self._seconds)
         top = core.members[0].fast
         if type(self).get is not TieredCache.get:
             return
@@ -184,11 +186,16 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
     def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """Store one value; see `mset`."""
+        if self._set_at_once is not None:
+            result = self._set_at_once(key, value, ttl)
+            if result is not None:
+                return result
         return drive(self._set(BLOCKING, key, value, ttl))
 
     async def aset(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """`set` for async code."""
-        return await self._set(NATIVE, key, value, ttl)
+        result = None if self._set_at_once is None else self._set_at_once(key, value, ttl)
+        return await self._set(NATIVE, key, value, ttl) if result is None else result
 
     async def _set(self, runtime: Runtime, key: str, value: T, ttl: TTL) -> WriteResult:
         self._check_open()
@@ -423,6 +430,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if self._is_view:
             self._closed = True
             self._hit, self._hits = no_hit, no_hits
+            self._set_at_once = None
             vars(self).pop("get", None)
         else:
             await self._stack.close(runtime)

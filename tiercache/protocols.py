@@ -330,6 +330,38 @@ class SupportsReadOne(Protocol):
 
 
 @runtime_checkable
+class SupportsPut(Protocol):
+    """A `Namespaced` that takes a new value without an `Entry` around it, where ``puts`` is true."""
+
+    clock: Clock
+    puts: bool
+
+    def one(
+        self,
+        key: str,
+        value: Any,
+        weight: int,
+        now: float,
+        wall: float,
+        expires_at: float | None,
+        fresh_until: float | None,
+    ) -> Any:
+        """What `put` takes for ``value``, which is nobody else's and whose encoded length is ``weight``;
+        ``None`` where `mset` may have to do something else. ``now`` and ``wall`` were read of ``clock``, in
+        this order."""
+        ...
+
+    def put(self, one: Any) -> bool:
+        """Store it, as `mset` does; false, and nothing was done, if the tier is closed. Calls no code of
+        others: what was dropped is kept for `free`."""
+        ...
+
+    def free(self) -> None:
+        """Free what `put` dropped; call it without a lock."""
+        ...
+
+
+@runtime_checkable
 class SupportsLocation(Protocol):
     """Tells which tier objects of a process hold the same entries: those with an equal ``location``
     (hashable), such as two objects over one directory. Chains over them share their epochs. An object that

@@ -11,7 +11,7 @@ from tiercache.tiers.memory._expiry import ExpiryQueue
 
 
 class Slot:
-    waits_for = None
+    waits_for = sooner = later = None
     expiry = math.inf
 
 

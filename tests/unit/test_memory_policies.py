@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiercache.entry import MISS, Entry
 from tiercache.testing import FakeClock
 from tiercache.tiers.memory import MemoryTier
-from tiercache.tiers.memory._policies import CachetoolsRanking
+from tiercache.tiers.memory._policies import ranking as ranking_by
 from tiercache.tiers.memory._ranking import RECENTS
 
 KEYS = "abcdefg"
@@ -162,8 +162,9 @@ def test_a_read_before_an_overwrite_is_ranked_before_it(policy):
 def test_uses_between_two_evictions_are_remembered_up_to_a_bound():
     class Slot:
         used = 0.0
+        before = after = None
 
-    ranking = CachetoolsRanking("lru")
+    ranking = ranking_by("lru", None, None)
     slots = [Slot() for _ in range(RECENTS + 2)]
     for slot in slots:
         ranking.put(slot)

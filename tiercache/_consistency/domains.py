@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -227,6 +227,9 @@ class JointEpochs(Epochs):
     def end_fill(self, fill: Operation, *, stored: bool = False) -> None:
         for part, one in zip(self._parts, fill.parts, strict=True):
             part.end_fill(one, stored=stored)
+
+    def at_once(self, key: str, write: Callable[[Any], bool], given: Any) -> bool:  # noqa: ARG002 - see below
+        return False  # a chain of one tier is in one domain
 
     async def begin_write(
         self, keys: Collection[str], runtime: Runtime, owner: Owner | None = None

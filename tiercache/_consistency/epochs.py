@@ -20,14 +20,14 @@ it was closed: that is over wherever it had come to, as after a crash. (One on a
 waited for, since it may go on.)
 
 Checking a ticket and starting a fill is one step under one lock, and so is ending a write and noting
-it. The lock is never held while a tier works. `tests/integration/` has the interleavings that make
-the naive versions of this fail.
+it. The lock is never held while a tier works, but for a write that memory alone takes, at once (`at_once`).
+`tests/integration/` has the interleavings that make the naive versions of this fail.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiercache._consistency.flights import loading
@@ -198,6 +198,18 @@ class Epochs:
                         self._writing[key] = write
                     return write
             await _ended(runtime, waiting, waits)
+
+    def at_once(self, key: str, write: Callable[[Any], bool], given: Any) -> bool:
+        """Call ``write(given)``, which never waits, as the only writer of ``key``: all of a write under the
+        lock, so that nobody ever sees it going on. False if it said so, or without a call where others are at
+        the key: then `begin_write`."""
+        leavings.settle()
+        with self._lock:
+            if key in self._writing or key in self._filling or self._clearing is not None:
+                return False
+            # Noted first, for an interrupt may come between; until the lock is given back nobody can tell.
+            self._note(self._written, (key,))
+            return write(given)
 
     def end_write(self, write: Operation) -> None:
         """The write is over: fills with older tickets are suppressed from now on."""

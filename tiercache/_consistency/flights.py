@@ -266,7 +266,7 @@ class Flights:
     @property
     def affected(self) -> bool:
         """Whether a write has anything to tell `detach`."""
-        return bool(self._flights or self._refreshes or len(self.pauses) or len(self.absent))
+        return bool(self._flights or self._refreshes or self.pauses.notes or self.absent.notes)
 
     def detach(self, keys: Collection[str] | None = None) -> None:
         """``keys`` (``None``: all) were written. Let nobody join their flights any more, or take their

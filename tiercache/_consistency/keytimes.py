@@ -16,33 +16,34 @@ class KeyTimes:
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._notes: dict[str, tuple[float, Any]] = {}
+        #: For who only wants to know if there are any.
+        self.notes: dict[str, tuple[float, Any]] = {}
 
     def __len__(self) -> int:
-        return len(self._notes)
+        return len(self.notes)
 
     def note(self, key: str, until: float, mark: Any) -> None:
         """``mark`` holds of ``key`` before the time ``until``."""
         with self._lock:
-            self._notes.pop(key, None)  # so that it is the newest
-            while len(self._notes) >= self._most:
-                del self._notes[next(iter(self._notes))]
-            self._notes[key] = until, mark
+            self.notes.pop(key, None)  # so that it is the newest
+            while len(self.notes) >= self._most:
+                del self.notes[next(iter(self.notes))]
+            self.notes[key] = until, mark
 
     def find(self, key: str) -> tuple[float, Any]:
         """The time and the mark of ``key``, whether it has passed or not; ``(-inf, None)`` without any."""
-        return self._notes.get(key, _NOTHING)
+        return self.notes.get(key, _NOTHING)
 
     def drop(self, keys: Iterable[str] | None = None) -> None:
         """Forget ``keys``; ``None``: all of them."""
-        if not self._notes:
+        if not self.notes:
             return
         with self._lock:
             if keys is None:
-                self._notes.clear()
+                self.notes.clear()
             else:
                 for key in keys:
-                    self._notes.pop(key, None)
+                    self.notes.pop(key, None)
 
 
 _NOTHING = (float("-inf"), None)

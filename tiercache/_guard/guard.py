@@ -443,6 +443,7 @@ class Guard:
         counters = self.counters
         fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
         with counters.lock:
+            counters.add_sets()
             read_latency = counters.read_latency.copy()
             for seconds in samples:
                 read_latency.add(seconds, fast_hits // len(samples))

@@ -1,9 +1,13 @@
-"""When to look at which entry: a queue by expiry, cheap to feed and bounded in garbage.
+"""When to look at which entry: a queue by expiry, cheap to feed, that holds nothing but the entries.
 
 A heap of ``(expiry, …)`` tuples would cost more memory than the entries' own bookkeeping. So an entry
-waits in a plain list with the others of its time span; the span is a small share (1/64 to 1/32) of the time
-that the entry has left, and when it begins, what is in the list is sorted into finer spans. Entries in
+waits in a ring with the others of its time span; the span is a small share (1/64 to 1/32) of the time
+that the entry has left, and when it begins, what is in the ring is sorted into finer spans. Entries in
 their last second wait in a heap, so that they come out exactly on time.
+
+The rings run through the slots themselves, so that one that is no longer held leaves no trace. Rejected:
+lists, where it keeps its place until that comes up: those of a full tier hold as many dead slots as living
+ones.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import floor, frexp, inf, ldexp
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["ExpiryQueue"]
 
@@ -22,9 +26,21 @@ _SLACK = 1024
 class _Expiring(Protocol):
     expiry: float  # monotonic seconds; inf: never
     waits_for: float | None  # when the queue will look at it; None: not queued
+    sooner: Any  # its neighbours in the ring of its span; None: in none
+    later: Any
 
 
 _SlotT = TypeVar("_SlotT", bound=_Expiring)
+
+
+class _Span:
+    """Where the ring of a span begins and ends."""
+
+    __slots__ = ("later", "sooner")
+
+    def __init__(self) -> None:
+        self.sooner: Any = self
+        self.later: Any = self
 
 
 class ExpiryQueue(Generic[_SlotT]):
@@ -36,11 +52,13 @@ class ExpiryQueue(Generic[_SlotT]):
     def __init__(self) -> None:
         self.next: float = inf
         self._live = 0  # queued slots
-        self._held = 0  # places they take, stale ones included
+        self._stale = 0  # places in the heap whose slot is no longer there
         self._serial = count()  # so that a heap never compares slots
         self._heap: list[tuple[float, int, _SlotT]] = []
-        self._spans: dict[float, list[_SlotT]] = {}  # by their begin
+        self._spans: dict[float, _Span] = {}  # by their begin
         self._begins: list[float] = []  # a heap of the same
+        #: Of the span that was fed last: its begin and its width. Lives of one ttl fall into one for long.
+        self._last_begin = self._last_width = 0.0
 
     def __len__(self) -> int:
         return self._live
@@ -48,7 +66,7 @@ class ExpiryQueue(Generic[_SlotT]):
     @property
     def held(self) -> int:
         """Places in use, stale ones included: at most ``2 * len(queue)`` and a constant."""
-        return self._held
+        return self._live + self._stale
 
     def schedule(self, slot: _SlotT, now: float) -> None:
         """Queue ``slot`` by its (new) ``expiry``."""
@@ -59,8 +77,9 @@ class ExpiryQueue(Generic[_SlotT]):
             self._live += 1
             self._enqueue(slot, now)
         elif expiry < waits_for:
-            self._enqueue(slot, now)  # the old place is stale now
-            self._tidy()
+            slot.waits_for = None
+            self._leave(slot)
+            self._enqueue(slot, now)
         # else it comes up too early, which is harmless: it is queued again then, for the new time
 
     def forget(self, slot: _SlotT) -> None:
@@ -68,7 +87,7 @@ class ExpiryQueue(Generic[_SlotT]):
         if slot.waits_for is not None:
             slot.waits_for = None
             self._live -= 1
-            self._tidy()
+            self._leave(slot)
 
     def pop_expired(self, now: float, steps: int) -> list[_SlotT]:
         """Take out slots whose expiry is not after ``now``, looking at no more than ``steps`` places.
@@ -79,24 +98,28 @@ class ExpiryQueue(Generic[_SlotT]):
         for _ in range(steps):
             if self._heap and self._heap[0][0] <= now:
                 place, _serial, slot = heappop(self._heap)
+                if slot.waits_for != place or slot.later is not None:
+                    self._stale -= 1
+                    continue
             elif self._begins and self._begins[0] <= now:
-                place = self._begins[0]
-                span = self._spans[place]
-                slot = span.pop()
-                if not span:
+                span = self._spans[self._begins[0]]
+                slot = span.later
+                if slot is span:
                     del self._spans[heappop(self._begins)]
+                    continue
+                self._leave(slot)
             else:
                 break
-            self._held -= 1
-            if slot.waits_for != place:
-                continue  # stale: forgotten, or queued again for an earlier time
             if slot.expiry <= now:
                 slot.waits_for = None
                 self._live -= 1
                 expired.append(slot)
             else:
                 self._enqueue(slot, now)
-        self._refresh()
+        self.next = min(
+            self._heap[0][0] if self._heap else inf,
+            self._begins[0] if self._begins else inf,
+        )
         return expired
 
     def _enqueue(self, slot: _SlotT, now: float) -> None:
@@ -105,39 +128,32 @@ class ExpiryQueue(Generic[_SlotT]):
         if left < _HEAP_SECONDS:
             slot.waits_for = expiry
             heappush(self._heap, (expiry, next(self._serial), slot))
-        else:
+            self.next = min(self.next, expiry)
+            return
+        begin, width = self._last_begin, self._last_width
+        if not (32 * width <= left < 64 * width and begin <= expiry < begin + width):
             width = ldexp(1.0, frexp(left)[1] - 6)  # a power of two: what follows is exact
             begin = floor(expiry / width) * width
-            slot.waits_for = begin
-            span = self._spans.get(begin)
-            if span is None:
-                self._spans[begin] = [slot]
-                heappush(self._begins, begin)
-            else:
-                span.append(slot)
-        self._held += 1
-        self.next = min(self.next, slot.waits_for)
+            self._last_begin, self._last_width = begin, width
+        span: Any = self._spans.get(begin)
+        if span is None:
+            span = self._spans[begin] = _Span()
+            heappush(self._begins, begin)
+            self.next = min(self.next, begin)
+        slot.waits_for = begin
+        slot.sooner, slot.later = span.sooner, span
+        span.sooner.later = slot
+        span.sooner = slot
 
-    def _refresh(self) -> None:
-        self.next = min(
-            self._heap[0][0] if self._heap else inf,
-            self._begins[0] if self._begins else inf,
-        )
-
-    def _tidy(self) -> None:
-        """Drop stale places when they outnumber the live ones; its cost is spread over what made them."""
-        if self._held <= 2 * self._live + _SLACK:
+    def _leave(self, slot: _SlotT) -> None:
+        """Take ``slot`` out of its ring, or note that its place in the heap is stale."""
+        if slot.later is not None:
+            slot.sooner.later, slot.later.sooner = slot.later, slot.sooner
+            slot.sooner = slot.later = None
             return
-        live_items = {(item[0], id(item[2])): item for item in self._heap if item[2].waits_for == item[0]}
-        self._heap = list(live_items.values())
-        heapify(self._heap)
-        spans = self._spans
-        self._spans = {}
-        for begin, span in spans.items():
-            live = [slot for slot in dict.fromkeys(span) if slot.waits_for == begin]
-            if live:
-                self._spans[begin] = live
-        self._begins = list(self._spans)
-        heapify(self._begins)
-        self._held = len(self._heap) + sum(map(len, self._spans.values()))
-        self._refresh()
+        self._stale += 1
+        if self._stale > self._live + _SLACK:  # its cost is spread over what made the stale ones
+            live = {id(item[2]): item for item in self._heap if item[2].waits_for == item[0]}
+            self._heap = [item for item in live.values() if item[2].later is None]
+            heapify(self._heap)
+            self._stale = 0

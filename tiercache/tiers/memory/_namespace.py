@@ -10,7 +10,7 @@ from tiercache.entry import MISS, Entry
 from tiercache.errors import EntryRejected
 from tiercache.protocols import Clock, Codec, Purge, SupportsCopy
 from tiercache.tiers.memory._reads import Reads, fast_road
-from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space
+from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space, make_slot
 
 __all__ = ["Cursor", "MemoryNamespace"]
 
@@ -59,7 +59,9 @@ class MemoryNamespace:
         self._cap = cap
         self._sizeof = sizeof
         self._name = name
-        self._clock = clock
+        self.clock = clock
+        #: Whether a value is weighed by nothing but its bytes, as `put` does.
+        self.puts = sizeof is None
         self._reads = Reads(store, clock)
         self.get_or, self.hits, self.detach = fast_road(self._reads, space, self._copy, self._maker)
         self.hit = self.get_or(lambda _key, _default: MISS)
@@ -72,7 +74,7 @@ class MemoryNamespace:
         with store.lock:
             store.check_open()
             store.begin()
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             store.sweep(now)
             for key in keys:
                 slot = data.get(key)
@@ -87,7 +89,7 @@ class MemoryNamespace:
                 if fresh_until is not None and now >= slot.deadline:
                     # Also where the wall clock was set back since, which must not make it fresh again, nor
                     # less stale than it is.
-                    fresh_until = min(fresh_until, self._clock.time() - (now - slot.deadline))
+                    fresh_until = min(fresh_until, self.clock.time() - (now - slot.deadline))
                 times = slot.expires_at, slot.created_at, fresh_until
                 found.append((slot, slot.value, *times, slot.codec, slot.weight))
             if found:
@@ -123,12 +125,12 @@ class MemoryNamespace:
         `TypeError` for a value that cannot be weighed, and whatever ``sizeof`` or the codec raises,
         with nothing stored.
         """
-        store, data = self._store, self._space.data
+        store = self._store
         fitting, rejected = self._fitting(entries)
         # One pair of readings turns wall-clock times into monotonic ones. The monotonic clock is read
         # first: a pause between the two makes lives shorter, never longer.
-        now = self._clock.monotonic()
-        wall = self._clock.time()
+        now = self.clock.monotonic()
+        wall = self.clock.time()
         cap, maker = self._cap, self._maker
         with store.lock:
             store.check_open()
@@ -152,28 +154,62 @@ class MemoryNamespace:
                 fresh = left
                 if entry.fresh_until is not None and entry.fresh_until - since < left:
                     fresh = entry.fresh_until - since
-                held = data.get(key)
-                if held is not None and now >= held.expiry:
-                    store.expire(held)
-                    held = None
-                if held is not None and held.maker is not maker:
-                    store.remove(held)  # not changed in place: a reader of its maker's must miss
-                    held = None
-                slot = store.place(held, key, self._space, weight, now)
-                slot.maker = maker
-                slot.value = value  # before the deadline: see `Slot`
-                slot.expiry = now + left
-                slot.used = now
-                slot.expires_at = entry.expires_at
-                slot.created_at = entry.created_at
-                slot.fresh_until = entry.fresh_until
-                slot.codec = entry.codec
-                store.publish(slot, now + fresh, now)
+                expiry = now + left
+                deadline = expiry if fresh == left else now + fresh
+                slot = make_slot(
+                    key, self._space, maker, value, weight, now, expiry, deadline,
+                    entry.expires_at, entry.created_at, entry.fresh_until, entry.codec,
+                )  # fmt: skip
+                store.put(slot)
             store.end()
         store.free()
         if rejected:
             reason = f"larger than the whole budget of {store.max_bytes} bytes"
             raise EntryRejected(rejected, reason, tier=self._name)
+
+    def one(
+        self,
+        key: str,
+        value: Any,
+        weight: int,
+        now: float,
+        wall: float,
+        expires_at: float | None,
+        fresh_until: float | None,
+    ) -> Slot | None:
+        """See `SupportsPut`."""
+        left = self._cap if expires_at is None else min(expires_at - wall, self._cap)
+        if not left > 0 or weight > self._store.most_bytes:
+            return None
+        expiry = deadline = now + left
+        if fresh_until is not None and fresh_until - wall < left:
+            deadline = now + (fresh_until - wall)
+        maker = self._maker
+        return make_slot(
+            key, self._space, maker, value, weight, now, expiry, deadline,
+            expires_at, wall, fresh_until, maker,
+        )  # fmt: skip
+
+    def put(self, one: Slot) -> bool:
+        """See `SupportsPut`."""
+        store = self._store
+        with store.lock:
+            if store.closed:
+                return False
+            store.begin()
+            if store.dirty:
+                store.collect()
+            if store.queue.next <= one.used:
+                store.sweep(one.used)
+            if self._space.maker is not one.maker:
+                self._space.made_by(one.maker)
+            store.put(one)
+            store.end()
+        return True
+
+    def free(self) -> None:
+        """See `SupportsPut`."""
+        self._store.free()
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys``; absent ones are no error."""
@@ -182,7 +218,7 @@ class MemoryNamespace:
         with store.lock:
             store.check_open()
             store.begin()
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             store.sweep(now)
             for key in keys:
                 self._remove(key, now)
@@ -218,7 +254,7 @@ class MemoryNamespace:
         with store.lock:
             store.check_open()
             store.begin()
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             store.sweep(now)
             everything = list(data) if cursor is None else []
             store.end()
@@ -256,7 +292,7 @@ class MemoryNamespace:
         for chunk in self._chunks(prefix, skip):
             with store.lock:
                 store.begin()
-                now, wall = self._clock.monotonic(), self._clock.time()
+                now, wall = self.clock.monotonic(), self.clock.time()
                 for slot in chunk:
                     if not self._holds(slot):
                         continue

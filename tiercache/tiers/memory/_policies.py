@@ -1,7 +1,7 @@
 """Which entry has to go: the policies by name, and those of cachetools, told of uses late and in batches.
 
 A policy object of cachetools serves as bookkeeping only: its keys are the slots of the memory tier, it
-holds no values, and its own size limit is off.
+holds no values, and its own size limit is off. Those that an order is enough for are in `_order`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from cachetools import Cache, FIFOCache, LFUCache, LRUCache, RRCache
+from cachetools import Cache, LFUCache, RRCache
 
 from tiercache.errors import ConfigError
+from tiercache.tiers.memory._order import Order
 from tiercache.tiers.memory._ranking import RECENTS, Ranking
 from tiercache.tiers.memory._s3fifo import S3Fifo
 
 __all__ = ["POLICIES", "CachetoolsRanking", "ranking"]
 
-_CACHETOOLS: dict[str, Callable[[float], Cache[Any, None]]] = {
-    "lru": LRUCache,
-    "lfu": LFUCache,
-    "fifo": FIFOCache,
-    "random": RRCache,
-}
+_CACHETOOLS: dict[str, Callable[[float], Cache[Any, None]]] = {"lfu": LFUCache, "random": RRCache}
 
-POLICIES = (*_CACHETOOLS, "s3-fifo")
+POLICIES = ("lru", "lfu", "fifo", "random", "s3-fifo")
 
 
 def ranking(policy: str, max_entries: int | None, max_bytes: int | None) -> Ranking[Any]:
@@ -36,30 +31,21 @@ def ranking(policy: str, max_entries: int | None, max_bytes: int | None) -> Rank
     in `POLICIES`."""
     if policy not in POLICIES:
         raise ConfigError(f"policy: {policy!r} is not known; choose one of {', '.join(map(repr, POLICIES))}")
-    return S3Fifo(max_entries, max_bytes) if policy == "s3-fifo" else CachetoolsRanking(policy)
+    if policy == "s3-fifo":
+        return S3Fifo(max_entries, max_bytes)
+    return CachetoolsRanking(policy) if policy in _CACHETOOLS else Order(uses=policy == "lru")
 
 
-class _Used(Protocol):
-    used: float
-
-
-_SlotT = TypeVar("_SlotT", bound=_Used)
-
-_used: Callable[[_Used], float] = attrgetter("used")
+_SlotT = TypeVar("_SlotT")
 
 
 class CachetoolsRanking(Generic[_SlotT]):
-    """The `Ranking` of a policy of cachetools.
-
-    A write counts as a use; under ``fifo`` it moves the slot to the end, so that what was written longest ago
-    goes first.
-    """
+    """The `Ranking` of a policy of cachetools. A write counts as a use."""
 
     def __init__(self, policy: str) -> None:
-        self.policy = policy
         self._cache = _CACHETOOLS[policy](math.inf)
         self._recents: deque[_SlotT] = deque(maxlen=RECENTS)
-        self._notes_uses = policy in ("lru", "lfu")
+        self._notes_uses = policy == "lfu"
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -74,13 +60,11 @@ class CachetoolsRanking(Generic[_SlotT]):
 
     def put(self, slot: _SlotT) -> None:
         """See `Ranking`."""
-        if self._recents:  # reads before this write, which are settled before it or else out of order
-            if self.policy == "lru":
-                self._recents.append(slot)
-            elif slot in self._cache:  # "lfu"; a new slot has its first count anyway
-                self._recents.append(slot)
-                return
-        self._cache[slot] = None
+        # Reads before this write are settled before it or else out of order. (A new slot has its count.)
+        if self._recents and slot in self._cache:
+            self._recents.append(slot)
+        else:
+            self._cache[slot] = None
 
     def resize(self, slot: _SlotT, weight: int) -> None:
         """See `Ranking`: these policies rank entries of any weight alike."""
@@ -96,17 +80,7 @@ class CachetoolsRanking(Generic[_SlotT]):
         return victim
 
     def _settle(self) -> None:
-        if not self._recents:
-            return
-        touched: Iterable[_SlotT] = self._recents
-        if self.policy == "lru":
-            # Only the last use of each counts. The sort puts the uses of several namespaces, which were
-            # noted apart, into one order; it is stable, so that a clock that stood still is no harm.
-            last_uses = list(dict.fromkeys(reversed(self._recents)))
-            last_uses.reverse()
-            last_uses.sort(key=_used)
-            touched = last_uses
-        for slot in touched:
+        for slot in self._recents:
             with suppress(KeyError):  # it was removed since
                 self._cache[slot]
         self._recents.clear()

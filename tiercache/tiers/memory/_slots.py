@@ -18,7 +18,7 @@ from tiercache.tiers.memory._policies import ranking
 from tiercache.tiers.memory._ranking import Ranking
 from tiercache.tiers.memory._s3fifo import NOT_HELD
 
-__all__ = ["UNKNOWN", "Slot", "SlotStore", "Space"]
+__all__ = ["UNKNOWN", "Slot", "SlotStore", "Space", "make_slot"]
 
 #: The weight of an entry whose encoded length nobody knows.
 UNKNOWN = -1
@@ -58,38 +58,54 @@ class Slot:
     """
 
     __slots__ = (
-        "codec",
-        "created_at",
-        "deadline",
-        "expires_at",
-        "expiry",
-        "fresh_until",
-        "key",
-        "maker",
-        "space",
-        "standing",
-        "used",
-        "value",
-        "waits_for",
-        "weight",
-    )
+        "after", "before", "codec", "created_at", "deadline", "expires_at", "expiry", "fresh_until", "key",
+        "later", "maker", "sooner", "space", "standing", "used", "value", "waits_for", "weight",
+    )  # fmt: skip
 
+    key: str
+    space: Space
+    maker: str  # the name of the codec of the handle that wrote it; never changes
     value: Any
+    weight: int
     deadline: float  # monotonic: until then the fast road serves it (soft or hard expiry); inf: always
     expiry: float  # monotonic: from then on it is gone (entry's expiry or the tier's cap); inf: never
     used: float  # monotonic time of the last use
-    weight: int
     expires_at: float | None  # from here on as in `Entry`
     created_at: float | None
     fresh_until: float | None
     codec: str
-    maker: str  # the name of the codec of the handle that wrote it; never changes
+    waits_for: float | None  # from here on see `ExpiryQueue`
+    sooner: Any
+    later: Any
+    before: Any  # see `Order`
+    after: Any
+    standing: int  # see `S3Fifo`
 
-    def __init__(self, key: str, space: Space) -> None:
-        self.key = key
-        self.space = space
-        self.waits_for: float | None = None  # see `ExpiryQueue`
-        self.standing = NOT_HELD  # see `S3Fifo`
+
+_new = object.__new__
+
+
+def make_slot(
+    key: str, space: Space, maker: str, value: Any, weight: int, now: float, expiry: float, deadline: float,
+    expires_at: float | None, created_at: float | None, fresh_until: float | None, codec: str,
+) -> Slot:  # fmt: skip
+    """A new slot that is not held yet: in a third of the time that a constructor takes."""
+    slot = _new(Slot)
+    slot.key = key
+    slot.space = space
+    slot.maker = maker
+    slot.value = value
+    slot.weight = weight
+    slot.deadline = deadline
+    slot.expiry = expiry
+    slot.used = now
+    slot.expires_at = expires_at
+    slot.created_at = created_at
+    slot.fresh_until = fresh_until
+    slot.codec = codec
+    slot.waits_for = slot.sooner = slot.later = slot.before = slot.after = None
+    slot.standing = NOT_HELD
+    return slot
 
 
 class SlotStore:
@@ -105,6 +121,8 @@ class SlotStore:
         self.policy = policy
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self.most_entries = inf if max_entries is None else max_entries
+        self.most_bytes = inf if max_bytes is None else max_bytes
         self.spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
         self.default_space = Space()
         #: Collectors of the handles whose reads are yet to be noted (appended without the lock).
@@ -165,40 +183,84 @@ class SlotStore:
         while dirty:
             dirty.pop()()
 
-    def place(self, slot: Slot | None, key: str, space: Space, weight: int, now: float) -> Slot:
-        """Make room for a value of ``weight`` under ``key``, where ``slot`` is now, and account for it.
-
-        The caller fills the slot and publishes it (`publish`). ``weight`` is not above the whole budget.
-        """
-        grown = max(weight, 0)
-        if slot is None:
-            self._make_room(1, grown, now)
-            slot = Slot(key, space)
-            self.entries += 1
-        else:
-            self.ranking.put(slot)  # before the search for victims: it was used just now
-            self._make_room(0, grown - max(slot.weight, 0), now, slot)
-            self.ranking.resize(slot, weight)
-            self._discount(slot)
-            self._trash.append(slot.value)
-        slot.weight = weight
+    def put(self, slot: Slot) -> None:
+        """Hold ``slot``, which is new, in the place of what there is under its key; evict others where room
+        is needed. Its weight is not above the whole budget."""
+        data, weight, now = slot.space.data, slot.weight, slot.used
+        held = data.get(slot.key)
+        if held is not None and self._replaced(held, slot):
+            return
+        while self.entries >= self.most_entries or self.bytes + weight > self.most_bytes:
+            if self.queue.next <= now:  # what has expired goes before anything that lives
+                self.sweep(now)
+            else:
+                self._drop(self.ranking.pop_victim())
+                self.evictions += 1
+        self.entries += 1
         if weight == UNKNOWN:
             self.unweighed += 1
         else:
             self.bytes += weight
-        return slot
-
-    def publish(self, slot: Slot, deadline: float, now: float) -> None:
-        """Let readers see a slot that `place` made room for and whose other fields are set."""
         if slot.fresh_until is not None:
             self._soft += 1
-        self.queue.schedule(slot, now)
-        self._refresh()
-        slot.deadline = deadline
-        data = slot.space.data
-        if slot.key not in data:
-            self.ranking.put(slot)
-            data[slot.key] = slot
+        self.ranking.put(slot)
+        if slot.expiry != inf:
+            self.queue.schedule(slot, now)
+        # Before readers may see the slot. The queue knows hard expiries only: where soft ones are about, a
+        # batch looks at each deadline.
+        self.earliest = -inf if self._soft else self.queue.next
+        data[slot.key] = slot
+
+    def _replaced(self, held: Slot, slot: Slot) -> bool:
+        """Whether ``held`` was changed, in place, into what ``slot`` is. If not, it is gone."""
+        weight, now = slot.weight, slot.used
+        if now >= held.expiry:
+            self.expire(held)
+            return False
+        if held.maker is not slot.maker:
+            self.remove(held)  # a reader of its maker's must miss
+            return False
+        self.ranking.put(held)  # before the search for victims: it was used just now
+        self._make_room_for(held, max(weight, 0) - max(held.weight, 0), now)
+        self.ranking.resize(held, weight)
+        self._discount(held)
+        self._trash.append(held.value)
+        if weight == UNKNOWN:
+            self.unweighed += 1
+        else:
+            self.bytes += weight
+        if slot.fresh_until is not None:
+            self._soft += 1
+        held.weight = weight
+        held.value = slot.value  # before the deadline: see `Slot`
+        held.expiry = slot.expiry
+        held.used = now
+        held.expires_at = slot.expires_at
+        held.created_at = slot.created_at
+        held.fresh_until = slot.fresh_until
+        held.codec = slot.codec
+        self.queue.schedule(held, now)
+        self.earliest = -inf if self._soft else self.queue.next
+        held.deadline = slot.deadline
+        return True
+
+    def _make_room_for(self, held: Slot, weight: int, now: float) -> None:
+        """Evict others until ``weight`` more bytes fit, which ``held`` is to have."""
+        set_aside = False
+        while self.bytes + weight > self.most_bytes:
+            if self.queue.next <= now:
+                self.sweep(now)
+                continue
+            victim = self.ranking.pop_victim()
+            if victim is held:
+                set_aside = True
+            else:
+                self._drop(victim)
+                self.evictions += 1
+        if set_aside:
+            # Only under "random", or when it was the least often used of all ("lfu"); then its count starts
+            # again. Policies cannot name the second victim, or restore a count in less than count steps.
+            self.ranking.put(held)
 
     def remove(self, slot: Slot) -> None:
         """Drop ``slot``, for whatever reason; it must be held."""
@@ -215,7 +277,7 @@ class SlotStore:
         if self.queue.next <= now:
             for slot in self.queue.pop_expired(now, steps):
                 self.expire(slot)
-            self._refresh()
+            self.earliest = -inf if self._soft else self.queue.next
         return self.queue.next > now
 
     def clear(self) -> None:
@@ -225,6 +287,8 @@ class SlotStore:
                 slot = space.data.popitem()[1]
                 self._trash.append(slot.value)
                 del slot.value, slot.space
+                # Of the rings too: they would keep each other alive, and a late note of one looks held.
+                slot.before = slot.after = slot.sooner = slot.later = None
         self._start()
 
     def after_fork(self) -> None:
@@ -234,35 +298,14 @@ class SlotStore:
         self._changing = False
         self.lock = threading.Lock()
 
-    def _make_room(self, entries: int, weight: int, now: float, pinned: Slot | None = None) -> None:
-        """Evict until ``entries`` more and ``weight`` more bytes fit, but never ``pinned``."""
-        set_aside = False
-        while self._exceeded(entries, weight):
-            if self.queue.next <= now:  # what has expired goes before anything that lives
-                self.sweep(now)
-                continue
-            victim = self.ranking.pop_victim()
-            if victim is pinned:
-                set_aside = True
-            else:
-                self._drop(victim)
-                self.evictions += 1
-        if set_aside and pinned is not None:
-            # Only under "random", or when it was the least often used of all ("lfu"); then its count starts
-            # again. Policies cannot name the second victim, or restore a count in less than count steps.
-            self.ranking.put(pinned)
-
-    def _exceeded(self, entries: int, weight: int) -> bool:
-        return (self.max_entries is not None and self.entries + entries > self.max_entries) or (
-            self.max_bytes is not None and self.bytes + weight > self.max_bytes
-        )
-
     def _drop(self, slot: Slot) -> None:
         del slot.space.data[slot.key]
-        self.queue.forget(slot)
+        if slot.waits_for is not None:
+            self.queue.forget(slot)
         self._discount(slot)
         self.entries -= 1
-        self._trash.append(slot.value)
+        if type(slot.value) is not bytes:  # those have no destructor
+            self._trash.append(slot.value)
         del slot.value, slot.space
 
     def _discount(self, slot: Slot) -> None:
@@ -272,7 +315,3 @@ class SlotStore:
             self.bytes -= slot.weight
         if slot.fresh_until is not None:
             self._soft -= 1
-
-    def _refresh(self) -> None:
-        # The queue knows hard expiries only. Where soft ones are about, a batch looks at each deadline.
-        self.earliest = -inf if self._soft else self.queue.next
