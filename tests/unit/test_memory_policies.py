@@ -171,3 +171,16 @@ def test_uses_between_two_evictions_are_remembered_up_to_a_bound():
     ranking.note([slots[0]])  # forgotten: as many notes as are kept come after it
     ranking.note(slots[2:])
     assert [ranking.pop_victim() for _ in range(2)] == slots[:2]
+
+
+def test_a_large_batch_is_ranked_and_counted_like_single_reads():
+    tier = MemoryTier(max_entries=1000)
+    space = tier.open_namespace(("app",), codec=None, lowest=True)
+    keys = [f"k{n}" for n in range(1000)]
+    space.mset({key: Entry(key) for key in keys})
+    space.hit("k999")
+    assert space.hits(keys[:600]) == keys[:600]
+    space.hit("k600")
+    assert space.hit_count() == 602
+    space.mset({f"new{n}": Entry(1) for n in range(399)})
+    assert space.scan("k")[0] == [*keys[:601]]

@@ -8,7 +8,8 @@ cachetools, and an `OrderedDict` of slots. Their tables take 90 to 160 bytes an 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -43,7 +44,9 @@ class Order(Generic[_SlotT]):
 
     def __init__(self, *, uses: bool) -> None:
         self._uses = uses
-        self._recents: deque[_SlotT] = deque(maxlen=RECENTS)
+        #: The last uses, in the pieces in which they came, and how many there are: a batch is one step.
+        self._recents: deque[list[_SlotT]] = deque()
+        self._noted = 0
         self._end = _End()
 
     def __len__(self) -> int:
@@ -57,15 +60,18 @@ class Order(Generic[_SlotT]):
     def __contains__(self, slot: object) -> bool:
         return getattr(slot, "after", None) is not None
 
-    def note(self, slots: Iterable[_SlotT]) -> None:
+    def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`."""
-        if self._uses:
-            self._recents.extend(slots)
+        if self._uses and slots:
+            self._recents.append(slots)
+            self._noted += len(slots)
+            while self._noted - len(self._recents[0]) >= RECENTS:
+                self._noted -= len(self._recents.popleft())
 
     def put(self, slot: _SlotT) -> None:
         """See `Ranking`."""
         if self._recents:  # reads before this write, which are settled before it or else out of order
-            self._recents.append(slot)
+            self.note([slot])
         if slot.after is not None:
             slot.before.after, slot.after.before = slot.after, slot.before
         end = self._end
@@ -97,10 +103,12 @@ class Order(Generic[_SlotT]):
     def _settle(self) -> None:
         # Only the last use of each counts. The sort puts the uses of several namespaces, which were noted
         # apart, into one order; it is stable, so that a clock that stood still is no harm.
-        last_uses = list(dict.fromkeys(reversed(self._recents)))
+        uses = list(chain.from_iterable(self._recents))
+        last_uses = list(dict.fromkeys(reversed(uses)))
         last_uses.reverse()
         last_uses.sort(key=_used)
         self._recents.clear()
+        self._noted = 0
         for slot in last_uses:
             if slot.after is not None:  # else it was removed since
                 self.put(slot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -53,7 +53,7 @@ class CachetoolsRanking(Generic[_SlotT]):
     def __contains__(self, slot: object) -> bool:
         return slot in self._cache
 
-    def note(self, slots: Iterable[_SlotT]) -> None:
+    def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`."""
         if self._notes_uses:
             self._recents.extend(slots)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 __all__ = ["RECENTS", "Ranking"]
@@ -26,8 +25,8 @@ class Ranking(Protocol[SlotT]):
 
     def __contains__(self, slot: object) -> bool: ...
 
-    def note(self, slots: Iterable[SlotT]) -> None:
-        """The values of ``slots`` were read, in this order."""
+    def note(self, slots: list[SlotT]) -> None:
+        """The values of ``slots``, which nobody else has, were read in this order."""
 
     def put(self, slot: SlotT) -> None:
         """``slot`` was written: a new one, or one that is held and gets a new value."""

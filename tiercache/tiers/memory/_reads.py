@@ -19,6 +19,8 @@ __all__ = ["Reads", "fast_road"]
 
 #: Notes that a handle gathers before it passes them on.
 _NOTES = 1024
+#: From so many on a read of many keys is passed on by itself: to gather their slots takes longer.
+_BATCH = 256
 _SAMPLES = 256
 
 Get: TypeAlias = Callable[..., Any]
@@ -49,9 +51,9 @@ class Reads:
         if len(store.dirty) >= _NOTES:  # many handles with a few reads each
             self.pass_on(self.clock.monotonic(), 1)
 
-    def pass_on(self, begun: float, keys: int) -> None:
-        """At the end of a read of ``keys`` that began at ``begun``: collect, unless that would mean waiting
-        for the lock; then the next read tries again."""
+    def pass_on(self, begun: float, keys: int, batch: list[Slot] | None = None) -> None:
+        """At the end of a read of ``keys`` that began at ``begun``: collect, and ``batch`` as it is, unless
+        that would mean waiting for the lock; then the next read tries again."""
         now = self.clock.monotonic()
         self.samples.append((now - begun) / keys)
         store = self.store
@@ -60,9 +62,29 @@ class Reads:
                 store.begin()
                 self.collect()
                 store.collect()
+                if batch is not None:
+                    self._collected += len(batch)
+                    store.ranking.note(batch)
                 store.sweep(now)
                 store.end()
             store.free()
+        elif batch is not None:
+            self.gather(batch)
+
+    def note_all(self, slots: list[Slot], begun: float) -> None:
+        """At the end of a read of ``slots``, which nobody else has, that began at ``begun``."""
+        if len(slots) >= _BATCH:
+            self.pass_on(begun, len(slots), slots)
+            return
+        self.gather(slots)
+        if len(self.notes) >= _NOTES:
+            self.pass_on(begun, len(slots))
+
+    def gather(self, slots: list[Slot]) -> None:
+        """Note them with the others, for a later collection."""
+        if not self.notes:
+            self.begin()
+        self.notes.extend(slots)
 
     def collect(self) -> None:
         """Hand the notes to the policy. The lock is held; other threads may append meanwhile."""
@@ -83,7 +105,7 @@ def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of t
     store = reads.store
     monotonic = reads.clock.monotonic
     notes = reads.notes
-    note, note_all = notes.append, notes.extend
+    note, note_all = notes.append, reads.note_all
     begin, pass_on = reads.begin, reads.pass_on
 
     def get_or(miss: Callable[[str, Any], Any]) -> Get:
@@ -130,11 +152,7 @@ def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of t
             return None
         for slot in slots:
             slot.used = now
-        if not notes:
-            begin()
-        note_all(slots)
-        if len(notes) >= _NOTES:
-            pass_on(now, len(slots))
+        note_all(slots, now)
         return values
 
     def detach() -> None:

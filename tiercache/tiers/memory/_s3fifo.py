@@ -27,7 +27,6 @@ two keys with one hash do no harm, since a ghost decides no more than a place in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -132,7 +131,7 @@ class S3Fifo(Generic[_SlotT]):
     def __contains__(self, slot: object) -> bool:
         return getattr(slot, "standing", NOT_HELD) != NOT_HELD
 
-    def note(self, slots: Iterable[_SlotT]) -> None:
+    def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`. Counters are bumped when a victim is wanted, not by the hit itself, which makes its
         note for the statistics anyway: nobody looks at a counter before."""
         self._recents.extend(slots)
