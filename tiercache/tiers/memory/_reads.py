@@ -94,7 +94,7 @@ class Reads:
         del self.notes[: len(taken)]
 
 
-def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple
+def fast_road(  # noqa: C901  # closures over the same cells; each of them is simple
     reads: Reads, space: Space, copy: Callable[[Any], Any] | None, maker: str
 ) -> tuple[MakeGet, Hits, Callable[[], None]]:
     """``get_or``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth.
