@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from langchain_core.stores import InMemoryByteStore
 
 from benchmarks.contest import Contest
-from tiercache import MemoryTier, TieredCache
+from tiercache import Entry, MemoryTier, TieredCache
 
 VALUE = b"x" * 100
 
@@ -180,8 +181,15 @@ def test_set_into_a_full_tier(hold: Any) -> None:
             run(*some())
         return run
 
-    contest = Contest("memory-set-full", "`set` of a new key into a full memory", size=1000)
+    def put(key: str, value: bytes) -> None:
+        tier.mset({key: Entry(value, expires)})
+
+    tier, expires = MemoryTier(max_entries=10_000), time.time() + 3600
+    contest = Contest(
+        "memory-set-full", "`set` of a new key into a full memory, with no tier below", size=1000
+    )
     contest.add("tiercache", fill(cache.set), prepare=some)
+    contest.add("tiercache, the tier's own mset", fill(put), prepare=some)
     contest.add("cachetools + RLock", fill(lru.set), prepare=some)
     contest.at_most(1.3, of="cachetools + RLock")
     hold(contest)

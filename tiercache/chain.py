@@ -153,6 +153,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if get is not None:
             get.__doc__ = TieredCache.get.__doc__
             vars(self)["get"] = get
+        if top is not None and type(self).aget is TieredCache.aget:
+            aget = top.aget_or(lambda key, default: self._get(NATIVE, key, default))
+            aget.__doc__ = TieredCache.aget.__doc__
+            vars(self)["aget"] = aget
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
@@ -186,11 +190,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
     def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """Store one value; see `mset`."""
-        if self._set_at_once is not None:
-            result = self._set_at_once(key, value, ttl)
-            if result is not None:
-                return result
-        return drive(self._set(BLOCKING, key, value, ttl))
+        result = None if self._set_at_once is None else self._set_at_once(key, value, ttl)
+        return drive(self._set(BLOCKING, key, value, ttl)) if result is None else result
 
     async def aset(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """`set` for async code."""
@@ -431,7 +432,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
             self._closed = True
             self._hit, self._hits = no_hit, no_hits
             self._set_at_once = None
-            vars(self).pop("get", None)
+            for name in ("get", "aget"):
+                vars(self).pop(name, None)
         else:
             await self._stack.close(runtime)
 

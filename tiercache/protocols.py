@@ -9,7 +9,7 @@ Every method may be called from several threads (or tasks of several event loops
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -294,6 +294,10 @@ class Namespaced(Protocol):
     def get_or(self, miss: Callable[[str, Any], Any]) -> Callable[..., Any]:
         """A function ``get(key, default=None)`` that answers like `hit`, and with ``miss(key, default)``
         where that is a miss: one call less for each hit."""
+        ...
+
+    def aget_or(self, miss: Callable[[str, Any], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same for async code: what ``miss(key, default)`` returns is awaited."""
         ...
 
     def hits(self, keys: Sequence[str]) -> list[Any] | None:

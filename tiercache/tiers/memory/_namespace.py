@@ -27,15 +27,16 @@ class MemoryNamespace:
     the same name (to the rest they are misses, and make way when those write the key); the hit counter
     is not. Thread-safe.
 
-    ``get_or(miss)``, ``hit(key)`` and ``hits(keys)`` are the fast road (see `Namespaced`): they take no lock,
-    never wait, and do not raise after the tier was closed (they miss). ``hits`` also leaves a batch with a
-    key twice to `mget`. ``detach()`` makes them miss for good.
+    ``get_or(miss)``, ``aget_or(miss)``, ``hit(key)`` and ``hits(keys)`` are the fast road (see
+    `Namespaced`): they take no lock, never wait, and do not raise after the tier was closed (they miss).
+    ``hits`` also leaves a batch with a key twice to `mget`. ``detach()`` makes them miss for good.
     """
 
     #: Async code may call it on the loop's thread: it never waits for I/O.
     nonblocking = True
 
     get_or: Callable[[Callable[[str, Any], Any]], Callable[..., Any]]
+    aget_or: Callable[[Callable[[str, Any], Any]], Callable[..., Any]]
     hit: Callable[[str], Any]
     hits: Callable[[Sequence[str]], list[Any] | None]
     detach: Callable[[], None]
@@ -63,7 +64,9 @@ class MemoryNamespace:
         #: Whether a value is weighed by nothing but its bytes, as `put` does.
         self.puts = sizeof is None
         self._reads = Reads(store, clock)
-        self.get_or, self.hits, self.detach = fast_road(self._reads, space, self._copy, self._maker)
+        self.get_or, self.aget_or, self.hits, self.detach = fast_road(
+            self._reads, space, self._copy, self._maker
+        )
         self.hit = self.get_or(lambda _key, _default: MISS)
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:

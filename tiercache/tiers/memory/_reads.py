@@ -24,7 +24,8 @@ _BATCH = 256
 _SAMPLES = 256
 
 Get: TypeAlias = Callable[..., Any]
-MakeGet: TypeAlias = Callable[[Callable[[str, Any], Any]], Get]
+Miss: TypeAlias = Callable[[str, Any], Any]
+MakeGet: TypeAlias = Callable[[Miss], Get]
 Hits: TypeAlias = Callable[[Sequence[str]], "list[Any] | None"]
 
 
@@ -94,10 +95,10 @@ class Reads:
         del self.notes[: len(taken)]
 
 
-def fast_road(  # noqa: C901  # closures over the same cells; each of them is simple
+def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple
     reads: Reads, space: Space, copy: Callable[[Any], Any] | None, maker: str
-) -> tuple[MakeGet, Hits, Callable[[], None]]:
-    """``get_or``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods by a fifth.
+) -> tuple[MakeGet, MakeGet, Hits, Callable[[], None]]:
+    """``get_or``, ``aget_or``, ``hits`` and ``detach`` of `Namespaced`: closures, which beat methods.
 
     ``maker`` is interned, as the makers of slots are: told apart by identity.
     """
@@ -108,7 +109,7 @@ def fast_road(  # noqa: C901  # closures over the same cells; each of them is si
     note, note_all = notes.append, reads.note_all
     begin, pass_on = reads.begin, reads.pass_on
 
-    def get_or(miss: Callable[[str, Any], Any]) -> Get:
+    def get_or(miss: Miss) -> Get:
         def get(key: str, default: Any = None) -> Any:
             try:
                 slot = look_up(key)
@@ -132,6 +133,32 @@ def fast_road(  # noqa: C901  # closures over the same cells; each of them is si
             return value
 
         return get
+
+    def aget_or(miss: Miss) -> Get:
+        async def aget(key: str, default: Any = None) -> Any:
+            # The same once more: with a call of `get` the awaited hit takes a sixth longer.
+            try:
+                slot = look_up(key)
+            except TypeError:
+                slot = None
+            if slot is None:
+                return await miss(key, default)
+            now = monotonic()
+            if now >= slot.deadline or slot.maker is not maker:
+                return await miss(key, default)
+            try:
+                value = slot.value
+            except AttributeError:
+                return await miss(key, default)
+            slot.used = now
+            if not notes:
+                begin()
+            note(slot)
+            if len(notes) >= _NOTES:
+                pass_on(now, 1)
+            return value
+
+        return aget
 
     def hits(keys: Sequence[str]) -> list[Any] | None:
         slots: list[Any] = list(map(look_up, keys))
@@ -160,10 +187,10 @@ def fast_road(  # noqa: C901  # closures over the same cells; each of them is si
         look_up = _nothing
 
     if copy is None:
-        return get_or, hits, detach
+        return get_or, aget_or, hits, detach
     copy_out = copy  # known not to be None inside the closures
 
-    def copied_get_or(miss: Callable[[str, Any], Any]) -> Get:
+    def copied_get_or(miss: Miss) -> Get:
         get = get_or(lambda _key, _default: MISS)
 
         def copied_get(key: str, default: Any = None) -> Any:
@@ -172,11 +199,20 @@ def fast_road(  # noqa: C901  # closures over the same cells; each of them is si
 
         return copied_get
 
+    def copied_aget_or(miss: Miss) -> Get:
+        get = get_or(lambda _key, _default: MISS)
+
+        async def copied_aget(key: str, default: Any = None) -> Any:
+            value = get(key)
+            return await miss(key, default) if value is MISS else copy_out(value)
+
+        return copied_aget
+
     def copied_hits(keys: Sequence[str]) -> list[Any] | None:
         values = hits(keys)
         return None if values is None else list(map(copy_out, values))
 
-    return copied_get_or, copied_hits, detach
+    return copied_get_or, copied_aget_or, copied_hits, detach
 
 
 def _nothing(_key: str) -> None:
