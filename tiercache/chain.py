@@ -430,8 +430,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     async def _close(self, runtime: Runtime) -> None:
         if self._is_view:
             self._closed = True
-            self._hit, self._hits = no_hit, no_hits
-            self._set_at_once = None
+            self._hit, self._hits, self._set_at_once = no_hit, no_hits, None
             for name in ("get", "aget"):
                 vars(self).pop(name, None)
         else:
