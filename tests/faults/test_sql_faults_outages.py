@@ -160,7 +160,7 @@ def test_threads_on_stopped_backends_leave_the_pool_whole(postgres_url: str) -> 
         assert patient.mget([KEYS[number]])[KEYS[number]].value == KEYS[number].encode()
     engine = tier.store._engine
     assert engine.pool.checkedout() == 0
-    assert [tier.store._turns.acquire(blocking=False) for _ in range(16)] == [True] * 15 + [False]
+    assert [tier.store._turns.acquire(timeout=0) for _ in range(16)] == [True] * 15 + [False]
     patient.close()
     tier.close()
 
