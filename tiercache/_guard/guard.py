@@ -7,7 +7,6 @@ writes and deletes fail at once. Nothing expired, and nothing that is not an ent
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from time import perf_counter
@@ -17,6 +16,7 @@ from tiercache._guard.breaker import Breaker, Permit
 from tiercache._guard.ledger import Ledger
 from tiercache._guard.retries import tried
 from tiercache._guard.sound import alive, sound
+from tiercache._guard.tally import LOG_INTERVAL, Tally
 from tiercache._log import describe, logger
 from tiercache._running.bridge import Port
 from tiercache._running.lanes import Lane
@@ -29,33 +29,25 @@ from tiercache.errors import (
     TierTimeout,
     TierUnavailable,
 )
-from tiercache.events import BreakerClosed, BreakerOpened, Emitter, TierFailed, Verbs
+from tiercache.events import BreakerClosed, BreakerOpened, Emitter, Verbs
 from tiercache.policies import Failure
-from tiercache.protocols import Clock, Debt, Size, SupportsNamespaces
-from tiercache.stats import TierCounters, TierStats
+from tiercache.protocols import Clock, Debt, SupportsNamespaces
 
 __all__ = ["Guard"]
 
 T = TypeVar("T")
 
-_LOG_INTERVAL = 60.0  # seconds between two warnings about one tier
-_OWN = ("evictions", "expirations", "corrupt", "foreign")  # what a tier may count itself
 
-
-class Guard:
+class Guard(Tally):
     """The guard of one tier in one root chain. Thread-safe."""
 
     def __init__(self, tier: Any, name: str, clock: Clock, events: Emitter | None = None) -> None:
-        self.tier = tier
-        self.name = name
-        self.counters = TierCounters()
+        super().__init__(tier, name, clock, events or Emitter(None))
         self.policy = Failure.of_tier(tier)
         #: Where the tier's blocking calls run for async callers.
         self.lane = Lane(name, patience=self.policy.deadline)
         #: What the tier has yet to hear of; all chains of the process over the tier share one.
         self.ledger = Ledger()
-        self._events = events or Emitter(None)
-        self._clock = clock
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
         if self._reads is not None and self.policy.writes_apart:
             self._writes = Breaker(self.policy, clock)
@@ -63,14 +55,12 @@ class Guard:
         #: Whether what it answers need not be looked at, and what it is given is left as it is.
         self._careful = self._ours or getattr(tier, "verifies", False) is True
         self._last = ""  # what the tier raised last
-        self._next_warning = self._next_opening = float("-inf")
-        self._suppressed_warnings = 0
+        self._next_opening = float("-inf")
         self.after_fork()
 
     def after_fork(self) -> None:
         """New locks, for a forked child: another thread may have held the old ones."""
-        self._log_lock = threading.Lock()
-        self.counters.lock = threading.Lock()
+        self._renew_locks()
         for breaker in (self._reads, self._writes):
             if breaker is not None:
                 breaker.after_fork()
@@ -331,7 +321,7 @@ class Guard:
         with self._log_lock:
             told = now < self._next_opening
             if not told:
-                self._next_opening = now + _LOG_INTERVAL
+                self._next_opening = now + LOG_INTERVAL
         if not told:
             logger().warning(
                 "tier %r is left alone for %.1f s: circuit open (%s) after %s failures in a row",
@@ -352,138 +342,6 @@ class Guard:
         if self._reads is self._writes:
             return "all"
         return "reads" if breaker is self._reads else "writes"
-
-    # -- counting ------------------------------------------------------------------------------------
-
-    def failed(self, error: Exception, action: str, *, counted: bool = True) -> None:
-        """Count a call that raised, and say so in the log: the first at once, then once a minute. One that
-        was skipped is counted as such already."""
-        if isinstance(error, TierUnavailable) and error.skipped:
-            return
-        timeout = isinstance(error, TierTimeout | TimeoutError)
-        self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
-        counters = self.counters
-        if counted:
-            with counters.lock:
-                if timeout:
-                    counters.timeouts += 1
-                else:
-                    counters.errors += 1
-        now = self._clock.monotonic()
-        with self._log_lock:
-            if now < self._next_warning:
-                self._suppressed_warnings += 1
-                return
-            self._next_warning = now + _LOG_INTERVAL
-            unsaid, self._suppressed_warnings = self._suppressed_warnings, 0
-        logger().warning(
-            "tier %r failed to %s (%s)%s",
-            self.name,
-            action,
-            describe(error),
-            f"; {unsaid} more failures since the last warning" if unsaid else "",
-        )
-
-    def unasked(self, keys: int) -> None:
-        """Count misses of keys that the tier was not asked for, because it is owed something about them, or
-        because nobody can tell whether it is."""
-        with self.counters.lock:
-            self.counters.misses += keys
-            self.counters.skipped += keys
-
-    def corrupt(self, count: int) -> None:
-        """Count entries whose bytes made no sense to their codec; they were no hits after all."""
-        with self.counters.lock:
-            self.counters.corrupt += count
-
-    def foreign(self, count: int, codec: str) -> None:
-        """Count entries that were not written by ``codec`` as it is here; they were no hits after all. Told
-        once: the codec may be the wrong one, and everything is paid for again."""
-        counters = self.counters
-        with counters.lock:
-            counters.hits -= count
-            counters.misses += count
-            first = not counters.foreign
-            counters.foreign += count
-        if first:
-            logger().warning(
-                "tier %r holds entries of another codec than %r, or of a key or version that it does not "
-                "know: they are misses and left alone; stats() counts them as foreign",
-                self.name,
-                codec,
-            )
-
-    def no_hits(self, count: int) -> None:
-        """Turn hits already counted into misses: their codec could not read them."""
-        with self.counters.lock:
-            self.counters.hits -= count
-            self.counters.misses += count
-
-    def add_fast_hits(self, hits: int, samples: Sequence[float]) -> None:
-        """Count what the memory tier's own road answered, now that it is gone; ``samples`` are the seconds
-        that some of those hits took."""
-        counters = self.counters
-        with counters.lock:
-            counters.hits += hits
-            for seconds in samples:
-                counters.read_seconds += hits * seconds / len(samples)
-                counters.read_latency.add(seconds, hits // len(samples))
-
-    def own_counters(self) -> dict[str, int]:
-        """What the tier itself has counted."""
-        own = self._ask("counters", {})
-        return {name: own.get(name, 0) for name in _OWN}
-
-    def stats(self, fast_hits: int, samples: Sequence[float], *, owed: int, asking: bool) -> TierStats:
-        """A snapshot; ``fast_hits`` is what the memory tier's own road answered, and ``samples`` the seconds
-        that some of those hits took; ``owed`` is how many debts it has yet to hear of. Unless ``asking``, the
-        tier is not called, and what it would say of itself is left out."""
-        own = self.own_counters() if asking else dict.fromkeys(_OWN, 0)
-        size = self._ask("size", None) if asking else None
-        counters = self.counters
-        fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
-        with counters.lock:
-            counters.add_sets()
-            read_latency = counters.read_latency.copy()
-            for seconds in samples:
-                read_latency.add(seconds, fast_hits // len(samples))
-            return TierStats(
-                name=self.name,
-                hits=counters.hits + fast_hits,
-                misses=counters.misses,
-                promotions=counters.promotions,
-                sets=counters.sets,
-                deletes=counters.deletes,
-                evictions=own["evictions"],
-                expirations=counters.expirations + own["expirations"],
-                errors=counters.errors,
-                timeouts=counters.timeouts,
-                corrupt=counters.corrupt + own["corrupt"],
-                foreign=counters.foreign + own["foreign"],
-                rejected=counters.rejected,
-                skipped=counters.skipped,
-                journalled=counters.journalled,
-                settled=counters.settled,
-                owed=owed,
-                entries=None if size is None else size.entries,
-                bytes=None if size is None else size.bytes,
-                read_seconds=counters.read_seconds + fast_seconds,
-                write_seconds=counters.write_seconds,
-                read_latency=read_latency.quantiles(),
-                write_latency=counters.write_latency.quantiles(),
-            )
-
-    def _ask(self, capability: str, otherwise: Any) -> Any:
-        """What the tier says of itself. Statistics never break a call, and an attribute of the same name
-        may be anything."""
-        method = getattr(self.tier, capability, None)
-        try:
-            answer = method() if callable(method) else otherwise
-        except Exception as error:  # noqa: BLE001 - as above
-            self.failed(error, f"tell its {capability}")
-            return otherwise
-        expected = Mapping if capability == "counters" else Size
-        return answer if isinstance(answer, expected) else otherwise
 
 
 def _with_a_copy(verb: Callable[[Any], Awaitable[Any]], argument: Any) -> Awaitable[Any]:
