@@ -149,7 +149,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
         # The memory tier's own function stands before the method: a hit then is one call, and with a
         # method in between it would be two, a third slower.
-        get = get_at_once(core, whole_road) if top is None else top.get_or(whole_road)
+        get = get_at_once(core, whole_road, lambda: self._closed) if top is None else top.get_or(whole_road)
         if get is not None:
             get.__doc__ = TieredCache.get.__doc__
             vars(self)["get"] = get
@@ -394,6 +394,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         cache: TieredCache[Any] = object.__new__(TieredCache)
         cache._bind(core, ttl, staleness)
         cache._is_view = True
+        vars(cache).pop("aget", None)  # the method asks, when it is awaited, whether the view was closed
         cache._root, cache._origin = self._root or self, self._origin
         return cache
 

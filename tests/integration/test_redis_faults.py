@@ -22,9 +22,11 @@ from servers.valkey import free_port, running
 
 from tiercache import TieredCache
 from tiercache.entry import Entry
+from tiercache.envelope import open_envelopes
 from tiercache.errors import TierError, TierFull, TierTimeout, TierUnavailable, WriteError
 from tiercache.tiers.redis import RedisTier
-from tiercache.tiers.redis._wire import Request, drive, exchange, pack
+from tiercache.tiers.redis._line import Line
+from tiercache.tiers.redis._wire import BlockingWire, Request, drive, exchange, pack
 
 
 def values(found):
@@ -487,6 +489,30 @@ def test_what_a_server_says_unasked_answers_nobody():
             tier = RedisTier(f"redis://127.0.0.1:{port}", deadline=10)
             assert [tier.store.mget([key]) for key in ("one", "two", "three")] == [{}, {}, {}]
             tier.close()
+
+
+def test_who_is_interrupted_while_being_interrupted_leaves_no_reply_behind(monkeypatch):
+    """The first time while it waits for a reply, the second before the connection is cut."""
+    with running() as server:
+        tier = RedisTier(server.url, deadline=20)
+        tier.mset({key: Entry(key.encode()) for key in ("slow", "other")})
+        found = []
+        with monkeypatch.context() as patch, stopped(server.pid):
+            for place, verb in ((Line, "receive"), (BlockingWire, "drop")):
+                patch.setattr(place, verb, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                tier.store.mget(["slow"])
+            patch.undo()
+            asking = threading.Thread(target=lambda: found.append(tier.store.mget(["other"])))
+            asking.start()
+            asking.join(0.2)  # by then it has looked whether the connection is idle, and it was
+        asking.join(20)
+        assert [open_envelopes(blobs.items(), 0.0).entries["other"].value for blobs in found] == [b"other"]
+        tier.close()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -97,6 +97,20 @@ def test_after_close_the_calls_without_a_twin_raise_too(verb, args, view):
         getattr(cache, verb)(*args)
 
 
+def test_an_awaited_read_of_a_view_that_was_closed_meanwhile_raises():
+    async def main():
+        with TieredCache([MemoryTier()]) as root:
+            view = root.view("v")
+            view.set("key", b"value")
+            read, begun = view.aget, view.aget("key")
+            view.close()
+            for late in (begun, read("key")):
+                with pytest.raises(CacheClosed):
+                    await late
+
+    asyncio.run(main())
+
+
 @both_apis
 def test_after_close_the_views_are_closed_too(call):
     root = make()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tiercache import CacheClosed, DiskTier, Entry, TieredCache
+from tiercache import CacheClosed, DiskTier, Entry, SQLTier, TieredCache
 from tiercache._chain.answers import collecting
 from tiercache.codecs import JSONCodec
+from tiercache.protocols import Purge
 from tiercache.testing import FakeClock
 
 KEYS = ["key", "a\0b", "ключ", "k" * 300, "\ud800", "\x1ftc:/x"]
@@ -151,8 +152,53 @@ def test_only_where_it_is_the_same(tmp_path):
                 assert cache.get("key") == (None if tier is DiskTier else value)
                 with pytest.raises(TypeError, match="must be a str"):
                     cache.get(1)
+                get = view.get
                 view.close()
-                with pytest.raises(CacheClosed):
-                    view.get("key")
+                for of_the_view in (view.get, get):
+                    with pytest.raises(CacheClosed):
+                        of_the_view("key")
             with pytest.raises(CacheClosed):
                 cache.get("key")
+
+
+def test_a_tier_of_another_class_is_looked_at_again():
+    """It may answer what it likes: a read does not raise, and what was not asked for counts nowhere."""
+
+    class Own(SQLTier):
+        def _mget(self, keys):
+            return {"another": Entry(b"1"), keys[0]: "no entry"}
+
+    with TieredCache([Own("sqlite://")]) as cache:
+        assert (cache.get("key"), cache.mget(["key", "other"])) == (None, [None, None])
+        (told,) = cache.stats().tiers
+        assert (told.hits, told.misses, told.corrupt, told.errors) == (0, 3, 2, 0)
+
+
+def test_what_has_to_be_read_twice_has_one_deadline(tmp_path, monkeypatch):
+    tier = DiskTier(tmp_path, clock=FakeClock(), deadline=10)
+    tier.mset({"key": Entry(b"value", expires_at=tier._clock.time() + 5)})
+    run, ends = tier.store._database.run, []
+
+    def noted(work, end=None):
+        ends.append(end)
+        return run(work, end)
+
+    monkeypatch.setattr(tier.store._database, "run", noted)
+    tier._clock.advance(10)
+    assert tier.mget(["key"]) == {}
+    assert len(ends) >= 2
+    assert len(set(ends) - {None}) == 1
+    assert None not in ends
+    tier.close()
+
+
+def test_looking_at_what_is_somebody_elses_is_no_use_of_it(tmp_path):
+    clock = FakeClock()
+    theirs = DiskTier(tmp_path, clock=clock, secret=b"0123456789abcdef")
+    theirs.mset({"key": Entry(b"value", created_at=clock.time())})
+    theirs.close()
+    tier = DiskTier(tmp_path, clock=clock)
+    clock.advance(3600)
+    assert tier.mget(["key"]) == {}
+    assert tier.purge("", what=Purge(idle=1800)) == 1
+    tier.close()

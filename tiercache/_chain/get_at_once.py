@@ -18,7 +18,9 @@ from tiercache.protocols import SupportsReadOne
 __all__ = ["get_at_once"]
 
 
-def get_at_once(core: Core, whole_road: Callable[[str, Any], Any]) -> Callable[..., Any] | None:
+def get_at_once(
+    core: Core, whole_road: Callable[[str, Any], Any], view_closed: Callable[[], bool]
+) -> Callable[..., Any] | None:
     """The function ``get(key, default=None)``; ``None`` where there can be none."""
     member, stack = core.members[0], core.stack
     guard = member.guard
@@ -41,6 +43,7 @@ def get_at_once(core: Core, whole_road: Callable[[str, Any], Any]) -> Callable[.
         if (
             not isinstance(key, str)
             or stack.closed
+            or view_closed()
             or ledger.debts
             or lane.stuck
             or (sharing is not None and not sharing.awake)

@@ -137,13 +137,14 @@ class DiskStore(JournalMethods, LeaseMethods):
         take: Callable[[Iterable[tuple[str, Any]]], tuple[dict[str, V], list[str]]],
         *,
         uses: bool = True,
+        end: float | None = None,
     ) -> dict[str, V]:
         """The hits that ``take`` makes of pairs of key and bytes, as they leave the database: verified one
         by one they stay in the processor's caches, and memory holds the batch once.
 
         ``None`` stands for nothing, and what is no bytes for a row that we did not write. ``take`` says
         besides which keys hold nothing but damage, and they are dropped. It may be called twice. Hits count
-        as used where it ``uses`` them.
+        as used where it ``uses`` them. ``end``: of the call, if it has begun already (monotonic seconds).
         """
         asked, given = row_keys(keys)
         statement = GET_MANY
@@ -157,7 +158,7 @@ class DiskStore(JournalMethods, LeaseMethods):
             except ValueError as error:  # from zip: there are two rows of a key, which its index forbids
                 raise Damaged("it gives other rows than were asked for") from error
 
-        end = monotonic() + self._deadline
+        end = monotonic() + self._deadline if end is None else end
         hits, corrupt = self._database.run(fetch, end)
         if corrupt:
             with suppress(TierCacheError):  # a read never fails because the repair did
@@ -167,17 +168,30 @@ class DiskStore(JournalMethods, LeaseMethods):
             self._note_uses(used, self._clock.time())
         return hits
 
-    def one(self, key: str, now: float) -> Any:
-        """What `read` would give ``take`` for a single key, used ``now`` (Unix seconds): without what a batch
-        needs, which takes as long again as to find it."""
+    def one(
+        self,
+        key: str,
+        take_one: Callable[[str, Any, float], V | None],
+        take: Callable[[Iterable[tuple[str, Any]]], tuple[dict[str, V], list[str]]],
+    ) -> V | None:
+        """`read` of a single key, without what a batch needs, which takes as long again as to find it.
+        ``take_one`` makes the hit of the key, its bytes and the time (Unix seconds); where it makes none of
+        what is there, `read` is asked, within the same deadline."""
+        end = monotonic() + self._deadline
+        now = self._clock.time()
         row = row_key(key)
         found: tuple[Any] = self._database.run(
-            lambda connection: connection.execute(GET_ONE, (row,)).fetchone()
+            lambda connection: connection.execute(GET_ONE, (row,)).fetchone(), end
         )
         value = found[0]
-        if value is not None and not self._read_only:
+        if value is None:
+            return None
+        hit = take_one(key, value, now)
+        if hit is None:
+            return self.read([key], take, end=end).get(key)
+        if not self._read_only:
             self._note_uses((row,), now)
-        return value
+        return hit
 
     def lengths(self, keys: Sequence[str]) -> dict[str, int]:
         """See `SupportsLengths`."""

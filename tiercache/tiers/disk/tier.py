@@ -75,9 +75,6 @@ class DiskTier(EncodedTier):
     wrong arguments and refused directories. Thread-safe; a forked child may go on using it.
     """
 
-    #: Its entries are whole, and those asked for alone; a chain need not look at each again.
-    verifies = True
-
     def __init__(
         self,
         directory: str | os.PathLike[str],
@@ -159,7 +156,10 @@ class DiskTier(EncodedTier):
         #: Where a chain shares its statistics unless it is told otherwise; see `Stack.share`.
         self.stats_file = None if read_only or on_close is not None else self.directory / STATS
         self.location = ("disk", os.path.realpath(self.directory))
-        if type(self) is DiskTier and secrets is None:  # others may have `mget` do something of their own
+        #: Its entries are whole, and those asked for alone: a chain need not look at each again. (A subclass
+        #: may have `mget` do something of its own.)
+        self.verifies = type(self) is DiskTier
+        if self.verifies and secrets is None:
             #: See `SupportsReadOne`.
             self.read_one = self._read_one
         #: See `SupportsJournal`. Where nothing may be written, nothing can be noted either.
@@ -194,16 +194,9 @@ class DiskTier(EncodedTier):
         return hits
 
     def _read_one(self, key: str) -> Entry[bytes] | None:
-        now = self._clock.time()
-        data = self.store.one(key, now)
-        if data is None:
-            return None
-        entry = open_envelope(key, data, now)
-        if entry is None:
-            # Expired, damaged, of somebody else: read again, to be counted and repaired as in a batch.
-            hits: dict[str, Entry[bytes]] = self.store.read([key], self._open)
-            return hits.get(key)
-        return entry
+        # What is expired, damaged or somebody else's is read again, to be counted and repaired as in a batch.
+        found: Entry[bytes] | None = self.store.one(key, open_envelope, self._open)
+        return found
 
     def peek(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         """See `SupportsPeek`."""

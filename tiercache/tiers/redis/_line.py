@@ -56,12 +56,13 @@ def suits(pool: Any) -> bool:
 class Line:
     """One connection, for one call at a time."""
 
-    __slots__ = ("_buffer", "_poll", "_reader", "_timeout", "connection")
+    __slots__ = ("_buffer", "_owed", "_poll", "_reader", "_timeout", "connection")
 
     def __init__(self, connection: Any) -> None:
         """``connection`` of redis-py's, which is connected and owes nothing."""
         self.connection = connection
-        self._timeout = 0.0
+        self._timeout = -1.0  # as no call has it
+        self._owed = 0  # replies
         # By redis-py's own table of errors, so that they are the same on both roads.
         parse_error = connection._parser.parse_error  # noqa: SLF001 - redis-py has no public way to it
         self._reader = hiredis.Reader(
@@ -71,15 +72,20 @@ class Line:
         self._poll = select.poll()
         self._poll.register(connection._sock, select.POLLIN)  # noqa: SLF001 - the same
 
-    def idle(self) -> bool:
-        """Whether it may serve another call: it was not cut, by us or the server, and nothing waits to be
-        read that nobody asked for."""
-        cut = self.connection._sock is None  # noqa: SLF001 - the same
-        return not (cut or self._reader.has_data() or self._poll.poll(0))
+    def settled(self) -> bool:
+        """Whether the call is over that had it: every reply was read, and it was not cut. Whoever was
+        interrupted, and interrupted again while cutting it, leaves it owing."""
+        return not self._owed and self.connection._sock is not None  # noqa: SLF001 - the same
 
-    def send(self, payload: bytes, until: float) -> None:
-        """Write ``payload``."""
+    def idle(self) -> bool:
+        """Whether it may serve another call: it is settled, the server has not cut it, and nothing waits to
+        be read that nobody asked for."""
+        return self.settled() and not (self._reader.has_data() or self._poll.poll(0))
+
+    def send(self, payload: bytes, replies: int, until: float) -> None:
+        """Write ``payload``, which will have so many ``replies``."""
         sock = self._limited(until)
+        self._owed += replies
         try:
             sock.sendall(payload)
         except TimeoutError:
@@ -97,6 +103,7 @@ class Line:
                 self._read(until)
                 reply = gets()
             answer.append(reply)
+        self._owed -= replies
         refusal = first_error(answer, redis.ConnectionError)
         if refusal is not None:  # what a server says before it hangs up
             raise refusal

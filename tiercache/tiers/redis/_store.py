@@ -160,6 +160,8 @@ class Store:
             hint = "" if self._answered or not self._described.startswith("rediss") else _TLS
             raise TierTimeout(f"no answer from {self._described} within {self._deadline:g} s{hint}") from None
         except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+            if self._closed:  # meanwhile, and with it the connection
+                raise CacheClosed("this RedisTier is closed") from None
             kind = TierFull if isinstance(error, redis.exceptions.OutOfMemoryError) else TierUnavailable
             raise kind(f"{self._described}: {self._reason(error)}") from None
 

@@ -91,7 +91,8 @@ class Wire(Protocol):
 
     async def acquire(self, lane: Any, until: float) -> Any: ...
 
-    async def send(self, connection: Any, payload: bytes, until: float) -> None: ...
+    async def send(self, connection: Any, payload: bytes, replies: int, until: float) -> None:
+        """Write what will have so many ``replies``."""
 
     async def receive(self, connection: Any, replies: int, until: float) -> list[Any]:
         """The next replies, in order; an error that the server answered is one of them."""
@@ -138,7 +139,7 @@ async def exchange(wire: Wire, requests: Iterable[Request], until: float) -> lis
             connection = held[id(lane)][1]
             if len(waiting) >= _AHEAD * len(held):
                 answers.append(await wire.receive(*waiting.popleft(), until))
-            await wire.send(connection, payload, until)
+            await wire.send(connection, payload, replies, until)
             waiting.append((connection, replies))
         while waiting:
             answers.append(await wire.receive(*waiting.popleft(), until))
@@ -157,7 +158,7 @@ async def _ask(wire: Wire, lane: Any, payload: bytes, until: float) -> list[Any]
     key."""
     connection = await wire.acquire(lane, until)
     try:
-        await wire.send(connection, payload, until)
+        await wire.send(connection, payload, 1, until)
         return await wire.receive(connection, 1, until)
     except BaseException:
         await wire.drop(connection)
@@ -232,7 +233,7 @@ class _Lent:
         self.connection = connection
         self.watch = watch
 
-    def send(self, payload: bytes, until: float) -> None:
+    def send(self, payload: bytes, replies: int, until: float) -> None:  # noqa: ARG002 - redis-py counts them
         _limit(self.connection, left(until))
         self.connection.send_packed_command([payload], check_health=False)
 
@@ -305,18 +306,26 @@ class BlockingWire:
         while self._idle:
             with suppress(IndexError):  # another thread was quicker
                 line = self._idle.pop()
-                if line.idle():
-                    return line
-                self._give_up(lane, line)
+                try:
+                    if line.idle():
+                        return line
+                except BaseException:
+                    self._give_up(lane, line.connection)
+                    raise
+                self._give_up(lane, line.connection)
         connection = lane.get_connection()
         if self._lines:
-            return Line(connection)
+            try:
+                return Line(connection)
+            except BaseException:
+                self._give_up(lane, connection)
+                raise
         call = Call.current()
         assert call is not None, "a blocking wire is used within a call"  # noqa: S101 - for the reader
         return _Lent(connection, watch_socket(call, connection._sock))  # noqa: SLF001 - no public way to it
 
-    async def send(self, lent: Line | _Lent, payload: bytes, until: float) -> None:
-        lent.send(payload, until)
+    async def send(self, lent: Line | _Lent, payload: bytes, replies: int, until: float) -> None:
+        lent.send(payload, replies, until)
 
     async def receive(self, lent: Line | _Lent, replies: int, until: float) -> list[Any]:
         return lent.receive(replies, until)
@@ -327,10 +336,10 @@ class BlockingWire:
     async def release(self, lane: Any, lent: Line | _Lent) -> None:
         connection = lent.connection
         if isinstance(lent, Line):
-            if connection._sock is None:  # noqa: SLF001 - no public way to it
-                self._give_up(lane, lent)
-            else:
+            if lent.settled():
                 self._idle.append(lent)
+            else:
+                self._give_up(lane, connection)
             return
         if not lent.watch.end():
             connection.disconnect()  # cut after its last reply; the next call must not find that out
@@ -338,9 +347,9 @@ class BlockingWire:
         lane.release(connection)
 
     @staticmethod
-    def _give_up(lane: Any, line: Line) -> None:
-        line.connection.disconnect()
-        lane.release(line.connection)  # which connects it anew when it is wanted
+    def _give_up(lane: Any, connection: Any) -> None:
+        connection.disconnect()
+        lane.release(connection)  # which connects it anew when it is wanted
 
     async def redirect(self, command: Command, until: float) -> Any:
         left(until)
@@ -413,7 +422,7 @@ class NativeWire:
             raise
         return connection
 
-    async def send(self, connection: Any, payload: bytes, _until: float) -> None:
+    async def send(self, connection: Any, payload: bytes, _replies: int, _until: float) -> None:
         await connection.send_packed_command([payload], check_health=False)
 
     async def receive(self, connection: Any, replies: int, _until: float) -> list[Any]:

@@ -71,9 +71,6 @@ class RedisTier(EncodedTier):
     replicas of a cluster or of a Sentinel's master are never read: they may not know of a delete yet.
     """
 
-    #: Its entries are whole, and those asked for alone; a chain need not look at each again.
-    verifies = True
-
     def __init__(
         self,
         url: str | BlockingClient | NativeClient,
@@ -107,9 +104,10 @@ class RedisTier(EncodedTier):
         longest = optional_duration(ttl, name="RedisTier: ttl")
         super().__init__(store, name=name or "redis", ttl=longest, clock=clock, secret=secrets)
         self.failure = failure
-        if (
-            type(self) is RedisTier and blocking is not None
-        ):  # others may have `mget` do something of their own
+        #: Its entries are whole, and those asked for alone: a chain need not look at each again. (A subclass
+        #: may have `mget` do something of its own.)
+        self.verifies = type(self) is RedisTier
+        if self.verifies and blocking is not None:
             #: See `SupportsReadOne`.
             self.read_one = self._read_one
         self.location = ("redis", place, prefix)

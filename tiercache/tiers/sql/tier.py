@@ -78,9 +78,6 @@ class SQLTier(EncodedTier):
     be reached is no error here: nothing is connected before the first call.
     """
 
-    #: Its entries are whole, and those asked for alone; a chain need not look at each again.
-    verifies = True
-
     def __init__(
         self,
         url: str | URL | Engine,
@@ -135,7 +132,10 @@ class SQLTier(EncodedTier):
             store = SQLStore(engine, plans, leases, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.failure = failure
-        if type(self) is SQLTier:  # others may have `mget` do something of their own
+        #: Its entries are whole, and those asked for alone: a chain need not look at each again. (A subclass
+        #: may have `mget` do something of its own.)
+        self.verifies = type(self) is SQLTier
+        if self.verifies:
             #: See `SupportsReadOne`.
             self.read_one = self._read_one
         self.location = ("sql", _place(address) or engine, table)
