@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import pytest
 from langchain_classic.storage import LocalFileStore
 
 from benchmarks.contest import Contest
+from benchmarks.raw_sqlite import Table
 from tiercache import DiskTier, TieredCache
 
 Batch = dict[str, bytes]
@@ -34,23 +34,8 @@ def tiercache(folder: Path) -> Store:
 
 
 def raw_sqlite(folder: Path) -> Store:
-    """One statement a batch on a plain table: rows in key order, 8 KiB pages, a write-ahead log."""
-    connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
-    for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=1", "mmap_size=268435456"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    connection.execute("CREATE TABLE Pairs (key TEXT PRIMARY KEY, value BLOB)")
-
-    def put(batch: Batch) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT OR REPLACE INTO Pairs VALUES (?, ?)", batch.items())
-        connection.execute("COMMIT")
-
-    def get(keys: list[str]) -> Batch:
-        marks = ",".join("?" * len(keys))
-        statement = f"SELECT key, value FROM Pairs WHERE key IN ({marks})"  # noqa: S608 - marks alone
-        return dict(connection.execute(statement, keys))
-
-    return Store(put, get, connection.close)
+    table = Table(folder / "raw.db")
+    return Store(table.put, table.get, table.close)
 
 
 def looped(folder: Path) -> Store:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.raw_sqlite import Table
 
 __all__ = ["KEYS", "LENGTH", "STORES", "open_store"]
 
@@ -46,22 +47,8 @@ def diskcache(folder: Path) -> Store:
 
 
 def raw_sqlite(folder: Path) -> Store:
-    connection = sqlite3.connect(folder / "raw.db", isolation_level=None, timeout=60)
-    for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=1", "mmap_size=268435456"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    connection.execute("CREATE TABLE IF NOT EXISTS Pairs (key TEXT PRIMARY KEY, value BLOB)")
-
-    def put(batch: Batch) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT OR REPLACE INTO Pairs VALUES (?, ?)", batch.items())
-        connection.execute("COMMIT")
-
-    def get(keys: list[str]) -> Batch:
-        marks = ",".join("?" * len(keys))
-        statement = f"SELECT key, value FROM Pairs WHERE key IN ({marks})"  # noqa: S608 - marks alone
-        return dict(connection.execute(statement, keys))
-
-    return put, get
+    table = Table(folder / "raw.db")
+    return table.put, table.get
 
 
 STORES: dict[str, Callable[[Path], Store]] = {
