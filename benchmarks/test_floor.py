@@ -29,7 +29,6 @@ def test_steps(  # noqa: C901  # functions within it, each of them simple
     plain = dict.fromkeys(keys, value).get
     held = {key: Held(value) for key in keys}.get
     notes: list[Held] = []
-    note = notes.append
 
     def called(key: str, default: Any = None) -> Any:
         return plain(key, default)
@@ -51,7 +50,7 @@ def test_steps(  # noqa: C901  # functions within it, each of them simple
         if entry is None or monotonic() >= entry.deadline:
             return default
         found = entry.value
-        note(entry)
+        notes.append(entry)
         return found
 
     def recent(key: str, default: Any = None) -> Any:
@@ -63,7 +62,7 @@ def test_steps(  # noqa: C901  # functions within it, each of them simple
             return default
         found = entry.value
         entry.used = now
-        note(entry)
+        notes.append(entry)
         return found
 
     def looped(get: Callable[[str], Any]) -> Callable[[], None]:

@@ -145,9 +145,17 @@ def test_aget(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
         for key in keys:
             await chain.aget(key)
 
+    async def nothing(key: str) -> str:
+        return key
+
+    async def floor() -> None:
+        for key in keys:
+            await nothing(key)
+
     contest = Contest("memory-aget", "A hit in memory, awaited", size=len(keys))
     with asyncio.Runner() as runner:
         contest.add("tiercache", lambda: runner.run(run()))
+        contest.add("an async function that does nothing", lambda: runner.run(floor()))
         contest.add("dict", each(dict.fromkeys(keys, VALUE).get, keys))
         contest.at_most(0.5e-6)
         hold(contest)

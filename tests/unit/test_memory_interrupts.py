@@ -56,16 +56,11 @@ def test_a_key_that_cannot_be_one_costs_no_entries():
 def test_the_lock_is_given_back_where_the_hits_of_many_reads_are_settled():
     tier = MemoryTier()
     space = tier.open_namespace(("n",), codec=None, lowest=True)
-    space.mset(ENTRIES)
-    for _ in range(1022):  # two short of when they are
-        space.hit("c")
-
-    def read():
-        for _ in range(2):
-            space.hit("c")
-
+    many = {f"key-{number}": Entry(b"3") for number in range(256)}  # so many are settled at each read
+    space.mset(many)
+    keys = list(many)
     places = 0
-    for places in interruptions(read, where="tiers/memory"):  # noqa: B007 - their number counts
+    for places in interruptions(lambda: space.hits(keys), where="tiers/memory"):  # noqa: B007 - their number counts
         assert not tier._store.lock.locked()
     assert places > 10
     space.mset({"d": Entry(b"4")})
