@@ -139,7 +139,12 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         super()._bind(core, ttl, staleness)
-        self._set_at_once = set_at_once(core, self._ttl, staleness, self._seconds)
+        set_or = set_at_once(core, self._ttl, staleness, self._seconds, self)
+        self._set_at_once = None if set_or is None else set_or(lambda _key, _value, _ttl: None)
+        if set_or is not None and type(self).set is TieredCache.set:
+            set_ = set_or(lambda key, value, ttl: drive(self._set(BLOCKING, key, value, ttl)))
+            set_.__name__, set_.__doc__ = "set", TieredCache.set.__doc__
+            vars(self)["set"] = set_
         top = core.members[0].fast
         if type(self).get is not TieredCache.get:
             return
@@ -190,12 +195,11 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
 
     def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """Store one value; see `mset`."""
-        result = None if self._set_at_once is None else self._set_at_once(key, value, ttl)
-        return drive(self._set(BLOCKING, key, value, ttl)) if result is None else result
+        return drive(self._set(BLOCKING, key, value, ttl))
 
     async def aset(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
         """`set` for async code."""
-        result = None if self._set_at_once is None else self._set_at_once(key, value, ttl)
+        result = None if self._set_at_once is None else self._set_at_once(key, value, ttl=ttl)
         return await self._set(NATIVE, key, value, ttl) if result is None else result
 
     async def _set(self, runtime: Runtime, key: str, value: T, ttl: TTL) -> WriteResult:
@@ -432,7 +436,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if self._is_view:
             self._closed = True
             self._hit, self._hits, self._set_at_once = no_hit, no_hits, None
-            for name in ("get", "aget"):
+            for name in ("get", "aget", "set"):
                 vars(self).pop(name, None)
         else:
             await self._stack.close(runtime)

@@ -340,19 +340,13 @@ class SupportsPut(Protocol):
     clock: Clock
     puts: bool
 
-    def one(
-        self,
-        key: str,
-        value: Any,
-        weight: int,
-        now: float,
-        wall: float,
-        expires_at: float | None,
-        fresh_until: float | None,
-    ) -> Any:
-        """What `put` takes for ``value``, which is nobody else's and whose encoded length is ``weight``;
-        ``None`` where `mset` may have to do something else. ``now`` and ``wall`` were read of ``clock``, in
-        this order."""
+    def maker(self, life: float | None, keep: float) -> Callable[[str, Any, int, float, float], Any]:
+        """A function that makes what `put` takes, for values that live for ``life`` seconds (``None``: until
+        they are evicted) and are kept as stale for ``keep`` more.
+
+        It takes the key; the value, which is nobody else's; its encoded length; and the monotonic and the
+        wall-clock time, which were read of ``clock`` in this order. It gives ``None`` where `mset` may have
+        to do something else."""
         ...
 
     def put(self, one: Any) -> bool:

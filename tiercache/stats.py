@@ -56,8 +56,8 @@ class Latency:
 @dataclass(frozen=True, slots=True)
 class TierStats:
     """What one tier has done since the chain was made. ``entries`` and ``bytes`` are ``None`` where
-    only I/O could tell. Seconds are those spent in the tier's calls (for memory hits: estimated
-    from samples)."""
+    only I/O could tell. Seconds are those spent in the tier's calls (for memory hits, and sets of
+    one key in memory alone: estimated from samples)."""
 
     name: str
     hits: int = 0
@@ -235,17 +235,19 @@ class TierCounters:
         self.read_seconds = self.write_seconds = 0.0
         self.read_latency = LatencyHistogram()
         self.write_latency = LatencyHistogram()
-        #: What each set of one entry took that is not counted yet: to append takes no lock.
-        self.set_seconds: list[float] = []
+        #: Sets of one entry that are not counted yet, each with the seconds that it took or, as most of them,
+        #: with nothing: to append takes no lock.
+        self.set_seconds: list[float | None] = []
 
     def add_sets(self) -> None:
         """Count what is in `set_seconds`; the lock is held."""
         taken = self.set_seconds[:]
         del self.set_seconds[: len(taken)]  # others may append meanwhile
         self.sets += len(taken)
-        self.write_seconds += sum(taken)
-        for seconds in taken:
-            self.write_latency.add(seconds)
+        samples = [seconds for seconds in taken if seconds is not None]
+        for seconds in samples:
+            self.write_seconds += seconds * len(taken) / len(samples)
+            self.write_latency.add(seconds, len(taken) // len(samples))
 
 
 class CacheCounters:

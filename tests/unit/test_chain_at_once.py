@@ -42,7 +42,7 @@ def test_it_does_what_the_whole_road_does():
             with TieredCache([tier], ttl=ttl, stale_for=stale_for, clock=clock) as cache:
                 assert cache._set_at_once is not None
                 if not at_once:
-                    cache._set_at_once = None
+                    del vars(cache)["set"]
                 states = []
                 for number, given in enumerate([*sets, *wrong, *sets[:2]]):
                     key, value, life = given
@@ -83,9 +83,11 @@ def test_a_closed_view_takes_nothing():
     with TieredCache([MemoryTier()]) as cache:
         view = cache.view("v")
         assert view.set("k", b"1").ok
+        held = view.set
         view.close()
-        with pytest.raises(CacheClosed):
-            view.set("k", b"2")
+        for closed in (held, view.set):
+            with pytest.raises(CacheClosed):
+                closed("k", b"2")
         with pytest.raises(ConfigError):
             cache.set("k", b"1", ttl="soon")
 
@@ -95,11 +97,11 @@ def test_it_is_left_to_the_whole_road_where_others_are_at_the_key():
         epochs = cache._core.space.epochs
 
         def at_once():
-            return cache._set_at_once("k", b"1", UNSET) is not None
+            return cache._set_at_once("k", b"1") is not None
 
         write = drive(epochs.begin_write(["k"], BLOCKING))
         assert not at_once()
-        assert cache._set_at_once("l", b"1", UNSET) is not None
+        assert cache._set_at_once("l", b"1") is not None
         epochs.end_write(write)
         ticket = epochs.open_ticket()
         fill = epochs.begin_fill(ticket, ["k"], BLOCKING)
@@ -160,3 +162,51 @@ def test_an_interrupted_set_leaves_no_lock_and_counts_what_it_did():
             assert cache.get("l") == b"after"
             assert cache.get("k") in (None, b"interrupted")
             cache.set("m", b"other")
+
+
+@pytest.mark.parametrize("ttl", ["1m", None])
+@pytest.mark.parametrize("cap", [None, 7])
+@pytest.mark.parametrize("stale_for", [0, 30])
+def test_what_nobody_asked_for_since_it_was_set_is_idle_since_then(ttl, cap, stale_for):
+    clock = FakeClock()
+    tier = MemoryTier(max_entries=9, ttl=cap, clock=clock)
+    with TieredCache([tier], ttl=ttl, stale_for=stale_for, clock=clock) as cache:
+        cache.set("read", b"1")
+        cache.set("written", b"1")
+        cache.set("idle", b"1")
+        clock.advance(5)
+        clock.step_wall(3600)  # the wall clock alone: idle time does not go by that
+        cache.get("read")
+        cache.set("written", b"2")
+        cache.set("new", b"1", ttl="2m")
+        assert cache.purge(idle=5) == 0
+        clock.advance(0.25)
+        assert cache.purge(idle=5) == 1
+        assert set(cache.keys()) == {"read", "written", "new"}
+
+
+def test_sets_are_all_counted_and_some_of_them_timed():
+    class Ticking(FakeClock):
+        def monotonic(self):
+            self.advance(0.001)
+            return super().monotonic()
+
+    clock = Ticking()
+    with TieredCache([MemoryTier(clock=clock)], ttl=60, clock=clock) as cache:
+        for number in range(1500):  # more than are counted together
+            cache.set(f"k{number}", b"1")
+        stats = cache.stats().tiers[0]
+        assert stats.sets == 1500
+        assert stats.write_seconds == pytest.approx(1.5)
+        assert stats.write_latency.p50 == pytest.approx(0.001, rel=0.2)
+
+
+def test_lives_that_callers_give_by_turns_are_kept_apart():
+    clock = FakeClock()
+    with TieredCache([MemoryTier(clock=clock)], ttl=60, clock=clock) as cache:
+        for number, life in enumerate([5, 7, 5, None, 60, "7s"]):
+            cache.set(f"k{number}", b"1", ttl=life)
+        entries = cache._core.members[0].fast.mget([f"k{number}" for number in range(6)])
+        now = clock.time()
+        ends = [entry.expires_at for entry in entries.values()]
+        assert ends == [now + 5, now + 7, now + 5, None, now + 60, now + 7]

@@ -86,3 +86,16 @@ def test_a_step_is_small_however_many_expire_together():
     assert len(queue.pop_expired(500.0, 10)) == 10
     assert queue.next <= 500.0
     assert len(queue.pop_expired(500.0, 10_000)) == 990
+
+
+def test_who_read_the_clock_long_ago_is_not_put_where_nobody_looks_any_more():
+    queue = ExpiryQueue()
+    slots = [Slot(), Slot()]
+    for slot in slots:
+        slot.expiry = 500.0
+    queue.schedule(slots[0], 0.0)
+    assert queue.pop_expired(600.0, 10) == [slots[0]]  # and the span with it
+    assert queue.pop_expired(600.0, 10) == []
+    queue.schedule(slots[1], 0.0)
+    assert queue.next <= 500.0
+    assert queue.pop_expired(600.0, 10) == [slots[1]]

@@ -59,7 +59,7 @@ class Model:
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["set", "set", "hit", "hits", "mget", "delete"]), st.lists(st.sampled_from(KEYS))
+        st.sampled_from(["set", "one", "hit", "hits", "mget", "delete"]), st.lists(st.sampled_from(KEYS))
     ),
     max_size=60,
 )
@@ -68,13 +68,19 @@ ACTIONS = st.lists(
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
 @given(actions=ACTIONS)
 def test_one_thread_sees_the_exact_order(policy, actions):
-    tier = MemoryTier(max_entries=BOUND, policy=policy, clock=FakeClock())
+    clock = FakeClock()
+    tier = MemoryTier(max_entries=BOUND, policy=policy, clock=clock)
     space = tier.open_namespace(("app",), codec=None, lowest=True)
     model = Model(policy)
     for number, (action, keys) in enumerate(actions):
         if action == "set":
             for key in keys:
                 space.mset({key: Entry(number)})
+                model.write(key, number)
+        elif action == "one":
+            make = space.maker(60.0, 0.0)
+            for key in keys:
+                assert space.put(make(key, number, 1, clock.monotonic(), clock.time()))
                 model.write(key, number)
         elif action == "hit":
             for key in keys:

@@ -91,8 +91,8 @@ def books(tier):
     store = tier._store
     ranking = store.ranking
     for queue, floor in ((ranking._small, 0), (ranking._main, 4)):
-        held = [slot for slot in queue.places if slot.standing >= 0]
-        assert all(floor <= slot.standing <= floor + 3 for slot in held)
+        held = [slot for slot in queue.places if slot.after is not None]
+        assert all(floor <= slot.after <= floor + 3 for slot in held)
         assert all(slot.space.data[slot.key] is slot for slot in held)
         assert queue.entries == len(held) == len(set(map(id, held)))
         assert queue.weight == sum(max(slot.weight, 0) for slot in held)

@@ -214,7 +214,7 @@ def check_books(tier):
     assert all(slot.waits_for <= slot.expiry for slot in queued)
     assert all(store.earliest <= slot.deadline for slot in slots)
     assert store.queue.held <= 2 * len(store.queue) + 1024
-    assert store._soft == sum(slot.fresh_until is not None for slot in slots)
+    assert store._soft == sum(slot.terms.times(slot)[1] is not None for slot in slots)
     assert not store.dirty
     assert not store._trash
 

@@ -12,72 +12,102 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from tiercache._chain.core import Core, WriteResult
+from tiercache._chain.view import View
 from tiercache._loading.staleness import Staleness
 from tiercache.entry import UNSET
 from tiercache.protocols import SupportsPut
 
-__all__ = ["SetAtOnce", "set_at_once"]
+__all__ = ["Set", "set_at_once"]
 
-#: Sets that are counted together.
+#: Sets that are counted together, and how many of them there are to one that is timed.
 _NOTES = 1024
+_TIMED = 16
 
-#: Takes the key, the value and the ttl as the caller gave it; ``None``: nothing was done.
-SetAtOnce: TypeAlias = Callable[[str, Any, Any], WriteResult | None]
+#: Takes what `TieredCache.set` takes.
+Set: TypeAlias = Callable[..., Any]
+#: Makes one that calls the function it is given, with key, value and ttl, where nothing can be done at once.
+MakeSet: TypeAlias = Callable[[Callable[[str, Any, Any], Any]], Set]
 
 
 def set_at_once(
-    core: Core, ttl: float | None, staleness: Staleness, seconds: Callable[[Any], float | None]
-) -> SetAtOnce | None:
-    """The function for a view with these defaults; ``None`` where there can be none. ``seconds`` reads a ttl
-    that is not the default, and raises for a wrong one."""
+    core: Core,
+    ttl: float | None,
+    staleness: Staleness,
+    seconds: Callable[[Any], float | None],
+    view: View[Any],
+) -> MakeSet | None:
+    """What makes ``set`` for ``view``, which has these defaults; ``None`` where there can be none.
+    ``seconds`` reads a ttl that is not the default, and raises for a wrong one."""
     guard, clock = core.stack.guards[0], core.stack.clock
     memory: Any = core.members[0].fast
     if len(core.members) > 1 or not isinstance(memory, SupportsPut) or not memory.puts:
         return None
     if memory.clock is not clock or staleness.varies or guard.policy.breaker_failures is not None:
         return None
-    stack, space, ledger = core.stack, core.space, guard.ledger
-    make, put, free = memory.one, memory.put, memory.free
-    at_once, sets = core.space.epochs.at_once, guard.counters.set_seconds
+    stack, space, ledger, counters = core.stack, core.space, guard.ledger, guard.counters
+    put, free, at_once = memory.put, memory.free, core.space.epochs.at_once
+    usual, other = _makers(memory, ttl, staleness.keep)
     encode = None if core.codec is None else core.codec.encode
     copy = getattr(core.codec, "copy", None)
-    keep = staleness.keep
     time, monotonic = clock.time, clock.monotonic
+    sets = counters.set_seconds
     stored = WriteResult((guard.name,), ())
 
-    def set_one(key: str, value: Any, given: Any) -> WriteResult | None:
-        if type(key) is not str or value is None or stack.closed or ledger.debts:
-            return None
-        if stack.sharing is not None and not stack.sharing.awake:
-            return None
-        if encode is None and type(value) is not bytes:
-            return None
-        life = ttl if given is UNSET else seconds(given)
-        now = monotonic()
-        wall = time()
-        if life is None:
-            expires_at = fresh_until = None
-        elif keep:
-            fresh_until = wall + life
-            expires_at = fresh_until + keep
-        else:
-            expires_at, fresh_until = wall + life, None
-        try:
-            weight = len(value if encode is None else encode(value))
-            own = value if copy is None else copy(value)
-            one = make(key, own, weight, now, wall, expires_at, fresh_until)
+    def set_or(whole_road: Callable[[str, Any, Any], Any]) -> Set:
+        def set_(key: str, value: Any, *, ttl: Any = UNSET) -> Any:
+            if (
+                type(key) is not str
+                or value is None
+                or stack.closed
+                or view._closed  # noqa: SLF001 - its own view
+                or ledger.debts
+                or (stack.sharing is not None and not stack.sharing.awake)
+            ):
+                return whole_road(key, value, ttl)
+            make = usual if ttl is UNSET else other(seconds(ttl))
+            now = monotonic()
+            wall = time()
+            done = False
             try:
-                if one is None or not at_once(key, put, one):
-                    return None
-            finally:
-                space.detach((key,))
-        except Exception:  # noqa: BLE001 - it comes once more on the whole road, which knows what to do with it
-            return None
-        free()
-        sets.append(monotonic() - now)
-        if len(sets) >= _NOTES:
-            with guard.counters.lock:
-                guard.counters.add_sets()
-        return stored
+                if encode is None:
+                    one = make(key, value, len(value), now, wall) if type(value) is bytes else None
+                else:
+                    weight = len(encode(value))
+                    one = make(key, value if copy is None else copy(value), weight, now, wall)
+                if one is not None:
+                    try:
+                        done = at_once(key, put, one)
+                    finally:
+                        space.detach((key,))
+            except Exception:  # noqa: BLE001, S110 - it comes once more on the whole road, which knows what to do
+                pass
+            if not done:
+                return whole_road(key, value, ttl)
+            free()
+            noted = len(sets)
+            sets.append(None if noted % _TIMED else monotonic() - now)
+            if noted >= _NOTES:
+                with counters.lock:
+                    counters.add_sets()
+            return stored
 
-    return set_one
+        return set_
+
+    return set_or
+
+
+def _makers(memory: SupportsPut, ttl: float | None, keep: float) -> tuple[Any, Callable[[float | None], Any]]:
+    """The maker for ``ttl``, and what gives that for another one: the last one is kept, since entries that
+    one maker has made share what they have in common."""
+    usual = memory.maker(ttl, keep)
+    latest: tuple[float | None, Any] = ttl, usual
+
+    def other(life: float | None) -> Any:
+        nonlocal latest
+        known, make = latest
+        if known != life:
+            make = memory.maker(life, keep)
+            latest = life, make
+        return make
+
+    return usual, other

@@ -208,7 +208,9 @@ class Epochs:
             if key in self._writing or key in self._filling or self._clearing is not None:
                 return False
             # Noted first, for an interrupt may come between; until the lock is given back nobody can tell.
-            self._note(self._written, (key,))
+            self._serial += 1
+            if self._tickets:
+                self._note(self._written, (key,))
             return write(given)
 
     def end_write(self, write: Operation) -> None:

@@ -26,7 +26,7 @@ _SLACK = 1024
 class _Expiring(Protocol):
     expiry: float  # monotonic seconds; inf: never
     waits_for: float | None  # when the queue will look at it; None: not queued
-    sooner: Any  # its neighbours in the ring of its span; None: in none
+    sooner: Any  # its neighbours in the ring of its span, while it waits; None: in the heap
     later: Any
 
 
@@ -34,13 +34,17 @@ _SlotT = TypeVar("_SlotT", bound=_Expiring)
 
 
 class _Span:
-    """Where the ring of a span begins and ends."""
+    """Where the ring of a span begins and ends: what expires within ``width`` seconds from ``begin`` on."""
 
-    __slots__ = ("later", "sooner")
+    __slots__ = ("begin", "closes", "end", "later", "sooner")
 
-    def __init__(self) -> None:
+    def __init__(self, begin: float, width: float) -> None:
         self.sooner: Any = self
         self.later: Any = self
+        self.begin = begin
+        self.end = begin + width
+        #: From then on its width is more than a small share of the time that is left.
+        self.closes = begin - 31 * width
 
 
 class ExpiryQueue(Generic[_SlotT]):
@@ -57,8 +61,8 @@ class ExpiryQueue(Generic[_SlotT]):
         self._heap: list[tuple[float, int, _SlotT]] = []
         self._spans: dict[float, _Span] = {}  # by their begin
         self._begins: list[float] = []  # a heap of the same
-        #: Of the span that was fed last: its begin and its width. Lives of one ttl fall into one for long.
-        self._last_begin = self._last_width = 0.0
+        #: The span that was made last: lives of one ttl fall into one for long.
+        self._last = _Span(0.0, 0.0)
 
     def __len__(self) -> int:
         return self._live
@@ -74,20 +78,45 @@ class ExpiryQueue(Generic[_SlotT]):
         if expiry == inf:
             self.forget(slot)
         elif waits_for is None:
-            self._live += 1
-            self._enqueue(slot, now)
+            self.add(slot, now)
         elif expiry < waits_for:
-            slot.waits_for = None
-            self._leave(slot)
-            self._enqueue(slot, now)
+            self.forget(slot)
+            self.add(slot, now)
         # else it comes up too early, which is harmless: it is queued again then, for the new time
+
+    def add(self, slot: _SlotT, now: float) -> None:
+        """Queue ``slot``, which expires some day and is not queued."""
+        expiry = slot.expiry
+        span: Any = self._last
+        if not (span.begin <= expiry < span.end and now < span.closes):
+            left = expiry - now
+            if left < _HEAP_SECONDS:
+                self._live += 1
+                slot.waits_for = expiry
+                slot.later = None
+                heappush(self._heap, (expiry, next(self._serial), slot))
+                self.next = min(self.next, expiry)
+                return
+            span = self._last = self._span(expiry, left)
+        self._live += 1
+        slot.waits_for = span.begin
+        before = slot.sooner = span.sooner
+        slot.later = span
+        before.later = span.sooner = slot
 
     def forget(self, slot: _SlotT) -> None:
         """``slot`` is no longer held, or no longer expires."""
-        if slot.waits_for is not None:
-            slot.waits_for = None
-            self._live -= 1
-            self._leave(slot)
+        if slot.waits_for is None:
+            return
+        slot.waits_for = None
+        self._live -= 1
+        later = slot.later
+        if later is None:
+            self._left_the_heap()
+        else:
+            sooner = later.sooner = slot.sooner
+            sooner.later = later
+            slot.sooner = slot.later = None
 
     def pop_expired(self, now: float, steps: int) -> list[_SlotT]:
         """Take out slots whose expiry is not after ``now``, looking at no more than ``steps`` places.
@@ -101,56 +130,41 @@ class ExpiryQueue(Generic[_SlotT]):
                 if slot.waits_for != place or slot.later is not None:
                     self._stale -= 1
                     continue
+                slot.waits_for = None
+                self._live -= 1
             elif self._begins and self._begins[0] <= now:
                 span = self._spans[self._begins[0]]
                 slot = span.later
                 if slot is span:
                     del self._spans[heappop(self._begins)]
+                    span.closes = -inf
                     continue
-                self._leave(slot)
+                self.forget(slot)
             else:
                 break
             if slot.expiry <= now:
-                slot.waits_for = None
-                self._live -= 1
                 expired.append(slot)
             else:
-                self._enqueue(slot, now)
+                self.add(slot, now)
         self.next = min(
             self._heap[0][0] if self._heap else inf,
             self._begins[0] if self._begins else inf,
         )
         return expired
 
-    def _enqueue(self, slot: _SlotT, now: float) -> None:
-        expiry = slot.expiry
-        left = expiry - now
-        if left < _HEAP_SECONDS:
-            slot.waits_for = expiry
-            heappush(self._heap, (expiry, next(self._serial), slot))
-            self.next = min(self.next, expiry)
-            return
-        begin, width = self._last_begin, self._last_width
-        if not (32 * width <= left < 64 * width and begin <= expiry < begin + width):
-            width = ldexp(1.0, frexp(left)[1] - 6)  # a power of two: what follows is exact
-            begin = floor(expiry / width) * width
-            self._last_begin, self._last_width = begin, width
-        span: Any = self._spans.get(begin)
+    def _span(self, expiry: float, left: float) -> _Span:
+        """The span for an end that is ``left`` seconds away."""
+        width = ldexp(1.0, frexp(left)[1] - 6)  # a power of two: what follows is exact
+        begin = floor(expiry / width) * width
+        span = self._spans.get(begin)
         if span is None:
-            span = self._spans[begin] = _Span()
+            span = self._spans[begin] = _Span(begin, width)
             heappush(self._begins, begin)
             self.next = min(self.next, begin)
-        slot.waits_for = begin
-        slot.sooner, slot.later = span.sooner, span
-        span.sooner.later = slot
-        span.sooner = slot
+        return span
 
-    def _leave(self, slot: _SlotT) -> None:
-        """Take ``slot`` out of its ring, or note that its place in the heap is stale."""
-        if slot.later is not None:
-            slot.sooner.later, slot.later.sooner = slot.later, slot.sooner
-            slot.sooner = slot.later = None
-            return
+    def _left_the_heap(self) -> None:
+        """A place in the heap is stale now."""
         self._stale += 1
         if self._stale > self._live + _SLACK:  # its cost is spread over what made the stale ones
             live = {id(item[2]): item for item in self._heap if item[2].waits_for == item[0]}

@@ -10,14 +10,18 @@ from tiercache.entry import MISS, Entry
 from tiercache.errors import EntryRejected
 from tiercache.protocols import Clock, Codec, Purge, SupportsCopy
 from tiercache.tiers.memory._reads import Reads, fast_road
-from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space, make_slot
+from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space, new_slot
+from tiercache.tiers.memory._terms import PLAIN, Life, told
 
 __all__ = ["Cursor", "MemoryNamespace"]
+
+_new_object = object.__new__
 
 #: Slots handled under one hold of the lock by calls that walk a whole namespace.
 _CHUNK = 1000
 
 Cursor: TypeAlias = "tuple[list[str], int]"
+MakeOne: TypeAlias = "Callable[[str, Any, int, float, float], Slot | None]"
 
 
 class MemoryNamespace:
@@ -63,6 +67,7 @@ class MemoryNamespace:
         self.clock = clock
         #: Whether a value is weighed by nothing but its bytes, as `put` does.
         self.puts = sizeof is None
+        self.put, self.free = store.put_one, store.free
         self._reads = Reads(store, clock)
         self.get_or, self.aget_or, self.hits, self.detach = fast_road(
             self._reads, space, self._copy, self._maker
@@ -88,13 +93,13 @@ class MemoryNamespace:
                     continue
                 slot.used = now
                 # Taken apart under the lock, because a writer changes slots in place.
-                fresh_until = slot.fresh_until
+                expires_at, fresh_until, codec = slot.terms.times(slot)
                 if fresh_until is not None and now >= slot.deadline:
                     # Also where the wall clock was set back since, which must not make it fresh again, nor
                     # less stale than it is.
                     fresh_until = min(fresh_until, self.clock.time() - (now - slot.deadline))
-                times = slot.expires_at, slot.created_at, fresh_until
-                found.append((slot, slot.value, *times, slot.codec, slot.weight))
+                times = expires_at, slot.created_at, fresh_until
+                found.append((slot, slot.value, *times, codec, slot.weight))
             if found:
                 store.collect()
                 store.ranking.note([row[0] for row in found])
@@ -159,60 +164,49 @@ class MemoryNamespace:
                     fresh = entry.fresh_until - since
                 expiry = now + left
                 deadline = expiry if fresh == left else now + fresh
-                slot = make_slot(
+                slot = new_slot(
                     key, self._space, maker, value, weight, now, expiry, deadline,
-                    entry.expires_at, entry.created_at, entry.fresh_until, entry.codec,
+                    entry.expires_at, entry.created_at, told(entry.fresh_until, entry.codec, maker),
                 )  # fmt: skip
-                store.put(slot)
+                store.put(slot, now)
             store.end()
         store.free()
         if rejected:
             reason = f"larger than the whole budget of {store.max_bytes} bytes"
             raise EntryRejected(rejected, reason, tier=self._name)
 
-    def one(
-        self,
-        key: str,
-        value: Any,
-        weight: int,
-        now: float,
-        wall: float,
-        expires_at: float | None,
-        fresh_until: float | None,
-    ) -> Slot | None:
+    def maker(self, life: float | None, keep: float) -> MakeOne:
         """See `SupportsPut`."""
-        left = self._cap if expires_at is None else min(expires_at - wall, self._cap)
-        if not left > 0 or weight > self._store.most_bytes:
-            return None
-        expiry = deadline = now + left
-        if fresh_until is not None and fresh_until - wall < left:
-            deadline = now + (fresh_until - wall)
-        maker = self._maker
-        return make_slot(
-            key, self._space, maker, value, weight, now, expiry, deadline,
-            expires_at, wall, fresh_until, maker,
-        )  # fmt: skip
+        space, maker, cap, most = self._space, self._maker, self._cap, self._store.most_bytes
+        terms = PLAIN if life is None else Life(life, keep, cap)
 
-    def put(self, one: Slot) -> bool:
-        """See `SupportsPut`."""
-        store = self._store
-        with store.lock:
-            if store.closed:
-                return False
-            store.begin()
-            if store.dirty:
-                store.collect()
-            if store.queue.next <= one.used:
-                store.sweep(one.used)
-            if self._space.maker is not one.maker:
-                self._space.made_by(one.maker)
-            store.put(one)
-            store.end()
-        return True
+        def one(key: str, value: Any, weight: int, now: float, wall: float) -> Slot | None:
+            left = fresh = cap
+            if life is not None:
+                # With what the rounding of `Entry.expires_at` takes or gives, as in `mset`.
+                fresh = wall + life - wall
+                left = wall + life + keep - wall if keep else fresh
+                if left > cap:  # noqa: PLR1730 - a call of min() takes three times as long
+                    left = cap
+            if not left > 0 or weight > most:
+                return None
+            slot = _new_object(Slot)  # as in `new_slot`, whose call takes as long as the stores
+            slot.key = key
+            slot.space = space
+            slot.maker = maker
+            slot.value = value
+            slot.weight = weight
+            slot.deadline = slot.expiry = now + left
+            slot.used = now
+            slot.until = None
+            slot.created_at = wall
+            slot.terms = terms
+            slot.waits_for = slot.after = None
+            if fresh < left:
+                slot.deadline = now + fresh
+            return slot
 
-    def free(self) -> None:
-        """See `SupportsPut`."""
-        self._store.free()
+        return one
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys``; absent ones are no error."""
@@ -230,10 +224,12 @@ class MemoryNamespace:
 
     def fresh_until(self, key: str) -> float | None:
         """When the value under ``key`` stops being fresh; see `Namespaced`."""
-        slot = self._space.data.get(key)
-        if slot is None:
-            return None
-        return slot.expires_at if slot.fresh_until is None else slot.fresh_until
+        with self._store.lock:  # it is changed in place
+            slot = self._space.data.get(key)
+            if slot is None:
+                return None
+            expires_at, fresh_until, _codec = slot.terms.times(slot)
+        return expires_at if fresh_until is None else fresh_until
 
     def hit_count(self) -> int:
         """How many keys ``hit`` and ``hits`` of this handle have answered."""
@@ -371,7 +367,7 @@ def _within(key: str, prefix: str, skip: str) -> bool:
 
 
 def _is_old(slot: Slot, what: Purge, now: float, wall: float) -> bool:
-    unused_for = now - slot.used
+    unused_for = now - slot.last_use
     age = unused_for if slot.created_at is None else wall - slot.created_at
     return (what.older_than is not None and age > what.older_than) or (
         what.idle is not None and unused_for > what.idle

@@ -19,9 +19,9 @@ __all__ = ["Order"]
 
 
 class _Linked(Protocol):
-    used: float
-    before: Any  # its neighbours in the ring; None: not held
-    after: Any
+    used: float | None
+    before: Any  # its neighbours in the ring
+    after: Any  # None: not held
 
 
 _SlotT = TypeVar("_SlotT", bound=_Linked)
@@ -45,7 +45,7 @@ class Order(Generic[_SlotT]):
     def __init__(self, *, uses: bool) -> None:
         self._uses = uses
         #: The last uses, in the pieces in which they came, and how many there are: a batch is one step.
-        self._recents: deque[list[_SlotT]] = deque()
+        self.recents: deque[list[_SlotT]] = deque()
         self._noted = 0
         self._end = _End()
 
@@ -63,21 +63,21 @@ class Order(Generic[_SlotT]):
     def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`."""
         if self._uses and slots:
-            self._recents.append(slots)
+            self.recents.append(slots)
             self._noted += len(slots)
-            while self._noted - len(self._recents[0]) >= RECENTS:
-                self._noted -= len(self._recents.popleft())
+            while self._noted - len(self.recents[0]) >= RECENTS:
+                self._noted -= len(self.recents.popleft())
 
     def put(self, slot: _SlotT) -> None:
         """See `Ranking`."""
-        if self._recents:  # reads before this write, which are settled before it or else out of order
+        if self.recents:  # reads before this write, which are settled before it or else out of order
             self.note([slot])
         if slot.after is not None:
             slot.before.after, slot.after.before = slot.after, slot.before
         end = self._end
-        slot.before, slot.after = end.before, end
-        end.before.after = slot
-        end.before = slot
+        last = slot.before = end.before
+        slot.after = end
+        last.after = end.before = slot
 
     def resize(self, slot: _SlotT, weight: int) -> None:
         """See `Ranking`: entries of any weight are ranked alike."""
@@ -89,25 +89,25 @@ class Order(Generic[_SlotT]):
 
     def pop_victim(self) -> _SlotT:
         """See `Ranking`."""
-        if self._recents:
+        if self.recents:
             self._settle()
-        slot: Any = self._end.after
-        if slot is self._end:
+        end = self._end
+        slot: Any = end.after
+        if slot is end:
             raise KeyError("no slot is held")
-        following = slot.after
-        self._end.after = following
-        following.before = self._end
+        following = end.after = slot.after
+        following.before = end
         slot.before = slot.after = None
         return slot  # type: ignore[no-any-return]  # what was put
 
     def _settle(self) -> None:
         # Only the last use of each counts. The sort puts the uses of several namespaces, which were noted
         # apart, into one order; it is stable, so that a clock that stood still is no harm.
-        uses = list(chain.from_iterable(self._recents))
+        uses = list(chain.from_iterable(self.recents))
         last_uses = list(dict.fromkeys(reversed(uses)))
         last_uses.reverse()
         last_uses.sort(key=_used)
-        self._recents.clear()
+        self.recents.clear()
         self._noted = 0
         for slot in last_uses:
             if slot.after is not None:  # else it was removed since

@@ -44,7 +44,7 @@ class CachetoolsRanking(Generic[_SlotT]):
 
     def __init__(self, policy: str) -> None:
         self._cache = _CACHETOOLS[policy](math.inf)
-        self._recents: deque[_SlotT] = deque(maxlen=RECENTS)
+        self.recents: deque[_SlotT] = deque(maxlen=RECENTS)
         self._notes_uses = policy == "lfu"
 
     def __len__(self) -> int:
@@ -56,13 +56,13 @@ class CachetoolsRanking(Generic[_SlotT]):
     def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`."""
         if self._notes_uses:
-            self._recents.extend(slots)
+            self.recents.extend(slots)
 
     def put(self, slot: _SlotT) -> None:
         """See `Ranking`."""
         # Reads before this write are settled before it or else out of order. (A new slot has its count.)
-        if self._recents and slot in self._cache:
-            self._recents.append(slot)
+        if self.recents and slot in self._cache:
+            self.recents.append(slot)
         else:
             self._cache[slot] = None
 
@@ -80,7 +80,7 @@ class CachetoolsRanking(Generic[_SlotT]):
         return victim
 
     def _settle(self) -> None:
-        for slot in self._recents:
+        for slot in self.recents:
             with suppress(KeyError):  # it was removed since
                 self._cache[slot]
-        self._recents.clear()
+        self.recents.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Protocol, TypeVar
 
 __all__ = ["RECENTS", "Ranking"]
@@ -20,6 +21,11 @@ class Ranking(Protocol[SlotT]):
     Uses are noted cheaply (`note`) and settled only when a victim is wanted, so that reads do not pay for
     the policy. The tier keeps the bounds; a ranking knows slots, and no values.
     """
+
+    @property
+    def recents(self) -> Sized:
+        """The uses that are noted and not settled yet."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -28,21 +28,20 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tiercache.tiers.memory._ranking import RECENTS
 
-__all__ = ["NOT_HELD", "S3Fifo"]
+__all__ = ["S3Fifo"]
 
-#: The ``standing`` of a slot: in the small queue it is the uses counted, in the main one `_MAIN` and those.
-NOT_HELD = -1
+#: The standing of a slot: in the small queue it is the uses counted, in the main one `_MAIN` and those.
 _MAIN = 4
 _USES = 3  # the highest count, and the mask that takes it from a standing
 _SLACK = 1024
 
 
 class _Standing(Protocol):
-    standing: int  # one field for place and count: a second one would make each slot 16 bytes larger
+    after: Any  # its standing, place and count in one field that `Order` has as well; None: not held
     weight: int  # below zero: unknown
     key: str
     space: object
@@ -70,7 +69,7 @@ class _Queue(Generic[_SlotT]):
         if not self.entries:
             raise KeyError("no slot is held")
         slot = self.places.popleft()
-        while slot.standing == NOT_HELD:
+        while slot.after is None:
             slot = self.places.popleft()
         self._discount(slot)
         return slot
@@ -79,7 +78,7 @@ class _Queue(Generic[_SlotT]):
         """``slot`` is in here and is no longer held, as its standing says already."""
         self._discount(slot)
         if len(self.places) > 2 * self.entries + _SLACK:
-            self.places = deque(slot for slot in self.places if slot.standing != NOT_HELD)
+            self.places = deque(slot for slot in self.places if slot.after is not None)
 
     def _discount(self, slot: _SlotT) -> None:
         self.entries -= 1
@@ -120,7 +119,7 @@ class S3Fifo(Generic[_SlotT]):
         self._small: _Queue[_SlotT] = _Queue()
         self._main: _Queue[_SlotT] = _Queue()
         self._ghosts = _Ghosts()
-        self._recents: deque[_SlotT] = deque(maxlen=RECENTS)
+        self.recents: deque[_SlotT] = deque(maxlen=RECENTS)
         self._small_entries, self._main_entries = _shares(max_entries)
         self._small_weight, self._main_weight = _shares(max_bytes)
         self._filling = True  # nothing was evicted yet
@@ -129,22 +128,22 @@ class S3Fifo(Generic[_SlotT]):
         return self._small.entries + self._main.entries
 
     def __contains__(self, slot: object) -> bool:
-        return getattr(slot, "standing", NOT_HELD) != NOT_HELD
+        return getattr(slot, "after", None) is not None
 
     def note(self, slots: list[_SlotT]) -> None:
         """See `Ranking`. Counters are bumped when a victim is wanted, not by the hit itself, which makes its
         note for the statistics anyway: nobody looks at a counter before."""
-        self._recents.extend(slots)
+        self.recents.extend(slots)
 
     def put(self, slot: _SlotT) -> None:
         """See `Ranking`."""
-        if slot.standing != NOT_HELD:
+        if slot.after is not None:
             _bump(slot)
         elif _ghost(slot) in self._ghosts or (self._filling and self._small_is_full()):
-            slot.standing = _MAIN
+            slot.after = _MAIN
             self._main.add(slot)
         else:
-            slot.standing = 0
+            slot.after = 0
             self._small.add(slot)
 
     def resize(self, slot: _SlotT, weight: int) -> None:
@@ -154,35 +153,35 @@ class S3Fifo(Generic[_SlotT]):
     def remove(self, slot: _SlotT) -> None:
         """See `Ranking`."""
         queue = self._queue_of(slot)
-        slot.standing = NOT_HELD
+        slot.after = None
         queue.forget(slot)
 
     def pop_victim(self) -> _SlotT:
         """See `Ranking`."""
         self._filling = False
-        for slot in self._recents:
+        for slot in self.recents:
             _bump(slot)
-        self._recents.clear()
+        self.recents.clear()
         small, main = self._small, self._main
         while True:
             if self._main_is_over() or not small.entries:
                 slot = main.take()
-                if slot.standing > _MAIN:
-                    slot.standing -= 1
+                if slot.after > _MAIN:
+                    slot.after -= 1
                     main.add(slot)
                     continue
             else:
                 slot = small.take()
-                if slot.standing > 1:
-                    slot.standing = _MAIN
+                if slot.after > 1:
+                    slot.after = _MAIN
                     main.add(slot)
                     continue
                 self._ghosts.add(_ghost(slot), (len(self) + 1) * 9 // 10)  # this one was held as well
-            slot.standing = NOT_HELD
+            slot.after = None
             return slot
 
     def _queue_of(self, slot: _SlotT) -> _Queue[_SlotT]:
-        return self._main if slot.standing >= _MAIN else self._small
+        return self._main if slot.after >= _MAIN else self._small
 
     def _small_is_full(self) -> bool:
         return self._small.entries >= self._small_entries or self._small.weight >= self._small_weight
@@ -200,9 +199,9 @@ def _shares(bound: int | None) -> tuple[float, float]:
 
 
 def _bump(slot: _Standing) -> None:
-    # That of a slot which is no longer held ends in the same bits as a full count, and stays.
-    if slot.standing & _USES != _USES:
-        slot.standing += 1
+    standing = slot.after
+    if standing is not None and standing & _USES != _USES:  # it is held, and its count is not full
+        slot.after = standing + 1
 
 
 def _ghost(slot: _Standing) -> int:

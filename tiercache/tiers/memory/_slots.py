@@ -16,9 +16,9 @@ from tiercache.errors import CacheClosed
 from tiercache.tiers.memory._expiry import ExpiryQueue
 from tiercache.tiers.memory._policies import ranking
 from tiercache.tiers.memory._ranking import Ranking
-from tiercache.tiers.memory._s3fifo import NOT_HELD
+from tiercache.tiers.memory._terms import Life, Terms
 
-__all__ = ["UNKNOWN", "Slot", "SlotStore", "Space", "make_slot"]
+__all__ = ["UNKNOWN", "Slot", "SlotStore", "Space", "new_slot"]
 
 #: The weight of an entry whose encoded length nobody knows.
 UNKNOWN = -1
@@ -57,9 +57,11 @@ class Slot:
     notes of reads nor the queue by expiry keep them alive.
     """
 
+    # Each field and each number of its own is paid a million times over. So what many slots have in common is
+    # in their `Terms`, and fields that nobody has asked for yet are left unset.
     __slots__ = (
-        "after", "before", "codec", "created_at", "deadline", "expires_at", "expiry", "fresh_until", "key",
-        "later", "maker", "sooner", "space", "standing", "used", "value", "waits_for", "weight",
+        "after", "before", "created_at", "deadline", "expiry", "key", "later", "maker", "sooner", "space",
+        "terms", "until", "used", "value", "waits_for", "weight",
     )  # fmt: skip
 
     key: str
@@ -69,28 +71,32 @@ class Slot:
     weight: int
     deadline: float  # monotonic: until then the fast road serves it (soft or hard expiry); inf: always
     expiry: float  # monotonic: from then on it is gone (entry's expiry or the tier's cap); inf: never
-    used: float  # monotonic time of the last use
-    expires_at: float | None  # from here on as in `Entry`
-    created_at: float | None
-    fresh_until: float | None
-    codec: str
-    waits_for: float | None  # from here on see `ExpiryQueue`
+    used: float | None  # monotonic time of the last use; None: see `last_use`
+    created_at: float | None  # as in `Entry`
+    until: float | None  # the `Entry.expires_at`, where its terms do not tell that
+    terms: Terms
+    waits_for: float | None  # see `ExpiryQueue`; its neighbours there are set while it waits for something
     sooner: Any
     later: Any
     before: Any  # see `Order`
-    after: Any
-    standing: int  # see `S3Fifo`
+    after: Any  # the same, or see `S3Fifo`; None: no ranking holds it
+
+    @property
+    def last_use(self) -> float:
+        """The monotonic time of its last use, which a write is. While nobody has asked for what was set at
+        once (`MemoryNamespace.maker`), its end tells that: so it needs no number of its own."""
+        if self.used is None:
+            terms: Life = self.terms  # type: ignore[assignment]  # see `SlotStore.put`
+            return terms.written(self)
+        return self.used
 
 
-_new = object.__new__
-
-
-def make_slot(
+def new_slot(
     key: str, space: Space, maker: str, value: Any, weight: int, now: float, expiry: float, deadline: float,
-    expires_at: float | None, created_at: float | None, fresh_until: float | None, codec: str,
+    until: float | None, created_at: float | None, terms: Terms,
 ) -> Slot:  # fmt: skip
-    """A new slot that is not held yet: in a third of the time that a constructor takes."""
-    slot = _new(Slot)
+    """A new slot that is not held yet, written ``now``."""
+    slot = _new(Slot)  # with what follows a third of what a constructor with as many parameters takes
     slot.key = key
     slot.space = space
     slot.maker = maker
@@ -99,13 +105,14 @@ def make_slot(
     slot.deadline = deadline
     slot.expiry = expiry
     slot.used = now
-    slot.expires_at = expires_at
+    slot.until = until
     slot.created_at = created_at
-    slot.fresh_until = fresh_until
-    slot.codec = codec
-    slot.waits_for = slot.sooner = slot.later = slot.before = slot.after = None
-    slot.standing = NOT_HELD
+    slot.terms = terms
+    slot.waits_for = slot.after = None
     return slot
+
+
+_new = object.__new__
 
 
 class SlotStore:
@@ -145,6 +152,27 @@ class SlotStore:
         self.earliest: float = inf
         self._soft = 0  # slots with a soft expiry
 
+    def put_one(self, slot: Slot) -> bool:
+        """All of a change that holds ``slot``: the same as `mset` of one, with the lock. Whether it was done,
+        which it is unless the tier is closed; call `free` afterwards."""
+        with self.lock:
+            if self.closed:
+                return False
+            if self._changing:
+                self.clear()
+            self._changing = True
+            if self.dirty:
+                self.collect()
+            space = slot.space
+            now: float = slot.used  # type: ignore[assignment]  # it is new
+            if self.queue.next <= now:
+                self.sweep(now)
+            if space.maker is not slot.maker:
+                space.made_by(slot.maker)
+            self.put(slot, now)
+            self._changing = False
+        return True
+
     def begin(self) -> None:
         """A change begins. One that was interrupted in the middle leaves books that agree with nothing: then
         all is dropped, as by a crash."""
@@ -183,37 +211,41 @@ class SlotStore:
         while dirty:
             dirty.pop()()
 
-    def put(self, slot: Slot) -> None:
-        """Hold ``slot``, which is new, in the place of what there is under its key; evict others where room
-        is needed. Its weight is not above the whole budget."""
-        data, weight, now = slot.space.data, slot.weight, slot.used
+    def put(self, slot: Slot, now: float) -> None:
+        """Hold ``slot``, which was written ``now``, in the place of what there is under its key; evict others
+        where room is needed. Its weight is not above the whole budget."""
+        data, weight = slot.space.data, slot.weight
         held = data.get(slot.key)
-        if held is not None and self._replaced(held, slot):
+        if held is not None and self._replaced(held, slot, now):
             return
+        queue, order = self.queue, self.ranking
         while self.entries >= self.most_entries or self.bytes + weight > self.most_bytes:
-            if self.queue.next <= now:  # what has expired goes before anything that lives
+            if queue.next <= now:  # what has expired goes before anything that lives
                 self.sweep(now)
             else:
-                self._drop(self.ranking.pop_victim())
+                self._drop(order.pop_victim())
                 self.evictions += 1
         self.entries += 1
         if weight == UNKNOWN:
             self.unweighed += 1
         else:
             self.bytes += weight
-        if slot.fresh_until is not None:
+        terms = slot.terms
+        if terms.soft:
             self._soft += 1
-        self.ranking.put(slot)
+        order.put(slot)
         if slot.expiry != inf:
-            self.queue.schedule(slot, now)
+            queue.add(slot, now)
+            if type(terms) is Life and not order.recents:  # which it would be ranked among, by its own
+                slot.used = None
         # Before readers may see the slot. The queue knows hard expiries only: where soft ones are about, a
         # batch looks at each deadline.
-        self.earliest = -inf if self._soft else self.queue.next
+        self.earliest = -inf if self._soft else queue.next
         data[slot.key] = slot
 
-    def _replaced(self, held: Slot, slot: Slot) -> bool:
+    def _replaced(self, held: Slot, slot: Slot, now: float) -> bool:
         """Whether ``held`` was changed, in place, into what ``slot`` is. If not, it is gone."""
-        weight, now = slot.weight, slot.used
+        weight = slot.weight
         if now >= held.expiry:
             self.expire(held)
             return False
@@ -229,16 +261,15 @@ class SlotStore:
             self.unweighed += 1
         else:
             self.bytes += weight
-        if slot.fresh_until is not None:
+        if slot.terms.soft:
             self._soft += 1
         held.weight = weight
         held.value = slot.value  # before the deadline: see `Slot`
         held.expiry = slot.expiry
-        held.used = now
-        held.expires_at = slot.expires_at
+        held.used = now  # never without: it may be noted already
+        held.until = slot.until
         held.created_at = slot.created_at
-        held.fresh_until = slot.fresh_until
-        held.codec = slot.codec
+        held.terms = slot.terms
         self.queue.schedule(held, now)
         self.earliest = -inf if self._soft else self.queue.next
         held.deadline = slot.deadline
@@ -302,7 +333,12 @@ class SlotStore:
         del slot.space.data[slot.key]
         if slot.waits_for is not None:
             self.queue.forget(slot)
-        self._discount(slot)
+        if slot.weight == UNKNOWN:
+            self.unweighed -= 1
+        else:
+            self.bytes -= slot.weight
+        if slot.terms.soft:
+            self._soft -= 1
         self.entries -= 1
         if type(slot.value) is not bytes:  # those have no destructor
             self._trash.append(slot.value)
@@ -313,5 +349,5 @@ class SlotStore:
             self.unweighed -= 1
         else:
             self.bytes -= slot.weight
-        if slot.fresh_until is not None:
+        if slot.terms.soft:
             self._soft -= 1
