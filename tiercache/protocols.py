@@ -9,7 +9,7 @@ Every method may be called from several threads (or tasks of several event loops
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -339,6 +339,7 @@ class SupportsPut(Protocol):
 
     clock: Clock
     puts: bool
+    dropped: Sized  # what `put` dropped, until `free`
 
     def maker(self, life: float | None, keep: float) -> Callable[[str, Any, int, float, float], Any]:
         """A function that makes what `put` takes, for values that live for ``life`` seconds (``None``: until
@@ -355,7 +356,7 @@ class SupportsPut(Protocol):
         ...
 
     def free(self) -> None:
-        """Free what `put` dropped; call it without a lock."""
+        """Free what was `dropped`; call it without a lock."""
         ...
 
 

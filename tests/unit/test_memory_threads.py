@@ -216,7 +216,7 @@ def check_books(tier):
     assert store.queue.held <= 2 * len(store.queue) + 1024
     assert store._soft == sum(slot.terms.times(slot)[1] is not None for slot in slots)
     assert not store.dirty
-    assert not store._trash
+    assert not store.dropped
 
 
 class Worker(threading.Thread):

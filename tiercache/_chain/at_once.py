@@ -29,7 +29,7 @@ Set: TypeAlias = Callable[..., Any]
 MakeSet: TypeAlias = Callable[[Callable[[str, Any, Any], Any]], Set]
 
 
-def set_at_once(
+def set_at_once(  # noqa: C901 - closures over the same cells, for one road without a turn
     core: Core,
     ttl: float | None,
     staleness: Staleness,
@@ -38,14 +38,13 @@ def set_at_once(
 ) -> MakeSet | None:
     """What makes ``set`` for ``view``, which has these defaults; ``None`` where there can be none.
     ``seconds`` reads a ttl that is not the default, and raises for a wrong one."""
-    guard, clock = core.stack.guards[0], core.stack.clock
     memory: Any = core.members[0].fast
-    if len(core.members) > 1 or not isinstance(memory, SupportsPut) or not memory.puts:
+    if not _is_all(core, memory, staleness):
         return None
-    if memory.clock is not clock or staleness.varies or guard.policy.breaker_failures is not None:
-        return None
-    stack, space, ledger, counters = core.stack, core.space, guard.ledger, guard.counters
-    put, free, at_once = memory.put, memory.free, core.space.epochs.at_once
+    guard, clock = core.stack.guards[0], core.stack.clock
+    stack, ledger, counters = core.stack, guard.ledger, guard.counters
+    (shared,), at_once = core.space.shared, core.space.epochs.at_once
+    put, dropped, free = memory.put, memory.dropped, memory.free
     usual, other = _makers(memory, ttl, staleness.keep)
     encode = None if core.codec is None else core.codec.encode
     copy = getattr(core.codec, "copy", None)
@@ -77,13 +76,17 @@ def set_at_once(
                 if one is not None:
                     try:
                         done = at_once(key, put, one)
-                    finally:
-                        space.detach((key,))
+                    finally:  # as `Space.detach`, whose call takes longer than there is mostly to do
+                        for ref in shared.flights:
+                            flights = ref()
+                            if flights is not None and flights.affected:
+                                flights.detach((key,))
             except Exception:  # noqa: BLE001, S110 - it comes once more on the whole road, which knows what to do
                 pass
             if not done:
                 return whole_road(key, value, ttl)
-            free()
+            if dropped:
+                free()
             noted = len(sets)
             sets.append(None if noted % _TIMED else monotonic() - now)
             if noted >= _NOTES:
@@ -94,6 +97,19 @@ def set_at_once(
         return set_
 
     return set_or
+
+
+def _is_all(core: Core, memory: Any, staleness: Staleness) -> bool:
+    """Whether to put one value into ``memory`` is all there is to setting a key."""
+    return (
+        len(core.members) == 1
+        and isinstance(memory, SupportsPut)
+        and memory.puts
+        and memory.clock is core.stack.clock
+        and not staleness.varies
+        and core.stack.guards[0].policy.breaker_failures is None
+        and len(core.space.shared) == 1  # the epochs of several domains never do it at once
+    )
 
 
 def _makers(memory: SupportsPut, ttl: float | None, keep: float) -> tuple[Any, Callable[[float | None], Any]]:

@@ -154,12 +154,13 @@ class Space:
     """One namespace of one chain: its epochs, its flights, and each tier's name for it."""
 
     def __init__(self, path: tuple[str, ...], anchors: Sequence[Anchor], domains: Iterable[Domain]) -> None:
-        self._shared = [domain.shared(path) for domain in domains]
-        epochs = [shared.epochs for shared in self._shared]
+        #: What it shares with other chains, of each domain.
+        self.shared = tuple(domain.shared(path) for domain in domains)
+        epochs = [shared.epochs for shared in self.shared]
         #: Of several domains it is a stand-in with the same methods.
         self.epochs: Epochs = epochs[0] if len(epochs) == 1 else JointEpochs(epochs)
         self.flights = Flights()
-        for shared in self._shared:
+        for shared in self.shared:
             with _registry.lock:
                 shared.add(self.flights)
         self._anchors = anchors
@@ -180,7 +181,7 @@ class Space:
     def detach(self, keys: Collection[str] | None = None) -> None:
         """``keys`` (``None``: all) were written: what loads of them in any chain of the domains began, or
         left behind, is out of date."""
-        for shared in self._shared:
+        for shared in self.shared:
             for ref in shared.flights:
                 flights = ref()
                 if flights is not None and flights.affected:

@@ -67,7 +67,7 @@ class MemoryNamespace:
         self.clock = clock
         #: Whether a value is weighed by nothing but its bytes, as `put` does.
         self.puts = sizeof is None
-        self.put, self.free = store.put_one, store.free
+        self.put, self.free, self.dropped = store.put_one, store.free, store.dropped
         self._reads = Reads(store, clock)
         self.get_or, self.aget_or, self.hits, self.detach = fast_road(
             self._reads, space, self._copy, self._maker

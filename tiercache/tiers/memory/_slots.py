@@ -138,7 +138,8 @@ class SlotStore:
         self.expirations = 0
         self.closed = False
         self._changing = False
-        self._trash: deque[Any] = deque()
+        #: Values whose destructors may call the cache again: see `free`.
+        self.dropped: deque[Any] = deque()
         self.lock = threading.Lock()
         self._start()
 
@@ -186,10 +187,10 @@ class SlotStore:
 
     def free(self) -> None:
         """Free what was dropped; call it without the lock."""
-        trash = self._trash
-        while trash:
+        dropped = self.dropped
+        while dropped:
             try:
-                trash.popleft()
+                dropped.popleft()
             except IndexError:  # another thread frees too
                 return
 
@@ -256,7 +257,7 @@ class SlotStore:
         self._make_room_for(held, max(weight, 0) - max(held.weight, 0), now)
         self.ranking.resize(held, weight)
         self._discount(held)
-        self._trash.append(held.value)
+        self.dropped.append(held.value)
         if weight == UNKNOWN:
             self.unweighed += 1
         else:
@@ -316,7 +317,7 @@ class SlotStore:
         for space in [self.default_space, *self.spaces.values()]:
             while space.data:
                 slot = space.data.popitem()[1]
-                self._trash.append(slot.value)
+                self.dropped.append(slot.value)
                 del slot.value, slot.space
                 # Of the rings too: they would keep each other alive, and a late note of one looks held.
                 slot.before = slot.after = slot.sooner = slot.later = None
@@ -341,7 +342,7 @@ class SlotStore:
             self._soft -= 1
         self.entries -= 1
         if type(slot.value) is not bytes:  # those have no destructor
-            self._trash.append(slot.value)
+            self.dropped.append(slot.value)
         del slot.value, slot.space
 
     def _discount(self, slot: Slot) -> None:
