@@ -20,11 +20,11 @@ Its companion, ``<table>_meta``, says which format the table has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
-__all__ = ["DIALECTS", "FORMAT", "HEAD", "Dialect", "Row", "Step", "encode_key", "row_id"]
+__all__ = ["DIALECTS", "FORMAT", "HEAD", "Dialect", "Row", "Step", "encode_key", "row_id", "row_ids"]
 
 #: The version of the table's layout, kept in the companion table.
 FORMAT: Final = 1
@@ -43,9 +43,28 @@ def encode_key(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
+#: Of which a copy is made in half the time that a digest of another length than BLAKE2b's own takes.
+_new_digest: Final = blake2b(digest_size=20).copy
+
+
 def row_id(key: bytes) -> bytes:
     """The primary key of ``key``'s row: of one short length, whatever the key's."""
-    return blake2b(key, digest_size=20).digest()
+    digest = _new_digest()
+    digest.update(key)
+    return digest.digest()
+
+
+def row_ids(keys: Iterable[str]) -> dict[bytes, str]:
+    """Each of ``keys`` by its `row_id`, in their order; without calls of ours for each of a batch."""
+    named: dict[bytes, str] = {}
+    for key in keys:
+        digest = _new_digest()
+        try:
+            digest.update(key.encode())
+        except UnicodeEncodeError:
+            digest.update(encode_key(key))
+        named[digest.digest()] = key
+    return named
 
 
 class Row(NamedTuple):
@@ -193,17 +212,19 @@ class SQLite(Dialect):
     #: A transaction that reads first and then writes is "locked" at once when another process wrote in
     #: between, whatever the busy time-out; one that is a writer from its start waits for its turn.
     begin = "BEGIN IMMEDIATE"
-    #: Sizes of IN lists: few, so that each statement is prepared once, and below the 999 parameters that
+    #: Sizes of lists of ids: few, so that each statement is prepared once, and below the 999 parameters that
     #: old builds allow.
     _SIZES = (1, 16, 128, 512)
 
     def __init__(self, table: str) -> None:
         super().__init__(table)
         lists = {size: ", ".join("?" * size) for size in self._SIZES}
+        # As a table that is walked through: of an IN list SQLite makes an index first, a tenth of the read.
+        tables = {size: ", ".join(["(?)"] * size) for size in self._SIZES}
         self._selects = {
             column: {
-                size: f"SELECT id, {column} FROM {self.table} WHERE id IN ({marks})"
-                for size, marks in lists.items()
+                size: f"SELECT id, {column} FROM (VALUES {marks}) CROSS JOIN {self.table} ON id = column1"
+                for size, marks in tables.items()
             }
             for column in ("value", "size")
         }
@@ -285,14 +306,23 @@ class PostgreSQL(Dialect):
         "SELECT 'PostgreSQL ' || current_setting('server_version'), "
         "extract(epoch FROM clock_timestamp())::float8"
     )
-    _TYPES = ("bytea", "bytea", "bytea", "bytea", "float8", "float8", "int8")
+    #: What is sent of a row; the other columns follow from these, and the driver makes an array item by item.
+    _SENT: ClassVar[dict[str, str]] = {
+        "id": "bytea",
+        "cache_key": "bytea",
+        "value": "bytea",
+        "expires_at": "float8",
+        "written_at": "float8",
+    }
 
     def __init__(self, table: str) -> None:
         super().__init__(table)
         # One array a column: executemany costs a round trip's worth of work a row.
-        arrays = ", ".join(f"%b::{kind}[]" for kind in self._TYPES)
+        arrays = ", ".join(f"%b::{kind}[]" for kind in self._SENT.values())
+        sent = ", ".join(self._SENT)
         self._upsert = (
-            f"INSERT INTO {self.table} ({_COLUMNS}) SELECT * FROM unnest({arrays}) "
+            f"INSERT INTO {self.table} ({sent}, head, size) SELECT {sent}, substr(cache_key, 1, {HEAD}), "
+            f"length(cache_key) + length(value) FROM unnest({arrays}) AS sent ({sent}) "
             "ON CONFLICT (id) DO UPDATE SET "
             + ", ".join(f"{column} = excluded.{column}" for column in _REPLACED)
         )
@@ -307,7 +337,7 @@ class PostgreSQL(Dialect):
         return (Step(sql, (part,)) for part in _chunks(ids))
 
     def upsert(self, rows: Sequence[Row]) -> Step:
-        return Step(self._upsert, [list(column) for column in zip(*rows, strict=True)])
+        return Step(self._upsert, [[getattr(row, name) for row in rows] for name in self._SENT])
 
     def delete(self, ids: Sequence[bytes]) -> Iterator[Step]:
         return (Step(self._delete, (part,)) for part in _chunks(ids))

@@ -23,7 +23,7 @@ from typing import ClassVar, Final
 
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Clock
-from tiercache.tiers.sql._dialects import Step, encode_key, row_id
+from tiercache.tiers.sql._dialects import Step, row_id, row_ids
 from tiercache.tiers.sql._plans import COMMIT, Plan
 
 __all__ = ["LeasePlans"]
@@ -46,7 +46,7 @@ class LeasePlans:
 
     def acquire(self, keys: Sequence[str], token: str, seconds: float) -> Plan[list[str]]:
         """See `SupportsLease.acquire`. ``seconds`` may be an hour at most."""
-        names = {row_id(encode_key(key)): key for key in keys}
+        names = row_ids(keys)
         owner, seconds = token.encode(), min(seconds, _LONGEST)
         yield from self._prepare()
         yield from self._prune()
@@ -64,7 +64,7 @@ class LeasePlans:
     def release(self, keys: Sequence[str], token: str) -> Plan[None]:
         """See `SupportsLease.release`."""
         yield from self._prepare()
-        for ids in _portions({row_id(encode_key(key)) for key in keys}):
+        for ids in _portions(row_ids(keys)):
             yield from self._begin()
             yield self._statements.give_up(ids, token.encode())
             yield COMMIT

@@ -19,7 +19,18 @@ from typing import Any, Final, TypeAlias, TypeVar
 from tiercache.envelope import written_at
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Blob, Clock, Purge
-from tiercache.tiers.sql._dialects import BYTES, FORMAT, HEAD, ROWS, Dialect, Row, Step, encode_key, row_id
+from tiercache.tiers.sql._dialects import (
+    BYTES,
+    FORMAT,
+    HEAD,
+    ROWS,
+    Dialect,
+    Row,
+    Step,
+    encode_key,
+    row_id,
+    row_ids,
+)
 
 __all__ = ["COMMIT", "Plan", "Plans"]
 
@@ -100,10 +111,11 @@ class Plans:
 
     def mget(self, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
         """The blobs under ``keys``, expired ones too: who asks knows what to count."""
-        names = dict(zip(map(row_id, map(encode_key, keys)), keys, strict=True))
+        names = row_ids(keys)
         found: dict[str, bytes] = {}
         for step in self.dialect.select(list(names)):
-            found.update([(names[row], value) for row, value in (yield step)])
+            for row, value in (yield step):
+                found[names[row]] = value
         if not set(map(type, found.values())) <= _BYTES:
             # SQLite lets anybody put text here; as no bytes it goes the way of damaged ones.
             return {key: value if isinstance(value, bytes) else b"" for key, value in found.items()}
@@ -111,7 +123,7 @@ class Plans:
 
     def lengths(self, keys: Sequence[str]) -> Plan[dict[str, int]]:
         """How many bytes each of ``keys`` that is held takes, with its name."""
-        names = {row_id(encode_key(key)): key for key in keys}
+        names = row_ids(keys)
         found: dict[str, int] = {}
         for step in self.dialect.select(list(names), "size"):
             for row, size in (yield step):
@@ -149,8 +161,7 @@ class Plans:
 
     def mdelete(self, keys: Sequence[str]) -> Plan[None]:
         """Drop ``keys``."""
-        ids = sorted(row_id(encode_key(key)) for key in keys)
-        yield from self._write(self.dialect.delete(ids))
+        yield from self._write(self.dialect.delete(sorted(row_ids(keys))))
 
     # -- listing and dropping ranges -------------------------------------------------------------
 
