@@ -6,6 +6,7 @@ import math
 import struct
 import sys
 import threading
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -162,6 +163,33 @@ def test_a_vector_larger_than_the_bound_is_given_and_not_kept():
     (vector,) = pack([[0.5] * 10], "float32")
     assert lists.of([vector]) == [[0.5] * 10]
     assert (vector.floats, lists.bytes) == (None, 0)
+
+
+@pytest.mark.parametrize("other", [2, True, np.float32(0.1), np.float64(0.1), Decimal("0.1"), 0.1])
+def test_floats_that_come_with_new_vectors_are_floats(packing, other):
+    number = float(other)
+    for dtype in ("float32", "float64"):
+        for row in ([0.5, other], [other, 0.5], (0.5, other, 1.0)):
+            (vector,) = pack([row], dtype, floats=True)
+            assert (vector.floats is not None) == (packing == "numpy")
+            (made,) = Lists(None).of([vector])
+            assert made == [number if each is other else each for each in row]
+            assert {type(each) for each in made} == {float}
+
+
+def test_rounded_vectors_come_without_the_floats_that_they_were():
+    first, second = pack([[0.1, 0.2], [1e300, 0.2]], "float16", floats=True)
+    assert first.floats is None
+    assert second.floats == (1e300, 0.2)
+    assert Lists(None).of([first]) == [np.array([0.1, 0.2], "f2").tolist()]
+
+
+def test_floats_that_come_with_new_vectors_are_bounded():
+    vectors = pack([[float(number)] * 10 for number in range(5)], "float32", floats=True)
+    lists = Lists(3 * 320)
+    lists.keep(vectors)
+    assert lists.bytes == 3 * 320
+    assert [vector.floats is not None for vector in vectors] == [False, False, True, True, True]
 
 
 def test_threads_that_share_lists_count_right():

@@ -278,3 +278,15 @@ def test_adopted_vectors_tell_the_length(model, cache):
         embeddings.embed_documents(["a"])
     with pytest.raises(CodecError, match="1, 2 numbers"):
         embeddings.adopt({"c": [0.5]})
+
+
+@both_apis
+def test_floats_of_new_vectors_are_kept_within_the_bound_and_for_lists_alone(call, model, cache):
+    texts = [f"text {number}" for number in range(6)]
+    size = len(document("a")) * 32
+    embeddings = cached(model, cache, max_list_bytes=4 * size)
+    embeddings.embed_array(texts[:2])
+    assert embeddings._lists.bytes == 0
+    assert call(embeddings, "embed_documents", texts) == [document(text) for text in texts]
+    assert embeddings._lists.bytes == 4 * size
+    assert call(embeddings, "embed_documents", texts) == [document(text) for text in texts]

@@ -11,7 +11,7 @@ from tiercache._log import logger
 from tiercache.chain import TieredCache
 from tiercache.errors import CodecError, LoadError
 from tiercache.integrations.langchain._usage import Usage
-from tiercache.integrations.langchain._vectors import DType, Vector, pack
+from tiercache.integrations.langchain._vectors import DType, Lists, Vector, pack
 
 __all__ = ["Progress", "Request", "Side"]
 
@@ -70,7 +70,7 @@ class Request:
 
     `begin`, then ``load`` or ``aload`` as the chain asks for them, then `end`. ``batch_size`` is that of the
     chain's loads; ``done`` and ``total``: what ``progress`` is told of the call that this request is a part
-    of.
+    of. ``lists``: who will be asked for lists of the vectors, and may keep the floats of new ones for that.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Request:
         progress: Progress | None = None,
         done: int = 0,
         total: int | None = None,
+        lists: Lists | None = None,
     ) -> None:
         self.side = side
         self.batch_size = batch_size
@@ -94,6 +95,7 @@ class Request:
         #: The keys, each once, in first-seen order.
         self.unique = self._keys if len(self._text_of) == len(texts) else list(self._text_of)
         self._dtype = dtype
+        self._lists = lists
         self._progress = progress
         self._done = done
         self._total = done + len(self.unique) if total is None else total
@@ -183,12 +185,13 @@ class Request:
         if len(rows) != len(texts):
             raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
         try:
-            # Copies. Rejected: to keep the model's rows as the lists that `Lists` would else make of these,
-            # which is quicker, and wrong for a model that uses its lists again or gives other numbers.
-            vectors = pack(rows, self._dtype, finite=True)
+            # Copies, also of the rows: a model may use its lists again.
+            vectors = pack(rows, self._dtype, finite=True, floats=self._lists is not None)
         except CodecError as error:
             raise LoadError(f"the model gave what cannot be kept: {error}") from error
         self._check(vectors)
+        if self._lists is not None:
+            self._lists.keep([vector for vector in vectors if vector.floats is not None])
         self.side.usage.embedded(texts)
         self.embedded += texts
         return vectors

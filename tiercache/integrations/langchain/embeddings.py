@@ -179,11 +179,11 @@ class CachedEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A list of floats for each of ``texts``, in their order."""
-        return self._lists.of(self._load(self._request(texts)))
+        return self._lists.of(self._load(self._request(texts, lists=self._lists)))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents` for async code."""
-        return self._lists.of(await self._aload(self._request(texts)))
+        return self._lists.of(await self._aload(self._request(texts, lists=self._lists)))
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query, which may differ from that of the same text as a document."""
@@ -273,8 +273,8 @@ class CachedEmbeddings(Embeddings):
     def _side(self, queries: bool) -> Side:
         return self._queries if queries else self._documents
 
-    def _request(self, texts: Sequence[str]) -> Request:
-        return self._request_for(self._normalized(check_texts(texts)))
+    def _request(self, texts: Sequence[str], *, lists: Lists | None = None) -> Request:
+        return self._request_for(self._normalized(check_texts(texts)), lists=lists)
 
     def _request_for(self, texts: list[str], **options: Any) -> Request:
         size, progress = self._batch_size, self._progress
@@ -284,7 +284,7 @@ class CachedEmbeddings(Embeddings):
 
     def _query(self, text: str) -> Request:
         texts = self._normalized(check_texts([text]))
-        return Request(self._queries, texts, self._key, self._dtype)
+        return Request(self._queries, texts, self._key, self._dtype, lists=self._lists)
 
     def _portions(self, texts: Iterable[str]) -> Iterator[Request]:
         each = list(dict.fromkeys(self._normalized(check_texts(texts))))
