@@ -7,7 +7,7 @@ tried again on a new connection when the pooled one turns out to be dead.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from math import ceil
 from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -197,9 +197,12 @@ class Store:
     def _fold(self, key: str) -> bytes:
         return self._prefix + key.encode("utf-8", "surrogatepass")
 
-    def _fold_all(self, keys: Iterable[str]) -> list[bytes]:
+    def _fold_all(self, keys: Collection[str]) -> list[bytes]:
         prefix = self._prefix
-        return [prefix + key.encode("utf-8", "surrogatepass") for key in keys]
+        try:
+            return [prefix + key.encode() for key in keys]
+        except UnicodeEncodeError:  # lone surrogates; asking for them costs every other key
+            return [prefix + key.encode("utf-8", "surrogatepass") for key in keys]
 
     # -- the operations --
 

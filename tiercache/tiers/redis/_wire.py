@@ -119,10 +119,6 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 
 def pack(command: Sequence[bytes]) -> bytes:
     """``command`` in the protocol's form."""
-    if len(command) == 5 and command[0] == b"SET":  # in one go: there are thousands of them
-        _, key, value, option, number = command
-        sizes = len(key), key, len(value), value, len(option), option, len(number), number
-        return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % sizes
     arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
     return b"*%d\r\n%b" % (len(command), b"".join(arguments))
 
@@ -212,12 +208,23 @@ def _batches(
     """Those of ``commands`` at the ``positions``, packed, a batch a request; and whose each request is."""
     pieces: list[bytes] = []
     begun = size = 0
+    known = latest = ending = b""
+    start = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
     for index, position in enumerate(positions, 1):
         command = commands[position]
-        pieces.append(pack(command))
-        size += len(pieces[-1])
+        count = len(command)
+        if count == 5 and command[0] == b"SET":  # in one go: there are thousands, most often of one life
+            _, key, value, unit, number = command
+            if number is not latest or unit != known:
+                known, latest = unit, number
+                ending = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(unit), unit, len(number), number)
+            piece = start % (len(key), key, len(value), value, ending)
+        else:
+            piece = pack(command)
+        pieces.append(piece)
+        size += len(piece)
         # One of as many keys as a batch has is a batch of its own.
-        if size >= _BATCH_BYTES or len(pieces) >= _BATCH_KEYS or len(command) > _BATCH_KEYS:
+        if size >= _BATCH_BYTES or index - begun >= _BATCH_KEYS or count > _BATCH_KEYS:
             yield Request(lane, b"".join(pieces), len(pieces)), positions[begun:index]
             pieces, begun, size = [], index, 0
     if pieces:
