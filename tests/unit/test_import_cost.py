@@ -72,3 +72,18 @@ def test_the_package_by_itself_imports_nothing_of_ours():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "tiercache\n"
+
+
+def test_a_cache_in_memory_that_is_left_open_imports_nothing_to_end_with():
+    code = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules))  # what is registered first runs last
+from tiercache import MemoryTier, TieredCache
+TieredCache([MemoryTier()]).set("a", b"1")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert "tiercache" in loaded
+    assert loaded & (BACKENDS | HEAVY | {"cachetools", "hashlib", "pathlib", "random"}) == set()

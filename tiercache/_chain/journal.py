@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -387,6 +386,8 @@ def _name(guard: Guard) -> str:
     that chains know it by whatever name; else after its name."""
     place = getattr(guard.tier, "place", None) or getattr(guard.tier, "location", None)
     if isinstance(place, tuple) and place and all(isinstance(part, str) for part in place):
+        from hashlib import blake2b  # here: memory has no place, and OpenSSL comes with it
+
         digest = blake2b("\0".join(place).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return f"{place[0]}@{digest}"
     return guard.name

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -96,8 +95,12 @@ class Stack:
         ``None``: not at all. Raises `ConfigError`."""
         insisted = path is not UNSET
         if not insisted:
-            named = (getattr(guard.tier, "stats_file", None) for guard in self.guards)
-            path = next((one for one in named if isinstance(one, Path)), None)
+            named = [getattr(guard.tier, "stats_file", None) for guard in self.guards]
+            path = None
+            if any(one is not None for one in named):  # else nobody needs pathlib, which takes its time
+                from pathlib import Path
+
+                path = next((one for one in named if isinstance(one, Path)), None)
         if path is not None:
             from tiercache._sharing import Publisher  # it brings SQLite
             from tiercache.shared_stats import StatsFile

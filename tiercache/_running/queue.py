@@ -73,6 +73,11 @@ class WorkQueue:
             return
         self._threads.add(thread)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued or going on."""
+        return self._unfinished > 0
+
     def idle(self) -> Future[Any]:
         """Ends when nothing is queued or going on; at once for a job that asks."""
         future = new_future()
@@ -116,7 +121,8 @@ _queues: weakref.WeakSet[WorkQueue] = weakref.WeakSet()
 def _drain() -> None:
     """At interpreter exit: give what is queued a moment. Daemon threads still run then."""
     deadline = time.monotonic() + _EXIT_SECONDS
-    for future in [queue.idle() for queue in list(_queues)]:
+    # Not of all: where nothing was ever queued, a future would be the first, and its module takes its time.
+    for future in [queue.idle() for queue in list(_queues) if queue.busy]:
         try:
             future.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:

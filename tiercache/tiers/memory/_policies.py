@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
-
-from cachetools import Cache, LFUCache, RRCache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tiercache.errors import ConfigError
 from tiercache.tiers.memory._order import Order
 from tiercache.tiers.memory._ranking import RECENTS, Ranking
 from tiercache.tiers.memory._s3fifo import S3Fifo
 
+if TYPE_CHECKING:
+    from cachetools import Cache
+
 __all__ = ["POLICIES", "CachetoolsRanking", "ranking"]
 
-_CACHETOOLS: dict[str, Callable[[float], Cache[Any, None]]] = {"lfu": LFUCache, "random": RRCache}
+#: Their classes, by name: importing cachetools takes longer than any module of ours, and few want it.
+_CACHETOOLS = {"lfu": "LFUCache", "random": "RRCache"}
 
 POLICIES = ("lru", "lfu", "fifo", "random", "s3-fifo")
 
@@ -43,7 +45,7 @@ class CachetoolsRanking(Generic[_SlotT]):
     """The `Ranking` of a policy of cachetools. A write counts as a use."""
 
     def __init__(self, policy: str) -> None:
-        self._cache = _CACHETOOLS[policy](math.inf)
+        self._cache: Cache[_SlotT, None] = getattr(import_module("cachetools"), _CACHETOOLS[policy])(math.inf)
         self.recents: deque[_SlotT] = deque(maxlen=RECENTS)
         self._notes_uses = policy == "lfu"
 
