@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tiercache.entry import Entry
 from tiercache.envelope import seal
 from tiercache.testing import FakeClock
-from tiercache.tiers.sql._dialects import BYTES, HEAD, ROWS, MySQL, PostgreSQL, Row, SQLite, encode_key
+from tiercache.tiers.sql._dialects import BYTES, HEAD, ROWS, MySQL, PostgreSQL, Row, SQLite
+from tiercache.tiers.sql._ids import encode_key
 from tiercache.tiers.sql._plans import COMMIT, Plans, _bounds, _portions
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=6)

@@ -23,7 +23,8 @@ from typing import ClassVar, Final
 
 from tiercache.errors import TierUnavailable
 from tiercache.protocols import Clock
-from tiercache.tiers.sql._dialects import Step, row_id, row_ids
+from tiercache.tiers.sql._dialects import Step
+from tiercache.tiers.sql._ids import row_id, row_ids
 from tiercache.tiers.sql._plans import COMMIT, Plan
 
 __all__ = ["LeasePlans"]

@@ -27,10 +27,8 @@ from tiercache.tiers.sql._dialects import (
     Dialect,
     Row,
     Step,
-    encode_key,
-    row_id,
-    row_ids,
 )
+from tiercache.tiers.sql._ids import encode_key, row_id, row_ids
 
 __all__ = ["COMMIT", "Plan", "Plans"]
 
