@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -45,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rounds", type=int, default=30, help="how often each contender of a contest has its turn"
     )
     parser.addoption(
+        "--seconds",
+        type=float,
+        default=inf,
+        help="that a contest's rounds take; three are held in any case",
+    )
+    parser.addoption(
         "--scale", choices=("small", "full"), default="small", help="full: up to ten million entries"
     )
 
@@ -57,7 +64,8 @@ def hold(
     pytest-benchmark is of one turn of what was added first, and says nothing of the others."""
 
     def held(contest: Contest) -> None:
-        figures = contest.run(request.config.getoption("--rounds") if benchmark.enabled else 1)
+        option = request.config.getoption
+        figures = contest.run(option("--rounds") if benchmark.enabled else 1, option("--seconds"))
         benchmark.extra_info.update(figures)
         job, prepare = contest.first
         benchmark.pedantic(job, setup=prepare and (lambda: (prepare(), {})), rounds=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import inf
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 
 from benchmarks.hit_ratio import synthetic
 from benchmarks.hit_ratio.report import show_figures, show_summaries
-from benchmarks.hit_ratio.study import Costs, Figure, figures, summaries
+from benchmarks.hit_ratio.study import Case, Costs, Figure, study, summaries
 from benchmarks.hit_ratio.traces import FORMATS, Trace, Unreadable, read
 from tiercache.cli._context import CONTEXT, Failed, count, span
 from tiercache.cli._output import progress, show_json
@@ -93,6 +94,14 @@ def _amount(text: str) -> float:
 @click.option(
     "--load-price", type=_amount, default="0", metavar="PRICE", help="Of making one, in any currency."
 )
+@click.option(
+    "--processes",
+    type=count,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many traces and sizes at once, which makes each lookup's time longer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def main(
     traces: tuple[str, ...],
@@ -104,6 +113,7 @@ def main(
     value: int,
     load_time: str,
     load_price: float,
+    processes: int,
     as_json: bool,
 ) -> None:
     """Replay traces of lookups through a memory tier, and maybe a disk tier below.
@@ -114,19 +124,26 @@ def main(
     policies of libcachesim. A lookup's time is what the tiers took here, and the time to make what missed.
     """
     costs = Costs(duration(load_time, name="--load-time"), load_price)
+    cases = [
+        [
+            Case(trace, entries, None if disk is None else max(1, round(entries * disk)))
+            for entries in dict.fromkeys(_entries(bound, trace.distinct) for bound in sizes)
+        ]
+        for trace in [_trace(name, format_, accesses) for name in traces]
+    ]
+    all_cases = [*chain(*cases)]
+    studied = study(all_cases, processes=processes, policies=policies, value=value, costs=costs)
     found: list[Figure] = []
-    with progress("replaying", len(traces) * len(sizes)) as advance:
-        for trace in [_trace(name, format_, accesses) for name in traces]:
-            of_trace: list[Figure] = []
-            for entries in dict.fromkeys(_entries(bound, trace.distinct) for bound in sizes):
-                below = None if disk is None else max(1, round(entries * disk))
-                of_trace += figures(trace, entries, policies=policies, disk=below, value=value, costs=costs)
+    with progress("replaying", len(all_cases)) as advance:
+        for of_trace in cases:
+            shown: list[Figure] = []
+            for _ in of_trace:
+                shown += next(studied)
                 advance(1)
-            found += of_trace
+            found += shown
             if not as_json:
-                show_figures(
-                    f"{trace.name}: {len(trace.keys):,} lookups of {trace.distinct:,} keys", of_trace
-                )
+                trace = of_trace[0].trace
+                show_figures(f"{trace.name}: {len(trace.keys):,} lookups of {trace.distinct:,} keys", shown)
     summed = summaries(found)
     if as_json:
         show_json(

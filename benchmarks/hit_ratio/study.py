@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.hit_ratio import optimum, simulators
 from benchmarks.hit_ratio.replay import Replayed, replay
 from benchmarks.hit_ratio.traces import Trace
 
-__all__ = ["OPTIMUM", "Costs", "Figure", "Summary", "figures", "summaries"]
+__all__ = ["OPTIMUM", "Case", "Costs", "Figure", "Summary", "figures", "study", "summaries"]
 
 OPTIMUM = "optimum"
 #: What the others are compared with.
 _COMMON = "lru"
+
+
+class Case(NamedTuple):
+    """A trace and a size: what is done in one go."""
+
+    trace: Trace
+    entries: int  # that memory has room for
+    disk: int | None  # likewise of a tier below, if there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,24 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
+
+
+def study(
+    cases: Sequence[Case], *, processes: int, policies: Sequence[str], value: int, costs: Costs
+) -> Iterator[list[Figure]]:
+    """The figures of each case, in order; so many cases at once."""
+    done = partial(_study, policies=policies, value=value, costs=costs)
+    if processes == 1:
+        yield from map(done, cases)
+        return
+    # New interpreters: a fork would copy what threads of this one hold, and never let go of it.
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(done, cases)
+
+
+def _study(case: Case, *, policies: Sequence[str], value: int, costs: Costs) -> list[Figure]:
+    trace, entries, disk = case
+    return [*figures(trace, entries, policies=policies, disk=disk, value=value, costs=costs)]
 
 
 def figures(

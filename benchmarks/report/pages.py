@@ -130,7 +130,15 @@ def _series(case: Case) -> str:
 
 
 def shown_target(case: Case, target: dict[str, Any]) -> str:
-    """The bound, in words."""
+    """The bound, in words; and those of which one is enough too."""
+    return "; or ".join(_bound(case, each) for each in _either(target))
+
+
+def _either(target: dict[str, Any]) -> list[dict[str, Any]]:
+    return [target, *target.get("or", ())]
+
+
+def _bound(case: Case, target: dict[str, Any]) -> str:
     who, bound, limit, of = (target[key] for key in ("name", "bound", "limit", "of"))
     if bound == "at most away":
         return f"{who} at most {limit:g} {case['unit']} from {of}"
@@ -146,6 +154,10 @@ def shown_target(case: Case, target: dict[str, Any]) -> str:
 
 def reached(case: Case, target: dict[str, Any]) -> str:
     """What came of it."""
+    return "; ".join(_came(case, each) for each in _either(target))
+
+
+def _came(case: Case, target: dict[str, Any]) -> str:
     plain = target["of"] is None or target["bound"] in ("at most more", "at most away")
     return _spread(
         target["reached"], partial(measure, case, digits=3) if plain else partial(number, digits=3)
@@ -153,11 +165,10 @@ def reached(case: Case, target: dict[str, Any]) -> str:
 
 
 def _missed(target: dict[str, Any]) -> str:
-    """By how much."""
-    limit, value = target["limit"], target["reached"]["median"]
-    if limit <= 0:
-        return f"by {number(abs(limit - value))}"
-    off = abs(value / limit - 1)
+    """By how much; of several bounds the one that is nearest."""
+    if target["limit"] <= 0:
+        return f"by {number(abs(target['limit'] - target['reached']['median']))}"
+    off = min(abs(each["reached"]["median"] / each["limit"] - 1) for each in _either(target))
     return f"by {off:.0%}" if off >= 0.01 else f"by {off:.1%}"
 
 

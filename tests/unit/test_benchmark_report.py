@@ -178,6 +178,36 @@ def test_pages_tell_what_was_measured_and_what_was_missed(written):
         assert (name, group) in {("memory", "memory-get"), ("memory", "disk-scale")}
 
 
+def test_of_two_bounds_one_is_enough(written):
+    def told(limit, share):
+        contest = Contest("some", "Some", unit="bytes")
+        contest.add("tiercache", lambda: 1_000.0)
+        contest.add("other", lambda: 100.0)
+        contest.at_most(limit)
+        contest.or_at_most(share, of="other")
+        figures = read([written(run_of(contest.run()))])
+        (target,) = figures.cases["some"]["targets"]
+        assert index(figures).count("| [some]") == 1
+        return target["holds"], page(figures, "memory", None)
+
+    for limit, share in ((2000, 8), (800, 20), (2000, 20)):
+        assert told(limit, share)[0]
+    holds, text = told(800, 8)
+    assert not holds
+    assert (
+        "**Does not hold**: tiercache at most 800 bytes; or tiercache at most 8 x other; "
+        "reached: 1,000 bytes (1,000 bytes to 1,000 bytes); 10.0 (10.0 to 10.0); missed by 25%." in text
+    )
+
+
+def test_rounds_end_when_their_time_is_over():
+    for within, rounds in (({"seconds": 0}, 3), ({}, 20)):
+        contest = Contest("some", "Some")
+        for name in ("tiercache", "other"):
+            contest.add(name, lambda: None, prepare=lambda: ())
+        assert contest.run(rounds=20, **within)["rounds"] == rounds
+
+
 def test_what_a_contest_gives_is_what_the_report_reads(written):
     contest = Contest("some", "Some", size=2)
     contest.add("slow", lambda: sum(range(2000)))

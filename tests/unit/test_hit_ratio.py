@@ -239,6 +239,16 @@ def test_json_has_every_figure(trace_file):
     assert [summary["policy"] for summary in data["summaries"]][:2] == ["lru", "fifo"]
 
 
+def test_several_processes_find_out_what_one_does(trace_file):
+    def found(processes):
+        words = ("--size", "5", "--size", "10", "--policy", "lru", "--json", "--processes", processes)
+        data = json.loads(call("loop", trace_file, "--accesses", "300", *words).stdout)
+        rows = [(row["trace"], row["size"], row["policy"], row["hit_ratio"]) for row in data["figures"]]
+        return rows, data["summaries"]
+
+    assert found(2) == found(1)
+
+
 def test_tables_show_the_tiers_and_the_optimum(trace_file):
     done = call(trace_file, "--size", "10", "--policy", "s3-fifo", "--disk", 3, "--load-price", "2")
     assert done.exit_code == 0
