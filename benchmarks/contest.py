@@ -46,6 +46,7 @@ class Contender:
     job: Callable[..., object]
     prepare: Callable[[], tuple[Any, ...]] | None
     calls: int
+    size: int
     times: list[float] = field(default_factory=list)
     #: The curve that its figure is a point of, and where on it.
     point: tuple[str, int] | None = None
@@ -76,6 +77,7 @@ class Contest:
     (keys, texts) a job does, and what it takes is told for one of them.
 
     In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that.
+    ``axis``: what there are so many of at the points of a curve.
     """
 
     def __init__(
@@ -87,12 +89,14 @@ class Contest:
         thing: str = "key",
         unit: Literal["seconds", "bytes"] = "seconds",
         rounds: int | None = None,
+        axis: str = "entries",
     ) -> None:
         self.name = name
         self.title = title
         self.size = size
         self.thing = thing
         self.unit = unit
+        self.axis = axis
         self._rounds = rounds
         self._contenders: list[Contender] = []
         self._targets: list[Target] = []
@@ -106,11 +110,13 @@ class Contest:
         prepare: Callable[[], tuple[Any, ...]] | None = None,
         calls: int = 1,
         point: tuple[str, int] | None = None,
+        size: int | None = None,
     ) -> None:
         """``job`` takes what ``prepare`` returns, which is called before each call. With that a turn is so
         many ``calls``; without it as many as take some milliseconds. ``point``: the curve that its figure
-        belongs to, in a chart, and of what size it is there."""
-        self._contenders.append(Contender(name, job, prepare, calls, point=point))
+        belongs to, in a chart, and of what size it is there. ``size``: how many things this one does, if not
+        as many as the others."""
+        self._contenders.append(Contender(name, job, prepare, calls, size or self.size, point=point))
 
     def absent(self, name: str, reason: str) -> None:
         """Somebody who cannot do the job as it is told, and why."""
@@ -156,7 +162,7 @@ class Contest:
                     break
                 first = turn % len(self._contenders)
                 for each in self._contenders[first:] + self._contenders[:first]:
-                    each.times.append(self._time(each, repeats[each.name]) / self.size)
+                    each.times.append(self._time(each, repeats[each.name]) / each.size)
                 gc.collect()
         finally:
             gc.enable()
@@ -175,6 +181,7 @@ class Contest:
             "unit": self.unit,
             "seconds": {},
             self.unit: {name: asdict(spread) for name, spread in spreads.items()},
+            "axis": self.axis if series else "",
             "series": series,
             "targets": [self._judged(target, times) for target in self._targets],
             "absent": self._absent,
@@ -185,8 +192,8 @@ class Contest:
         """How often it runs in one turn; and it is warm then."""
         if self.unit == "bytes":
             return 1
+        self._time(contender, 1)  # what the first call alone opens and makes would count as a whole turn
         if contender.prepare is not None:
-            self._time(contender, 1)
             return contender.calls
         number = 1
         while (taken := self._time(contender, number) * number) < _TURN:

@@ -66,20 +66,25 @@ def _bars_of(case: Case) -> int:
     return len(case["took"])
 
 
+def _curves(case: Case) -> bool:
+    """Whether there are lines to draw: a curve of one point is none."""
+    return any(len(points) > 1 for points in case.get("series", {}).values())
+
+
 def _height(case: Case) -> float:
-    return _LINES if "series" in case else _HEAD + _BAR * _bars_of(case)
+    return _LINES if _curves(case) else _HEAD + _BAR * _bars_of(case)
 
 
 def _panel(axes: Axes, name: str, case: Case, thick: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(name, loc="left", weight="bold")
-    if "series" in case:
+    if _curves(case):
         _lines(axes, case)
     else:
         _bars(axes, case, thick)
     what = f"for one {case['thing']}, median" if "thing" in case else case["unit"]
-    if "series" in case:
-        axes.set_xlabel("entries")
+    if _curves(case):
+        axes.set_xlabel(f"{case.get('axis', 'entries')}, logarithmic")
         axes.set_ylabel(what)
     else:
         axes.set_xlabel(f"{what} and middle half" if "rounds" in case else what)
@@ -89,7 +94,8 @@ def _bars(axes: Axes, case: Case, thick: float) -> None:
     spreads = case["took"]
     names = list(spreads)
     values = [spreads[name]["median"] for name in names]
-    colours = [_OURS if name.startswith("tiercache") else _OTHERS for name in names]
+    ours = case.get("ours", [name for name in names if name.startswith("tiercache")])
+    colours = [_OURS if name in ours else _OTHERS for name in names]
     axes.barh(names, values, color=colours, height=thick)
     most = max(spread.get("high", spread["median"]) for spread in spreads.values())
     least = min(0.0, *values)
@@ -108,7 +114,13 @@ def _bars(axes: Axes, case: Case, thick: float) -> None:
 
 
 def _ticks(case: Case) -> Callable[[float, int], str]:
-    return lambda value, _at: "0" if value == 0 else measure(case, value)
+    def told(value: float, _at: int) -> str:
+        figure, blank, unit = measure(case, value, digits=3).partition(" ")
+        if "." in figure:
+            figure = figure.rstrip("0").rstrip(".")
+        return f"{figure}{blank}{unit}"
+
+    return told
 
 
 def _lines(axes: Axes, case: Case) -> None:

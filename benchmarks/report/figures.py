@@ -10,7 +10,9 @@ Each case has a ``title``, and:
 ``unit``     ``seconds`` for one ``thing``, ``bytes``, or a word such as ``points``; ``took`` is told in it
 ``took``     by contender the median of the rounds, and the quarters around it where there were several
 ``ratios``   by contender how many times as much it took as the one named ``base``, likewise
-``series``   by curve its points, each of how many things there were and what one took: for a chart
+``series``   by curve its points, each of how many things there were and what one took: for a chart, whose
+             ``axis`` tells what there were so many of
+``ours``     those in ``took`` that are ours, where their names do not begin with that
 ``targets``  bounds, what was reached, and whether that holds
 ``absent``   by contender why it is not there
 """
@@ -28,13 +30,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tiercache.tiers.memory._policies import POLICIES
+
 __all__ = ["Figures", "Unknown", "measure", "number", "read", "span"]
 
 Case = dict[str, Any]
 
 _SUITE = Path(__file__).parents[1]
 #: What of a case is kept as it is; the rest of ``extra_info`` is not for the report.
-_KEPT = ("title", "thing", "rounds", "base", "ratios", "series", "targets", "absent")
+_KEPT = ("title", "thing", "rounds", "base", "ratios", "axis", "series", "targets", "absent")
 
 
 class Unknown(ValueError):
@@ -144,7 +148,7 @@ def _add_run(found: Figures, data: dict[str, Any]) -> None:
             continue
         file = benchmark["fullname"].partition("::")[0]
         group = Path(file).stem.removeprefix("test_")
-        found.groups.setdefault(group, _about(_SUITE / Path(file).name))
+        found.groups[group] = _about(_SUITE / Path(file).name) or found.groups.get(group, "")
         unit = told.get("unit", "seconds")
         kept = {key: told[key] for key in _KEPT if told.get(key)}
         found.cases[told["name"]] = {"group": group, "unit": unit, "took": told[unit], **kept}
@@ -205,6 +209,7 @@ def _add_hit_ratios(found: Figures, summaries: list[dict[str, Any]]) -> None:
             "unit": unit,
             "title": title,
             "took": {policy: {"median": value} for policy, value in amounts.items()},
+            "ours": [policy for policy in amounts if policy in POLICIES],
             "targets": [],
         }
         found.cases[name] = case
@@ -229,6 +234,7 @@ def _add_traces(found: Figures, rows: list[dict[str, Any]]) -> None:
             "unit": "%",
             "title": f"Hit ratio of the trace {trace}, the mean over these sizes and at each",
             "took": {who: {"median": fmean(y for _, y in line)} for who, line in points.items()},
+            "ours": [who for who in points if who in POLICIES],
             "series": {who: points[who] for who in _CURVES if who in points},
         }
 

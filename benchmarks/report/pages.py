@@ -126,7 +126,7 @@ def _series(case: Case) -> str:
         (f"{size:,}", *(measure(case, points[size]) if size in points else "" for points in curves.values()))
         for size in sizes
     )
-    return _table(("entries", *curves), rows)
+    return _table((case.get("axis", "entries"), *curves), rows)
 
 
 def shown_target(case: Case, target: dict[str, Any]) -> str:
