@@ -9,7 +9,13 @@ PYTHON ?=
 # More for the tool behind a target: make test ARGS="-k disk -x", make demo ARGS="--limit 50"
 ARGS ?=
 
-# Files with traces of lookups that `make bench` replays, besides those that it makes: see benchmarks/hit_ratio.
+# What bounds the time of `make bench`: the rounds of a contest and the seconds that they may take, how large the
+# scale gets (small or full), and how many lookups of a trace are replayed.
+ROUNDS ?= 30
+SECONDS ?= 4
+SCALE ?= full
+ACCESSES ?= 100000
+# Files with traces of lookups that it replays, besides those that it makes: make bench TRACES="../traces/*.gz"
 TRACES ?=
 
 # The environments are .venv-test, .venv-demo and .venv-bench, with the name of a chosen interpreter after it. The
@@ -40,23 +46,28 @@ lint: .venv-test$(chosen)/.linters ## Check style and types
 	.venv-test$(chosen)/bin/mypy
 
 # The file's order, so that each server is started once; what takes minutes (-m '') too.
-bench: .venv-bench$(chosen)/.installed ## Hold the benchmarks, with what takes long, and write the report in docs/benchmarks
+bench: .venv-bench$(chosen)/.installed ## Hold all benchmarks, in some twenty minutes, and write the report in docs/benchmarks
 	@mkdir -p .benchmarks
-	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --scale full \
-	    --benchmark-json .benchmarks/run.json $(ARGS)
-	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json $(made) $(TRACES) > .benchmarks/hit-ratio.json
+	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --rounds $(ROUNDS) --seconds $(SECONDS) \
+	    --scale $(SCALE) --benchmark-json .benchmarks/run.json $(ARGS)
+	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json --processes 2 --accesses $(ACCESSES) \
+	    $(made) $(TRACES) > .benchmarks/hit-ratio.json
 	.venv-bench$(chosen)/bin/python benchmarks/langchain_embeddings.py --json > .benchmarks/embeddings.json
 	.venv-bench$(chosen)/bin/python -m benchmarks.report \
 	    .benchmarks/run.json .benchmarks/embeddings.json .benchmarks/hit-ratio.json \
-	    --command 'make bench$(if $(TRACES), TRACES="$(TRACES)")$(if $(ARGS), ARGS="$(ARGS)")'
+	    --command $(call typed,bench)
 
 bench-quick: .venv-bench$(chosen)/.installed ## Hold some rounds of as many benchmarks as begin within 70 seconds
 	@mkdir -p .benchmarks
-	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m 'not slow and not long' --rounds 3 --within 70 \
-	    --benchmark-json .benchmarks/quick.json $(ARGS)
+	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m 'not slow and not long' \
+	    --rounds 5 --seconds 0.5 --within 70 --benchmark-json .benchmarks/quick.json $(ARGS)
 	.venv-bench$(chosen)/bin/python -m benchmarks.report .benchmarks/quick.json --into .benchmarks/quick \
-	    --command 'make bench-quick$(if $(ARGS), ARGS="$(ARGS)")'
+	    --command $(call typed,bench-quick)
 
+# What was typed, for the report: the settings with it that were given by hand.
+settings := PYTHON ROUNDS SECONDS SCALE ACCESSES TRACES ARGS
+by-hand = $(foreach name,$(settings),$(if $(filter-out file default undefined,$(origin $(name))),$(name)="$($(name))"))
+typed = '$(subst ','\'',$(strip make $(1) $(by-hand)))'
 # pytest-benchmark's own table is of one turn of one contender.
 contests := --benchmark-enable --benchmark-quiet -p no:randomly
 made := zipf:0.8 zipf:0.9 zipf:1.0 zipf:1.1 loop scans day-night

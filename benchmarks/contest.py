@@ -20,6 +20,8 @@ __all__ = ["Contest", "Spread", "lines"]
 
 #: Seconds that a turn should take at least, of jobs that can be repeated within it.
 _TURN = 0.005
+#: And what a first call takes of a job that needs not be tried again to know that it takes a turn at least.
+_LONG = 0.1
 #: Rounds that are held however long they take.
 _LEAST = 3
 
@@ -47,6 +49,8 @@ class Contender:
     prepare: Callable[[], tuple[Any, ...]] | None
     calls: int
     size: int
+    #: Whose times its ratio is to, if not those of the contest's base.
+    beside: str | None
     times: list[float] = field(default_factory=list)
     #: The curve that its figure is a point of, and where on it.
     point: tuple[str, int] | None = None
@@ -111,12 +115,13 @@ class Contest:
         calls: int = 1,
         point: tuple[str, int] | None = None,
         size: int | None = None,
+        beside: str | None = None,
     ) -> None:
         """``job`` takes what ``prepare`` returns, which is called before each call. With that a turn is so
         many ``calls``; without it as many as take some milliseconds. ``point``: the curve that its figure
         belongs to, in a chart, and of what size it is there. ``size``: how many things this one does, if not
-        as many as the others."""
-        self._contenders.append(Contender(name, job, prepare, calls, size or self.size, point=point))
+        as many as the others. ``beside``: whom it is compared with, in a contest of several pairs."""
+        self._contenders.append(Contender(name, job, prepare, calls, size or self.size, beside, point=point))
 
     def absent(self, name: str, reason: str) -> None:
         """Somebody who cannot do the job as it is told, and why."""
@@ -192,10 +197,12 @@ class Contest:
         """How often it runs in one turn; and it is warm then."""
         if self.unit == "bytes":
             return 1
-        self._time(contender, 1)  # what the first call alone opens and makes would count as a whole turn
+        first = self._time(contender, 1)
         if contender.prepare is not None:
             return contender.calls
-        number = 1
+        if first > _LONG:
+            return 1
+        number = 1  # again: what the first call alone opens and makes would count as a whole turn
         while (taken := self._time(contender, number) * number) < _TURN:
             number = max(number + 1, min(number * 10, round(number * _TURN / max(taken, 1e-9))))
         return number
@@ -219,14 +226,17 @@ class Contest:
             job()
         return (perf_counter() - start) / number
 
-    @staticmethod
-    def _compared(times: dict[str, list[float]]) -> dict[str, Any]:
-        """Of each how many times as long it took as the ``base``: tiercache, or who was added first."""
-        base = "tiercache" if "tiercache" in times else next(iter(times))
+    def _compared(self, times: dict[str, list[float]]) -> dict[str, Any]:
+        """Of each how many times as long it took as the ``base``: tiercache, or who was added first; where
+        there are pairs, as the other one of its pair."""
+        beside = {each.name: each.beside for each in self._contenders if each.beside is not None}
+        base = "tiercache, likewise"
+        if not beside:
+            base = "tiercache" if "tiercache" in times else next(iter(times))
+            beside = {name: base for name in times if name != base}
         ratios = {
-            name: asdict(Spread.of([one / other for one, other in zip(taken, times[base], strict=True)]))
-            for name, taken in times.items()
-            if name != base
+            name: asdict(Spread.of([one / of for one, of in zip(times[name], times[other], strict=True)]))
+            for name, other in beside.items()
         }
         return {"base": base, "ratios": ratios}
 

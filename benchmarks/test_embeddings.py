@@ -125,7 +125,7 @@ def held(hold: Any, contest: Contest, ways: dict[str, Way]) -> None:
 
 
 #: Of each store a tenth of the texts, whose turns together take a minute else.
-MANY = pytest.mark.parametrize("number", [TEXTS, TEXTS // 10])
+MANY = pytest.mark.parametrize("number", [pytest.param(TEXTS, marks=pytest.mark.slow), TEXTS // 10])
 
 
 def case(state: str, title: str, number: int) -> Contest:

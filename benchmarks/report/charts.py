@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.report.figures import Case, measure
 from benchmarks.report.pages import heading
@@ -37,6 +37,10 @@ _STYLE = {
 }
 _BAR, _HEAD, _LINES = 0.21, 0.75, 2.9  # inches high: a bar, a panel without its bars, a panel of lines
 _WIDTH = 10.0
+#: What a tick at zero may come to by rounding.
+_NOTHING = 1e-12
+#: How many times as high the highest point is where a height is told by its logarithm.
+_FAR = 20
 
 
 def chart(group: str, cases: dict[str, Case]) -> bytes:
@@ -72,7 +76,9 @@ def _curves(case: Case) -> bool:
 
 
 def _height(case: Case) -> float:
-    return _LINES if _curves(case) else _HEAD + _BAR * _bars_of(case)
+    if _curves(case):
+        return _LINES + 0.75 * _BAR * len(case["series"])
+    return _HEAD + _BAR * _bars_of(case)
 
 
 def _panel(axes: Axes, name: str, case: Case, thick: float) -> None:
@@ -85,7 +91,7 @@ def _panel(axes: Axes, name: str, case: Case, thick: float) -> None:
     what = f"for one {case['thing']}, median" if "thing" in case else case["unit"]
     if _curves(case):
         axes.set_xlabel(f"{case.get('axis', 'entries')}, logarithmic")
-        axes.set_ylabel(what)
+        axes.set_ylabel(f"{what}, logarithmic" if axes.get_yscale() == "log" else what)
     else:
         axes.set_xlabel(f"{what} and middle half" if "rounds" in case else what)
 
@@ -115,6 +121,8 @@ def _bars(axes: Axes, case: Case, thick: float) -> None:
 
 def _ticks(case: Case) -> Callable[[float, int], str]:
     def told(value: float, _at: int) -> str:
+        if abs(value) < _NOTHING:
+            return "0"
         figure, blank, unit = measure(case, value, digits=3).partition(" ")
         if "." in figure:
             figure = figure.rstrip("0").rstrip(".")
@@ -135,10 +143,16 @@ def _lines(axes: Axes, case: Case) -> None:
             linewidth=1.4,
         )
     axes.set_xscale("log")
-    most = max(y for points in case["series"].values() for _, y in points)
-    axes.set_ylim(0, 1.1 * most or 1)
+    heights = [y for points in case["series"].values() for _, y in points]
+    if min(heights) > 0 and max(heights) > _FAR * min(heights):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, 1.1 * max(heights) or 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_ticks(case)))
     axes.grid(axis="y", color="#d8dde3", linewidth=0.6)
-    axes.legend(fontsize=8, framealpha=1, facecolor=_GROUND, edgecolor="#d8dde3")
+    # Below, where it hides no line.
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.2), frameon=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,7 +24,8 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "pyproject.toml").touch()
     os.utime(folder / "pyproject.toml", (0, 0))
     # What a `make test` around this test hands down is not meant for it.
-    handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "ARGS", "TRACES"}
+    settings = {"PYTHON", "ARGS", "TRACES", "ROUNDS", "SECONDS", "SCALE", "ACCESSES"}
+    handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", *settings}
     environment = {name: value for name, value in os.environ.items() if name not in handed_down}
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -77,6 +79,14 @@ def test_the_benchmarks_have_an_environment_of_their_own_and_end_with_the_report
         assert f".benchmarks/{file}.json" in report
         assert f"--command 'make {target}" in report
         assert (" a.trace > .benchmarks/hit-ratio.json" in run) == (target == "bench")
+
+
+def test_the_report_is_told_what_was_typed(tmp_path: Path) -> None:
+    for words in ([], ["SECONDS=1"], ["TRACES=a/*.gz b.xz", "ARGS=-k 'disk or sql'"]):
+        shown = make(tmp_path, "-n", "bench", *words).stdout
+        (told,) = shlex.split(shown.partition("--command ")[2])
+        named = (word.replace("=", '="', 1) + '"' for word in words)
+        assert told == " ".join(("make bench", *named))
 
 
 def test_an_unknown_interpreter_is_named(tmp_path: Path) -> None:
