@@ -80,8 +80,8 @@ class Contest:
     """One case of the suite. ``name`` is what reports and documents refer to; ``size`` is how many things
     (keys, texts) a job does, and what it takes is told for one of them.
 
-    In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that.
-    ``axis``: what there are so many of at the points of a curve.
+    In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that;
+    ``least``: no fewer, however long they take. ``axis``: what there are so many of at the points of a curve.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Contest:
         thing: str = "key",
         unit: Literal["seconds", "bytes"] = "seconds",
         rounds: int | None = None,
+        least: int = _LEAST,
         axis: str = "entries",
     ) -> None:
         self.name = name
@@ -102,6 +103,7 @@ class Contest:
         self.unit = unit
         self.axis = axis
         self._rounds = rounds
+        self._least = least
         self._contenders: list[Contender] = []
         self._targets: list[Target] = []
         self._absent: dict[str, str] = {}
@@ -153,12 +155,13 @@ class Contest:
     def run(self, rounds: int = 30, seconds: float = inf) -> dict[str, Any]:
         """Hold it: so many ``rounds``, or fewer where those take longer than ``seconds``, but enough to tell
         how far they differ. What comes back is plain data: see `benchmarks.report`."""
-        least = _LEAST
+        least = self._least
         if self.unit == "bytes":
             rounds, least = min(rounds, 3), 1  # they hardly differ
         rounds = rounds if self._rounds is None else min(rounds, self._rounds)
         repeats = {each.name: self._repeats(each) for each in self._contenders}
         gc.collect()
+        gc.freeze()  # millions of entries that wait for their turn would be looked through after each round
         gc.disable()
         begun = perf_counter()
         try:
@@ -171,6 +174,7 @@ class Contest:
                 gc.collect()
         finally:
             gc.enable()
+            gc.unfreeze()
         times = {each.name: each.times for each in self._contenders}
         spreads = {name: Spread.of(taken) for name, taken in times.items()}
         series: dict[str, list[list[float]]] = {}

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.contest import Contest
@@ -25,6 +26,8 @@ SIZES = {
     "below": {"small": (1_000, 10_000), "full": (1_000, 10_000, 100_000, 1_000_000)},
     "memory": {"small": (10_000, 100_000), "full": (10_000, 100_000, 1_000_000, 10_000_000)},
 }
+#: Bytes of memory that a key is reckoned at, with what is there for a while only.
+NEEDED = 800
 
 
 def tier(kind: str, folder: Path) -> Any:
@@ -144,11 +147,22 @@ def of_memory(size: int) -> TieredCache[bytes]:
     return cache
 
 
+def sizes_in_memory(request: pytest.FixtureRequest, contest: Contest) -> Iterator[int]:
+    """Those that there is memory for; the contest says which are left out."""
+    for size in SIZES["memory"][request.config.getoption("--scale")]:
+        needed, free = size * NEEDED, psutil.virtual_memory().available
+        if needed <= free:
+            yield size
+        else:
+            reason = f"takes some {needed / 1e9:.0f} GB of memory, and {free / 1e9:.1f} GB were free"
+            contest.absent(named(size), reason)
+
+
 def test_memory(hold: Any, request: pytest.FixtureRequest) -> None:
     """Keys are new objects each time: what is found is compared, not only known again."""
     contest = Contest("scale-memory", "One key among so many in memory, new key objects", size=1000)
     with ExitStack() as stack:
-        for size in SIZES["memory"][request.config.getoption("--scale")]:
+        for size in sizes_in_memory(request, contest):
             cache = stack.enter_context(of_memory(size))
             generator, numbers = random.Random(size), iter(range(1 << 60))
 
@@ -190,7 +204,7 @@ def test_memory_per_key(hold: Any, request: pytest.FixtureRequest) -> None:
     contest = Contest(
         "scale-memory-bytes", "Resident memory of an entry among so many", thing="entry", unit="bytes"
     )
-    for size in SIZES["memory"][request.config.getoption("--scale")]:
+    for size in sizes_in_memory(request, contest):
         command = [sys.executable, "-c", MEMORY, str(size)]
         contest.add(named(size), lambda command=command: told(command), point=("resident", size))
     hold(contest)

@@ -200,6 +200,26 @@ def test_of_two_bounds_one_is_enough(written):
     )
 
 
+def test_each_is_told_beside_the_other_of_its_pair(written):
+    contest = Contest("some", "Some", unit="bytes", axis="keys a call")
+    for size in (1, 10):
+        contest.add(f"ours, {size}", lambda: 600.0, point=("ours", size), size=size)
+        contest.add(
+            f"theirs, {size}", lambda: 1200.0, point=("theirs", size), size=size, beside=f"ours, {size}"
+        )
+    figures = read([written(run_of(contest.run()))])
+    text = page(figures, "memory", None)
+    for row in (
+        "|  | bytes | times as much as tiercache, likewise |",
+        "| ours, 10 | 60 bytes (60 bytes to 60 bytes) |  |",
+        "| theirs, 10 | 120 bytes (120 bytes to 120 bytes) | 2.0 (2.0 to 2.0) |",
+        "| keys a call | ours | theirs |",
+        "| 1 | 600 bytes | 1,200 bytes |",
+    ):
+        assert row in text
+    assert figures.told("some: theirs, 1 / ours, 1") == "2.0"
+
+
 def test_rounds_end_when_their_time_is_over():
     for within, rounds in (({"seconds": 0}, 3), ({}, 20)):
         contest = Contest("some", "Some")
