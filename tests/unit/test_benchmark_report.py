@@ -256,7 +256,7 @@ def test_charts_are_drawn_the_same_each_time(written, tmp_path):
     assert "MISSED  memory-get" in done.output
     root = ET.fromstring(drawn[0])  # noqa: S314 - of our own making
     texts = {"".join(each.itertext()).strip() for each in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"memory-get", "dict", "0.31 µs", "disk-scale", "mget", "entries"} <= texts
+    assert {"memory-get", "dict", "0.31 µs", "disk-scale", "mget", "entries, logarithmic"} <= texts
 
 
 # -- figures that pages quote ----------------------------------------------------------------------
