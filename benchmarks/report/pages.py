@@ -23,6 +23,8 @@ _HEADINGS = {
     "import": "Importing",
     "entries": "Memory an entry takes",
     "scale": "Growth",
+    "steady": "Writing to disk for long",
+    "tiers": "Each tier by itself",
     "hit_ratio": "Hit ratios",
 }
 _WRITTEN = "<!-- written by `python -m benchmarks.report` -->"
@@ -51,8 +53,7 @@ def index(figures: Figures) -> str:
         "its speed, so the ratios are what to look at. Times are medians of rounds, and in brackets stands\n"
         "where the middle half of the rounds was. A ratio is the median of the rounds' ratios. Why things\n"
         "cost what they do is [told elsewhere](../explanation/performance.md).",
-        f"Written on {figures.date} by",
-        f"```console\n$ {figures.command}\n```",
+        *_written(figures),
         "## What is measured",
         _table(
             ("page", "cases", "targets that hold"),
@@ -101,8 +102,13 @@ def page(figures: Figures, group: str, chart: str | None) -> str:
             verdict = "Holds" if target["holds"] else "**Does not hold**"
             told = f"{verdict}: {shown_target(case, target)}; reached: {reached(case, target)}"
             parts.append(f"{told}{'' if target['holds'] else f'; missed {_missed(target)}'}.")
-    parts.append("[All groups](README.md)")
+    parts += _written(figures)
+    parts.append("[All groups, the machine, and the versions of what took part](README.md)")
     return _joined(*parts)
+
+
+def _written(figures: Figures) -> tuple[str, str]:
+    return f"Written on {figures.date} by", f"```console\n$ {figures.command}\n```"
 
 
 def _tables(case: Case) -> Iterator[str]:

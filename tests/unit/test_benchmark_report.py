@@ -162,7 +162,8 @@ def test_pages_tell_what_was_measured_and_what_was_missed(written):
     figures = read([written(run_of(GET, GROWN))])
     figures.command = "make bench"
     first, second = index(figures), page(figures, "memory", "memory.svg")
-    assert "$ make bench" in first
+    assert "$ make bench\n" in first
+    assert "Written on 2026-01-02 by\n\n```console\n$ make bench\n" in second
     assert "1 of 2 hold" in first
     assert "**no**, missed by 5%" in first
     for row in (
