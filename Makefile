@@ -12,7 +12,7 @@ ARGS ?=
 # What bounds the time of `make bench`: the rounds of a contest and the seconds that they may take, how large the
 # scale gets (small or full), and how many lookups of a trace are replayed.
 ROUNDS ?= 30
-SECONDS ?= 3
+SECONDS ?= 2
 SCALE ?= full
 ACCESSES ?= 100000
 # Files with traces of lookups that it replays, besides those that it makes: make bench TRACES="../traces/*.gz"

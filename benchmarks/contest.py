@@ -80,8 +80,8 @@ class Contest:
     """One case of the suite. ``name`` is what reports and documents refer to; ``size`` is how many things
     (keys, texts) a job does, and what it takes is told for one of them.
 
-    In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that;
-    ``least``: no fewer, however long they take. ``axis``: what there are so many of at the points of a curve.
+    In ``unit`` bytes nothing is timed: a job returns how many it took. ``rounds``: no more than that.
+    ``axis``: what there are so many of at the points of a curve.
     """
 
     def __init__(
@@ -93,7 +93,6 @@ class Contest:
         thing: str = "key",
         unit: Literal["seconds", "bytes"] = "seconds",
         rounds: int | None = None,
-        least: int = _LEAST,
         axis: str = "entries",
     ) -> None:
         self.name = name
@@ -103,7 +102,6 @@ class Contest:
         self.unit = unit
         self.axis = axis
         self._rounds = rounds
-        self._least = least
         self._contenders: list[Contender] = []
         self._targets: list[Target] = []
         self._absent: dict[str, str] = {}
@@ -155,7 +153,7 @@ class Contest:
     def run(self, rounds: int = 30, seconds: float = inf) -> dict[str, Any]:
         """Hold it: so many ``rounds``, or fewer where those take longer than ``seconds``, but enough to tell
         how far they differ. What comes back is plain data: see `benchmarks.report`."""
-        least = self._least
+        least = _LEAST
         if self.unit == "bytes":
             rounds, least = min(rounds, 3), 1  # they hardly differ
         rounds = rounds if self._rounds is None else min(rounds, self._rounds)
@@ -201,10 +199,13 @@ class Contest:
         """How often it runs in one turn; and it is warm then."""
         if self.unit == "bytes":
             return 1
-        first = self._time(contender, 1)
         if contender.prepare is not None:
+            if (
+                self._rounds is None or self._rounds >= _LEAST
+            ):  # fewer are of a job too long to be done for this
+                self._time(contender, 1)
             return contender.calls
-        if first > _LONG:
+        if self._time(contender, 1) > _LONG:
             return 1
         number = 1  # again: what the first call alone opens and makes would count as a whole turn
         while (taken := self._time(contender, number) * number) < _TURN:

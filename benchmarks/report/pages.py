@@ -23,7 +23,7 @@ _HEADINGS = {
     "import": "Importing",
     "entries": "Memory an entry takes",
     "scale": "Growth",
-    "steady": "Writing to disk for long",
+    "pressure": "Writing into a full disk",
     "tiers": "Each tier by itself",
     "hit_ratio": "Hit ratios",
 }
