@@ -200,9 +200,8 @@ class Contest:
         if self.unit == "bytes":
             return 1
         if contender.prepare is not None:
-            if (
-                self._rounds is None or self._rounds >= _LEAST
-            ):  # fewer are of a job too long to be done for this
+            # Fewer rounds are of a job that takes too long to be done for nothing.
+            if self._rounds is None or self._rounds >= _LEAST:
                 self._time(contender, 1)
             return contender.calls
         if self._time(contender, 1) > _LONG:
