@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.report.figures import Case, measure
 from benchmarks.report.pages import heading
@@ -151,6 +151,8 @@ def _lines(axes: Axes, case: Case) -> None:
     else:
         axes.set_ylim(0, 1.1 * max(heights) or 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:,.0f}"))
+    sizes = {x for points in case["series"].values() for x, _ in points}
+    axes.xaxis.set_major_locator(FixedLocator(sorted(sizes)))  # decades alone may be one, or none
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_ticks(case)))
     axes.grid(axis="y", color="#d8dde3", linewidth=0.6)
