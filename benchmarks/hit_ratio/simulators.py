@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
-__all__ = ["SIMULATED", "hits", "installed"]
+__all__ = ["LEAST", "SIMULATED", "hits", "installed"]
 
 #: Names in the package; each simulates one policy over a whole trace.
 SIMULATED = ("S3FIFO", "LRU", "ARC", "Sieve", "WTinyLFU")
+
+#: Entries below which the package ends the process: a tenth of them, its first queue, would be none.
+LEAST = 10
 
 
 def installed() -> bool:

@@ -111,7 +111,7 @@ def figures(
 
 
 def _others(trace: Trace, size: int) -> Iterator[tuple[str, int]]:
-    if simulators.installed():
+    if size >= simulators.LEAST and simulators.installed():
         for policy in simulators.SIMULATED:
             yield f"libcachesim {policy}", simulators.hits(policy, trace.keys, size)
     yield OPTIMUM, optimum.hits(trace.keys, size)
