@@ -22,12 +22,14 @@ from typing import Final
 
 __all__ = [
     "FENCE_TABLES",
+    "SERIAL",
     "YOUNG",
     "deletes_since",
     "next_serial",
     "note_clear",
     "note_delete",
     "note_gone",
+    "number_of",
     "raise_floor",
     "ticket_of",
     "written_since",
@@ -44,7 +46,8 @@ FENCE_TABLES: Final = (
     "CREATE INDEX IF NOT EXISTS Tier_deletes_serial ON Tier_deletes (serial)",
 )
 
-_SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
+#: See `ticket_of`.
+SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
 _FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
 _MOST_DELETES: Final = 10_000  # rows that are kept, of deletes everywhere and of others each
 _MOST_BYTES: Final = 2**21  # of the keys of those
@@ -56,12 +59,12 @@ YOUNG: Final = 600.0
 
 def ticket_of(connection: sqlite3.Connection) -> int:
     """The serial of the last change; 0 before the first."""
-    return _number(connection, _SERIAL)
+    return _number(connection, SERIAL)
 
 
 def next_serial(connection: sqlite3.Connection, now: float) -> int:
     """The serial of the change that this transaction makes; ``now`` is in Unix seconds."""
-    serial = _number(connection, _SERIAL) + 1
+    serial = _number(connection, SERIAL) + 1
     if serial > 1:
         connection.execute("UPDATE Settings SET value = ? WHERE key = 'tier_serial'", (serial,))
         return serial
@@ -116,7 +119,7 @@ def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tu
     """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``. Inside
     a transaction."""
     tags = dict(rows)
-    if not _number(connection, _FLOOR) <= ticket <= _number(connection, _SERIAL):
+    if not _number(connection, _FLOOR) <= ticket <= _number(connection, SERIAL):
         return set(tags)
     found = {
         key
@@ -199,5 +202,10 @@ def _forget_some(connection: sqlite3.Connection) -> None:
 
 def _number(connection: sqlite3.Connection, statement: str) -> int:
     row = connection.execute(statement).fetchone()
-    # Damage may have made anything of it: then it begins anew, above every ticket.
-    return row[0] if row is not None and isinstance(row[0], int) else 0
+    return 0 if row is None else number_of(row[0])
+
+
+def number_of(value: object) -> int:
+    """A number that was found. Damage may have made anything of it: then it begins anew, above every
+    ticket."""
+    return value if isinstance(value, int) else 0

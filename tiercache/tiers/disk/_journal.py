@@ -22,7 +22,7 @@ from tiercache.errors import TierCacheError, TierError
 from tiercache.protocols import Clock
 from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._directory import PENDING
-from tiercache.tiers.disk._fences import ticket_of
+from tiercache.tiers.disk._fences import SERIAL, number_of
 from tiercache.tiers.disk._statements import key_of, row_key, row_keys, tag_of
 
 __all__ = ["JOURNAL_TABLES", "MOST_NOTES", "JournalMethods", "Marker"]
@@ -55,13 +55,17 @@ _RECORD: Final = (
     f" THEN excluded.before ELSE before + {JUST_LATER} END, settled = excluded.settled"
 )
 _COLUMNS: Final = "tier, tag, skip, before, settled"
+_STATE: Final = (
+    f"SELECT ({SERIAL}), EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL),"
+    " EXISTS (SELECT 1 FROM Tier_journal)"
+)
 
 
-class Looked(NamedTuple):
-    """What concerns some keys, and whether there is anything at all, settled or not."""
+class State(NamedTuple):
+    """What there is at one moment."""
 
-    debts: list[Debt]
-    owing: bool
+    ticket: int  #: see `ticket_of`
+    owing: bool  #: whether there are notes that are not settled
     some: bool  #: whether there are notes of any kind
 
 
@@ -103,14 +107,14 @@ def all_of(tier: str, now: float) -> Debt:
     return Debt(tier, "", now + CLOCKS_APART, skip="", settled=True)
 
 
-def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
+def state_of(connection: sqlite3.Connection) -> State:
+    """By one statement: most often there are no notes, and it is all of a look."""
+    ((serial, owing, some),) = connection.execute(_STATE).fetchall()
+    return State(number_of(serial), bool(owing), bool(some))
+
+
+def notes_about(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Debt]:
     """The notes about ``keys``, and about ranges that may hold them."""
-    ((some, owing),) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM Tier_journal),"
-        " EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL)"
-    ).fetchall()
-    if not some:
-        return Looked([], False, False)
     rows = _ranges_of(connection, keys)
     if keys:
         rows += connection.execute(
@@ -118,7 +122,7 @@ def look(connection: sqlite3.Connection, keys: Sequence[str]) -> Looked:
             " WHERE t.skip IS NULL",
             (row_keys(keys)[1],),
         ).fetchall()
-    return Looked(_debts(rows), bool(owing), True)
+    return _debts(rows)
 
 
 def _ranges_of(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Any]:
@@ -272,16 +276,16 @@ class JournalMethods:
     def glance(self, keys: Sequence[str]) -> Glance:
         """See `SupportsJournal.glance`."""
 
-        def at_once(connection: sqlite3.Connection) -> tuple[int, Looked]:
+        def at_once(connection: sqlite3.Connection) -> tuple[State, list[Debt]]:
             # The ticket first: what is written between the two is then later than it.
-            ticket = ticket_of(connection)
-            self._deletes.catch_up(connection, ticket)
-            return ticket, look(connection, keys)
+            state = state_of(connection)
+            self._deletes.catch_up(connection, state.ticket)
+            return state, notes_about(connection, keys) if state.some else []
 
-        ticket, (debts, owing, some) = self._run(at_once)
-        if not some and self._marker.exists():
-            debts = [*debts, *self._lost()]
-        return Glance(ticket, debts, owing, self._deletes.times(keys))
+        state, debts = self._run(at_once)
+        if not state.some and self._marker.exists():
+            debts = self._lost()
+        return Glance(state.ticket, debts, state.owing, self._deletes.times(keys))
 
     def _lost(self) -> list[Debt]:
         """The debt of every tier, if the journal was lost; noted, where that is possible."""
