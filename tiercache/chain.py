@@ -8,6 +8,7 @@ method and its async twin are the same coroutine of the core, run by a different
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
@@ -15,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._chain.at_once import set_at_once
 from tiercache._chain.core import Core, WriteResult
-from tiercache._chain.get_at_once import get_at_once
+from tiercache._chain.get_at_once import roads_of_one
 from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
@@ -146,22 +147,23 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
             set_.__name__, set_.__doc__ = "set", TieredCache.set.__doc__
             vars(self)["set"] = set_
         top = core.members[0].fast
-        if type(self).get is not TieredCache.get:
-            return
 
         def whole_road(key: str, default: Any) -> Any:
             return drive(self._get(BLOCKING, key, default))
 
         # The memory tier's own function stands before the method: a hit then is one call, and with a
         # method in between it would be two, a third slower.
-        get = get_at_once(core, whole_road, lambda: self._closed) if top is None else top.get_or(whole_road)
-        if get is not None:
-            get.__doc__ = TieredCache.get.__doc__
-            vars(self)["get"] = get
-        if top is not None and type(self).aget is TieredCache.aget:
-            aget = top.aget_or(lambda key, default: self._get(NATIVE, key, default))
-            aget.__doc__ = TieredCache.aget.__doc__
-            vars(self)["aget"] = aget
+        if top is None:
+            roads = roads_of_one(core, whole_road, partial(TieredCache.mget, self), lambda: self._closed)
+        else:
+            roads = {
+                "get": top.get_or(whole_road),
+                "aget": top.aget_or(lambda key, default: self._get(NATIVE, key, default)),
+            }
+        for name, road in roads.items():
+            if getattr(type(self), name) is getattr(TieredCache, name):
+                road.__doc__ = getattr(TieredCache, name).__doc__
+                vars(self)[name] = road
 
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
@@ -436,7 +438,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if self._is_view:
             self._closed = True
             self._hit, self._hits, self._set_at_once = no_hit, no_hits, None
-            for name in ("get", "aget", "set"):
+            for name in ("get", "aget", "mget", "set"):
                 vars(self).pop(name, None)
         else:
             await self._stack.close(runtime)

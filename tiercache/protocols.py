@@ -334,6 +334,17 @@ class SupportsReadOne(Protocol):
 
 
 @runtime_checkable
+class SupportsReadValues(Protocol):
+    """Reads keys for a blocking caller who wants their values and no entries around them."""
+
+    def read_values(self, keys: Sequence[str], time: Callable[[], float]) -> dict[str, bytes] | None:
+        """The values of those that `mget` would give for ``keys``, if each is fresh, also when ``time`` says
+        what time it is (Unix seconds), and no codec made it; ``None``, and nothing counted or noted, if one
+        is not: then `mget` is to be asked."""
+        ...
+
+
+@runtime_checkable
 class SupportsPut(Protocol):
     """A `Namespaced` that takes a new value without an `Entry` around it, where ``puts`` is true."""
 

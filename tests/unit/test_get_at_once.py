@@ -1,4 +1,5 @@
-"""`get` of a chain that is one disk tier alone: what it gives and counts is what `mget` of that key does."""
+"""`get` and `mget` of a chain that is one disk tier alone: what they give and count is what such a look-up
+does where other tiers could be asked too."""
 
 from __future__ import annotations
 
@@ -108,12 +109,17 @@ def outcome(directory: Path, prepare, get) -> object:
 
 
 def by_mget(cache, key):
-    value = cache.mget([key])[0]
+    value = TieredCache.mget(cache, [key])[0]
     return "no" if value is None else value
 
 
 def by_a_batch(cache, key):
     """Two keys are read in another way than one."""
+    value = TieredCache.mget(cache, [key, "neither"])[0]
+    return "no" if value is None else value
+
+
+def by_a_batch_at_once(cache, key):
     value = cache.mget([key, "neither"])[0]
     return "no" if value is None else value
 
@@ -124,10 +130,44 @@ def test_whatever_there_is_under_a_key(tmp_path):
         got = outcome(tmp_path / f"{number}-get", prepare, lambda cache, key: cache.get(key, "no"))
         assert got == expected, prepare.__name__
         assert (got[0] == [b"value"] * (len(KEYS) + 1)) == (prepare is hit), prepare.__name__
-        found, told, *_ = outcome(tmp_path / f"{number}-batch", prepare, by_a_batch)
+        batch = outcome(tmp_path / f"{number}-batch", prepare, by_a_batch)
+        assert outcome(tmp_path / f"{number}-at-once", prepare, by_a_batch_at_once) == batch, prepare.__name__
+        found, told, *_ = batch
         assert found == got[0], prepare.__name__
         for name in "hits", "corrupt", "foreign", "expirations", "deletes":
             assert told["tiers"][0][name] == got[1]["tiers"][0][name], (prepare.__name__, name)
+
+
+def test_batches_in_which_not_all_is_plain(tmp_path):
+    """In whatever order; twice the same key, other kinds of sequences, and keys that are none."""
+
+    def outcome(folder, mget):
+        clock = FakeClock()
+        with TieredCache(
+            [DiskTier(folder, clock=clock)], clock=clock, stats_file=None, stale_for=100, namespace="n"
+        ) as cache:
+            cache.mset({"a": b"1", "b": b"2"})
+            cache.mset({"late": b"3"}, ttl=10)
+            cache.mset({"later": b"4", "a": b"5"}, ttl=20)
+            clock.advance(15)
+            for keys in ["a", "b"], ("b", "a", "b", "none"), ["late", "a"], ["b", "late", "later"], []:
+                yield mget(cache, keys)
+            clock.advance(96)
+            yield mget(cache, ["late", "later", "b"])
+            clock.advance(1000)
+            yield mget(cache, ["later", "b", "a"])
+            yield mget(cache, iter(["b", "a"]))
+            with pytest.raises(TypeError, match="must be a str"):
+                mget(cache, ["a", 1])
+            with pytest.raises(TypeError, match="not one str"):
+                mget(cache, "ab")
+            (told,) = cache.stats().tiers
+            yield told.hits, told.misses, told.expirations, cache.stats().hits, cache.stats().misses
+
+    whole = [*outcome(tmp_path / "whole", TieredCache.mget)]
+    at_once = [*outcome(tmp_path / "at_once", lambda cache, keys: vars(cache)["mget"](keys))]
+    assert at_once == whole
+    assert whole[1] == [b"2", b"5", b"2", None]
 
 
 def test_only_where_it_is_the_same(tmp_path):
@@ -140,8 +180,9 @@ def test_only_where_it_is_the_same(tmp_path):
             with TieredCache([tier(tmp_path / f"{number}{[*options]}", **options)]) as cache:
                 cache.set("key", b"value")
                 at_once = "get" in vars(cache)
-                assert at_once == (tier is DiskTier and not options)
+                assert at_once == ("mget" in vars(cache)) == (tier is DiskTier and not options)
                 assert cache.get("key") == value
+                assert cache.mget(["key", "none"]) == [value, None if tier is DiskTier else value]
                 view = cache.view("other")
                 view.set("key", b"other")
                 assert [cache.get("key"), view.get("key")] == (
@@ -152,13 +193,20 @@ def test_only_where_it_is_the_same(tmp_path):
                 assert cache.get("key") == (None if tier is DiskTier else value)
                 with pytest.raises(TypeError, match="must be a str"):
                     cache.get(1)
-                get = view.get
+                get, mget = view.get, view.mget
                 view.close()
-                for of_the_view in (view.get, get):
+                for of_the_view, asked in (
+                    (view.get, "key"),
+                    (get, "key"),
+                    (view.mget, ["key"]),
+                    (mget, ["key"]),
+                ):
                     with pytest.raises(CacheClosed):
-                        of_the_view("key")
+                        of_the_view(asked)
             with pytest.raises(CacheClosed):
                 cache.get("key")
+            with pytest.raises(CacheClosed):
+                cache.mget(["key"])
 
 
 def test_a_tier_of_another_class_is_looked_at_again():

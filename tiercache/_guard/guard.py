@@ -36,6 +36,7 @@ from tiercache.protocols import Clock, Debt, SupportsNamespaces
 __all__ = ["Guard"]
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Guard(Tally):
@@ -112,31 +113,19 @@ class Guard(Tally):
 
     def read_one(self, read: Callable[[str], Entry[Any] | None], key: str) -> Entry[Any] | None:
         """`read` of a single key by ``read``; see `SupportsReadOne`."""
-        counters = self.counters
-        breaker = self._reads
-        permit = self._permit(breaker)
+        permit = self._permit(self._reads)
         if permit is None:
             self.unasked(1)
             return None
         start = perf_counter()
-        entry: Entry[Any] | None = None
-        try:
-            entry = read(key)
-        except Exception as error:  # noqa: BLE001 - as in `read`
-            self.failed(error, "read")
-            self._fell(breaker, permit, error)
-        except BaseException as error:
-            self._undecided(breaker, permit, error)
-            raise
-        else:
-            if breaker is not None and breaker.ailing:
-                self._stood(breaker, permit)
+        entry = self._at_once(read, key, permit, None)
         expired = (
             entry is not None and entry.expires_at is not None and not entry.expires_at > self._clock.time()
         )
         if expired:
             entry = None
         seconds = perf_counter() - start
+        counters = self.counters
         with counters.lock:
             if entry is None:
                 counters.misses += 1
@@ -146,6 +135,44 @@ class Guard(Tally):
             counters.read_seconds += seconds
             counters.read_latency.add(seconds)
         return entry
+
+    def read_values(
+        self, read: Callable[..., dict[str, bytes] | None], keys: Sequence[str]
+    ) -> dict[str, bytes] | None:
+        """The values of the hits by ``read``; see `SupportsReadValues`."""
+        permit = self._permit(self._reads)
+        if permit is None:
+            self.unasked(len(keys))
+            return {}
+        start = perf_counter()
+        nothing: dict[str, bytes] | None = {}
+        values = self._at_once(partial(read, time=self._clock.time), keys, permit, nothing)
+        if values is None:
+            return None
+        seconds = perf_counter() - start
+        counters = self.counters
+        with counters.lock:
+            counters.hits += len(values)
+            counters.misses += len(keys) - len(values)
+            counters.read_seconds += seconds
+            counters.read_latency.add(seconds)
+        return values
+
+    def _at_once(self, read: Callable[[K], T], asked: K, permit: Permit, otherwise: T) -> T:
+        """What ``read(asked)`` returns; ``otherwise`` where it fails."""
+        breaker = self._reads
+        try:
+            answer = read(asked)
+        except Exception as error:  # noqa: BLE001 - as in `read`
+            self.failed(error, "read")
+            self._fell(breaker, permit, error)
+            return otherwise
+        except BaseException as error:
+            self._undecided(breaker, permit, error)
+            raise
+        if breaker is not None and breaker.ailing:
+            self._stood(breaker, permit)
+        return answer
 
     async def write(
         self,

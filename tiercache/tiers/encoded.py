@@ -9,7 +9,7 @@ from typing import Any
 
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.envelope import Secrets, open_envelope, open_envelopes, seal_all
+from tiercache.envelope import Opened, Secrets, open_envelope, open_envelopes, seal_all
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.policies import Failure
@@ -148,7 +148,12 @@ class EncodedTier:
         return counted
 
     def _open(self, blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Entry[bytes]], list[str]]:
-        found, corrupt, expired, foreign = open_envelopes(blobs, self._clock.time(), self._secrets)
+        opened = open_envelopes(blobs, self._clock.time(), self._secrets)
+        self._count(opened)
+        return opened.entries, opened.corrupt
+
+    def _count(self, opened: Opened) -> None:
+        _, corrupt, expired, foreign = opened
         if corrupt or expired or foreign:
             with self._lock:
                 self._corrupt += len(corrupt)
@@ -157,7 +162,6 @@ class EncodedTier:
                 self._foreign += foreign
             if first:
                 self._tell_foreign()
-        return found, corrupt
 
     def _tell_foreign(self) -> None:
         """Once: whoever gave a wrong secret pays for everything again, and nothing fails."""

@@ -56,7 +56,7 @@ _RECORD: Final = (
 )
 _COLUMNS: Final = "tier, tag, skip, before, settled"
 _STATE: Final = (
-    f"SELECT ({SERIAL}), EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL),"
+    f"SELECT ({SERIAL}), EXISTS (SELECT 1 FROM Tier_journal WHERE settled IS NULL),"  # noqa: S608 - constants
     " EXISTS (SELECT 1 FROM Tier_journal)"
 )
 

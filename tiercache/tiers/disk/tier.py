@@ -8,13 +8,13 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tiercache._paths import LOOKS
 from tiercache.entry import Entry
-from tiercache.envelope import Secrets, open_envelope
+from tiercache.envelope import Secrets, open_envelope, open_values
 from tiercache.errors import ConfigError
 from tiercache.policies import Failure
 from tiercache.protocols import SYSTEM_CLOCK, Clock, Debt
@@ -160,8 +160,8 @@ class DiskTier(EncodedTier):
         #: may have `mget` do something of its own.)
         self.verifies = type(self) is DiskTier
         if self.verifies and secrets is None:
-            #: See `SupportsReadOne`.
-            self.read_one = self._read_one
+            #: See `SupportsReadOne` and `SupportsReadValues`.
+            self.read_one, self.read_values = self._read_one, self._read_values
         #: See `SupportsJournal`. Where nothing may be written, nothing can be noted either.
         self.journals = self.store.journals
         self.glance, self.record = self.store.glance, self.store.record
@@ -197,6 +197,21 @@ class DiskTier(EncodedTier):
         # What is expired, damaged or somebody else's is read again, to be counted and repaired as in a batch.
         found: Entry[bytes] | None = self.store.one(key, open_envelope, self._open)
         return found
+
+    def _read_values(self, keys: Sequence[str], time: Callable[[], float]) -> dict[str, bytes] | None:
+        plain = True
+
+        def take(blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Any], list[str]]:
+            nonlocal plain
+            opened, until = open_values(blobs, self._clock.time())
+            plain = until > max(self._clock.time(), time())  # by now
+            if not plain:
+                return {}, []
+            self._count(opened)
+            return opened.entries, opened.corrupt
+
+        values: dict[str, bytes] = self.store.read(keys, take)
+        return values if plain else None
 
     def peek(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         """See `SupportsPeek`."""
