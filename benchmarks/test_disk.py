@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,4 +192,50 @@ def test_mset(hold: Any, stores: Any, length: int) -> None:
         contest.times_faster(6, than="diskcache, loop")
         contest.times_faster(3, than="diskcache, transact()")
         contest.times_faster(4, than="LangChain LocalFileStore")
+    hold(contest)
+
+
+#: Of `test_mset_steady`: so many keys a batch, and so many batches.
+KEYS, BATCHES = 1000, 100
+
+
+@pytest.mark.long
+def test_mset_steady(hold: Any, tmp_path: Path) -> None:
+    """Batches one after another into a store that was empty, and closing it: what a log takes in is brought
+    home meanwhile, and what is left of it at the end."""
+    contest = Contest(
+        "disk-mset-steady",
+        f"{BATCHES} times `mset` of {KEYS:,} new keys, 6,144 bytes each, with all checkpoints",
+        size=KEYS * BATCHES,
+        rounds=2,
+    )
+    folder, noise = tmp_path / "store", os.urandom(2**20)
+
+    def batch(number: int) -> Batch:
+        numbers = range(number * KEYS, (number + 1) * KEYS)
+        return {f"key-{each}": noise[(at := each * 5003 % 2**19) : at + 6144] for each in numbers}
+
+    def fill(store: Store) -> None:
+        for number in range(BATCHES):
+            store.put(batch(number))
+        store.close()
+
+    def prepared(make: Callable[[Path], Store]) -> Callable[[], tuple[Store]]:
+        def prepare() -> tuple[Store]:
+            shutil.rmtree(folder, ignore_errors=True)  # of who was there before: 600 MB each
+            folder.mkdir()
+            return (make(folder),)
+
+        return prepare
+
+    for name, make in PEERS.items():
+        try:
+            prepared(make)()[0].close()
+        except ImportError:
+            contest.absent(name, "not installed")
+        else:
+            contest.add(name, fill, prepare=prepared(make))
+    contest.times_faster(3.5, than="diskcache, loop")
+    contest.times_faster(1.7, than="diskcache, transact()")
+    contest.times_faster(2, than="LangChain LocalFileStore")
     hold(contest)
