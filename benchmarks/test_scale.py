@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from benchmarks.contest import Contest
+from benchmarks.raw_sqlite import Table
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 
 LENGTH = 100
@@ -48,11 +49,16 @@ def filled(
         for size in SIZES["below"][request.config.getoption("--scale")]:
             folder = tmp_path_factory.mktemp(f"{kind}-{size}")
             cache = stack.enter_context(TieredCache([tier(kind, folder)]))
-            for at in range(0, size, 1000):
-                keys = [f"key-{number}" for number in range(at, min(size, at + 1000))]
+            for keys in batches(size):
                 assert cache.mset({key: os.urandom(LENGTH) for key in keys}).ok
             made[size] = (folder, cache)
         yield kind, made
+
+
+def batches(size: int) -> Iterator[list[str]]:
+    """All keys, 1,000 at once."""
+    for at in range(0, size, 1000):
+        yield [f"key-{number}" for number in range(at, min(size, at + 1000))]
 
 
 def some(size: int, count: int) -> Callable[[], tuple[list[str]]]:
@@ -60,14 +66,28 @@ def some(size: int, count: int) -> Callable[[], tuple[list[str]]]:
     return lambda: ([f"key-{generator.randrange(size)}" for _ in range(count)],)
 
 
-def test_reads(hold: Any, filled: Any) -> None:
+def test_reads(hold: Any, filled: Any, tmp_path: Path) -> None:
+    """On disk beside the bare table, which grows dearer too: the more there is, the less of it the processor
+    has at hand."""
     kind, made = filled
     contest = Contest(f"scale-{kind}-mget", f"`mget` of 1,000 among so many, {kind}", size=1000)
-    for size, (_, cache) in made.items():
-        contest.add(named(size), cache.mget, prepare=some(size, 1000), calls=3, point=("mget", size))
-    if kind == "disk" and 1_000_000 in made:
-        contest.at_most(1.5, of=named(10_000), who=named(1_000_000))
-    hold(contest)
+    with ExitStack() as stack:
+        for size, (_, cache) in made.items():
+            contest.add(named(size), cache.mget, prepare=some(size, 1000), calls=3, point=("mget", size))
+            if kind == "disk":
+                table = stack.enter_context(closing(Table(tmp_path / f"{size}.db")))
+                for keys in batches(size):
+                    table.put({key: os.urandom(LENGTH) for key in keys})
+                contest.add(
+                    f"raw sqlite3, {size:,}",
+                    table.get,
+                    prepare=some(size, 1000),
+                    calls=3,
+                    point=("raw sqlite3", size),
+                )
+        if kind == "disk" and 1_000_000 in made:
+            contest.at_most(1.5, of=named(10_000), who=named(1_000_000))
+        hold(contest)
     assert all(cache.stats().misses == 0 for _, cache in made.values())
 
 
