@@ -48,7 +48,7 @@ class Gate:
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         #: As long as there are calls. To add to it and to take from it is one step each, which a number
-        #: needs a lock for, twice in every call: a tenth of a read of one key.
+        #: needs a lock for, twice in every call: a twentieth of a read of one key.
         self._inside: list[None] = []
 
     def add(self, pool: Disconnectable) -> None:
