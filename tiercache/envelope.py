@@ -225,8 +225,9 @@ def open_envelopes(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secret
 
 def open_values(blobs: Iterable[tuple[str, Any]], now: float) -> tuple[Opened, float]:
     """`open_envelopes` for who wants the values of a cache without a codec, and nothing else: bytes in the
-    place of entries, which with the looks at them take a quarter of a read. And until when (Unix seconds) they may be handed
-    out: that is over where one of them is past its soft time, or was written with a codec."""
+    place of entries, which with the looks at them take a quarter of a read of small values. And until when
+    (Unix seconds) they may be handed out: that is over where one of them is past its soft time, or was
+    written with a codec."""
     return _open(blobs, now, values=True)
 
 
