@@ -68,7 +68,7 @@ class Batch:
 
     def size(self) -> int:
         """The bytes of all values, as far as they are known."""
-        return sum(entry.size or 0 for entry in self.objects.values())
+        return sum([entry.size or 0 for entry in self.objects.values()])
 
 
 def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:

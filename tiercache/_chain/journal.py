@@ -112,8 +112,10 @@ class Journal:
                 glance = await self._glance(runtime, member, self._names_of(members, keys))
                 fences.tickets[depth] = None if glance is None else glance.ticket
                 if glance is not None:
-                    fences.deleted.update(glance.deleted)
-                    await self._learn(runtime, member, glance)
+                    if glance.deleted:
+                        fences.deleted.update(glance.deleted)
+                    if glance.debts or glance.owing:  # seldom
+                        await self._learn(runtime, member, glance)
             if fences.tickets[depth] is None and not member.guard.tier.owes_nothing():
                 known = False
         return known
@@ -137,7 +139,7 @@ class Journal:
     def _names_of(self, members: Sequence[Member], keys: Sequence[str]) -> Sequence[str]:
         """``keys`` as the tiers know them, for which the journal is kept."""
         folded = [members[depth].fold_all(keys) for depth in self.looks]
-        if all(names == folded[0] for names in folded[1:]):
+        if len(folded) == 1 or all(names == folded[0] for names in folded[1:]):
             return folded[0] if folded else ()
         return list(dict.fromkeys(name for names in folded for name in names))
 

@@ -70,6 +70,12 @@ class Member:
                 # It keeps the very objects that it is given, of whatever codec, and hands them out.
                 self._keeps_objects = True
                 self._copy = getattr(codec, "copy", None)
+        #: Whether it is memory that takes single entries at once: see `SupportsPut`.
+        self.puts = (
+            getattr(self.fast, "puts", False) is True
+            and getattr(self.fast, "clock", None) is clock
+            and guard.policy.breaker_failures is None
+        )
         #: Of a chain inside: its entries as its own tiers keep them, which `stored` is after.
         self._as_stored: Callable[..., Any] | None = getattr(bound, "as_stored", None)
         #: Whether it may hold entries for less than all of their life.
@@ -97,40 +103,32 @@ class Member:
     ) -> Batch:
         """The live entries under ``keys``, without those that are older than when their keys, as the tier
         knows them, were ``deleted``."""
-        port = self.port(runtime)
+        port = self._blocking if runtime.blocking else self._native
         namespace = self.namespace()
         folded = namespace.fold_all(keys)
         if self.guard.ledger.debts or deleted:
             found = await self._read_settled(port, folded, deleted or {}, counted=counted)
         else:
             found = await self.guard.read(port, folded, counted=counted)
-        if found and folded is not keys:
+        if not found:
+            return Batch({}, None)
+        if folded is not keys:
             found = {key: found[name] for key, name in zip(keys, folded, strict=True) if name in found}
         if self.codec is None:
-            named = self.stores_bytes
-            others = {  # what `_is_plain` says of each, without a call for it
-                key
-                for key, entry in found.items()
-                if not isinstance(entry.value, bytes) or (named and entry.codec != "bytes")
-            }
-            if others:
-                if counted:
-                    self.guard.foreign(len(others), "bytes")
-                found = {key: entry for key, entry in found.items() if key not in others}
-            return Batch(found, None)
+            return Batch(self._plain(found, counted=counted), None)
         if not self.stores_bytes:
-            if self._keeps_objects and found:
+            if self._keeps_objects:
                 found = self._own(found, counted=counted)
             return Batch(found, self.codec if found else None)
         objects, corrupt, foreign = decoded(found, self.codec)
-        if corrupt or foreign:
-            if counted and foreign:
-                self.guard.foreign(foreign, self.codec.name)
-            if corrupt:
-                if counted:
-                    self.guard.no_hits(len(corrupt))
-                    self.guard.corrupt(len(corrupt))
-                await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
+        if counted and foreign:
+            self.guard.foreign(foreign, self.codec.name)
+        if corrupt:
+            if counted:
+                self.guard.no_hits(len(corrupt))
+                self.guard.corrupt(len(corrupt))
+            await self.guard.delete(port, namespace.fold_all(corrupt), counted=False)
+        if len(objects) < len(found):
             found = {key: found[key] for key in objects}
         return Batch(objects, self.codec, found)
 
@@ -219,6 +217,20 @@ class Member:
             found = {name: entry for name, entry in found.items() if name not in old}
             await guard.delete(port, list(old), counted=False)
         return found
+
+    def _plain(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
+        """What a cache without a codec made."""
+        named = self.stores_bytes
+        others = {  # what `_is_plain` says of each, without a call for it
+            key
+            for key, entry in found.items()
+            if not isinstance(entry.value, bytes) or (named and entry.codec != "bytes")
+        }
+        if not others:
+            return found
+        if counted:
+            self.guard.foreign(len(others), "bytes")
+        return {key: entry for key, entry in found.items() if key not in others}
 
     def _own(self, found: dict[str, Entry[Any]], *, counted: bool) -> dict[str, Entry[Any]]:
         """What this view's codec made, with values of their own. "bytes" is also what an entry says whose

@@ -105,6 +105,8 @@ class Lane:
     @property
     def stuck(self) -> bool:
         """Whether a call that was left behind is still running."""
+        if not (self._left_behind or self._awaited or self._tasks):
+            return False
         if self._left_behind:
             return True
         if self._awaited and any(loop.is_closed() for loop in tuple(self._awaited)):

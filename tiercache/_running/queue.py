@@ -62,7 +62,8 @@ class WorkQueue:
             self._entries += entries
             self._bytes += size
             self._unfinished += 1
-            self._changed.notify()
+            if self._resting:  # the others look for a job before they rest
+                self._changed.notify()
             return True
 
     def _start(self) -> None:
