@@ -55,9 +55,13 @@ class LoadingMethods(View[T]):
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:
             return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
-        seconds = self._seconds(ttl)  # a bad one is told on a hit as well
+        seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
         staleness = self._options(options) if options else self._staleness
         if value is MISS:
+            if self._load_alone is not None and not options and not self._closed:
+                value = self._load_alone(key, loader, seconds)
+                if value is not MISS:
+                    return value  # type: ignore[no-any-return]  # as above
             return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
         if staleness.refresh_ahead:
             self._loading.ahead(BLOCKING, [key], Load(single(loader), seconds, staleness))

@@ -361,6 +361,15 @@ class SupportsPut(Protocol):
         to do something else."""
         ...
 
+    def holds(self, key: str) -> bool:
+        """Whether there is something under ``key``, of whatever codec and past its time or not. Takes no
+        lock."""
+        ...
+
+    def ready(self, key: str, value: Any, entry: Entry[Any], now: float, wall: float) -> Any:
+        """The same for ``entry``, which came with its times. ``value`` is its value, or a copy of it."""
+        ...
+
     def put(self, one: Any) -> bool:
         """Store it, as `mset` does; false, and nothing was done, if the tier is closed. Calls no code of
         others: what was dropped is kept for `free`."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 
-__all__ = ["Answer", "Source", "collecting", "note", "unnoted", "unnoted_in"]
+__all__ = ["Answer", "Source", "collecting", "is_collecting", "note", "unnoted", "unnoted_in"]
 
 
 class Source(Enum):
@@ -33,6 +33,11 @@ def note(stack: object, keys: Iterable[str], who: Answer) -> None:
     collected = _answers.get()
     if collected is not None and collected[0] is stack:
         collected[1].update(dict.fromkeys(keys, who))
+
+
+def is_collecting() -> bool:
+    """Whether somebody may want to know who answers what this thread or task looks up."""
+    return _answers.get() is not None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from tiercache._chain.answers import note
@@ -117,6 +118,8 @@ class Reader:
                 member.guard.unasked(len(keys))
             return Batch({}, None)
         hits = await member.read(runtime, keys, counted=counted, deleted=fences.deleted)
+        if not hits.objects:
+            return hits
         hits = self._fresh(member, hits, stale, counted=counted)
         if hits.objects:
             note(self.stack, hits.objects, member.guard.name)
@@ -150,7 +153,7 @@ class Reader:
         self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool
     ) -> Batch:
         """``hits`` of ``member`` without what is stale, which goes into ``stale``."""
-        now = self.stack.clock.time() if hits.objects else 0.0
+        now = self.stack.clock.time()
         late = {
             key: entry.fresh_until
             for key, entry in hits.objects.items()
@@ -178,7 +181,8 @@ class Reader:
                 continue
             member = self.members[depth]
             if member.nonblocking:
-                await self._fill(runtime, member, rising, ticket, fences)
+                if not self._fill_at_once(member, rising, ticket):
+                    await self._fill(runtime, member, rising, ticket, fences)
             else:
                 behind.append((member, rising))
         if not behind:
@@ -192,12 +196,13 @@ class Reader:
                 (member, batch.detached(self._copy, objects=not member.stores_bytes))
                 for member, batch in behind
             ]
-        entries = sum(len(batch) for _, batch in behind)
+        entries = size = 0
+        for _, batch in behind:
+            entries += len(batch)
+            size += batch.size()
         epochs = self.space.epochs
         job = partial(self._promote_behind, behind, epochs.share_ticket(ticket), fences)
-        if not self.stack.promoter.submit(
-            job, entries=entries, size=sum(batch.size() for _, batch in behind)
-        ):
+        if not self.stack.promoter.submit(job, entries=entries, size=size):
             epochs.close_ticket(ticket)
             with self.stack.counters.lock:
                 self.stack.counters.promotions_dropped += entries
@@ -208,6 +213,30 @@ class Reader:
                 drive(self._fill(BLOCKING, member, batch, ticket, fences))
         finally:
             self.space.epochs.close_ticket(ticket)
+
+    def _fill_at_once(self, member: Member, batch: Batch, ticket: int) -> bool:
+        """Promote a single entry into memory, all of it under the lock of the epochs: nobody ever sees it
+        going on, so that it needs no operation that others wait for, and leaves nothing to clean up. These
+        are most of what `_fill` of one entry takes. False, and nothing was done, where there is more to
+        it."""
+        if not member.puts or len(batch.objects) > 1 or member.guard.ledger.debts:
+            return False
+        memory: Any = member.fast
+        ((key, entry),) = batch.objects.items()
+        clock = self.stack.clock
+        start = perf_counter()
+        now = clock.monotonic()
+        wall = clock.time()
+        try:
+            value = entry.value if self._copy is None else self._copy(entry.value)
+            one = memory.ready(key, value, entry, now, wall)
+            if one is None or not self.space.epochs.fill_at_once(ticket, key, memory.put, one, stored=False):
+                return False
+        except Exception:  # noqa: BLE001 - it comes once more in `_fill`, which knows what to do with it
+            return False
+        memory.free()
+        member.guard.promoted_one(perf_counter() - start)
+        return True
 
     @owned
     async def _fill(

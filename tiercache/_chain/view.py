@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 
 from tiercache._chain.arguments import check_keys
 from tiercache._chain.core import Core
+from tiercache._loading.alone import load_alone
 from tiercache._loading.load import Loading
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._log import logger
@@ -41,6 +42,7 @@ class View(Generic[T]):
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
         self._core = core
         self._loading = Loading(core)
+        self._load_alone = load_alone(core, staleness)
         self._stack = core.stack
         self._ttl = self._believed(ttl)
         self._staleness = staleness

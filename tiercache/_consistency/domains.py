@@ -232,6 +232,9 @@ class JointEpochs(Epochs):
     def at_once(self, key: str, write: Callable[[Any], bool], given: Any) -> bool:  # noqa: ARG002 - see below
         return False  # a chain of one tier is in one domain
 
+    def fill_at_once(self, *_given: Any, **_options: Any) -> bool:
+        return False  # one of several domains is noted in each
+
     async def begin_write(
         self, keys: Collection[str], runtime: Runtime, owner: Owner | None = None
     ) -> Operation:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from sys import exception
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiercache._consistency.flights import loading
@@ -101,7 +102,7 @@ class Epochs:
 
     def close_ticket(self, ticket: int) -> None:
         """Forget what was noted for ``ticket`` alone."""
-        if leavings.take(self.close_ticket, ticket):
+        if exception() is not None and leavings.take(self.close_ticket, ticket):
             return
         with self._lock:
             left = self._tickets.get(ticket, 0) - 1
@@ -172,6 +173,26 @@ class Epochs:
             if not fill.thrown_away:
                 self._forget(fill, fill.keys, fill.superseded)
         self._finish(fill)
+
+    def fill_at_once(
+        self, ticket: int, key: str, write: Callable[[Any], bool], given: Any, *, stored: bool
+    ) -> bool:
+        """All of a fill under the lock, as `at_once` is of a write; ``stored`` as in `end_fill`. False if
+        ``write`` said so, or without a call where ``ticket`` is not good for ``key``, or others are at it:
+        then `begin_fill`."""
+        with self._lock:
+            if (
+                self._floor > ticket
+                or self._written.get(key, 0) > ticket
+                or key in self._writing
+                or key in self._filling
+                or key in self._uncertain
+                or self._clearing is not None
+            ):
+                return False
+            if stored and (len(self._tickets) > 1 or self._tickets.get(ticket, 1) > 1):  # for those of others
+                self._note(self._stored, (key,))
+            return write(given)
 
     # -- writes ------------------------------------------------------------------------------------
 

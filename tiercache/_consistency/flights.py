@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
+from sys import exception
 from typing import TYPE_CHECKING, Any
 
 from tiercache._consistency.keytimes import KeyTimes
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tiercache._loading.refresh import Refresh
 
-__all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "loading"]
+__all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "get_off", "loading", "ride"]
 
 #: The flights that the current thread or task is loading for, outermost first.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
@@ -102,11 +102,19 @@ class aboard:  # noqa: N801 - read as a statement; a generator would take three 
         self._flights = flights
 
     def __enter__(self) -> None:
-        self._token = _aboard.set((*loading(), *self._flights))
+        riding = loading()
+        self._token = _aboard.set((*riding, *self._flights) if riding else tuple(self._flights))
 
     def __exit__(self, *_error: object) -> None:
-        with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
+        try:  # noqa: SIM105 - `suppress` takes as long as all else here
             _aboard.reset(self._token)
+        except ValueError:  # an abandoned coroutine is closed in whatever context there is
+            pass
+
+
+#: The two halves of `aboard` for who has found that the code is part of no loader yet, and goes on in one
+#: context until its end.
+ride, get_off = _aboard.set, _aboard.reset
 
 
 def aboard_nothing() -> None:
@@ -190,6 +198,18 @@ class Flights:
         led += [Flight(batch, runtime, self, owner) for batch in _batches(alone, batch_size)]
         return led, theirs
 
+    def lead_one(self, key: str, runtime: Runtime, owner: Owner) -> Flight | None:
+        """A new flight for ``key``, as `join_or_lead` makes; ``None`` if somebody loads the key, or this is
+        part of a loader: then ask that."""
+        leavings.settle()
+        if _aboard.get():
+            return None
+        flight = Flight([key], runtime, self, owner)
+        with self._lock:
+            if self._flights.setdefault(key, flight) is not flight:
+                return None
+        return flight
+
     async def wait(self, flight: Flight, runtime: Runtime) -> dict[str, Any] | None:
         """The outcome of somebody else's flight. Raises what its loader raised, and `LoadError` where
         waiting would never end."""
@@ -219,7 +239,7 @@ class Flights:
     ) -> None:
         """Let nobody join ``flight`` any more, and give its waiters what there is. Only the first call
         counts."""
-        if leavings.take(self.end, flight, values, error):
+        if exception() is not None and leavings.take(self.end, flight, values, error):
             return
         with self._lock:
             if flight.has_ended:

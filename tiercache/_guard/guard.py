@@ -55,6 +55,7 @@ class Guard(Tally):
         self._ours = hasattr(tier, "open_namespace") and isinstance(tier, SupportsNamespaces)
         #: Whether what it answers need not be looked at, and what it is given is left as it is.
         self._careful = self._ours or getattr(tier, "verifies", False) is True
+        self._plain = self._careful and not self.policy.retries
         self._last = ""  # what the tier raised last
         self._next_opening = float("-inf")
         self.after_fork()
@@ -83,11 +84,16 @@ class Guard(Tally):
         expired = 0
         garbage: list[str] = []
         try:
-            answer = await self._asked(port, port.mget, keys)
-            if self._ours or not self._careful:
+            if self._plain and port.now is not None:
+                answer = port.now(keys)
+            else:
+                answer = await self._asked(port, port.mget, keys)
+            if not answer and self._careful:
+                pass
+            elif self._ours or not self._careful:
                 now = self._clock.time() if answer else 0.0
                 found, expired, garbage = sound(answer, keys, now, tier=self.name, ours=self._ours)
-            elif answer:
+            else:
                 found, expired = alive(answer, self._clock.time())
         except Exception as error:  # noqa: BLE001 - a read never raises because a tier is ill
             self.failed(error, "read", counted=counted)
@@ -234,6 +240,14 @@ class Guard(Tally):
             counters.write_seconds += seconds
             counters.write_latency.add(seconds)
         return taken, late, failure
+
+    def promoted_one(self, seconds: float) -> None:
+        """Count an entry that the tier took at once: a promotion."""
+        counters = self.counters
+        with counters.lock:
+            counters.promotions += 1
+            counters.write_seconds += seconds
+            counters.write_latency.add(seconds)
 
     async def delete(
         self, port: Port, keys: Sequence[str], *, counted: bool = True, **options: Any

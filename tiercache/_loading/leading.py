@@ -17,7 +17,7 @@ from tiercache._chain.answers import Source, note, unnoted
 from tiercache._chain.core import Core
 from tiercache._chain.journal import Fences
 from tiercache._chain.leases import Sharing
-from tiercache._consistency.flights import Flight
+from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load
@@ -30,7 +30,7 @@ from tiercache.entry import UNSET, Entry
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Leading", "to_load"]
+__all__ = ["Leading", "note_load_time", "to_load"]
 
 _NO_ENDS: Mapping[str, float] = {}
 #: How much the latest load counts in the mean of what loads take.
@@ -100,6 +100,19 @@ class Leading:
             if not flight.goes_on:
                 self._end(error)
         return self._values
+
+    async def bring(self, runtime: Runtime, key: str, value: Any) -> Any:
+        """Store ``value``, which the loader returned for the only ``key``, and tell those who wait; what they
+        get of it."""
+        self._left = {key}
+        try:
+            await self._keep(runtime, [key], Answer.of({key: value}), Fences())
+        except GeneratorExit as gone:
+            thrown(gone)
+            raise
+        finally:
+            self._end(None)
+        return self._known.get(key)
 
     def _end(self, error: Exception | None) -> None:
         self._core.space.flights.end(self._flight, self._values, error)
@@ -184,10 +197,7 @@ class Leading:
         except BaseException:
             self._count(asked, start, failed=True)
             raise
-        flights = self._core.space.flights
-        seconds = clock.monotonic() - begun
-        mean = flights.load_time
-        flights.load_time = mean + (seconds - mean) * _WEIGHT if mean else seconds
+        note_load_time(self._core.space.flights, clock.monotonic() - begun)
         self._count(asked, start, failed=False)
         return answer
 
@@ -247,6 +257,12 @@ class Leading:
                     await self._core.undo_superseded(runtime, fill, self._core.members)
             finally:
                 epochs.end_fill(fill, stored=True)
+
+
+def note_load_time(flights: Flights, seconds: float) -> None:
+    """A load took ``seconds``."""
+    mean = flights.load_time
+    flights.load_time = mean + (seconds - mean) * _WEIGHT if mean else seconds
 
 
 def _of(some: Collection[str], keys: Sequence[str]) -> list[str]:

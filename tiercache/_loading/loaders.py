@@ -13,7 +13,7 @@ from tiercache._log import logger
 from tiercache._running.bridge import Runtime
 from tiercache.errors import LoadError
 
-__all__ = ["Load", "LoadMany", "many", "single"]
+__all__ = ["Load", "LoadMany", "check_takes_one", "many", "single"]
 
 #: Calls a loader (its ``__wrapped__``) for some keys and gives back the values there are, some of them
 #: `Loaded`.
@@ -39,12 +39,17 @@ def single(loader: Callable[[str], Any]) -> LoadMany:
         try:
             value = await runtime.call(loader, keys[0])
         except TypeError:
-            _check_takes_one(loader, "the key", "lambda key: ...")
+            check_takes_one(loader)
             raise
         return {} if value is None else {keys[0]: value}
 
     load.__wrapped__ = loader  # type: ignore[attr-defined]  # attributes on a function are beyond the type system
     return load
+
+
+def check_takes_one(loader: Callable[[str], Any]) -> None:
+    """Calling the loader of one key raised a `TypeError`: raise one that helps if it had to."""
+    _check_takes_one(loader, "the key", "lambda key: ...")
 
 
 def many(loader: Callable[[list[str]], Any], told: Told) -> LoadMany:

@@ -208,6 +208,30 @@ class MemoryNamespace:
 
         return one
 
+    def holds(self, key: str) -> bool:
+        """See `SupportsPut`."""
+        return key in self._space.data
+
+    def ready(self, key: str, value: Any, entry: Entry[Any], now: float, wall: float) -> Slot | None:
+        """See `SupportsPut`."""
+        left, weight, created_at = self._cap, entry.size, entry.created_at
+        if weight is None or weight > self._store.most_bytes:
+            return None
+        if created_at is not None and created_at > wall:  # `mset` knows what to do
+            return None
+        if entry.expires_at is not None:
+            left = min(entry.expires_at - wall, left)
+            if not left > 0:  # so that NaN is not stored either
+                return None
+        expiry = deadline = now + left
+        if entry.fresh_until is not None and entry.fresh_until - wall < left:
+            deadline = now + (entry.fresh_until - wall)
+        maker = self._maker
+        return new_slot(
+            key, self._space, maker, value, weight, now, expiry, deadline,
+            entry.expires_at, created_at, told(entry.fresh_until, entry.codec, maker),
+        )  # fmt: skip
+
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop ``keys``; absent ones are no error."""
         store = self._store
