@@ -143,3 +143,30 @@ def test_others_at_the_key_are_left_to_the_whole_road():
         epochs.end_clear(clear)
         assert not at_once(late)
         assert done == [1, 1]
+
+
+def test_memory_over_others_is_asked_only_for_what_it_holds():
+    clock, lower, asked = FakeClock(), Lower(), []
+    with TieredCache([MemoryTier(clock=clock), lower], ttl=5, clock=clock) as cache:
+        port = cache._core.members[0].port(BLOCKING)
+        now = port.now
+        port.now = lambda keys: asked.append(list(keys)) or now(keys)
+        assert cache.get("k") is None
+        assert cache.mget(["k"]) == [None]
+        assert not asked
+        assert cache.stats().tiers[0].misses == cache.stats().misses == 2
+        cache.set("k", b"1")
+        lower.entries.clear()
+        clock.advance(9)
+        assert cache.get("k") is None
+        assert asked == [["k"]]
+        first = cache.stats().tiers[0]
+        assert (first.misses, first.expirations, first.entries) == (3, 1, 0)
+        assert cache.mget(["k", "l"]) == [None, None]
+        assert asked[1:] == [["k", "l"]]
+    with TieredCache([MemoryTier()]) as cache:  # nothing else would drop there what has expired
+        port = cache._core.members[0].port(BLOCKING)
+        now, asked = port.now, []
+        port.now = lambda keys: asked.append(list(keys)) or now(keys)
+        assert cache.get("k") is None
+        assert asked == [["k"]]

@@ -72,7 +72,10 @@ class Reader:
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
         fences = Fences()
-        found = await self._read(runtime, top, asked, fences, stale, counted=counted)
+        if self._is_not_held(top, keys, counted=counted):
+            found = Batch({}, None)
+        else:
+            found = await self._read(runtime, top, asked, fences, stale, counted=counted)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
@@ -97,6 +100,20 @@ class Reader:
         if self.stack.journal.owing:
             self.stack.journal.kick()
         return found
+
+    def _is_not_held(self, top: Member, keys: Sequence[str], *, counted: bool) -> bool:
+        """Whether memory over other tiers holds nothing under a single key, not even what is past its time:
+        then that is its answer. (Where memory is all there is it is asked: nobody promotes into it, and
+        its reads drop what has expired.)"""
+        if not top.puts or len(keys) != 1 or len(self.members) == 1 or top.guard.ledger.debts:
+            return False
+        start = perf_counter()
+        memory: Any = top.fast
+        if memory.holds(keys[0]):
+            return False
+        if counted:
+            top.guard.missed(perf_counter() - start)
+        return True
 
     async def _read(
         self,

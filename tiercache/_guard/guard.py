@@ -241,6 +241,14 @@ class Guard(Tally):
             counters.write_latency.add(seconds)
         return taken, late, failure
 
+    def missed(self, seconds: float) -> None:
+        """Count a key that the tier was seen not to hold."""
+        counters = self.counters
+        with counters.lock:
+            counters.misses += 1
+            counters.read_seconds += seconds
+            counters.read_latency.add(seconds)
+
     def promoted_one(self, seconds: float) -> None:
         """Count an entry that the tier took at once: a promotion."""
         counters = self.counters
