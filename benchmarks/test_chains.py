@@ -184,7 +184,7 @@ def test_thirds(hold: Any, made: Any, names: Names, runner: asyncio.Runner, size
 
 def test_one_miss(hold: Any, made: Any) -> None:
     """Beside the sum of what each of the three takes without a chain."""
-    chain = made(Chain, 3)
+    chain, apart = made(Chain, 3), made(Chain, 3)
     one: Batch = {}
     two = made(lambda folder: diskcache.Cache(str(folder)))
     three = made(lambda folder: Bare(f"sqlite:///{folder}/bare.db"))
@@ -197,6 +197,7 @@ def test_one_miss(hold: Any, made: Any) -> None:
     contest = Contest("chain-miss", "`get` of a key that is in none of three tiers")
     contest.add("tiercache", lambda: chain.cache.get("nowhere"))
     contest.add("bare misses", bare)
+    contest.add("the tiers, one after the other", lambda: [tier.mget(["nowhere"]) for tier in apart.tiers])
     contest.at_most(1.3, of="bare misses")
     hold(contest)
 
@@ -218,6 +219,9 @@ def test_what_a_caller_waits_for(
     inline = made(Chain, 3, url=url, promote="inline")
     for name, chain in {"tiercache": behind, "tiercache, inline": inline}.items():
         contest.add(name, chain.mget, prepare=new(chain, names, [3], size, 6144), calls=calls)
+    alone = made(Chain, 3, url=url)
+    one_tier = alone.tiers[-1].mget
+    contest.add("the tier by itself", one_tier, prepare=new(alone, names, [3], size, 6144), calls=calls)
     hands = made(ByHand, 3, url=url)
     lowest = hands.lowest
     prepare = new(hands, names, [3], size, 6144)

@@ -19,6 +19,7 @@ IMPORTS = {
         "from tiercache import MemoryTier, TieredCache\nTieredCache([MemoryTier()]).set('a', b'1')"
     ),
     "tiercache, memory over disk": "from tiercache import DiskTier, MemoryTier, TieredCache",
+    "dataclasses and typing": "import dataclasses, typing",
     "cachetools": "import cachetools",
     "cachebox": "import cachebox",
     "diskcache": "import diskcache",

@@ -16,7 +16,7 @@ __all__ = ["charted", "index", "page", "reached", "shown_target"]
 #: The words of a heading, where a file's name is not enough.
 _HEADINGS = {
     "sql": "SQL",
-    "floor": "The steps of a hit",
+    "floor": "The steps of a hit, and of a write",
     "secrets": "Signing and encryption",
     "chains": "Chains",
     "loading": "Loaders and decorators",
