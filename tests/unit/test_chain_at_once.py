@@ -210,3 +210,17 @@ def test_lives_that_callers_give_by_turns_are_kept_apart():
         now = clock.time()
         ends = [entry.expires_at for entry in entries.values()]
         assert ends == [now + 5, now + 7, now + 5, None, now + 60, now + 7]
+
+
+@pytest.mark.parametrize("policy", ["lru", "fifo", "lfu", "s3-fifo"])
+def test_one_that_grows_after_others_were_read_pushes_out_no_more_than_it_must(policy):
+    # Nobody has asked for it since it was set: of its last use there is no number of its own yet.
+    with TieredCache([MemoryTier(max_bytes=100, policy=policy)], ttl=60) as cache:
+        for key in "abcde":
+            cache.set(key, b"x" * 15)
+        for key in "bd":
+            assert cache.get(key) is not None
+        cache.set("a", b"y" * 60)
+        assert cache.get("a") == b"y" * 60
+        assert cache.stats().tiers[0].evictions == 2
+        assert cache.stats().tiers[0].entries == 3

@@ -253,6 +253,7 @@ class SlotStore:
         if held.maker is not slot.maker:
             self.remove(held)  # a reader of its maker's must miss
             return False
+        held.used = now  # never without from now on: it is ranked by that, and may be noted already
         self.ranking.put(held)  # before the search for victims: it was used just now
         self._make_room_for(held, max(weight, 0) - max(held.weight, 0), now)
         self.ranking.resize(held, weight)
@@ -267,7 +268,6 @@ class SlotStore:
         held.weight = weight
         held.value = slot.value  # before the deadline: see `Slot`
         held.expiry = slot.expiry
-        held.used = now  # never without: it may be noted already
         held.until = slot.until
         held.created_at = slot.created_at
         held.terms = slot.terms
