@@ -14,6 +14,7 @@ from tiercache.codecs import JSONCodec
 from tiercache.entry import MISS
 from tiercache.errors import CacheClosed, LoadError
 from tiercache.testing import FakeClock
+from tiercache.tiers.memory._namespace import MemoryNamespace
 
 
 def told(call):
@@ -143,6 +144,31 @@ def test_a_write_meanwhile_stands_and_is_told_to_nobody_as_old():
 
         assert cache.get_or_load("k", cleared) == b"old"
         assert cache.get("k") is None
+
+
+def test_a_write_just_after_the_look_stands(monkeypatch):
+    holds = MemoryNamespace.holds
+
+    def then_written(self, key):
+        held = holds(self, key)
+        cache.set(key, b"new")
+        return held
+
+    monkeypatch.setattr(MemoryNamespace, "holds", then_written)
+    with TieredCache([MemoryTier()]) as cache:
+        assert cache.get_or_load("k", lambda _key: b"old") == b"old"
+        assert cache.get("k") == b"new"
+        assert cache.stats().suppressed_writes == 1
+        assert not cache._core.space.epochs._tickets
+
+
+def test_no_codec_is_asked_for_a_copy_of_nothing():
+    class Lists(JSONCodec):
+        def copy(self, value):
+            return list(value or ())
+
+    with TieredCache([MemoryTier()], codec=Lists()) as cache:
+        assert cache.get_or_load("k", lambda _key: Loaded.absent(ttl=3)) is None
 
 
 def test_a_loader_that_asks_for_its_own_key_is_refused():

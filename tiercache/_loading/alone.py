@@ -79,10 +79,10 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
         values: dict[str, Any] | None = None
         error: Exception | None = None
         try:
-            if holds(key):
-                return MISS  # who waits already looks for it too
-            ticket = open_ticket()
+            ticket = open_ticket()  # before the look: what is written after that stands
             try:
+                if holds(key):
+                    return MISS  # who waits already looks for it too
                 seconds = perf_counter() - start
                 with tier.lock:
                     tier.misses += 1
@@ -113,7 +113,8 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
                     return value if copy is None else copied(value)
                 whole = Load(single(loader), ttl, staleness)
                 leading = Leading(core, flight, whole, sharing=None, stale=(), since=ticket)
-                return copied(await leading.bring(BLOCKING, key, value))
+                brought = await leading.bring(BLOCKING, key, value)
+                return None if brought is None else copied(brought)  # `None` is no value for a codec
             finally:
                 close_ticket(ticket)
         except Exception as failure:
