@@ -4,6 +4,7 @@ leaves alone what others are at."""
 from __future__ import annotations
 
 import asyncio
+import sys
 from itertools import product
 
 import pytest
@@ -183,6 +184,17 @@ def test_what_nobody_asked_for_since_it_was_set_is_idle_since_then(ttl, cap, sta
         clock.advance(0.25)
         assert cache.purge(idle=5) == 1
         assert set(cache.keys()) == {"read", "written", "new"}
+
+
+@pytest.mark.parametrize("ttl", [sys.maxsize, 1e300])
+def test_what_lives_as_good_as_for_ever_is_not_idle_at_once(ttl):
+    clock = FakeClock()
+    with TieredCache([MemoryTier(clock=clock)], ttl=ttl, clock=clock) as cache:
+        clock.advance(100)
+        cache.set("k", b"1")
+        assert cache.purge(idle=60) == 0
+        clock.advance(61)
+        assert cache.purge(idle=60) == 1
 
 
 def test_sets_are_all_counted_and_some_of_them_timed():

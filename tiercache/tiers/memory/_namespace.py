@@ -11,7 +11,7 @@ from tiercache.errors import EntryRejected
 from tiercache.protocols import Clock, Codec, Purge, SupportsCopy
 from tiercache.tiers.memory._reads import Reads, fast_road
 from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space, new_slot
-from tiercache.tiers.memory._terms import PLAIN, Life, told
+from tiercache.tiers.memory._terms import PLAIN, set_for, told
 
 __all__ = ["Cursor", "MemoryNamespace"]
 
@@ -178,7 +178,7 @@ class MemoryNamespace:
     def maker(self, life: float | None, keep: float) -> MakeOne:
         """See `SupportsPut`."""
         space, maker, cap, most = self._space, self._maker, self._cap, self._store.most_bytes
-        terms = PLAIN if life is None else Life(life, keep, cap)
+        terms = PLAIN if life is None else set_for(life, keep, cap)
 
         def one(key: str, value: Any, weight: int, now: float, wall: float) -> Slot | None:
             left = fresh = cap

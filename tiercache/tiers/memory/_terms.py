@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-__all__ = ["PLAIN", "Life", "Terms", "Times", "told"]
+__all__ = ["PLAIN", "Life", "Terms", "Times", "set_for", "told"]
+
+#: Seconds. An end that is further away is rounded by more than what idle times are asked for.
+_TELLING = 1e9
 
 #: ``expires_at``, ``fresh_until`` and ``codec``, as in `Entry`.
 Times: TypeAlias = "tuple[float | None, float | None, str]"
@@ -80,3 +83,14 @@ class Life(Terms):
         """The monotonic time at which ``slot`` was written, within rounding."""
         created_at: float = slot.created_at  # type: ignore[assignment]  # as above
         return slot.expiry - min(created_at + self._seconds + self._keep - created_at, self._cap)
+
+
+class _LongLife(Life):
+    """Of one so long that its end does not tell when it began."""
+
+    __slots__ = ()
+
+
+def set_for(seconds: float, keep: float, cap: float) -> Life:
+    """The terms of what is set at once; see `Life`."""
+    return (Life if seconds + keep < _TELLING else _LongLife)(seconds, keep, cap)
