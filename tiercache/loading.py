@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, U
 
 from tiercache._chain.arguments import as_keys, check_batch_size, check_codec, check_key, check_keys
 from tiercache._chain.view import TTL, View
+from tiercache._loading.alone import LEFT
 from tiercache._loading.loaded import Loaded
 from tiercache._loading.loaders import Load, many, single
 from tiercache._loading.staleness import StalenessOptions
@@ -60,7 +61,7 @@ class LoadingMethods(View[T]):
         if value is MISS:
             if self._load_alone is not None and not options and not self._closed:
                 value = self._load_alone(key, loader, seconds)
-                if value is not MISS:
+                if value is not LEFT:
                     return value  # type: ignore[no-any-return]  # as above
             return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
         if staleness.refresh_ahead:

@@ -39,6 +39,7 @@ ANSWERS = {
     "number": lambda _key: 7,
     "list": lambda _key: [1, 2],
     "set": lambda _key: {1, 2},
+    "miss": lambda _key: MISS,
     "nothing": lambda _key: None,
     "its own ttl": lambda _key: Loaded(b"1", ttl=1),
     "absent": lambda _key: Loaded.absent(ttl=3),

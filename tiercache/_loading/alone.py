@@ -25,16 +25,18 @@ from tiercache._loading.loaders import Load, check_takes_one, single
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._running.bridge import BLOCKING, called, drive
 from tiercache._running.owners import Owner, thrown
-from tiercache.entry import MISS
 from tiercache.protocols import SupportsPut
 
-__all__ = ["LoadAlone", "load_alone"]
+__all__ = ["LEFT", "LoadAlone", "load_alone"]
 
 #: Sets that are counted together, and how many of them there are to one that is timed.
 _NOTES = 1024
 _TIMED = 16
 
-#: Takes the key, the loader and the ttl; ``MISS``: nothing was done.
+#: Nothing was done. Not `MISS`: a loader may return that, which would be called once more then.
+LEFT = object()
+
+#: Takes the key, the loader and the ttl; may return `LEFT`.
 LoadAlone: TypeAlias = "Callable[[str, Callable[[str], Any], float | None], Any]"
 
 
@@ -61,11 +63,11 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
 
     def load_one(key: str, loader: Callable[[str], Any], ttl: float | None) -> Any:
         if type(key) is not str or not callable(loader) or stack.closed or ledger.debts:
-            return MISS
+            return LEFT
         if flights.pauses.notes or flights.absent.notes or is_collecting():
-            return MISS
+            return LEFT
         if stack.sharing is not None and not stack.sharing.awake:
-            return MISS
+            return LEFT
         owner = Owner()
         return drive(owner.own(load(owner, key, loader, ttl)))
 
@@ -75,14 +77,14 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
         start = perf_counter()
         flight = lead_one(key, BLOCKING, owner)
         if flight is None:
-            return MISS
+            return LEFT
         values: dict[str, Any] | None = None
         error: Exception | None = None
         try:
             ticket = open_ticket()  # before the look: what is written after that stands
             try:
                 if holds(key):
-                    return MISS  # who waits already looks for it too
+                    return LEFT  # who waits already looks for it too
                 seconds = perf_counter() - start
                 with tier.lock:
                     tier.misses += 1
