@@ -11,6 +11,7 @@ from tiercache.testing import FakeClock
 from tiercache.tiers.memory import MemoryTier
 from tiercache.tiers.memory._policies import ranking as ranking_by
 from tiercache.tiers.memory._ranking import RECENTS
+from tiercache.tiers.memory._reads import Reads
 
 KEYS = "abcdefg"
 BOUND = 4
@@ -190,3 +191,35 @@ def test_a_large_batch_is_ranked_and_counted_like_single_reads():
     assert space.hit_count() == 602
     space.mset({f"new{n}": Entry(1) for n in range(399)})
     assert space.scan("k")[0] == [*keys[:601]]
+
+
+def test_reads_that_meet_a_collection_are_known_to_the_next_write(monkeypatch):
+    class Met(Reads):
+        """Its notes are collected just as somebody looks at them."""
+
+        @property
+        def due(self):
+            return self._due
+
+        @due.setter
+        def due(self, due):
+            if getattr(self, "meets", False):
+                self.meets = False
+                with self.store.lock:
+                    self.store.collect()
+            self._due = due
+
+    monkeypatch.setattr("tiercache.tiers.memory._namespace.Reads", Met)
+    clock = FakeClock()
+    handle = MemoryTier(max_entries=3, clock=clock).open_namespace(("",), codec=None, lowest=True)
+    for key in "abc":
+        handle.mset({key: Entry(b"1")})
+    assert handle.hit("c") == b"1"
+    clock.advance(1)
+    handle._reads.meets = True
+    assert handle.hit("c") == b"1"
+    assert not handle._reads.meets
+    clock.advance(1)
+    assert handle.hit("a") == b"1"
+    handle.mset({"d": Entry(b"1")})
+    assert set(handle.mget("abcd")) == {"a", "c", "d"}

@@ -45,6 +45,8 @@ class Reads:
         self.notes: list[Slot] = []
         #: When to look at the notes: at the first one after a collection, and every `_PAUSE` from then on.
         self.due = -inf
+        #: Whether somebody knows that there are notes to collect.
+        self.known = False
         #: Seconds that a hit took, of about one in a thousand: taking each time would double what it takes.
         self.samples: deque[float] = deque(maxlen=_SAMPLES)
         self._collected = 0
@@ -63,10 +65,11 @@ class Reads:
 
     def look(self, now: float, keys: int = 1) -> None:
         """A read of ``keys`` was noted that began at ``now``, and it was `due` to look at the notes."""
-        first = self.due == -inf
-        # Before `begin`: a collection between the two sets it back, and then the next note begins once more.
+        # In this order, that of `collect`: of a collection that comes between, either this note tells
+        # or the next one, which finds itself due.
         self.due = now + _PAUSE
-        if first:
+        if not self.known:
+            self.known = True
             self.begin()
         elif len(self.notes) >= _NOTES:
             self.pass_on(now, keys)
@@ -106,6 +109,7 @@ class Reads:
 
     def collect(self) -> None:
         """Hand the notes to the policy. The lock is held; other threads may append meanwhile."""
+        self.known = False
         self.due = -inf  # before the notes are taken: what is appended after that begins anew
         taken = self.notes[:]
         self.store.ranking.note(taken)
