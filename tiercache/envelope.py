@@ -282,7 +282,8 @@ def _open(blobs: Iterable[tuple[str, Any]], now: float, *, values: bool) -> tupl
 
 def _good_until(expires_at: float | None, fresh_until: float | None, codec: str) -> float:
     """See `open_values`."""
-    if codec != "bytes" or fresh_until != fresh_until:  # noqa: PLR0124 - NaN: it compares with no time
+    # NaN compares with no time: `min` overlooks it, and it is over.
+    if codec != "bytes" or expires_at != expires_at or fresh_until != fresh_until:  # noqa: PLR0124 - NaN
         return -inf
     return min(inf if expires_at is None else expires_at, inf if fresh_until is None else fresh_until)
 

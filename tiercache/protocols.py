@@ -340,7 +340,7 @@ class SupportsReadValues(Protocol):
     def read_values(self, keys: Sequence[str], time: Callable[[], float]) -> dict[str, bytes] | None:
         """The values of those that `mget` would give for ``keys``, if each is fresh, also when ``time`` says
         what time it is (Unix seconds), and no codec made it; ``None``, and nothing counted or noted, if one
-        is not: then `mget` is to be asked."""
+        is not, or is damaged: then `mget` is to be asked."""
         ...
 
 

@@ -3,6 +3,7 @@ does where other tiers could be asked too."""
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from pathlib import Path
 
@@ -35,6 +36,17 @@ def past_its_time_by_the_chains_clock_alone(cache, clock):
     tier.mset({cache._core.members[0].fold_all([key])[0]: Entry(b"value", clock.time() + 9) for key in KEYS})
     clock.advance(10)
     tier._clock = FakeClock()
+
+
+def without_a_time(cache, clock):
+    tier = cache._stack.guards[0].tier
+    tier.mset({name: Entry(b"value", math.nan) for name in cache._core.members[0].fold_all(KEYS)})
+
+
+def without_a_soft_time(cache, clock):
+    tier = cache._stack.guards[0].tier
+    names = cache._core.members[0].fold_all(KEYS)
+    tier.mset({name: Entry(b"value", fresh_until=math.nan) for name in names})
 
 
 def stale(cache, clock):
@@ -87,8 +99,8 @@ def owed(cache, clock):
 
 
 CASES = [
-    hit, nothing, past_its_time, past_its_time_by_the_chains_clock_alone, stale, of_another_codec,
-    damaged, empty, of_a_later_version, planted, failing, owed,
+    hit, nothing, past_its_time, past_its_time_by_the_chains_clock_alone, without_a_time,
+    without_a_soft_time, stale, of_another_codec, damaged, empty, of_a_later_version, planted, failing, owed,
 ]  # fmt: skip
 
 
@@ -168,6 +180,28 @@ def test_batches_in_which_not_all_is_plain(tmp_path):
     at_once = [*outcome(tmp_path / "at_once", lambda cache, keys: vars(cache)["mget"](keys))]
     assert at_once == whole
     assert whole[1] == [b"2", b"5", b"2", None]
+
+
+def test_what_expires_while_damage_is_dropped_is_late(tmp_path, monkeypatch):
+    """A writer of another process may keep that waiting for all of the deadline."""
+    clock = FakeClock()
+    with TieredCache([DiskTier(tmp_path, clock=clock)], clock=clock, stats_file=None) as cache:
+        store = cache._stack.guards[0].tier.store
+        cache.mset({"good": b"1", "bad": b"2"}, ttl=10)
+        with sqlite3.connect(tmp_path / "cache.db") as connection:
+            connection.execute("UPDATE Cache SET value = x'00' WHERE key = 'bad'")
+        connection.close()
+        drop = store._delete
+
+        def late(*args):
+            clock.advance(10)
+            drop(*args)
+
+        monkeypatch.setattr(store, "_delete", late)
+        assert cache.mget(["good", "bad"]) == [None, None]
+        (told,) = cache.stats().tiers
+        assert (told.hits, told.misses, told.corrupt, told.expirations) == (0, 2, 1, 1)
+        assert store.mget(["bad"]) == {}
 
 
 def test_only_where_it_is_the_same(tmp_path):

@@ -204,11 +204,12 @@ class DiskTier(EncodedTier):
         def take(blobs: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Any], list[str]]:
             nonlocal plain
             opened, until = open_values(blobs, self._clock.time())
-            plain = until > max(self._clock.time(), time())  # by now
+            # By now; to drop what is damaged may take until later.
+            plain = not opened.corrupt and until > max(self._clock.time(), time())
             if not plain:
                 return {}, []
             self._count(opened)
-            return opened.entries, opened.corrupt
+            return opened.entries, []
 
         values: dict[str, bytes] = self.store.read(keys, take)
         return values if plain else None
