@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -175,6 +176,18 @@ def test_floats_that_come_with_new_vectors_are_floats(packing, other):
             (made,) = Lists(None).of([vector])
             assert made == [number if each is other else each for each in row]
             assert {type(each) for each in made} == {float}
+
+
+class Similarity(float):
+    """A float to whoever calculates with it."""
+
+
+@pytest.mark.parametrize("kind", [Fraction, Similarity, np.float16, np.float32, np.float64, Decimal])
+def test_rows_of_one_other_kind_are_floats_from_the_start(packing, kind):
+    rows = [[kind(100.5)] * 1000, [kind(0.25)] * 1000]
+    made = Lists(None).of(pack(rows, "float32", floats=True))  # nor does it warn of sums
+    assert made == [[100.5] * 1000, [0.25] * 1000]
+    assert {type(number) for row in made for number in row} == {float}
 
 
 def test_rounded_vectors_come_without_the_floats_that_they_were():

@@ -227,11 +227,13 @@ def _floats(row: tuple[float, ...], *, whole: bool) -> tuple[float, ...]:
     """The numbers of ``row`` as floats, those that it has: making others takes a quarter of the time that
     all about a new vector takes, tiers included, and looking at the type of each nearly as long.
 
-    What is no float shows otherwise: ints and bools are ``whole`` numbers, with numpy's the sum is numpy's,
-    and with a `Decimal` there is none.
+    What is no float shows otherwise. A row is most often of one kind, so its first number tells of kinds
+    that behave as floats (fractions, classes of floats) or must not be added up (float16 runs over, with a
+    warning). Among floats, ints and bools are ``whole`` numbers, with numpy's the sum is numpy's, and with a
+    `Decimal` there is none.
     """
     try:
-        plain = not whole and type(sum(row, 0.0)) is float
+        plain = type(row[0]) is float and not whole and type(sum(row, 0.0)) is float
     except TypeError:
         plain = False
     return row if plain else tuple(map(float, row))
