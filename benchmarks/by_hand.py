@@ -1,4 +1,4 @@
-"""The tiers of a chain without the chain: a dict over diskcache over SQLAlchemy Core, as one would write it.
+"""The tiers of a chain without the chain: a dict over diskcache over a driver's table, as one would write it.
 
 No bounds, no expiry, no statistics, nothing for threads or other processes: what a chain is measured against.
 """
@@ -7,44 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import diskcache
-import sqlalchemy as sa
+import psycopg
 
-__all__ = ["Bare", "ByHand"]
+from benchmarks.raw_sqlite import Table
+
+__all__ = ["Bare", "ByHand", "bare"]
 
 Batch = dict[str, bytes]
 
 
-class Bare:
-    """A table of keys and values, its statements built once. ``url``: of a database."""
+class Bare(Protocol):
+    """A table of keys and values, by nothing but its driver."""
+
+    def get(self, keys: list[str]) -> Batch: ...
+
+    def put(self, batch: Batch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Postgres:
+    """One statement a batch by psycopg's own cursor, in its binary form."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
-        meta = sa.MetaData()
-        table = sa.Table(
-            "bare",
-            meta,
-            sa.Column("key", sa.String, primary_key=True),
-            sa.Column("value", sa.LargeBinary),
+        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+        self._connection.execute("DROP TABLE IF EXISTS bare")
+        self._connection.execute("CREATE TABLE bare (key text PRIMARY KEY, value bytea NOT NULL)")
+        self.close = self._connection.close
+
+    def get(self, keys: list[str]) -> Batch:
+        with self._connection.cursor(binary=True) as cursor:
+            return dict(cursor.execute("SELECT key, value FROM bare WHERE key = ANY(%s)", (keys,)).fetchall())
+
+    def put(self, batch: Batch) -> None:
+        self._connection.execute(
+            "INSERT INTO bare SELECT * FROM unnest(%b::text[], %b::bytea[])",
+            (list(batch), list(batch.values())),
         )
-        meta.create_all(self._engine)
-        self._read = sa.select(table.c.key, table.c.value).where(
-            table.c.key.in_(sa.bindparam("keys", expanding=True))
-        )
-        self._write = table.insert()
 
-    def mget(self, keys: Sequence[str]) -> Batch:
-        with self._engine.connect() as connection:
-            return dict(connection.execute(self._read, {"keys": keys}).all())  # type: ignore[arg-type]  # pairs
 
-    def mset(self, batch: Batch) -> None:
-        """New keys alone."""
-        with self._engine.begin() as connection:
-            connection.execute(self._write, [{"key": key, "value": batch[key]} for key in batch])
-
-    def close(self) -> None:
-        self._engine.dispose()
+def bare(folder: Path, url: str | None = None) -> Bare:
+    """The table of the database at ``url``, or else of a SQLite file in ``folder``."""
+    return Table(folder / "bare.db") if url is None else _Postgres(url)
 
 
 class ByHand:
@@ -53,7 +60,7 @@ class ByHand:
     def __init__(self, folder: Path, tiers: int, *, url: str | None = None) -> None:
         self.memory: Batch = {}
         self.disk = diskcache.Cache(str(folder / "by-hand")) if tiers > 1 else None
-        self.lowest = Bare(url or f"sqlite:///{folder}/by-hand.db") if tiers > 2 else None
+        self.lowest = bare(folder, url) if tiers > 2 else None
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         found = {key: value for key in keys if (value := self.memory.get(key)) is not None}
@@ -64,7 +71,7 @@ class ByHand:
             found |= hits
             missing = [key for key in missing if key not in found]
         if missing and self.lowest is not None:
-            hits = self.lowest.mget(missing)
+            hits = self.lowest.get(missing)
             self.memory.update(hits)
             self.fill(hits)
             found |= hits
@@ -92,7 +99,7 @@ class ByHand:
         elif depth == 2:
             self.fill(batch)
         elif self.lowest is not None:
-            self.lowest.mset(batch)
+            self.lowest.put(batch)
 
     def settle(self) -> None:
         """Nothing is done behind its callers."""

@@ -21,7 +21,7 @@ import pytest
 from servers.postgres import running_postgres
 from servers.valkey import Valkey, running
 
-from benchmarks.by_hand import Bare, Batch, ByHand
+from benchmarks.by_hand import Batch, ByHand, bare
 from benchmarks.contest import Contest
 from benchmarks.multi_tier import NOT_MULTI_TIER, PEERS, Peer, dual_cache
 from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache
@@ -187,16 +187,16 @@ def test_one_miss(hold: Any, made: Any) -> None:
     chain, apart = made(Chain, 3), made(Chain, 3)
     one: Batch = {}
     two = made(lambda folder: diskcache.Cache(str(folder)))
-    three = made(lambda folder: Bare(f"sqlite:///{folder}/bare.db"))
+    three = made(bare)
 
-    def bare() -> None:
+    def misses() -> None:
         one.get("nowhere")
         two.get("nowhere")
-        three.mget(["nowhere"])
+        three.get(["nowhere"])
 
     contest = Contest("chain-miss", "`get` of a key that is in none of three tiers")
     contest.add("tiercache", lambda: chain.cache.get("nowhere"))
-    contest.add("bare misses", bare)
+    contest.add("bare misses", misses)
     contest.add("the tiers, one after the other", lambda: [tier.mget(["nowhere"]) for tier in apart.tiers])
     contest.at_most(1.3, of="bare misses")
     hold(contest)
@@ -225,7 +225,7 @@ def test_what_a_caller_waits_for(
     hands = made(ByHand, 3, url=url)
     lowest = hands.lowest
     prepare = new(hands, names, [3], size, 6144)
-    contest.add("bare read", lowest.mget, prepare=prepare, calls=calls)
+    contest.add("bare read", lowest.get, prepare=prepare, calls=calls)
     contest.add("bare read and writes", hands.mget, prepare=prepare, calls=calls)
     contest.at_most(1.15, of="bare read")
     contest.at_most(1.25, of="bare read and writes", who="tiercache, inline")

@@ -213,7 +213,7 @@ class Race(Scenario):
 
 
 def assert_at_rest(core: Core) -> None:
-    """No ticket, operation or flight is left, once what was thrown away is cleaned up, as the next call does."""
+    """No ticket, operation or flight is left, once what was thrown away is cleaned up, as by any call."""
     leavings.settle()
     for epochs in getattr(core.space.epochs, "_parts", [core.space.epochs]):
         assert not epochs._tickets
