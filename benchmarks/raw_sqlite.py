@@ -9,7 +9,7 @@ __all__ = ["Table"]
 
 
 class Table:
-    """One statement a batch on a plain table: rows in key order, 8 KiB pages, a write-ahead log. For one
+    """One statement a batch on a plain table with an index, 8 KiB pages, a write-ahead log. For one
     thread; other processes may have the ``path`` open too, and wait for each other up to a minute."""
 
     def __init__(self, path: Path) -> None:

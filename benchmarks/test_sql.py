@@ -78,7 +78,7 @@ def raw_psycopg(url: str) -> Store:
 
 
 def raw_sqlite(url: str) -> Store:
-    """One statement a batch on a plain table: rows in key order, 8 KiB pages, a write-ahead log."""
+    """One statement a batch on a plain table with an index, 8 KiB pages, a write-ahead log."""
     connection = sqlite3.connect(f"{url.removeprefix('sqlite:///')}.raw", isolation_level=None)
     for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=1", "mmap_size=268435456"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
