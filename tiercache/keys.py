@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tiercache.errors import ConfigError
 
-__all__ = ["MARKER", "KeyRange", "Namespace", "placed"]
+if TYPE_CHECKING:
+    from tiercache.prompt_keys import PrefixDifference, explain_prefix, prompt_key
+
+__all__ = ["MARKER", "KeyRange", "Namespace", "PrefixDifference", "explain_prefix", "placed", "prompt_key"]
 
 #: Begins every folded key. A control character: rare in real keys, and harmless to every backend.
 MARKER: Final = "\x1ftc:"
@@ -113,3 +116,11 @@ def placed(folded: str) -> tuple[tuple[str, ...], str] | None:
     if folded[place : place + 1] != "/":
         return None
     return tuple(path) or ("",), folded[place + 1 :]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"PrefixDifference", "explain_prefix", "prompt_key"}:
+        from tiercache import prompt_keys  # here, because few need it
+
+        return getattr(prompt_keys, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

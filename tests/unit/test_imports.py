@@ -45,7 +45,7 @@ LAYERS = (
         "watchdog",
     },
     {"debts", "protocols", "units", "envelope"},
-    {"policies", "keys", "call_keys", "stats", "_counted", "shared_stats", "events", "codecs"},
+    {"policies", "keys", "call_keys", "prompt_keys", "stats", "_counted", "shared_stats", "events", "codecs"},
     {"_running"},
     {"_guard"},
     {"_consistency"},
