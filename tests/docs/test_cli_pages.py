@@ -14,7 +14,7 @@ from tiercache.cli._app import COMMANDS, command_line
 
 PAGES = ROOT / "docs" / "cli"
 #: Those whose examples have their output beside them, in a folder with the configuration below.
-SHOWN = ["init", "check", "get", "set", "delete", "keys", "inspect", "clear", "purge"]
+SHOWN = ["init", "check", "get", "set", "delete", "keys", "inspect", "clear", "purge", "roi"]
 CONFIG = """
 codec = "json"
 [[tiers]]

@@ -50,6 +50,7 @@ COMMANDS = {
         "tiercache.cli.bench:bench",
         "Measure each tier, and the chain of them, on this machine.",
     ),
+    "roi": ("tiercache.cli.roi:roi", "Project what a cache saves in money and waiting."),
     "demo": (
         "tiercache.cli.demo_command:demo",
         "Embed real text with a real model, and then not embed it again.",

@@ -1,0 +1,1 @@
+"""What calls of models cost, and what a cache saves of it."""
