@@ -15,12 +15,12 @@ from itertools import zip_longest
 from math import isfinite
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from tiercache.tokens import estimate
+
 __all__ = ["PrefixDifference", "explain_prefix", "prompt_key"]
 
 #: The parts of a prompt, in the order in which they are read.
 PARTS = ("tools", "system", "messages")
-#: Bytes of text that are about one token, where nobody counts them.
-_BYTES_A_TOKEN = 4
 #: How much of either prompt `PrefixDifference` tells, in characters.
 _EXCERPT = 40
 
@@ -108,11 +108,7 @@ def explain_prefix(
         names, kind = _difference(one, mine, other, yours)
         if kind == "changed":
             before += mine.text[: _alike(mine.text, yours.text)]
-        told = (
-            -(-len(before.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
-            if count is None
-            else count(before)
-        )
+        told = (count or estimate)(before)
         return PrefixDifference(_path(names), told, kind, *_excerpts(one, other, names), count is None)
     return None
 

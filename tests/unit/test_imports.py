@@ -50,7 +50,7 @@ LAYERS = (
         "keys",
         "call_keys",
         "prompt_keys",
-        "spending",
+        "tokens",
         "stats",
         "_counted",
         "shared_stats",
@@ -61,7 +61,7 @@ LAYERS = (
     {"_guard"},
     {"_consistency"},
     {"_chain", "_loading", "_sharing", "loading", "memoize"},
-    {"config", "registry", "_described"},  # the chain hands itself to it, to be built
+    {"config", "registry", "_described", "spending"},  # the chain hands itself to it, to be built
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import floor, log10
 from time import perf_counter
 from typing import Any
 
-from tiercache._log import logger
 from tiercache.forks import reset_after_fork
+from tiercache.tokens import Tokens
 
 __all__ = ["EmbeddingStats", "EmbeddingUsage", "Tokens", "Usage"]
 
@@ -122,27 +122,6 @@ class EmbeddingStats:
         return None if self.price_per_1000_tokens is None else tokens * self.price_per_1000_tokens / 1000
 
 
-class Tokens:
-    """Counts tokens, where somebody wants to know. A count that fails is told once, and is 0."""
-
-    def __init__(self, count: Callable[[str], int] | None, *, wanted: bool) -> None:
-        self.estimated = count is None and wanted
-        self._count = _estimate if self.estimated else count
-        self._failed = False
-
-    def of(self, texts: Sequence[str]) -> int:
-        """The tokens of all ``texts``."""
-        if self._count is None:
-            return 0
-        try:
-            return sum(map(self._count, texts))
-        except Exception as error:  # noqa: BLE001 - statistics never break a call
-            if not self._failed:
-                self._failed = True
-                logger().warning("count_tokens raised %s; its tokens count as 0", type(error).__name__)
-            return 0
-
-
 class Usage:
     """The counters behind an `EmbeddingUsage`. Thread-safe; a forked child keeps them."""
 
@@ -191,7 +170,3 @@ def _amount(money: float) -> str:
     that fixed places would show nothing. Never with an exponent."""
     places = 3 - floor(log10(money)) if 0 < money < 0.1 else 4
     return f"{money:,.{places}f}".rstrip("0").rstrip(".")
-
-
-def _estimate(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
