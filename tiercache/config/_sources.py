@@ -22,7 +22,7 @@ from tiercache.config._problems import Problems, close, hint, join, nearest, sho
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError, MissingPackage
 
-__all__ = ["BESIDES", "CACHES", "FOLDER", "Source", "cache_names", "choose", "find", "read"]
+__all__ = ["BESIDES", "CACHES", "FOLDER", "Source", "cache_names", "choose", "find", "parsed", "read"]
 
 #: The table of a source with several caches.
 CACHES = "caches"
@@ -86,7 +86,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
         path = find() if source is None else _path(source)
         file = os.path.abspath(path)  # noqa: PTH100 - as the folder is written, links and all
         where, folder = str(path), Path(file).parent
-        content = _parse(path)
+        content = parsed(path)
         if path.name == _PROJECT:
             where, content = f"{where} {_IN_PROJECT}", _in_project(content)
             if content is None:
@@ -258,7 +258,8 @@ def _unreadable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__})")
 
 
-def _parse(path: Path) -> Any:
+def parsed(path: Path) -> Any:
+    """What the file at ``path`` holds; ``None`` if that is nothing. Raises as `read`."""
     with suppress(OSError):  # reading it tells
         if path.is_dir():
             raise ConfigError(f"{path}: is a directory; name the file in it, such as {path / _FILE}")
