@@ -80,7 +80,7 @@ class _TableOptions(Options):
 def read_prices(path: str | os.PathLike[str]) -> Prices:
     """The prices in the file at ``path`` (TOML, YAML or JSON): for each of its ``models`` what a million
     tokens cost, as in `ModelPrice`, in the table's ``currency``; a ``date`` and ``source`` of the whole table
-    are those of the models without. Raises `ConfigError`, which names the file and all that is wrong in it."""
+    are those of the models without. Raises `ConfigError`, which names the file and all that is wrong."""
     file = Path(path).expanduser()
     content = parsed(file)
     if not isinstance(content, Mapping):
