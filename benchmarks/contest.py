@@ -1,9 +1,9 @@
 """A contest: several ways of doing one job, timed by turns in one run, so that a machine whose speed changes
 meanwhile changes it for all of them.
 
-Each round runs every contender once, in an order that moves on by one; what a contender prepares before its
-turn is not timed. Compared are the rounds, not the sums: a ratio is the median of those of the rounds, told
-with the quarters below and above.
+Each round runs every contender once, in an order of its own (the same in every run), so that what one leaves
+behind falls upon each of the others; what a contender prepares before its turn is not timed. Compared are the
+rounds, not the sums: a ratio is the median of those of the rounds, told with the quarters below and above.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
+from random import Random
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Literal
@@ -166,8 +167,7 @@ class Contest:
             for turn in range(rounds):
                 if turn >= least and perf_counter() - begun > seconds:
                     break
-                first = turn % len(self._contenders)
-                for each in self._contenders[first:] + self._contenders[:first]:
+                for each in Random(turn).sample(self._contenders, len(self._contenders)):
                     each.times.append(self._time(each, repeats[each.name]) / each.size)
                 gc.collect()
         finally:

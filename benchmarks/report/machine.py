@@ -54,8 +54,9 @@ def _packages() -> set[str]:
     for extra in _EXTRAS:
         needed += project["optional-dependencies"][extra]
     names = {re.split(r"[\[<>=;! ]", need, maxsplit=1)[0] for need in needed}
-    # The extra of the tests brings more than takes part.
-    return (names | {"langchain-community", "pytest-benchmark"}) - {"tiercache-framework"}
+    # The extra of the tests brings more than takes part, and extras of packages bring what they are quick by.
+    brought = {"hiredis", "langchain-community", "psycopg-binary", "pytest-benchmark"}
+    return (names | brought) - {"tiercache-framework"}
 
 
 def _servers() -> dict[str, str]:

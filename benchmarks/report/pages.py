@@ -51,8 +51,9 @@ def index(figures: Figures) -> str:
         _WRITTEN,
         "What tiercache takes, beside what people would use instead, by turns in one run: a machine changes\n"
         "its speed, so the ratios are what to look at. Times are medians of rounds, and in brackets stands\n"
-        "where the middle half of the rounds was. A ratio is the median of the rounds' ratios. Why things\n"
-        "cost what they do is [told elsewhere](../explanation/performance.md).",
+        "where the middle half of the rounds was. A ratio is the median of the rounds' ratios. Python's\n"
+        "garbage collector is off while a round goes on. Why things cost what they do is [told\n"
+        "elsewhere](../explanation/performance.md).",
         *_written(figures),
         "## What is measured",
         _table(
