@@ -9,19 +9,21 @@ the whole road, which also says what is wrong with its arguments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tiercache._chain.core import Core, WriteResult
-from tiercache._chain.view import View
 from tiercache._loading.staleness import Staleness
 from tiercache.entry import UNSET
 from tiercache.protocols import SupportsPut
 
-__all__ = ["Set", "set_at_once"]
+if TYPE_CHECKING:
+    from tiercache._chain.view import View
+
+__all__ = ["NOTES", "TIMED", "Set", "is_memory_alone", "set_at_once"]
 
 #: Sets that are counted together, and how many of them there are to one that is timed.
-_NOTES = 1024
-_TIMED = 16
+NOTES = 1024
+TIMED = 16
 
 #: Takes what `TieredCache.set` takes.
 Set: TypeAlias = Callable[..., Any]
@@ -39,7 +41,7 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
     """What makes ``set`` for ``view``, which has these defaults; ``None`` where there can be none.
     ``seconds`` reads a ttl that is not the default, and raises for a wrong one."""
     memory: Any = core.members[0].fast
-    if not _is_all(core, memory, staleness):
+    if not is_memory_alone(core) or staleness.varies:
         return None
     guard, clock = core.stack.guards[0], core.stack.clock
     stack, ledger, counters = core.stack, guard.ledger, guard.counters
@@ -88,8 +90,8 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
             if dropped:
                 free()
             noted = len(sets)
-            sets.append(None if noted % _TIMED else monotonic() - now)
-            if noted >= _NOTES:
+            sets.append(None if noted % TIMED else monotonic() - now)
+            if noted >= NOTES:
                 with counters.lock:
                     counters.add_sets()
             return stored
@@ -99,14 +101,14 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
     return set_or
 
 
-def _is_all(core: Core, memory: Any, staleness: Staleness) -> bool:
-    """Whether to put one value into ``memory`` is all there is to setting a key."""
+def is_memory_alone(core: Core) -> bool:
+    """Whether to put one value into memory is all there is to setting a key."""
+    memory: Any = core.members[0].fast
     return (
         len(core.members) == 1
         and isinstance(memory, SupportsPut)
         and memory.puts
         and memory.clock is core.stack.clock
-        and not staleness.varies
         and core.stack.guards[0].policy.breaker_failures is None
         and len(core.space.shared) == 1  # the epochs of several domains never do it at once
     )

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 from tiercache._chain.answers import is_collecting
+from tiercache._chain.at_once import NOTES, TIMED, is_memory_alone
 from tiercache._chain.core import Core
 from tiercache._consistency.flights import get_off, ride
 from tiercache._loading.leading import Leading, note_load_time
@@ -25,13 +26,8 @@ from tiercache._loading.loaders import Load, check_takes_one, single
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._running.bridge import BLOCKING, called, drive
 from tiercache._running.owners import Owner, thrown
-from tiercache.protocols import SupportsPut
 
 __all__ = ["LEFT", "LoadAlone", "load_alone"]
-
-#: Sets that are counted together, and how many of them there are to one that is timed.
-_NOTES = 1024
-_TIMED = 16
 
 #: Nothing was done. Not `MISS`: a loader may return that, which would be called once more then.
 LEFT = object()
@@ -46,9 +42,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     """The function for a view with these defaults; ``None`` where there can be none."""
     guard, clock = core.stack.guards[0], core.stack.clock
     memory: Any = core.members[0].fast
-    if len(core.members) > 1 or not isinstance(memory, SupportsPut) or not memory.puts:
-        return None
-    if memory.clock is not clock or staleness != NEVER_STALE or guard.policy.breaker_failures is not None:
+    if not is_memory_alone(core) or staleness != NEVER_STALE:
         return None
     stack, ledger, epochs, flights = core.stack, guard.ledger, core.space.epochs, core.space.flights
     lead_one, end, fill_at_once = flights.lead_one, flights.end, epochs.fill_at_once
@@ -148,8 +142,8 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
             return False
         free()
         noted = len(sets)
-        sets.append(None if noted % _TIMED else monotonic() - now)
-        if noted >= _NOTES:
+        sets.append(None if noted % TIMED else monotonic() - now)
+        if noted >= NOTES:
             with tier.lock:
                 tier.add_sets()
         return True
