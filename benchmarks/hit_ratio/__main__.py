@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -120,8 +123,9 @@ def main(
 
     A TRACE is a file (a key a line, LIRS, ARC, or binary integers of 32 or 64 bits; also .gz and .xz), or the
     name of one that is made: zipf:0.9, loop, scans or day-night. Each size and policy gets new tiers, and
-    what misses is stored. Beside them stand Belady's optimum and, where that package is installed, the
-    policies of libcachesim. A lookup's time is what the tiers took here, and the time to make what missed.
+    what misses is stored. Beside them stand Belady's optimum and, for memory alone and where that package is
+    installed, the policies of libcachesim. A lookup's time is what the tiers took here, and the time to make
+    what missed.
     """
     costs = Costs(duration(load_time, name="--load-time"), load_price)
     cases = [
@@ -129,7 +133,7 @@ def main(
             Case(trace, entries, None if disk is None else max(1, round(entries * disk)))
             for entries in dict.fromkeys(_entries(bound, trace.distinct) for bound in sizes)
         ]
-        for trace in [_trace(name, format_, accesses) for name in traces]
+        for trace in _apart([_trace(name, format_, accesses) for name in traces])
     ]
     all_cases = [*chain(*cases)]
     studied = study(all_cases, processes=processes, policies=policies, value=value, costs=costs)
@@ -148,6 +152,14 @@ def main(
     if as_json:
         show_json(
             {
+                "value": value,
+                "load": asdict(costs),
+                "disk": disk,
+                "processes": processes,
+                "traces": [
+                    {"trace": trace.name, "lookups": len(trace.keys), "keys": trace.distinct}
+                    for trace, *_ in (of_trace[0] for of_trace in cases)
+                ],
                 "figures": [figure.as_dict() for figure in found],
                 "summaries": [summary.as_dict() for summary in summed],
             }
@@ -168,6 +180,15 @@ def _trace(name: str, format_: str | None, accesses: int) -> Trace:
         ) from None
     except (OSError, Unreadable) as error:
         raise Failed(str(error)) from None
+
+
+def _apart(traces: list[Trace]) -> Iterator[Trace]:
+    """With names that tell them apart: two files in two folders may have the same."""
+    times: Counter[str] = Counter()
+    for trace in traces:
+        times[trace.name] += 1
+        number = times[trace.name]
+        yield trace if number == 1 else trace._replace(name=f"{trace.name}-{number}")
 
 
 def _entries(bound: float, distinct: int) -> int:

@@ -51,13 +51,14 @@ def _row(figure: Figure) -> list[str]:
     row = [f"{figure.size:,}", figure.policy, f"{figure.memory_ratio:.2%}"]
     done = figure.replayed
     if done is None:
-        return [*row, "", f"{1 - figure.hit_ratio:.2%}", "", "", "", ""]
-    below = done.tiers[1:]
+        below = figure.hit_ratio - figure.memory_ratio
+        return [*row, f"{below:.2%}" if below else "", f"{1 - figure.hit_ratio:.2%}", "", "", "", ""]
+    lower = done.tiers[1:]
     return [
         *row,
-        f"{sum(tier.hits for tier in below) / done.lookups:.2%}" if below else "",
+        f"{sum(tier.hits for tier in lower) / done.lookups:.2%}" if lower else "",
         f"{1 - figure.hit_ratio:.2%}",
-        f"{sum(tier.promotions for tier in done.tiers):,}" if below else "",
+        f"{sum(tier.promotions for tier in done.tiers):,}" if lower else "",
         weight(done.moved),
         "" if figure.seconds is None else _time(figure.seconds),
         "" if not figure.price else f"{figure.price:.3g}",

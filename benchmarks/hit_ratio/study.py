@@ -106,15 +106,14 @@ def figures(
             done.seconds / lookups + misses * costs.seconds,
             misses * costs.price,
         )
-    for name, hits in _others(trace, size):
-        yield Figure(trace.name, size, name, hits / lookups, hits / lookups)
-
-
-def _others(trace: Trace, size: int) -> Iterator[tuple[str, int]]:
-    if size >= simulators.LEAST and simulators.installed():
+    if disk is None and size >= simulators.LEAST and simulators.installed():  # they know of one tier only
         for policy in simulators.SIMULATED:
-            yield f"libcachesim {policy}", simulators.hits(policy, trace.keys, size)
-    yield OPTIMUM, optimum.hits(trace.keys, size)
+            ratio = simulators.hits(policy, trace.keys, size) / lookups
+            yield Figure(trace.name, size, f"libcachesim {policy}", ratio, ratio)
+    in_memory = optimum.hits(trace.keys, size) / lookups
+    # No chain has more hits than one tier with all its room would have that knows the future.
+    in_all = in_memory if disk is None else optimum.hits(trace.keys, size + disk) / lookups
+    yield Figure(trace.name, size, OPTIMUM, in_all, in_memory)
 
 
 def summaries(found: Sequence[Figure]) -> list[Summary]:

@@ -190,6 +190,15 @@ def test_the_figures_of_a_small_trace():
     assert summaries([of[OPTIMUM]]) == []
 
 
+def test_the_optimum_of_a_chain_has_the_room_of_both_tiers():
+    trace = Trace("loop", [str(number % 20) for number in range(200)])
+    costs = Costs(seconds=1.0, price=0)
+    *_, best = figures(trace, 5, policies=("lru",), disk=10, value=10, costs=costs)
+    assert best.policy == OPTIMUM
+    assert best.memory_ratio == optimum.hits(trace.keys, 5) / 200
+    assert best.hit_ratio == optimum.hits(trace.keys, 15) / 200 > best.memory_ratio
+
+
 def test_the_worst_case_is_the_lowest_of_all():
     traces = [Trace("loop", list("abc" * 9)), Trace("one", list("abacadaeafag"))]
     costs = Costs(1, 0)
@@ -237,6 +246,16 @@ def test_json_has_every_figure(trace_file):
     assert (first["policy"], first["hit_ratio"]) == ("lru", 0)
     assert first["replayed"]["tiers"][0]["bytes_written"] == 200 * 1024
     assert [summary["policy"] for summary in data["summaries"]][:2] == ["lru", "fifo"]
+    assert data["traces"] == [{"trace": "small", "lookups": 200, "keys": 20}]
+    assert data["load"] == {"seconds": 0.2, "price": 0}
+    assert (data["value"], data["disk"], data["processes"]) == (1024, None, 1)
+
+
+def test_traces_of_one_name_are_told_apart(trace_file):
+    words = ("--accesses", 50, "--size", 5, "--policy", "lru", "--json")
+    data = json.loads(call(trace_file, trace_file, "loop", *words).stdout)
+    assert [trace["trace"] for trace in data["traces"]] == ["small", "small-2", "loop"]
+    assert {figure["trace"] for figure in data["figures"]} == {"small", "small-2", "loop"}
 
 
 def test_several_processes_find_out_what_one_does(trace_file):
