@@ -15,6 +15,8 @@ ROUNDS ?= 30
 SECONDS ?= 2
 SCALE ?= full
 ACCESSES ?= 100000
+# Likewise through memory and a disk tier below, which writes each miss: some three minutes.
+CHAIN_ACCESSES ?= 20000
 # Files with traces of lookups that it replays, besides those that it makes: make bench TRACES="../traces/*.gz"
 TRACES ?=
 
@@ -51,10 +53,13 @@ bench: .venv-bench$(chosen)/.installed ## Hold all benchmarks, in some twenty mi
 	.venv-bench$(chosen)/bin/python -m pytest benchmarks $(contests) -m '' --rounds $(ROUNDS) --seconds $(SECONDS) \
 	    --scale $(SCALE) --benchmark-json .benchmarks/run.json $(ARGS)
 	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json --processes 2 --accesses $(ACCESSES) \
-	    $(made) $(TRACES) > .benchmarks/hit-ratio.json
+	    --load-price $(price) $(made) $(TRACES) > .benchmarks/hit-ratio.json
+	.venv-bench$(chosen)/bin/python -m benchmarks.hit_ratio --json --processes 2 --accesses $(CHAIN_ACCESSES) \
+	    --disk 4 --size 1% --size 10% --policy s3-fifo --policy lru \
+	    --load-price $(price) $(made-for-chains) $(TRACES) > .benchmarks/hit-ratio-chain.json
 	.venv-bench$(chosen)/bin/python benchmarks/langchain_embeddings.py --json > .benchmarks/embeddings.json
 	.venv-bench$(chosen)/bin/python -m benchmarks.report \
-	    .benchmarks/run.json .benchmarks/embeddings.json .benchmarks/hit-ratio.json \
+	    .benchmarks/run.json .benchmarks/embeddings.json .benchmarks/hit-ratio.json .benchmarks/hit-ratio-chain.json \
 	    --command $(call typed,bench)
 
 bench-quick: .venv-bench$(chosen)/.installed ## Hold some rounds of as many benchmarks as begin within 70 seconds
@@ -65,12 +70,16 @@ bench-quick: .venv-bench$(chosen)/.installed ## Hold some rounds of as many benc
 	    --command $(call typed,bench-quick)
 
 # What was typed, for the report: the settings with it that were given by hand.
-settings := PYTHON ROUNDS SECONDS SCALE ACCESSES TRACES ARGS
+settings := PYTHON ROUNDS SECONDS SCALE ACCESSES CHAIN_ACCESSES TRACES ARGS
 by-hand = $(foreach name,$(settings),$(if $(filter-out file default undefined,$(origin $(name))),$(name)="$($(name))"))
 typed = '$(subst ','\'',$(strip make $(1) $(by-hand)))'
 # pytest-benchmark's own table is of one turn of one contender.
 contests := --benchmark-enable --benchmark-quiet -p no:randomly
 made := zipf:0.8 zipf:0.9 zipf:1.0 zipf:1.1 loop scans day-night
+# Of those the ones that are themselves in fewer look-ups.
+made-for-chains := zipf:0.9 scans
+# Of making a value, in any currency: with the command's 200 ms about what a call of a model takes.
+price := 0.001
 
 clean: ## Remove the virtual environments and what the tools left behind
 	rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* dist build

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from textwrap import shorten
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -35,8 +36,12 @@ _STYLE = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-_BAR, _HEAD, _LINES = 0.21, 0.75, 2.9  # inches high: a bar, a panel without its bars, a panel of lines
+_BAR, _HEAD, _LINES = 0.21, 0.9, 3.05  # inches high: a bar, a panel without its bars, a panel of lines
 _WIDTH = 10.0
+#: Points between a panel and its name, where its title is, and how many letters of that.
+_UNDER, _LONGEST = 15, 68
+#: Units of which more is better; of all others less is.
+_MORE = ("%", "points")
 #: What a tick at zero may come to by rounding.
 _NOTHING = 1e-12
 #: How many times as high the highest point is where a height is told by its logarithm.
@@ -83,17 +88,28 @@ def _height(case: Case) -> float:
 
 def _panel(axes: Axes, name: str, case: Case, thick: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(name, loc="left", weight="bold")
+    axes.set_title(name, loc="left", weight="bold", pad=_UNDER)
+    axes.annotate(
+        shorten(case["title"].partition(". ")[0].replace("`", ""), _LONGEST, placeholder=" …"),
+        xy=(0, 1),
+        xytext=(0, _UNDER / 3),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=7.5,
+    )
     if _curves(case):
         _lines(axes, case)
     else:
         _bars(axes, case, thick)
     what = f"for one {case['thing']}, median" if "thing" in case else case["unit"]
+    better = "more is better" if case["unit"] in _MORE else "less is better"
     if _curves(case):
         axes.set_xlabel(f"{case.get('axis', 'entries')}, logarithmic")
-        axes.set_ylabel(f"{what}, logarithmic" if axes.get_yscale() == "log" else what)
+        told = f"{what}, logarithmic" if axes.get_yscale() == "log" else what
+        axes.set_ylabel(f"{told} ({better})")
     else:
-        axes.set_xlabel(f"{what} and middle half" if "rounds" in case else what)
+        told = f"{what} and middle half" if "rounds" in case else what
+        axes.set_xlabel(f"{told} ({better})".lstrip())
 
 
 def _bars(axes: Axes, case: Case, thick: float) -> None:

@@ -14,6 +14,7 @@ Each case has a ``title``, and:
              ``axis`` tells what there were so many of
 ``ours``     those in ``took`` that are ours, where their names do not begin with that
 ``targets``  bounds, what was reached, and whether that holds
+``replays``  of traces that were replayed, row by row where their look-ups hit, and what that comes to
 ``absent``   by contender why it is not there
 """
 
@@ -23,14 +24,11 @@ import ast
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby
 from math import floor, log10
-from operator import itemgetter
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from tiercache.tiers.memory._policies import POLICIES
+from benchmarks.report import hit_ratios
 
 __all__ = ["Figures", "Unknown", "measure", "number", "read", "span"]
 
@@ -62,7 +60,7 @@ class Figures:
 
     def told(self, name: str) -> str:
         """The figure called ``CASE: WHO`` (a time or an amount, with its unit) or ``CASE: WHO / OTHER`` (how
-        many times as much the one takes as the other). Raises `Unknown`."""
+        many times as much the one takes as the other, where the report tells that). Raises `Unknown`."""
         called, _, rest = name.partition(": ")
         who, _, other = rest.partition(" / ")
         try:
@@ -77,13 +75,19 @@ class Figures:
 
 
 def _ratio(case: Case, who: str, other: str) -> float:
-    """Of the rounds' ratios the median where one of the two is the base, else that of the medians."""
-    base, ratios = case.get("base"), case.get("ratios", {})
-    if other == base != who:
-        return float(ratios[who]["median"])
-    if who == base != other:
-        return 1 / float(ratios[other]["median"])
-    return float(case["took"][who]["median"] / case["took"][other]["median"])
+    """The median of the rounds' ratios, which the report tells of each beside the base, and of the two that
+    a target is about. That of the two medians is another number, and the other way round is no better: what
+    is quoted would not be found in the report. Raises `KeyError` where it has none."""
+    if other == case.get("base"):
+        return float(case["ratios"][who]["median"])
+    for target in case.get("targets", ()):
+        for each in (target, *target.get("or", ())):
+            if (who, other, each["bound"]) in (
+                (each["name"], each["of"], "at most"),
+                (each["of"], each["name"], "at least"),
+            ):
+                return float(each["reached"]["median"])
+    raise KeyError(who, other)
 
 
 def measure(case: Case, value: float, digits: int = 2) -> str:
@@ -123,8 +127,8 @@ def read(paths: Iterable[Path]) -> Figures:
         if "benchmarks" in data:
             _add_run(found, data)
         elif "summaries" in data:
-            _add_hit_ratios(found, data["summaries"])
-            _add_traces(found, data["figures"])
+            found.groups[hit_ratios.GROUP] = hit_ratios.ABOUT
+            found.cases |= hit_ratios.cases(data)
         elif "bytes on disk" in data:
             _add_counts(found, data)
         elif "cases" in data:
@@ -180,75 +184,17 @@ def _add_counts(found: Figures, data: dict[str, Any]) -> None:
         ),
     ):
         took = {who: {"median": data[row][key]} for who, key in _SIDES.items()}
-        found.cases[name] = {"group": "embeddings", "unit": unit, "title": title, "took": took}
+        found.cases[name] = {
+            "group": "embeddings",
+            "unit": unit,
+            "title": title,
+            "took": took,
+            "base": "tiercache",
+            "ratios": {"LocalFileStore": {"median": data[row]["ratio"]}},
+        }
 
 
 _SIDES = {"LocalFileStore": "langchain", "tiercache": "tiercache"}
-
-#: The hit ratios that are to be reached, in points: of all traces and sizes together.
-_POLICY, _REFERENCE = "s3-fifo", "libcachesim S3FIFO"
-#: The policies whose curves are drawn for each trace.
-_CURVES = ("lru", _POLICY, "lfu", "libcachesim ARC", "libcachesim WTinyLFU", "optimum")
-
-
-def _add_hit_ratios(found: Figures, summaries: list[dict[str, Any]]) -> None:
-    found.groups["hit_ratio"] = (
-        "How often memory has what is asked for: traces replayed through the real tier by each of its\n"
-        "policies, at several sizes, beside the policies of libcachesim and the optimum, which knows the\n"
-        "future. A point is a hundredth of the look-ups."
-    )
-    for name, key, unit, title in (
-        ("hit-ratio", "mean", "%", "Hit ratio, the mean over all traces and sizes"),
-        ("hit-ratio-above-lru", "above", "points", "Above LRU, the mean over all traces and sizes"),
-        ("hit-ratio-worst", "worst", "points", "Above LRU, on the trace and at the size where it is least"),
-    ):
-        scale = 100 if unit == "%" else 1
-        amounts = {one["policy"]: scale * one[key] for one in summaries}
-        case = {
-            "group": "hit_ratio",
-            "unit": unit,
-            "title": title,
-            "took": {policy: {"median": value} for policy, value in amounts.items()},
-            "ours": [policy for policy in amounts if policy in POLICIES],
-            "targets": [],
-        }
-        found.cases[name] = case
-        if _POLICY in amounts and key == "above":
-            case["targets"].append(_target(amounts, "at least", 4))
-            if _REFERENCE in amounts:
-                case["targets"].append(_target(amounts, "at most away", 1, _REFERENCE))
-        if _POLICY in amounts and key == "worst":
-            case["targets"].append(_target(amounts, "at least", -2))
-
-
-def _add_traces(found: Figures, rows: list[dict[str, Any]]) -> None:
-    for trace, of_trace in groupby(rows, key=itemgetter("trace")):
-        points: dict[str, list[list[float]]] = {}
-        for row in of_trace:
-            points.setdefault(row["policy"], []).append([row["size"], 100 * row["memory_ratio"]])
-        name = f"hit-ratio-{trace.replace(':', '-')}"
-        if name in found.cases:  # a file's, and one that is made
-            name = f"{name}-2"
-        found.cases[name] = {
-            "group": "hit_ratio",
-            "unit": "%",
-            "title": f"Hit ratio of the trace {trace}, the mean over these sizes and at each",
-            "took": {who: {"median": fmean(y for _, y in line)} for who, line in points.items()},
-            "ours": [who for who in points if who in POLICIES],
-            "series": {who: points[who] for who in _CURVES if who in points},
-        }
-
-
-def _target(amounts: dict[str, float], bound: str, limit: float, of: str | None = None) -> dict[str, Any]:
-    value = amounts[_POLICY] if of is None else abs(amounts[_POLICY] - amounts[of])
-    return {
-        "name": _POLICY,
-        "bound": bound,
-        "limit": limit,
-        "of": of,
-        "reached": {"median": value},
-        "holds": value >= limit if bound == "at least" else value <= limit,
-    }
 
 
 def _rounded(value: Any) -> Any:

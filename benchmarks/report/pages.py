@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.report.figures import Case, Figures, measure, number
+from benchmarks.report.figures import Case, Figures, measure, number, span
 
 __all__ = ["charted", "index", "page", "reached", "shown_target"]
 
@@ -50,7 +50,8 @@ def index(figures: Figures) -> str:
         "# Benchmarks",
         _WRITTEN,
         "What tiercache takes, beside what people would use instead, by turns in one run: a machine changes\n"
-        "its speed, so the ratios are what to look at. Times are medians of rounds, and in brackets stands\n"
+        "its speed, so the ratios are what to look at. Less is better, of times and of bytes; of hit ratios\n"
+        "more is. Times are medians of rounds, and in brackets stands\n"
         "where the middle half of the rounds was. A ratio is the median of the rounds' ratios. Python's\n"
         "garbage collector is off while a round goes on. Why things cost what they do is [told\n"
         "elsewhere](../explanation/performance.md).",
@@ -123,6 +124,8 @@ def _tables(case: Case) -> Iterator[str]:
     yield _table(header, rows)
     if "series" in case:
         yield _series(case)
+    if "replays" in case:
+        yield _replays(case["replays"])
 
 
 def _series(case: Case) -> str:
@@ -134,6 +137,35 @@ def _series(case: Case) -> str:
         for size in sizes
     )
     return _table((case.get("axis", "entries"), *curves), rows)
+
+
+def _replays(rows: list[dict[str, Any]]) -> str:
+    """A row a replay; only what is told of any of them."""
+    shown = {key: column for key, column in _REPLAYS.items() if any(key in row for row in rows)}
+    if len({row["trace"] for row in rows}) == 1:
+        del shown["trace"]
+    cells = ([tell(row[key]) if key in row else "" for key, (_, tell) in shown.items()] for row in rows)
+    return _table([title for title, _ in shown.values()], cells)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1f} %"
+
+
+#: What is told of a replay: the columns, and how their cells are written.
+_REPLAYS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "trace": ("trace", str),
+    "entries": ("entries in memory", "{:,}".format),
+    "policy": ("policy of memory", str),
+    "memory": ("hits in memory", _share),
+    "disk": ("hits on disk", _share),
+    "missed": ("misses", _share),
+    "promotions": ("promotions", "{:,}".format),
+    "moved": ("bytes moved", partial(measure, {"unit": "bytes"}, digits=3)),
+    "tiers": ("time a look-up in the tiers", partial(span, digits=2)),
+    "seconds": ("and with making what missed", partial(span, digits=3)),
+    "price": ("price a look-up", "{:.2g}".format),
+}
 
 
 def shown_target(case: Case, target: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "pyproject.toml").touch()
     os.utime(folder / "pyproject.toml", (0, 0))
     # What a `make test` around this test hands down is not meant for it.
-    settings = {"PYTHON", "ARGS", "TRACES", "ROUNDS", "SECONDS", "SCALE", "ACCESSES"}
+    settings = {"PYTHON", "ARGS", "TRACES", "ROUNDS", "SECONDS", "SCALE", "ACCESSES", "CHAIN_ACCESSES"}
     handed_down = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", *settings}
     environment = {name: value for name, value in os.environ.items() if name not in handed_down}
     return subprocess.run(
@@ -78,7 +78,9 @@ def test_the_benchmarks_have_an_environment_of_their_own_and_end_with_the_report
         assert f"--benchmark-json .benchmarks/{file}.json -k disk" in run
         assert f".benchmarks/{file}.json" in report
         assert f"--command 'make {target}" in report
-        assert (" a.trace > .benchmarks/hit-ratio.json" in run) == (target == "bench")
+        for replayed in ("hit-ratio", "hit-ratio-chain"):
+            assert (f" a.trace > .benchmarks/{replayed}.json" in run) == (target == "bench")
+            assert (f".benchmarks/{replayed}.json" in report) == (target == "bench")
 
 
 def test_the_report_is_told_what_was_typed(tmp_path: Path) -> None:
