@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.report import quoted
+from benchmarks.report import missed, quoted
 from benchmarks.report.figures import Figures, Unknown, read
 from benchmarks.report.pages import charted, index, page, reached, shown_target
 
@@ -70,6 +70,13 @@ def _renew_documents(figures: Figures) -> None:
     for path, text in {path: quoted.renewed(text, figures) for path, text in texts.items()}.items():
         if text != texts[path]:
             path.write_text(text)
+        before, after = missed.reasons(texts[path]), missed.reasons(text)
+        for case in before.keys() - after:
+            click.echo(
+                f"{path.name}: {case} misses nothing any more, and is not there; it said: {before[case]}"
+            )
+        for case in missed.unexplained(text):
+            click.echo(f"{path.name}: write there why {case} misses its target", err=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.report import quoted
+from benchmarks.report import missed, quoted
 from benchmarks.report.figures import read
 from benchmarks.report.pages import charted, index, page
 
@@ -26,6 +26,17 @@ def test_no_other_speed_is_told():
         assert quoted.unnamed(path.read_text()) == [], (
             f"{path.name}: put the name of a figure right behind it"
         )
+
+
+def test_each_target_that_is_missed_has_its_reason():
+    text = (quoted.PROJECT / "docs" / "explanation" / "performance.md").read_text()
+    told = {
+        name
+        for name, case in FIGURES.cases.items()
+        if not all(target["holds"] for target in case.get("targets", ()))
+    }
+    assert missed.reasons(text).keys() == told, RENEW
+    assert missed.unexplained(text) == [], "say there what stands in the way"
 
 
 def test_the_report_is_that_of_its_figures():

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.contest import Contest
-from benchmarks.report import quoted
+from benchmarks.report import missed, quoted
 from benchmarks.report.__main__ import main
 from benchmarks.report.figures import Figures, Unknown, number, read, span
 from benchmarks.report.pages import index, page
@@ -383,3 +383,65 @@ def test_speed_without_a_name_is_found():
         (found,) = quoted.unnamed(f"all is well\n{line}\n")
         assert found in line
     assert quoted.unnamed('deadline = "250ms"') == []
+
+
+def test_speed_in_words_is_found_too():
+    for text in (
+        "which costs a third of the time",
+        "SQLite takes two\n  thirds of that call",
+        "it is as much as a sixth of the call",
+        "and took four and a half times as long",
+        "a bit less than twice as\nlong as before",
+        "it is half as fast",
+        "that wins up to a sixth",
+        "a million are read at nearly twice what ten thousand are",
+        "several times the cost for each entry",
+        "20 % of the time",
+        "15 % faster",
+        "`os.stat`, about a microsecond",
+        "a fraction of a microsecond",
+    ):
+        assert len(quoted.unnamed(f"| all | well |\n\n* {text}, and so on")) == 1, text
+    for text in (
+        "twice as long after each probe",
+        "half of the keys; a key that comes twice",
+        "who does not take over would pay twice",
+        "shortened by up to a quarter",
+        "a list takes eight times the bytes",
+        "it costs time\n\nhalf of it",
+    ):
+        assert quoted.unnamed(text) == [], text
+
+
+# -- targets that are missed -----------------------------------------------------------------------
+
+EMPTY = f"Before.\n\n{missed._BEGIN}\n{missed._END}\n\nAfter.\n"
+
+
+def test_a_page_names_what_is_missed_and_keeps_why(written):
+    figures = read([written(run_of(GET, GROWN))])
+    page = missed.renewed(EMPTY, figures)
+    (row,) = (line for line in page.splitlines() if "memory-get" in line)
+    assert row == (
+        "| [memory-get](../benchmarks/memory.md#memory-get) | tiercache at most 0.30 µs "
+        "| 0.314 µs (0.314 µs to 0.314 µs) |  |"
+    )
+    assert missed.unexplained(page) == ["memory-get"]
+    why = "50 ns<!-- figure: memory-get: dict --> is the floor"
+    explained = page.replace("|  |\n<!--", f"| {why} |\n<!--")
+    assert missed.unexplained(explained) == []
+    assert missed.reasons(explained) == {"memory-get": why}
+    assert quoted.renewed(explained, figures) == explained
+    assert quoted.unnamed(explained) == []
+    assert quoted.unnamed(explained.replace("<!-- figure: memory-get: dict -->", "")) == ["50 ns"]
+    slower = {**GET, "targets": [target("at most", 3e-7, None, 6e-7, holds=False)]}
+    assert f"| 0.600 µs (0.600 µs to 0.600 µs) | {why} |" in missed.renewed(
+        explained, read([written(run_of(slower))])
+    )
+
+
+def test_what_is_reached_leaves_the_page(written):
+    page = missed.renewed(EMPTY, read([written(run_of(GET, GROWN))]))
+    held = {**GET, "targets": [target("at least", 2, "other", 3.2, holds=True)]}
+    assert missed.reasons(missed.renewed(page, read([written(run_of(held, GROWN))]))) == {}
+    assert missed.renewed("No table here.", read([written(run_of(GET))])) == "No table here."
