@@ -208,6 +208,8 @@ def _missed(target: dict[str, Any]) -> str:
     if target["limit"] <= 0:
         return f"by {number(abs(target['limit'] - target['reached']['median']))}"
     off = min(abs(each["reached"]["median"] / each["limit"] - 1) for each in _either(target))
+    if off >= 1:  # hundreds of per cent are hard to imagine
+        return f"by a factor of {number(1 + off)}"
     return f"by {off:.0%}" if off >= 0.01 else f"by {off:.1%}"
 
 

@@ -251,6 +251,8 @@ def test_pages_tell_what_was_measured_and_what_was_missed(written):
     assert "Written on 2026-01-02 by\n\n```console\n$ make bench\n" in second
     assert "1 of 2 hold" in first
     assert "**no**, missed by 5%" in first
+    slow = {**GET, "targets": [target("at most", 1.3, "dict", 14.3, holds=False)]}
+    assert "**no**, missed by a factor of 11 |" in index(read([written(run_of(slow))]))
     for row in (
         "| tiercache | 0.31 µs (0.30 µs to 0.40 µs) |  |",
         "| other | 1.0 µs (1.0 µs to 1.0 µs) | 3.2 (3.0 to 3.5) |",
