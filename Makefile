@@ -15,8 +15,8 @@ ROUNDS ?= 30
 SECONDS ?= 2
 SCALE ?= full
 ACCESSES ?= 100000
-# Likewise through memory and a disk tier below, which writes each miss: some three minutes.
-CHAIN_ACCESSES ?= 20000
+# Likewise through memory and a disk tier below, which writes each miss: some two minutes.
+CHAIN_ACCESSES ?= 10000
 # Files with traces of lookups that it replays, besides those that it makes: make bench TRACES="../traces/*.gz"
 TRACES ?=
 
