@@ -10,7 +10,6 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -215,10 +214,13 @@ def test_lost_connections_are_replaced(awaited: bool, open_database: Open) -> No
     database = open_database("postgresql", awaited=awaited)
     tier = database.tier(url=f"{database.url}&application_name={database.table}")
     database.put(tier, {"k": b"v"})
-    with ExitStack() as held:  # connections that are out at once, so that the pool gets several back
-        for _ in range(0 if awaited else 4):
-            held.enter_context(closing(tier.store._engine.raw_connection()))
+    connections = tier.store._connections
+    held = []
+    for _ in range(0 if awaited else 4):  # calls at the same time, so that several come back
+        held.append(connections.lend())
         assert database.get(tier, ["k"]) == {"k": b"v"}
+    for connection in held:
+        connections.take_back(connection)
     killed = database.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '{t}'"
     )
@@ -334,7 +336,7 @@ def _fork_and_write(tier: SQLTier, key: str) -> None:
     if child == 0:
         status = 1
         try:
-            assert tier.store._engine.pool.checkedin() == 0  # none that the parent uses too
+            assert tier.store._connections._idle == []  # none that the parent uses too
             assert not hasattr(tier.store, "_loops") or tier.store._loops._engines == {}
             tier.mset(entries({key: b"v"}))
             status = 0 if tier.mget(["parent"])["parent"].value == b"v" else 2

@@ -109,6 +109,8 @@ class EncodedTier:
 
     def _mget(self, keys: Sequence[str]) -> dict[str, Entry[bytes]]:
         blobs = self.store.mget(keys)
+        if not blobs:
+            return {}
         if len(blobs) == 1 and self._secrets is None:  # most look-ups of one key end here
             ((key, data),) = blobs.items()
             entry = open_envelope(key, data, self._clock.time()) if type(data) is bytes else None

@@ -67,7 +67,7 @@ class AsyncSQLStore(SQLStore):
     async def aclose(self) -> None:
         self._closed = True
         await self._loops.aclose()
-        self._engine.dispose()
+        self._connections.close()
 
     async def alengths(self, keys: Sequence[str]) -> dict[str, int]:
         """See `SupportsLengths`."""

@@ -219,6 +219,9 @@ class SQLite(Dialect):
         return self._listed(self._deletes, ids)
 
     def _listed(self, statements: dict[int, str], ids: Sequence[bytes]) -> Iterator[Step]:
+        if len(ids) == 1:
+            yield Step(statements[1], ids)
+            return
         largest = self._SIZES[-1]
         for start in range(0, len(ids), largest):
             part = ids[start : start + largest]

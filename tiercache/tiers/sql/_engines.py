@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 from tiercache._masking import blot, mask, torn
 from tiercache._paths import LOOKS
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # SQLAlchemy's asyncio cannot be imported where greenlet is n
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = [
+    "KEPT",
     "LoopEngines",
     "async_engine",
     "blocking_engine",
@@ -53,8 +54,8 @@ _DRIVERS: dict[str, tuple[str, str | None, str, frozenset[str]]] = {
     "mysql": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
     "mariadb": ("pymysql", "asyncmy", "mysql", frozenset({"", "pymysql", "asyncmy"})),
 }
-#: Connections of one engine, and how many of them it keeps when nobody needs them.
-_CONNECTIONS, _KEPT = 15, 5
+#: Connections of one blocking engine, and how many of them are kept when nobody needs them.
+_CONNECTIONS, KEPT = 15, 5
 _ALLOWED = ", ".join(
     f"{dialect}+{driver}://" if driver else f"{dialect}://"
     for dialect, (_, _, _, drivers) in _DRIVERS.items()
@@ -117,24 +118,21 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
     that its driver cannot use, and when the folder or file of a SQLite database cannot be made."""
     dialect = url.get_backend_name()
     driver, _, extra, _ = _DRIVERS[dialect]
-    options: dict[str, Any] = {
-        "pool_timeout": deadline,
-        "pool_use_lifo": True,
-        "pool_size": _KEPT,
-        "max_overflow": _CONNECTIONS - _KEPT,
-    }
-    if dialect == "sqlite":
-        options["connect_args"] = {"timeout": deadline, "check_same_thread": False}
-        options["poolclass"] = QueuePool
-        if in_memory(url):
-            # The database is its one connection: threads take turns with it, and none other is made.
-            options |= {"pool_size": 1, "max_overflow": 0}
-    else:
-        options["connect_args"] = _limits(url, deadline, blocking=True)
+    limits: dict[str, Any] = (
+        {"timeout": deadline, "check_same_thread": False}
+        if dialect == "sqlite"
+        else _limits(url, deadline, blocking=True)
+    )
     try:
         # Each statement commits by itself unless a transaction is begun; so nothing is left to roll back
-        # when a connection goes back to the pool, which would cost a round trip.
-        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options)
+        # after a call, which would cost a round trip. Connections are kept by `Connections`.
+        engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            poolclass=NullPool,
+            pool_reset_on_return=None,
+            connect_args=limits,
+        )
     except ImportError as error:
         raise MissingPackage(driver, extra, "SQLTier") from error
     except (ArgumentError, ValueError, TypeError) as error:  # as if it were no URL: a cause would show it
@@ -149,6 +147,7 @@ def blocking_engine(url: URL, *, deadline: float, create: bool) -> Engine:
 
 def most_connections(url: URL) -> int:
     """How many connections an engine of `blocking_engine` has at most."""
+    # A database in memory is its one connection: threads take turns with it, and none other is made.
     return 1 if url.get_backend_name() == "sqlite" and in_memory(url) else _CONNECTIONS
 
 

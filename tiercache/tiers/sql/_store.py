@@ -1,9 +1,9 @@
-"""Runs the SQL tier's plans on connections of SQLAlchemy's pools, for blocking callers.
+"""Runs the SQL tier's plans on connections of SQLAlchemy's making, for blocking callers.
 
 `SQLStore` is a `ByteStore`; `_async_store.AsyncSQLStore` adds the asyncio twins. Both run the same plans,
 judge failures by the same rules, and differ in ``await`` alone.
 
-* A connection that broke is thrown away. If it came from the pool it may have been stale (a server that was
+* A connection that broke is thrown away. If it was used before it may have been stale (a server that was
   started anew), so the plan is begun again on another one; plans are idempotent.
 * A plan that lost a deadlock is begun again.
 * Everything that goes wrong is a `TierTimeout` or a `TierUnavailable`, whose message holds neither values
@@ -13,8 +13,8 @@ judge failures by the same rules, and differ in ``await`` alone.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Engine
@@ -27,7 +27,8 @@ from tiercache.forks import reset_after_fork
 from tiercache.protocols import About, Blob, Purge
 from tiercache.sqlite_gate import GATE
 from tiercache.tiers.sql._bounded import watch_connection
-from tiercache.tiers.sql._engines import in_memory, masked, most_connections, without_secrets
+from tiercache.tiers.sql._connections import Connection, Connections
+from tiercache.tiers.sql._engines import KEPT, in_memory, masked, most_connections, without_secrets
 from tiercache.tiers.sql._lease import LeasePlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
@@ -67,12 +68,15 @@ class SQLStore:
         self._closed = False
         self._inherited: list[Any] = []
         self._turns = self._new_turns()
+        self._connections = Connections(engine, keep=KEPT if owned else 0)
+        self._busy = deadline if owned else None
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         #: SQLite's own state does not survive a fork in the middle of a call: see `sqlite_gate`.
         self._gated = engine.dialect.name == "sqlite" and not in_memory(engine.url)
         if self._gated:
             GATE.add(self)
         if owned:  # a store that is forgotten, or still open when the interpreter ends, leaves nothing open
-            weakref.finalize(self, engine.dispose)
+            weakref.finalize(self, self._connections.close)
         reset_after_fork(self)
 
     def __repr__(self) -> str:
@@ -103,8 +107,7 @@ class SQLStore:
 
     def close(self) -> None:
         self._closed = True
-        if self._owned:
-            self._engine.dispose()
+        self._connections.close()
 
     # -- capabilities ----------------------------------------------------------------------------
 
@@ -164,6 +167,7 @@ class SQLStore:
 
     def after_fork(self) -> None:
         """See `Forkable`."""
+        self._connections.after_fork()
         self._inherited.append(self._engine.pool)  # kept: closing its connections would end the parent's
         self._engine.dispose(close=False)
         self._turns = self._new_turns()
@@ -172,76 +176,76 @@ class SQLStore:
     # -- running a plan --------------------------------------------------------------------------
 
     def _run(self, plan: Callable[[], Plan[T]], *, batches: bool = False) -> T:
+        turns = self._turns  # those of this process: a call may go on in a child that was forked amid it
         with Call(self._deadline) as call:
             progress = Progress(self._deadline, batches=batches, call=call)
             while True:
                 self._check_open()
                 # Our own turnstile, because the pool's would wait for the whole deadline again.
-                if self._turns is not None and not self._turns.acquire(timeout=call.at_most(None)):
+                if turns is not None and not turns.acquire(timeout=call.at_most(None)):
                     raise self._failure(PoolTimeout("all connections are busy"), progress)
                 try:
-                    with self._passing(call):
+                    if self._gated:
+                        outcome = self._pass(call, plan, progress)
+                    else:
                         outcome = self._attempt(call, plan, progress)
                 finally:
-                    if self._turns is not None:
-                        self._turns.release()
+                    if turns is not None:
+                        turns.release()
                 if outcome is not None:
                     return outcome[0]
 
-    @contextmanager
-    def _passing(self, call: Call) -> Iterator[None]:
-        """Inside the gate that a fork shuts, where there is SQLite behind it."""
-        if not self._gated:
-            yield
-            return
+    def _pass(self, call: Call, plan: Callable[[], Plan[T]], progress: Progress) -> tuple[T] | None:
+        """An attempt inside the gate that a fork shuts."""
         if GATE.broken:
             raise TierUnavailable("this process was forked in the middle of a call of SQLite", tier=self.name)
         if not GATE.enter(call.at_most(None)):
             raise TierTimeout("the process is being forked", tier=self.name)
         try:
-            yield
+            return self._attempt(call, plan, progress)
         finally:
             GATE.leave()
 
     def disconnect(self) -> None:
         """See `Disconnectable`."""
+        self._connections.end_idle()
         with suppress(Exception):  # a connection that cannot be closed is as good as closed
             self._engine.dispose()
 
     def _attempt(self, call: Call, plan: Callable[[], Plan[T]], progress: Progress) -> tuple[T] | None:
         """Run ``plan`` once; its result in a tuple, or ``None`` when it is to be begun again."""
         dialect = self._engine.dialect
-        driver_error = dialect.loaded_dbapi.Error
         try:
-            connection = self._engine.raw_connection()
-        except (SQLAlchemyError, driver_error, OSError) as error:
+            connection = self._connections.lend()
+        except (SQLAlchemyError, self._driver_error, OSError) as error:
             raise self._failure(error, progress) from error
         watch: Watch | None = None
+        fit = False  # KeyboardInterrupt amid a reply: nobody may read the rest of it
         try:
-            busy = self._deadline if self._owned else None
-            progress.watch = watch = watch_connection(call, connection, dialect.name, busy=busy)
+            progress.watch = watch = watch_connection(call, connection, dialect.name, busy=self._busy)
             progress.connected(connection.info)
-            return (self._drive(connection, plan, progress),)
+            outcome = (self._drive(connection, plan, progress),)
+            fit = True
+            return outcome
         except TierError as error:
-            _clean(connection, broken=False)
+            fit = _rolled_back(connection)
             error.tier = self.name
             raise
-        except (driver_error, OSError) as error:
+        except (self._driver_error, OSError) as error:
             broken = dialect.is_disconnect(error, connection.driver_connection, None)  # type: ignore[arg-type] # any driver error
-            _clean(connection, broken=broken)
+            fit = not broken and _rolled_back(connection)
             if not progress.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
                 raise self._failure(error, progress) from error
             return None
-        except BaseException:  # KeyboardInterrupt amid a reply: nobody may read the rest of it
-            connection.invalidate()
-            raise
         finally:
-            cut = watch is not None and not watch.end()
-            if cut and dialect.name != "sqlite" and connection.is_valid:  # SQLite was interrupted, no more
-                connection.invalidate()
-            connection.close()
+            if watch is not None and not watch.end() and dialect.name != "sqlite":
+                fit = False  # (SQLite was interrupted, no more.)
+            if fit:
+                self._connections.take_back(connection)
+            else:
+                self._connections.drop(connection)
 
-    def _drive(self, connection: Any, plan: Callable[[], Plan[T]], progress: Progress) -> T:
+    def _drive(self, connection: Connection, plan: Callable[[], Plan[T]], progress: Progress) -> T:
         driver = connection.driver_connection
         cursor = driver.cursor(binary=True) if self._plans.dialect.binary else driver.cursor()
         try:
@@ -252,7 +256,7 @@ class SQLStore:
         finally:
             cursor.close()
 
-    def _steps(self, connection: Any, cursor: Any, plan: Plan[T], progress: Progress) -> T:
+    def _steps(self, connection: Connection, cursor: Any, plan: Plan[T], progress: Progress) -> T:
         result: Any = None
         try:
             while True:
@@ -261,7 +265,7 @@ class SQLStore:
                 if step is COMMIT:
                     progress.batch_done()
                     if self._plans.dialect.begin or not self._owned:
-                        connection.commit()
+                        connection.driver_connection.commit()
                     continue
                 if step.many:
                     cursor.executemany(step.sql, step.parameters)
@@ -295,12 +299,10 @@ class SQLStore:
         return (TierTimeout if late else TierUnavailable)(text, tier=self.name)
 
 
-def _clean(connection: Any, *, broken: bool) -> None:
-    """Make a connection fit for the pool again after an error, or throw it away."""
-    if not broken:
-        try:
-            connection.rollback()
-        except Exception:  # noqa: BLE001 - whatever the driver raises, the connection is of no use
-            broken = True
-    if broken:
-        connection.invalidate()
+def _rolled_back(connection: Connection) -> bool:
+    """Whether ``connection`` is fit for another call after an error."""
+    try:
+        connection.driver_connection.rollback()
+    except Exception:  # noqa: BLE001 - whatever the driver raises, the connection is of no use
+        return False
+    return True
