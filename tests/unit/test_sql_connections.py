@@ -129,12 +129,14 @@ def test_an_error_in_a_transaction_leaves_the_connection_without_it(counted: Cou
 
 def test_what_a_call_of_the_parent_had_is_lent_to_nobody_in_the_child(counted: Counted) -> None:
     connections = counted.tier.store._connections
-    before = connections.lend()
-    connections.after_fork()  # as in a child that was forked in the middle of this call
-    connections.take_back(before)
+    before = [connections.lend() for _ in range(ALL)]
+    connections.after_fork()  # as in a child that was forked in the middle of these calls
+    for connection in before:
+        connections.take_back(connection)
     after = connections.lend()
-    assert after is not before
+    assert after not in before
     connections.take_back(after)
     connections.end_idle()
-    assert counted.ended == [after.driver_connection]  # the parent goes on with the other one
-    before.pooled.close()
+    assert counted.ended == [after.driver_connection]  # the parent goes on with the others
+    for connection in before:
+        connection.pooled.close()
