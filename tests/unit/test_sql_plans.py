@@ -85,3 +85,15 @@ def _run(plan):
             steps.append(plan.send(None if not steps else 0))
     except StopIteration:
         return steps
+
+
+def test_one_key_is_asked_for_by_itself() -> None:
+    """PostgreSQL keeps the plan of such a statement, and makes that for a list anew each time."""
+    (one,), (two,) = PostgreSQL("t").select([b"x"]), PostgreSQL("t").select([b"x", b"y"])
+    assert (one.sql.endswith("WHERE id = %b"), one.parameters) == (True, [b"x"])
+    assert (two.sql.endswith("WHERE id = ANY(%b)"), two.parameters) == (True, ([b"x", b"y"],))
+
+
+def test_sqlite_is_asked_in_the_order_in_which_batches_are_written() -> None:
+    (step,) = SQLite("t").select([b"c", b"a", b"b"])
+    assert list(step.parameters[:3]) == [b"a", b"b", b"c"]

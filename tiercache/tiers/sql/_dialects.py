@@ -210,7 +210,8 @@ class SQLite(Dialect):
         )
 
     def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
-        return self._listed(self._selects[column], ids)
+        # In their order, which is that in which a batch was written: its pages lie one after the other.
+        return self._listed(self._selects[column], sorted(ids))
 
     def upsert(self, rows: Sequence[Row]) -> Step:
         return Step(self._upsert, rows, many=True)
@@ -222,9 +223,7 @@ class SQLite(Dialect):
         if len(ids) == 1:
             yield Step(statements[1], ids)
             return
-        largest = self._SIZES[-1]
-        for start in range(0, len(ids), largest):
-            part = ids[start : start + largest]
+        for part in _chunks(ids, self._SIZES[-1]):
             size = next(size for size in self._SIZES if size >= len(part))
             yield Step(statements[size], [*part, *[None] * (size - len(part))])  # NULL equals no id
 
@@ -308,8 +307,10 @@ class PostgreSQL(Dialect):
         )
 
     def select(self, ids: Sequence[bytes], column: str = "value") -> Iterator[Step]:
-        sql = f"SELECT id, {column} FROM {self.table} WHERE id = ANY(%b)"
-        return (Step(sql, (part,)) for part in _chunks(ids))
+        # By itself, one is planned once; a list is planned in every call, for it may have any length.
+        one = len(ids) == 1
+        sql = f"SELECT id, {column} FROM {self.table} WHERE id = {'%b' if one else 'ANY(%b)'}"
+        return iter([Step(sql, ids)]) if one else (Step(sql, (part,)) for part in _chunks(ids))
 
     def upsert(self, rows: Sequence[Row]) -> Step:
         return Step(self._upsert, [[getattr(row, name) for row in rows] for name in self._SENT])
@@ -441,8 +442,8 @@ DIALECTS: Final[dict[str, type[Dialect]]] = {
 }
 
 
-def _chunks(ids: Sequence[T]) -> Iterator[list[T]]:
-    return (list(ids[start : start + ROWS]) for start in range(0, len(ids), ROWS))
+def _chunks(ids: Sequence[T], size: int = ROWS) -> Iterator[list[T]]:
+    return (list(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
 def _number(error: BaseException) -> object:
