@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tiercache._log import logger
 from tiercache.entry import Entry
-from tiercache.envelope import Opened, Secrets, open_envelope, open_envelopes, seal_all
+from tiercache.envelope import Opened, Secrets, open_envelope, open_envelopes, open_values, seal_all
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.policies import Failure
@@ -127,6 +127,18 @@ class EncodedTier:
     def _read_one(self, key: str) -> Entry[bytes] | None:
         """`SupportsReadOne.read_one`, for a tier whose answers need no second look to have by that name."""
         return self._mget((key,)).get(key)
+
+    def _values_of(self, blobs: dict[str, bytes], time: Callable[[], float]) -> dict[str, bytes] | None:
+        """What `SupportsReadValues.read_values` gives, of what was found in the store."""
+        drained = _drain(blobs)
+        del blobs
+        opened, until = open_values(drained, self._clock.time())
+        # By now; to open them may have taken its time.
+        if opened.corrupt or not until > max(self._clock.time(), time()):
+            return None
+        self._count(opened)
+        values: dict[str, Any] = opened.entries
+        return values
 
     def _mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
         self.store.mset(self._seal(entries))
