@@ -134,6 +134,29 @@ def test_foreign_types_and_bytes_under_our_keys_are_misses(tier, look):
     assert values(tier.mget(["list"])) == {"list": b"ours now"}
 
 
+def test_a_batch_of_many_lives(tier, look):
+    """Whatever stood before each of them; values of no bytes, and of more than are sent at once."""
+    now = time.time()
+    lives = [None, HOUR, HOUR, 2 * HOUR, -1, HOUR]
+    sizes = [0, 1, 100, 300_000, 6144]
+    kinds = {f"key {n}": (lives[n % 6], bytes([n % 251]) * sizes[n % 5]) for n in range(303)}
+    tier.mset(dict.fromkeys(kinds, Entry(b"old")))
+    tier.mset({key: Entry(value, life and now + life) for key, (life, value) in kinds.items()})
+    alive = {key: value for key, (life, value) in kinds.items() if life != -1}
+    assert values(tier.mget([*kinds])) == alive
+    assert {key.removeprefix(b"tiercache:").decode() for key in look.keys()} == {*alive}  # noqa: SIM118 - a client
+    for key in alive:
+        life, left = kinds[key][0], look.pttl(f"tiercache:{key}")
+        assert left == -1 if life is None else left == pytest.approx(life * 1000, abs=20_000)
+
+
+def test_a_batch_of_no_values_that_the_server_takes(tier):
+    huge = bytes(2**29 + 1)
+    with pytest.raises(EntryRejected) as caught:
+        tier.store.mset({"huge": (huge, None), "huge too": (huge, None)})
+    assert caught.value.keys == ("huge", "huge too")
+
+
 def test_values_beyond_the_servers_limit_are_rejected_and_others_kept(tier):
     with pytest.raises(EntryRejected, match="512 MiB") as caught:
         tier.store.mset({"huge": (bytes(2**29 + 1), None), "small": (b"v", None)})

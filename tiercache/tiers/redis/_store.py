@@ -7,7 +7,7 @@ tried again on a new connection when the pooled one turns out to be dead.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -231,25 +231,30 @@ class Store:
         return {key: size for key, size in zip(keys, answers, strict=True) if isinstance(size, int) and size}
 
     async def _mset(self, wire: Wire, until: float, last: bool, blobs: Mapping[str, Blob]) -> None:
+        too_large: list[str] = []
+        commands: Iterable[Command] = self._sets(blobs, too_large)
+        if len(blobs) == 1:  # others are made as they are sent
+            commands = list(commands)
+        _raise_errors(await perform(wire, commands, until, last=last))
+        if too_large:
+            raise EntryRejected(too_large, "Redis holds at most 512 MiB under a key")
+
+    def _sets(self, blobs: Mapping[str, Blob], too_large: list[str]) -> Iterator[Command]:
+        """What stores ``blobs``. Keys of those that Redis does not take are added to ``too_large``."""
         now = self._clock.time()
-        commands: list[Command] = []
-        too_large = []
         known, px = None, b""  # most often all of a batch expire at the same time
         for (key, (data, expires_at)), name in zip(blobs.items(), self._fold_all(blobs), strict=True):
             if len(data) > _MAX_VALUE:
                 too_large.append(key)
             elif expires_at is None:
-                commands.append((b"SET", name, data))
+                yield b"SET", name, data
             elif expires_at <= now:
-                commands.append((b"UNLINK", name))  # over before it got here; the old one is too
+                yield b"UNLINK", name  # over before it got here; the old one is too
             else:
                 if expires_at != known:
                     # Not PXAT, which would be exact but is the server's clock and newer than the rest.
                     known, px = expires_at, b"%d" % ceil(min((expires_at - now) * 1000, _MAX_PX))
-                commands.append((b"SET", name, data, b"PX", px))
-        _raise_errors(await perform(wire, commands, until, last=last))
-        if too_large:
-            raise EntryRejected(too_large, "Redis holds at most 512 MiB under a key")
+                yield b"SET", name, data, b"PX", px
 
     async def _mdelete(self, wire: Wire, until: float, last: bool, keys: Sequence[str]) -> None:
         folded = self._fold_all(keys)

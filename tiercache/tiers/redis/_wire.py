@@ -18,6 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
@@ -163,34 +164,36 @@ async def _ask(wire: Wire, lane: Any, payload: bytes, until: float) -> list[Any]
         await wire.release(lane, connection)
 
 
-async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last: bool) -> list[Any]:
+async def perform(wire: Wire, commands: Iterable[Command], until: float, *, last: bool) -> list[Any]:
     """The reply to each command, in order.
 
     Raises `Moved` when a cluster redirected one, unless this is the ``last`` attempt: then what is
     still redirected (a slot on its way to another node) goes one by one. Without a cluster's client there is
     nobody to follow it: an error like others.
     """
-    if not wire.cluster and len(commands) == 1:
+    if not wire.cluster and isinstance(commands, list) and len(commands) == 1:
         return await _ask(wire, wire.lane(b""), pack(commands[0]), until)
     if not wire.cluster:
-        everything = range(len(commands))
-        # Packed as they are sent: the server is at work on the first ones by then.
-        packed = (request for request, _ in _batches(wire.lane(b""), everything, commands))
-        answers = await exchange(wire, packed, until)
+        # Made and packed as they are sent: the server is at work on the first ones by then.
+        answers = await exchange(wire, _batches(wire.lane(b""), commands), until)
         return answers[0] if len(answers) == 1 else [reply for answer in answers for reply in answer]
+    commands = list(commands)
     routes: dict[int, tuple[Any, list[int]]] = {}
     for position, command in enumerate(commands):
         lane = wire.lane(command[3] if command[0] == b"EVAL" else command[1])
         routes.setdefault(id(lane), (lane, []))[1].append(position)
-    queues = [deque(_batches(*route, commands)) for route in routes.values()]
+    queues = [
+        (deque(_batches(lane, [commands[position] for position in positions])), iter(positions))
+        for lane, positions in routes.values()
+    ]
     requests: list[Request] = []
     order: list[int] = []
     while queues:  # in turn, so that the nodes of a cluster work at the same time
-        for queue in queues:
-            request, positions = queue.popleft()
+        for queue, positions in queues:
+            request = queue.popleft()
             requests.append(request)
-            order += positions
-        queues = [queue for queue in queues if queue]
+            order += islice(positions, request.replies)
+        queues = [each for each in queues if each[0]]
     replies: list[Any] = [None] * len(commands)
     answers = await exchange(wire, requests, until)
     for position, reply in zip(order, (reply for answer in answers for reply in answer), strict=True):
@@ -202,33 +205,33 @@ async def perform(wire: Wire, commands: Sequence[Command], until: float, *, last
     return replies
 
 
-def _batches(
-    lane: Any, positions: Sequence[int], commands: Sequence[Command]
-) -> Iterator[tuple[Request, Sequence[int]]]:
-    """Those of ``commands`` at the ``positions``, packed, a batch a request; and whose each request is."""
+def _batches(lane: Any, commands: Iterable[Command]) -> Iterator[Request]:
+    """``commands``, packed, a batch a request."""
     pieces: list[bytes] = []
-    begun = size = 0
+    replies = size = 0
     known = latest = ending = b""
-    start = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
-    for index, position in enumerate(positions, 1):
-        command = commands[position]
+    start = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n"
+    for command in commands:
         count = len(command)
         if count == 5 and command[0] == b"SET":  # in one go: there are thousands, most often of one life
             _, key, value, unit, number = command
             if number is not latest or unit != known:
                 known, latest = unit, number
-                ending = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(unit), unit, len(number), number)
-            piece = start % (len(key), key, len(value), value, ending)
+                ending = b"\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(unit), unit, len(number), number)
+            length = len(value)
+            pieces += (start % (len(key), key, length), value, ending)  # a value is copied once, by `join`
+            size += length
         else:
             piece = pack(command)
-        pieces.append(piece)
-        size += len(piece)
+            pieces.append(piece)
+            size += len(piece)
+        replies += 1
         # One of as many keys as a batch has is a batch of its own.
-        if size >= _BATCH_BYTES or index - begun >= _BATCH_KEYS or count > _BATCH_KEYS:
-            yield Request(lane, b"".join(pieces), len(pieces)), positions[begun:index]
-            pieces, begun, size = [], index, 0
+        if size >= _BATCH_BYTES or replies >= _BATCH_KEYS or count > _BATCH_KEYS:
+            yield Request(lane, b"".join(pieces), replies)
+            pieces, replies, size = [], 0, 0
     if pieces:
-        yield Request(lane, b"".join(pieces), len(pieces)), positions[begun:]
+        yield Request(lane, b"".join(pieces), replies)
 
 
 class _Lent:

@@ -122,7 +122,7 @@ class RedisTier(EncodedTier):
     def _read_values(self, keys: Sequence[str], time: Callable[[], float]) -> dict[str, bytes] | None:
         # What is refused here is fetched again, so whoever met such a batch, as of a chain that keeps stale
         # values, asks for the next ones in the other way at once. (A count that threads spoil is as good.)
-        if self._detour:
+        if self._detour > 0:
             self._detour -= 1
             return None
         values = self._values_of(self.store.mget(keys), time)
