@@ -150,6 +150,37 @@ def test_a_batch_of_many_lives(tier, look):
         assert left == -1 if life is None else left == pytest.approx(life * 1000, abs=20_000)
 
 
+@pytest.mark.parametrize("options", [{}, {"secret": "0123456789abcdef"}])
+def test_a_batch_that_is_tried_again_is_whole(server, look, options):
+    """The server hung up meanwhile; and the envelopes are made as they are sent."""
+    tier = RedisTier(server.url, deadline=10, **options)
+    batch = {f"key {n}": Entry(b"%d" % n * 300) for n in range(351)}
+    tier.mset({"key 0": Entry(b"old")})
+    look.client_kill_filter(_type="normal", skipme=True)
+    tier.mset(batch)
+    assert values(tier.mget([*batch])) == values(batch)
+    look.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(TypeError, match="stores bytes, not str"):
+        tier.mset({**dict.fromkeys(batch, Entry(b"new")), "last": Entry("text")})
+    assert values(tier.mget([*batch])) == values(batch)
+    tier.close()
+
+
+def test_a_batch_is_what_it_was_when_it_was_given(server):
+    async def change_meanwhile():
+        tier = RedisTier(server.url, deadline=10)
+        batch = {f"key {n}": Entry(b"x" * 6144) for n in range(2000)}
+        writing = asyncio.ensure_future(tier.amset(batch))
+        await asyncio.sleep(0)  # it has begun
+        batch.clear()
+        await writing
+        found = await tier.amget([f"key {n}" for n in range(2000)])
+        await tier.aclose()
+        return len(found)
+
+    assert asyncio.run(change_meanwhile()) == 2000
+
+
 def test_a_batch_of_no_values_that_the_server_takes(tier):
     huge = bytes(2**29 + 1)
     with pytest.raises(EntryRejected) as caught:

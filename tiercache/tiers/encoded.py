@@ -192,12 +192,15 @@ class EncodedTier:
         )
 
     def _seal(self, entries: Mapping[str, Entry[bytes]]) -> dict[str, Blob]:
+        self._check_bytes(entries)
+        return seal_all(entries, self._secrets)
+
+    def _check_bytes(self, entries: Mapping[str, Entry[bytes]]) -> None:
         for entry in entries.values():
             if not isinstance(entry.value, bytes):
                 raise TypeError(
                     f"{self.name} stores bytes, not {type(entry.value).__name__}; give the cache a codec"
                 )
-        return seal_all(entries, self._secrets)
 
 
 def _drain(blobs: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:

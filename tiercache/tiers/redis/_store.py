@@ -230,20 +230,22 @@ class Store:
         _raise_errors([answer for answer in answers if not _is_wrong_type(answer)])
         return {key: size for key, size in zip(keys, answers, strict=True) if isinstance(size, int) and size}
 
-    async def _mset(self, wire: Wire, until: float, last: bool, blobs: Mapping[str, Blob]) -> None:
+    async def _put(
+        self, wire: Wire, until: float, last: bool, keys: Collection[str], blobs: Callable[[], Iterable[Blob]]
+    ) -> None:
         too_large: list[str] = []
-        commands: Iterable[Command] = self._sets(blobs, too_large)
-        if len(blobs) == 1:  # others are made as they are sent
+        commands: Iterable[Command] = self._sets(keys, blobs(), too_large)
+        if len(keys) == 1:  # others are made as they are sent
             commands = list(commands)
         _raise_errors(await perform(wire, commands, until, last=last))
         if too_large:
             raise EntryRejected(too_large, "Redis holds at most 512 MiB under a key")
 
-    def _sets(self, blobs: Mapping[str, Blob], too_large: list[str]) -> Iterator[Command]:
-        """What stores ``blobs``. Keys of those that Redis does not take are added to ``too_large``."""
+    def _sets(self, keys: Collection[str], blobs: Iterable[Blob], too_large: list[str]) -> Iterator[Command]:
+        """What stores ``blobs`` under ``keys``. ``too_large`` gets the keys of those that Redis refuses."""
         now = self._clock.time()
         known, px = None, b""  # most often all of a batch expire at the same time
-        for (key, (data, expires_at)), name in zip(blobs.items(), self._fold_all(blobs), strict=True):
+        for key, name, (data, expires_at) in zip(keys, self._fold_all(keys), blobs, strict=True):
             if len(data) > _MAX_VALUE:
                 too_large.append(key)
             elif expires_at is None:
@@ -361,7 +363,12 @@ class BlockingStore(Store):
         return drive(self._call(self._blocking, self._lengths, keys))
 
     def mset(self, blobs: Mapping[str, Blob]) -> None:
-        drive(self._call(self._blocking, self._mset, blobs))
+        self.put(blobs, blobs.values)
+
+    def put(self, keys: Collection[str], blobs: Callable[[], Iterable[Blob]]) -> None:
+        """`mset` of what ``blobs`` gives for ``keys``, one by one as they are sent; called anew for a second
+        try."""
+        drive(self._call(self._blocking, self._put, keys, blobs))
 
     def mdelete(self, keys: Sequence[str]) -> None:
         drive(self._call(self._blocking, self._mdelete, keys))
@@ -408,7 +415,10 @@ class NativeStore(Store):
         return await self._call(self._native, self._lengths, keys)
 
     async def amset(self, blobs: Mapping[str, Blob]) -> None:
-        await self._call(self._native, self._mset, blobs)
+        await self.aput(blobs, blobs.values)
+
+    async def aput(self, keys: Collection[str], blobs: Callable[[], Iterable[Blob]]) -> None:
+        await self._call(self._native, self._put, keys, blobs)
 
     async def amdelete(self, keys: Sequence[str]) -> None:
         await self._call(self._native, self._mdelete, keys)

@@ -11,9 +11,12 @@ the least rights suffice: ``-@all +get +mget +set +del +unlink +pttl +hello +aut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias
 
+from tiercache.entry import Entry
 from tiercache.errors import ConfigError, MissingPackage
 
 try:
@@ -26,9 +29,9 @@ import redis.asyncio.cluster
 import redis.cluster
 import redis.sentinel
 
-from tiercache.envelope import Secrets
+from tiercache.envelope import Secrets, seal_all
 from tiercache.policies import Failure
-from tiercache.protocols import SYSTEM_CLOCK, Clock
+from tiercache.protocols import SYSTEM_CLOCK, Blob, Clock
 from tiercache.tiers.encoded import EncodedTier
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
 from tiercache.tiers.redis._connect import MAX_CONNECTIONS, Endpoint, describe_client
@@ -39,6 +42,9 @@ __all__ = ["RedisTier"]
 
 #: Batches after one that had more in it than plain values, for which nobody tries to do with those alone.
 _DETOUR = 15
+
+#: Entries whose envelopes are made at a time.
+_SEALED = 50
 
 BlockingClient: TypeAlias = "redis.Redis | redis.cluster.RedisCluster"
 NativeClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster"
@@ -118,6 +124,23 @@ class RedisTier(EncodedTier):
                 self.read_values = self._read_values
         self._detour = 0
         self.location = ("redis", place, prefix)
+
+    def _mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
+        self._check_bytes(entries)
+        entries = dict(entries)  # a caller may change its own meanwhile
+        self.store.put(entries, partial(self._sealed, entries))
+
+    async def _amset(self, entries: Mapping[str, Entry[bytes]]) -> None:
+        self._check_bytes(entries)
+        entries = dict(entries)
+        await self.store.aput(entries, partial(self._sealed, entries))
+
+    def _sealed(self, entries: Mapping[str, Entry[bytes]]) -> Iterator[Blob]:
+        """Their envelopes, some at a time: the server is at work on the first ones while the next ones are
+        made, in the memory of those that were sent."""
+        items = iter(entries.items())
+        while some := dict(islice(items, _SEALED)):
+            yield from seal_all(some, self._secrets).values()
 
     def _read_values(self, keys: Sequence[str], time: Callable[[], float]) -> dict[str, bytes] | None:
         # What is refused here is fetched again, so whoever met such a batch, as of a chain that keeps stale
