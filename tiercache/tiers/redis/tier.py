@@ -44,7 +44,7 @@ __all__ = ["RedisTier"]
 _DETOUR = 15
 
 #: Entries whose envelopes are made at a time.
-_SEALED = 50
+_SEALED = 100
 
 BlockingClient: TypeAlias = "redis.Redis | redis.cluster.RedisCluster"
 NativeClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster"
@@ -127,12 +127,11 @@ class RedisTier(EncodedTier):
 
     def _mset(self, entries: Mapping[str, Entry[bytes]]) -> None:
         self._check_bytes(entries)
-        entries = dict(entries)  # a caller may change its own meanwhile
         self.store.put(entries, partial(self._sealed, entries))
 
     async def _amset(self, entries: Mapping[str, Entry[bytes]]) -> None:
         self._check_bytes(entries)
-        entries = dict(entries)
+        entries = dict(entries)  # a caller may change its own meanwhile
         await self.store.aput(entries, partial(self._sealed, entries))
 
     def _sealed(self, entries: Mapping[str, Entry[bytes]]) -> Iterator[Blob]:
