@@ -66,6 +66,18 @@ class Batch:
             payloads = self._payloads | other._payloads
         return Batch(self.objects | other.objects, self.codec, payloads)
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether all of it could be stored as bytes at once."""
+        return self._payloads is not None
+
+    def add(self, other: Batch) -> None:
+        """Take in the entries of ``other``; both are encoded. Whoever had ``objects`` has them too."""
+        self.objects.update(other.objects)
+        if self.codec is not None:
+            assert self._payloads is not None  # noqa: S101 - it is encoded
+            self._payloads.update(other.payloads)
+
     def size(self) -> int:
         """The bytes of all values, as far as they are known."""
         return sum([entry.size or 0 for entry in self.objects.values()])

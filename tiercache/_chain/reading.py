@@ -7,7 +7,6 @@ A `Reader` is one view's: a namespace and a codec over a stack. It reaches tiers
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +14,7 @@ from tiercache._chain.answers import note
 from tiercache._chain.batch import Batch
 from tiercache._chain.journal import Fences
 from tiercache._chain.member import Member
+from tiercache._chain.promotions import Promotion
 from tiercache._chain.stack import Stack
 from tiercache._consistency.operations import Operation, holding
 from tiercache._running.bridge import BLOCKING, Runtime, drive, is_cancellation
@@ -218,18 +218,21 @@ class Reader:
             entries += len(batch)
             size += batch.size()
         epochs = self.space.epochs
-        job = partial(self._promote_behind, behind, epochs.share_ticket(ticket), fences)
+        job = Promotion(
+            behind,
+            epochs.share_ticket(ticket),
+            fences,
+            size=size,
+            fill=self._fill_behind,
+            close=epochs.close_ticket,
+        )
         if not self.stack.promoter.submit(job, entries=entries, size=size):
             epochs.close_ticket(ticket)
             with self.stack.counters.lock:
                 self.stack.counters.promotions_dropped += entries
 
-    def _promote_behind(self, behind: list[tuple[Member, Batch]], ticket: int, fences: Fences) -> None:
-        try:
-            for member, batch in behind:
-                drive(self._fill(BLOCKING, member, batch, ticket, fences))
-        finally:
-            self.space.epochs.close_ticket(ticket)
+    def _fill_behind(self, member: Member, batch: Batch, ticket: int, fences: Fences) -> None:
+        drive(self._fill(BLOCKING, member, batch, ticket, fences))
 
     def _fill_at_once(self, member: Member, batch: Batch, ticket: int) -> bool:
         """Promote a single entry into memory, all of it under the lock of the epochs: nobody ever sees it

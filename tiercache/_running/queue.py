@@ -28,11 +28,19 @@ _EXIT_SECONDS = 1.0
 
 class WorkQueue:
     """Jobs of one kind, for at most ``threads`` threads at a time. ``max_entries`` and ``max_bytes`` bound
-    what waits. Thread-safe."""
+    what waits. Thread-safe.
 
-    def __init__(self, kind: str, *, threads: int, max_entries: int, max_bytes: int) -> None:
+    With a ``linger`` (seconds; for one thread) a worker waits for so long, unless somebody waits for it,
+    before it does what has come by then. A job that has a ``join(job)`` is asked with the next one, under the
+    lock: true if it does that one's work too.
+    """
+
+    def __init__(
+        self, kind: str, *, threads: int, max_entries: int, max_bytes: int, linger: float = 0.0
+    ) -> None:
         self._kind = kind
         self._most_threads = threads
+        self._linger = linger
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self.after_fork()
@@ -46,6 +54,7 @@ class WorkQueue:
         self._unfinished = 0
         self._threads: set[threading.Thread] = set()
         self._resting = 0  # of them, those that wait for a job
+        self._lingering = False
         self._idle: list[Future[Any]] = []
 
     def submit(self, job: Callable[[], object], *, entries: int, size: int = 0) -> bool:
@@ -62,7 +71,8 @@ class WorkQueue:
             self._entries += entries
             self._bytes += size
             self._unfinished += 1
-            if self._resting:  # the others look for a job before they rest
+            # The others look for a job before they rest.
+            if self._resting or (self._lingering and self._is_hurried()):
                 self._changed.notify()
             return True
 
@@ -85,35 +95,64 @@ class WorkQueue:
         with self._changed:
             if self._unfinished and threading.current_thread() not in self._threads:
                 self._idle.append(future)
+                if self._lingering:
+                    self._changed.notify()
             else:
                 future.set_result(None)
         return future
 
     def _work(self) -> None:
         changed = self._changed  # the one that is waited at stays the one that is held, whatever forks
+        due = 0  # jobs that have waited for long enough
         while True:
             with changed:
-                self._resting += 1
-                woken = self._jobs or changed.wait_for(lambda: self._jobs, _IDLE_SECONDS)
-                self._resting -= 1
-                if not woken:
-                    self._threads.discard(threading.current_thread())
-                    return
-                job, entries, size = self._jobs.popleft()
-                self._entries -= entries
-                self._bytes -= size
+                if not due:
+                    if not self._rest(changed):
+                        self._threads.discard(threading.current_thread())
+                        return
+                    due = len(self._jobs) if self._linger else 1
+                job = self._take()
+                done = 1
+                join = getattr(job, "join", None)
+                while done < due and join is not None and join(self._jobs[0][0]):
+                    self._take()
+                    done += 1
+                due -= done
             try:
                 job()
             except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
                 logger().exception("a %s failed", self._kind)
-            del job  # it holds entries, and the next one may be long in coming
+            del job, join  # it holds entries, and the next one may be long in coming
             with changed:
-                self._unfinished -= 1
+                self._unfinished -= done
                 idle = []
                 if not self._unfinished:
                     idle, self._idle = self._idle, []
             for future in idle:
                 future.set_result(None)
+
+    def _rest(self, changed: threading.Condition) -> bool:
+        """Wait for a job; false if none comes. With the lock held."""
+        self._resting += 1
+        woken = bool(self._jobs or changed.wait_for(lambda: self._jobs, _IDLE_SECONDS))
+        self._resting -= 1
+        if woken and self._linger:
+            self._lingering = True
+            changed.wait_for(self._is_hurried, self._linger)
+            self._lingering = False
+        return woken
+
+    def _is_hurried(self) -> bool:
+        """Whether somebody waits until all is done, or half of what may wait does."""
+        much = self._entries > self._max_entries // 2 or self._bytes > self._max_bytes // 2
+        return much or bool(self._idle)
+
+    def _take(self) -> Callable[[], object]:
+        """The next job. With the lock held, and where there is one."""
+        job, entries, size = self._jobs.popleft()
+        self._entries -= entries
+        self._bytes -= size
+        return job
 
 
 _queues: weakref.WeakSet[WorkQueue] = weakref.WeakSet()

@@ -1,0 +1,174 @@
+"""Promotions that wait together are promoted together, where that changes nothing but how often tiers are
+called; and for how long the promoter lets them wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tiercache import Entry, MemoryTier, TieredCache
+from tiercache._chain.batch import Batch
+from tiercache._chain.journal import Fences
+from tiercache._chain.promotions import Promotion
+from tiercache._running.queue import WorkQueue
+from tiercache.codecs import JSONCodec
+from tiercache.testing import DictTier, SpyTier
+
+LIMIT = 20.0
+
+
+@contextmanager
+def held_up(cache: TieredCache[Any]) -> Iterator[None]:
+    """The promoter is at something else meanwhile, and what is promoted inside waits together."""
+    going, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        going.set()
+        go.wait(LIMIT)
+
+    promoter = cache._stack.promoter
+    assert promoter.submit(hold, entries=promoter._max_entries)  # so many that it does not linger
+    assert going.wait(LIMIT)
+    try:
+        yield
+    finally:
+        go.set()
+    cache.flush()
+
+
+def lowest(*keys: str) -> DictTier:
+    low = DictTier("low")
+    low.mset({key: Entry(key.encode(), codec="bytes") for key in keys})
+    return low
+
+
+def test_hits_that_wait_together_are_one_mset() -> None:
+    keys = [f"k{number}" for number in range(5)]
+    middle = SpyTier(DictTier("middle"))
+    with TieredCache([MemoryTier(), middle, lowest(*keys)]) as cache:
+        with held_up(cache):
+            values = [cache.get(key) for key in keys]
+        assert values == [key.encode() for key in keys]
+        assert middle.count("mset") == 1
+        assert middle.keys("mset") == keys
+        assert middle.tier.entries == {key: Entry(key.encode(), codec="bytes") for key in keys}
+        assert [tier.promotions for tier in cache.stats().tiers] == [5, 5, 0]
+        assert not cache._core.space.epochs._tickets
+
+
+def test_what_was_read_after_a_write_is_not_suppressed_for_one_that_was_read_before() -> None:
+    middle, low = SpyTier(DictTier("middle")), lowest("old")
+    with TieredCache([MemoryTier(), middle, low]) as cache:
+        with held_up(cache):
+            assert cache.get("old") == b"old"
+            cache.delete("new")
+            low.mset({"new": Entry(b"new", codec="bytes")})
+            assert cache.get("new") == b"new"
+        assert set(middle.tier.entries) == {"old", "new"}
+        assert cache.stats().suppressed_writes == 0
+        assert middle.count("mset") == 2
+
+
+def test_a_write_while_they_wait_suppresses_its_own_key_alone() -> None:
+    middle = SpyTier(DictTier("middle"))
+    with TieredCache([MemoryTier(), middle, lowest("k", "l")]) as cache:
+        with held_up(cache):
+            assert [cache.get(key) for key in "kl"] == [b"k", b"l"]
+            cache.delete("l")
+        assert set(middle.tier.entries) == {"k"}
+        assert cache.stats().suppressed_writes == 1
+        assert cache.get("l") is None
+        assert not cache._core.space.epochs._tickets
+
+
+def test_a_key_that_is_promoted_twice_is_counted_twice() -> None:
+    with TieredCache([DictTier("top"), DictTier("middle"), lowest("k")]) as cache:
+        with held_up(cache):
+            assert [cache.get("k") for _ in range(2)] == [b"k"] * 2
+        assert [tier.promotions for tier in cache.stats().tiers] == [2, 2, 0]
+
+
+def test_views_are_promoted_apart() -> None:
+    middle, low = SpyTier(DictTier("middle")), lowest("k")
+    TieredCache([low]).view("view", codec=JSONCodec()).set("k", [1])
+    with TieredCache([MemoryTier(), middle, low]) as cache:
+        with held_up(cache):
+            assert cache.get("k") == b"k"
+            assert cache.view("view", codec=JSONCodec()).get("k") == [1]
+        assert middle.count("mset") == 2
+        assert len(middle.tier.entries) == 2
+
+
+def test_what_a_caller_was_given_does_not_grow() -> None:
+    member: Any = object()
+
+    def fill(_member: Any, batch: Batch, _ticket: int, _fences: Fences) -> None:
+        filled.append(set(batch.objects))
+
+    filled: list[set[str]] = []
+    closed: list[int] = []
+    batches = [Batch({key: Entry(b"v")}, None) for key in "abc"]
+    first, *others = [
+        Promotion([(member, batch)], 7, Fences(), size=1, fill=fill, close=closed.append) for batch in batches
+    ]
+    assert all(map(first.join, others))
+    first()
+    assert filled == [{"a", "b", "c"}]
+    assert closed == [7] * 3
+    assert [set(batch.objects) for batch in batches] == [{"a"}, {"b"}, {"c"}]
+
+
+def test_those_that_were_read_behind_other_fences_are_promoted_apart() -> None:
+    member: Any = object()
+
+    def promotion(key: str, ticket: int, fence: int, size: int = 1) -> Promotion:
+        fences = Fences()
+        fences.tickets[1] = fence
+        batch = Batch({key: Entry(b"v")}, None)
+        return Promotion([(member, batch)], ticket, fences, size=size, fill=fill, close=fill)
+
+    def fill(*_: Any) -> None:
+        pass
+
+    first = promotion("a", 7, 1)
+    assert not first.join(promotion("b", 7, 2))
+    assert not first.join(promotion("b", 8, 1))
+    assert not first.join(promotion("a", 7, 1))
+    assert not first.join(promotion("b", 7, 1, size=2**20))
+    assert first.join(promotion("b", 7, 1))
+    assert sum(first.join(promotion(f"k{number}", 7, 1)) for number in range(1000)) < 1000
+
+
+# -- how long they wait ----------------------------------------------------------------------------
+
+
+def test_a_queue_that_lingers_is_hurried_by_who_waits_for_it() -> None:
+    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=3600.0)
+    done: list[int] = []
+    for number in range(3):
+        assert queue.submit(lambda number=number: done.append(number), entries=1)  # type: ignore[misc]  # mypy knows no defaults of a lambda
+    assert queue.busy
+    assert done == []
+    queue.idle().result(LIMIT)
+    assert done == [0, 1, 2]
+
+
+def test_a_queue_that_lingers_is_hurried_where_much_waits() -> None:
+    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=3600.0)
+    done = threading.Event()
+    assert queue.submit(lambda: None, entries=50, size=50)
+    assert queue.submit(done.set, entries=1)
+    assert done.wait(LIMIT)
+    done.clear()
+    queue.idle().result(LIMIT)
+    assert queue.submit(done.set, entries=1, size=51)
+    assert done.wait(LIMIT)
+
+
+def test_a_lingering_worker_begins_by_itself() -> None:
+    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=0.001)
+    done = threading.Event()
+    assert queue.submit(done.set, entries=1)
+    assert done.wait(LIMIT)
