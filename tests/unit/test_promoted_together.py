@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._chain.batch import Batch
 from tiercache._chain.journal import Fences
@@ -103,20 +105,16 @@ def test_views_are_promoted_apart() -> None:
 
 def test_what_a_caller_was_given_does_not_grow() -> None:
     member: Any = object()
+    done: list[tuple[set[str], int, int]] = []
 
-    def fill(_member: Any, batch: Batch, _ticket: int, _fences: Fences) -> None:
-        filled.append(set(batch.objects))
+    def promote(behind: Any, ticket: int, tickets: int, _fences: Fences) -> None:
+        done.extend((set(batch.objects), ticket, tickets) for _, batch in behind)
 
-    filled: list[set[str]] = []
-    closed: list[int] = []
     batches = [Batch({key: Entry(b"v")}, None) for key in "abc"]
-    first, *others = [
-        Promotion([(member, batch)], 7, Fences(), size=1, fill=fill, close=closed.append) for batch in batches
-    ]
+    first, *others = [Promotion(promote, [(member, batch)], 7, Fences(), 1) for batch in batches]
     assert all(map(first.join, others))
     first()
-    assert filled == [{"a", "b", "c"}]
-    assert closed == [7] * 3
+    assert done == [({"a", "b", "c"}, 7, 3)]
     assert [set(batch.objects) for batch in batches] == [{"a"}, {"b"}, {"c"}]
 
 
@@ -127,9 +125,9 @@ def test_those_that_were_read_behind_other_fences_are_promoted_apart() -> None:
         fences = Fences()
         fences.tickets[1] = fence
         batch = Batch({key: Entry(b"v")}, None)
-        return Promotion([(member, batch)], ticket, fences, size=size, fill=fill, close=fill)
+        return Promotion(promote, [(member, batch)], ticket, fences, size)
 
-    def fill(*_: Any) -> None:
+    def promote(*_: Any) -> None:
         pass
 
     first = promotion("a", 7, 1)
@@ -144,31 +142,44 @@ def test_those_that_were_read_behind_other_fences_are_promoted_apart() -> None:
 # -- how long they wait ----------------------------------------------------------------------------
 
 
+class Told(WorkQueue):
+    """Says when its worker lingers."""
+
+    def __init__(self, linger: float) -> None:
+        self.lingers = threading.Event()
+        super().__init__("test", threads=1, max_entries=100, max_bytes=100, linger=linger)
+
+    def _is_hurried(self) -> bool:
+        self.lingers.set()  # with the lock held, which is free again once the worker waits
+        return super()._is_hurried()
+
+
 def test_a_queue_that_lingers_is_hurried_by_who_waits_for_it() -> None:
-    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=3600.0)
-    done: list[int] = []
-    for number in range(3):
-        assert queue.submit(lambda number=number: done.append(number), entries=1)  # type: ignore[misc]  # mypy knows no defaults of a lambda
+    queue = Told(3600.0)
+    done: list[str] = []
+    assert queue.submit(lambda: done.append("one"), entries=1)
+    assert queue.lingers.wait(LIMIT)
+    assert queue.submit(lambda: done.append("two"), entries=1)
     assert queue.busy
     assert done == []
     queue.idle().result(LIMIT)
-    assert done == [0, 1, 2]
+    assert done == ["one", "two"]
 
 
-def test_a_queue_that_lingers_is_hurried_where_much_waits() -> None:
-    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=3600.0)
+@pytest.mark.parametrize(("entries", "size"), [(51, 0), (1, 51)])
+def test_a_queue_that_lingers_is_hurried_where_much_waits(entries: int, size: int) -> None:
+    queue = Told(3600.0)
     done = threading.Event()
-    assert queue.submit(lambda: None, entries=50, size=50)
-    assert queue.submit(done.set, entries=1)
+    assert queue.submit(lambda: None, entries=0)
+    assert queue.lingers.wait(LIMIT)
+    assert queue.submit(done.set, entries=entries, size=size)
     assert done.wait(LIMIT)
-    done.clear()
     queue.idle().result(LIMIT)
-    assert queue.submit(done.set, entries=1, size=51)
-    assert done.wait(LIMIT)
 
 
 def test_a_lingering_worker_begins_by_itself() -> None:
-    queue = WorkQueue("test", threads=1, max_entries=100, max_bytes=100, linger=0.001)
+    queue = Told(0.001)
     done = threading.Event()
     assert queue.submit(done.set, entries=1)
     assert done.wait(LIMIT)
+    assert queue.lingers.is_set()

@@ -23,37 +23,29 @@ _MOST_BYTES: Final = 2**20
 
 
 class Promotion:
-    """A job for the promoter. ``fill`` promotes ``behind``, and ``close`` closes a ``ticket`` for the epochs,
-    which it has for itself."""
+    """A job for the promoter: ``promote`` is called with what is to rise ``behind`` the caller, a ticket that
+    is the job's own, how many look-ups have one like it, and what the durable tiers said."""
 
-    __slots__ = ("_close", "_fill", "behind", "fences", "size", "ticket", "tickets")
+    __slots__ = ("_promote", "behind", "fences", "size", "ticket", "tickets")
 
     def __init__(
         self,
+        promote: Callable[[list[tuple[Member, Batch]], int, int, Fences], None],
         behind: list[tuple[Member, Batch]],
         ticket: int,
         fences: Fences,
-        *,
         size: int,
-        fill: Callable[[Member, Batch, int, Fences], object],
-        close: Callable[[int], None],
     ) -> None:
+        self._promote = promote
         self.behind = behind
         self.ticket = ticket
+        self.tickets = 1
         self.fences = fences
         self.size = size
-        self._fill = fill
-        self._close = close
-        self.tickets = 1
 
     def __call__(self) -> None:
         """Promote them."""
-        try:
-            for member, batch in self.behind:
-                self._fill(member, batch, self.ticket, self.fences)
-        finally:
-            for _ in range(self.tickets):
-                self._close(self.ticket)
+        self._promote(self.behind, self.ticket, self.tickets, self.fences)
 
     def join(self, job: object) -> bool:
         """Promote what ``job`` would as well, if it can be; whether it can. See `WorkQueue`."""

@@ -36,6 +36,7 @@ class Reader:
         self._binding = stack.bind(path, codec)  # it lives as long as somebody has it
         self.members = self._binding.members
         self.space = self._binding.space
+        self._lower = self.members[1:]
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
 
     @property
@@ -81,16 +82,19 @@ class Reader:
         ticket = epochs.open_ticket()
         try:
             below: list[Batch] = []
-            for member in self.members[1:]:
+            missing, rises = keys, False
+            for member in self._lower:
                 seen = found.objects
-                missing = epochs.certain([key for key in keys if key not in seen])
-                if not missing:
+                if seen:
+                    missing = [key for key in keys if key not in seen]
+                asked = epochs.certain(missing)
+                if not asked:
                     break
-                hits = await self._read(runtime, member, missing, fences, stale, counted=counted)
+                hits = await self._read(runtime, member, asked, fences, stale, counted=counted)
                 below.append(hits)
                 if hits.objects:
-                    found = found.merged(hits) if found.objects else hits
-            if any(hits.objects for hits in below):
+                    found, rises = found.merged(hits) if seen else hits, True
+            if rises:
                 await self._promote(runtime, below, ticket, fences)
         except GeneratorExit as error:
             thrown(error)
@@ -218,21 +222,21 @@ class Reader:
             entries += len(batch)
             size += batch.size()
         epochs = self.space.epochs
-        job = Promotion(
-            behind,
-            epochs.share_ticket(ticket),
-            fences,
-            size=size,
-            fill=self._fill_behind,
-            close=epochs.close_ticket,
-        )
+        job = Promotion(self._promote_behind, behind, epochs.share_ticket(ticket), fences, size)
         if not self.stack.promoter.submit(job, entries=entries, size=size):
             epochs.close_ticket(ticket)
             with self.stack.counters.lock:
                 self.stack.counters.promotions_dropped += entries
 
-    def _fill_behind(self, member: Member, batch: Batch, ticket: int, fences: Fences) -> None:
-        drive(self._fill(BLOCKING, member, batch, ticket, fences))
+    def _promote_behind(
+        self, behind: list[tuple[Member, Batch]], ticket: int, tickets: int, fences: Fences
+    ) -> None:
+        try:
+            for member, batch in behind:
+                drive(self._fill(BLOCKING, member, batch, ticket, fences))
+        finally:
+            for _ in range(tickets):
+                self.space.epochs.close_ticket(ticket)
 
     def _fill_at_once(self, member: Member, batch: Batch, ticket: int) -> bool:
         """Promote a single entry into memory, all of it under the lock of the epochs: nobody ever sees it

@@ -71,8 +71,8 @@ class WorkQueue:
             self._entries += entries
             self._bytes += size
             self._unfinished += 1
-            # The others look for a job before they rest.
-            if self._resting or (self._lingering and self._is_hurried()):
+            # The others look for a job before they rest; one that lingers is told in time by `idle`.
+            if self._resting or (self._lingering and self._is_much()):
                 self._changed.notify()
             return True
 
@@ -143,9 +143,11 @@ class WorkQueue:
         return woken
 
     def _is_hurried(self) -> bool:
-        """Whether somebody waits until all is done, or half of what may wait does."""
-        much = self._entries > self._max_entries // 2 or self._bytes > self._max_bytes // 2
-        return much or bool(self._idle)
+        return bool(self._idle) or self._is_much()
+
+    def _is_much(self) -> bool:
+        """Whether half of what may wait does."""
+        return 2 * self._entries > self._max_entries or 2 * self._bytes > self._max_bytes
 
     def _take(self) -> Callable[[], object]:
         """The next job. With the lock held, and where there is one."""
