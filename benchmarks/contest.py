@@ -1,13 +1,15 @@
 """A contest: several ways of doing one job, timed by turns in one run, so that a machine whose speed changes
 meanwhile changes it for all of them.
 
-Each round runs every contender once, in an order of its own (the same in every run), so that what one leaves
-behind falls upon each of the others; what a contender prepares before its turn is not timed. Compared are the
-rounds, not the sums: a ratio is the median of those of the rounds, told with the quarters below and above.
+Each round runs every contender once, in an order of its own (the same in every run), so that what one
+leaves behind falls upon each of the others. What a contender prepares before its turn is not timed, nor
+what it does behind its callers, which is waited for after it. Compared are the rounds, not the sums: a
+ratio is the median of those of the rounds, told with the quarters below and above where there are several.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,27 +25,37 @@ __all__ = ["Contest", "Spread", "lines"]
 _TURN = 0.005
 #: And what a first call takes of a job that needs not be tried again to know that it takes a turn at least.
 _LONG = 0.1
-#: Rounds that are held however long they take.
-_LEAST = 3
+#: Rounds that are held however long they take, and of what has figures to reach.
+_LEAST, _LEAST_JUDGED = 3, 5
+#: Rounds of the latter that may take twice the time.
+_WANTED_JUDGED = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of some numbers the one in the middle, and what a quarter of them is at most and at least."""
+    """Of some numbers the one in the middle, and what a quarter of them is at most and at least; of one alone
+    nothing more."""
 
     median: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def of(cls, numbers: list[float]) -> Spread:
-        low, _, high = quantiles(numbers, n=4, method="inclusive") if len(numbers) > 1 else numbers * 3
+        if len(numbers) == 1:
+            return cls(numbers[0])
+        low, _, high = quantiles(numbers, n=4, method="inclusive")
         return cls(median(numbers), low, high)
+
+    def told(self) -> dict[str, float]:
+        """As plain data, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(slots=True)
 class Contender:
-    """One way: ``job`` is timed, what ``prepare`` returns are its arguments."""
+    """One way: ``job`` is timed, what ``prepare`` returns are its arguments. ``settle`` and ``runner``: see
+    `Contest.add`."""
 
     name: str
     job: Callable[..., object]
@@ -52,6 +64,8 @@ class Contender:
     size: int
     #: Whose times its ratio is to, if not those of the contest's base.
     beside: str | None
+    settle: Callable[[], object] | None
+    runner: asyncio.Runner | None
     times: list[float] = field(default_factory=list)
     #: The curve that its figure is a point of, and where on it.
     point: tuple[str, int] | None = None
@@ -117,12 +131,22 @@ class Contest:
         point: tuple[str, int] | None = None,
         size: int | None = None,
         beside: str | None = None,
+        settle: Callable[[], object] | None = None,
+        runner: asyncio.Runner | None = None,
     ) -> None:
         """``job`` takes what ``prepare`` returns, which is called before each call. With that a turn is so
         many ``calls``; without it as many as take some milliseconds. ``point``: the curve that its figure
         belongs to, in a chart, and of what size it is there. ``size``: how many things this one does, if not
-        as many as the others. ``beside``: whom it is compared with, in a contest of several pairs."""
-        self._contenders.append(Contender(name, job, prepare, calls, size or self.size, beside, point=point))
+        as many as the others. ``beside``: whom it is compared with, in a contest of several pairs.
+
+        ``settle`` waits, after each turn and each prepared call, for what the job left to be done behind its
+        caller, which would else go on in the turn of somebody else. ``runner``: ``job`` is awaited on its
+        loop, which has begun to run before the time is taken: beginning and ending a run takes longer than
+        much of what is awaited. A loop of its own keeps a contender's tasks out of the others' turns.
+        """
+        self._contenders.append(
+            Contender(name, job, prepare, calls, size or self.size, beside, settle, runner, point=point)
+        )
 
     def absent(self, name: str, reason: str) -> None:
         """Somebody who cannot do the job as it is told, and why."""
@@ -147,16 +171,28 @@ class Contest:
         self._targets.append(Target(who, "at most more", seconds, than))
 
     @property
+    def told(self) -> list[str]:
+        """Everybody of whom there is a figure, or the reason why there is none."""
+        return [*(each.name for each in self._contenders), *self._absent]
+
+    @property
     def first(self) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
-        """The job and the preparation of the contender that was added first."""
-        return self._contenders[0].job, self._contenders[0].prepare
+        """The job and the preparation of the contender that was added first, for a blocking caller."""
+        first = self._contenders[0]
+        job, runner = first.job, first.runner
+        if runner is None:
+            return job, first.prepare
+        return lambda *given: runner.run(_awaited(job, given, 1)), first.prepare
 
     def run(self, rounds: int = 30, seconds: float = inf) -> dict[str, Any]:
         """Hold it: so many ``rounds``, or fewer where those take longer than ``seconds``, but enough to tell
-        how far they differ. What comes back is plain data: see `benchmarks.report`."""
-        least = _LEAST
-        if self.unit == "bytes":
-            rounds, least = min(rounds, 3), 1  # they hardly differ
+        how far they differ, and some more where there are figures to reach. What comes back is plain data:
+        see `benchmarks.report`."""
+        judged = bool(self._targets)
+        least, wanted = (_LEAST_JUDGED, _WANTED_JUDGED) if judged else (_LEAST, 0)
+        if self.unit == "bytes":  # they hardly differ
+            rounds = min(rounds, _LEAST_JUDGED if judged else _LEAST)
+            least, wanted = (least if judged else 1), 0
         rounds = rounds if self._rounds is None else min(rounds, self._rounds)
         repeats = {each.name: self._repeats(each) for each in self._contenders}
         gc.collect()
@@ -165,7 +201,8 @@ class Contest:
         begun = perf_counter()
         try:
             for turn in range(rounds):
-                if turn >= least and perf_counter() - begun > seconds:
+                given = seconds * 2 if turn < wanted else seconds
+                if turn >= least and perf_counter() - begun > given:
                     break
                 for each in Random(turn).sample(self._contenders, len(self._contenders)):
                     each.times.append(self._time(each, repeats[each.name]) / each.size)
@@ -187,7 +224,7 @@ class Contest:
             "rounds": len(self._contenders[0].times),
             "unit": self.unit,
             "seconds": {},
-            self.unit: {name: asdict(spread) for name, spread in spreads.items()},
+            self.unit: {name: spread.told() for name, spread in spreads.items()},
             "axis": self.axis if series else "",
             "series": series,
             "targets": [self._judged(target, times) for target in self._targets],
@@ -213,22 +250,20 @@ class Contest:
 
     def _time(self, contender: Contender, number: int) -> float:
         job, prepare = contender.job, contender.prepare
+        settle = contender.settle or _nothing
         if self.unit == "bytes":
             taken: Any = job(*(prepare() if prepare is not None else ()))
             return float(taken)
-        if prepare is not None:
-            seconds = 0.0
-            for _ in range(number):
-                given = prepare()
-                start = perf_counter()
-                job(*given)
-                seconds += perf_counter() - start
-            return seconds / number
-        turns = range(number)
-        start = perf_counter()
-        for _ in turns:
-            job()
-        return (perf_counter() - start) / number
+        seconds = 0.0
+        for _ in range(1 if prepare is None else number):
+            given = () if prepare is None else prepare()
+            once = number if prepare is None else 1
+            if contender.runner is None:
+                seconds += _blocking(job, given, once)
+            else:
+                seconds += contender.runner.run(_awaited(job, given, once))
+            settle()
+        return seconds / number
 
     def _compared(self, times: dict[str, list[float]]) -> dict[str, Any]:
         """Of each how many times as long it took as the ``base``: tiercache, or who was added first; where
@@ -239,7 +274,7 @@ class Contest:
             base = "tiercache" if "tiercache" in times else next(iter(times))
             beside = {name: base for name in times if name != base}
         ratios = {
-            name: asdict(Spread.of([one / of for one, of in zip(times[name], times[other], strict=True)]))
+            name: Spread.of([one / of for one, of in zip(times[name], times[other], strict=True)]).told()
             for name, other in beside.items()
         }
         return {"base": base, "ratios": ratios}
@@ -262,20 +297,48 @@ class Contest:
             "bound": target.bound,
             "limit": target.limit,
             "of": target.of,
-            "reached": asdict(reached),
+            "reached": reached.told(),
             "holds": holds or any(other["holds"] for other in others),
             **({"or": others} if others else {}),
         }
 
 
+def _nothing() -> None:
+    """What there is to wait for after most turns."""
+
+
+def _blocking(job: Callable[..., object], given: tuple[Any, ...], number: int) -> float:
+    """Seconds that so many calls take; what nothing is prepared for may be short."""
+    turns = range(number)
+    if given:
+        start = perf_counter()
+        for _ in turns:
+            job(*given)
+    else:
+        start = perf_counter()
+        for _ in turns:
+            job()
+    return perf_counter() - start
+
+
+async def _awaited(job: Callable[..., Any], given: tuple[Any, ...], number: int) -> float:
+    """The same of a job that is awaited."""
+    turns = range(number)
+    start = perf_counter()
+    for _ in turns:
+        await job(*given)
+    return perf_counter() - start
+
+
 def lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """What a contest gave, for a terminal: microseconds or bytes a thing, and ratios beside what they should
     be."""
-    yield f"{figures['name']}: {figures['title']} ({figures['rounds']} rounds)"
+    rounds = figures["rounds"]
+    yield f"{figures['name']}: {figures['title']} ({rounds} round{'s' if rounds > 1 else ''})"
     symbol, units = ("B", 1.0) if figures["unit"] == "bytes" else ("µs", 1e6)
     for name, took in figures[figures["unit"]].items():
-        low, middle, high = (units * took[each] for each in ("low", "median", "high"))
-        yield f"  {name:28} {middle:10.3f} {symbol} a {figures['thing']}, half from {low:.3f} to {high:.3f}"
+        half = f", half {_half(took, units, '.3f')}" if "low" in took else ""
+        yield f"  {name:28} {units * took['median']:10.3f} {symbol} a {figures['thing']}{half}"
     for name, reason in figures["absent"].items():
         yield f"  {name:28} {reason}"
     for target in figures["targets"]:
@@ -291,8 +354,13 @@ def _told(target: Mapping[str, Any], symbol: str, units: float) -> str:
         "at least": f" times faster than {of}",
         "at most more": f" {symbol} more than {of}",
     }[bound]
-    low, middle, high = (scale * reached[each] for each in ("low", "median", "high"))
+    half = f" (half {_half(reached, scale, '.3g')})" if "low" in reached else ""
     return (
-        f"{target['name']} {middle:.3g}{unit}"
-        f" (half from {low:.3g} to {high:.3g}), {bound.removesuffix(' more')} {scale * target['limit']:g}"
+        f"{target['name']} {scale * reached['median']:.3g}{unit}{half},"
+        f" {bound.removesuffix(' more')} {scale * target['limit']:g}"
     )
+
+
+def _half(spread: Mapping[str, float], scale: float, digits: str) -> str:
+    """Where the middle half of the rounds was."""
+    return f"from {scale * spread['low']:{digits}} to {scale * spread['high']:{digits}}"
