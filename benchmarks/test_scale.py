@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks.contest import Contest
 from benchmarks.raw_sqlite import Table
+from benchmarks.settled import settled
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 
 LENGTH = 100
@@ -28,6 +29,8 @@ SIZES = {
     "below": {"small": (1_000, 10_000), "full": (1_000, 10_000, 100_000, 1_000_000)},
     "memory": {"small": (10_000, 100_000), "full": (10_000, 100_000, 1_000_000, 10_000_000)},
 }
+#: What waits for what each cache does behind its callers.
+settles: dict[TieredCache[bytes], Callable[[], None]] = {}
 #: Bytes of memory that a key is reckoned at, with what is there for a while only.
 NEEDED = 800
 
@@ -48,9 +51,12 @@ def filled(
     with ExitStack() as stack:
         for size in SIZES["below"][request.config.getoption("--scale")]:
             folder = tmp_path_factory.mktemp(f"{kind}-{size}")
-            cache = stack.enter_context(TieredCache([tier(kind, folder)]))
+            one = tier(kind, folder)
+            cache = stack.enter_context(TieredCache([one]))
+            settles[cache] = settled(cache, one)
             for keys in batches(size):
                 assert cache.mset({key: os.urandom(LENGTH) for key in keys}).ok
+            settles[cache]()
             made[size] = (folder, cache)
         yield kind, made
 
@@ -102,7 +108,7 @@ def test_writes(hold: Any, filled: Any) -> None:
         ) -> tuple[dict[str, bytes]]:
             return ({key: os.urandom(LENGTH) for key in keys()[0]},)
 
-        contest.add(named(size), cache.mset, prepare=prepare, point=("mset", size))
+        contest.add(named(size), cache.mset, prepare=prepare, point=("mset", size), settle=settles[cache])
     hold(contest)
 
 

@@ -8,6 +8,7 @@ from time import time
 from typing import Any
 
 from benchmarks.contest import Contest
+from benchmarks.settled import settled
 from tiercache import DiskTier, Entry, TieredCache
 from tiercache.codecs import EncryptedCodec
 from tiercache.envelope import Secrets, open_envelopes, seal
@@ -47,10 +48,15 @@ def test_encryption(hold: Any) -> None:
 def test_mget_from_disk(hold: Any, tmp_path: Path, keys: list[str]) -> None:
     contest = Contest("disk-mget-signed", f"`mget` of 1,000 values of {LENGTH:,} bytes from disk", size=1000)
     batch = {key: os.urandom(LENGTH) for key in keys}
+    tiers = [
+        DiskTier(tmp_path / "plain"),
+        DiskTier(tmp_path / "signed", secret=SECRET),
+        DiskTier(tmp_path / "both", secret=SECRET),
+    ]
     with (
-        TieredCache([DiskTier(tmp_path / "plain")]) as plain,
-        TieredCache([DiskTier(tmp_path / "signed", secret=SECRET)]) as signed,
-        TieredCache([DiskTier(tmp_path / "both", secret=SECRET)], codec=EncryptedCodec(key=SECRET)) as both,
+        TieredCache([tiers[0]]) as plain,
+        TieredCache([tiers[1]]) as signed,
+        TieredCache([tiers[2]], codec=EncryptedCodec(key=SECRET)) as both,
     ):
         for name, cache in {
             "tiercache": plain,
@@ -58,5 +64,6 @@ def test_mget_from_disk(hold: Any, tmp_path: Path, keys: list[str]) -> None:
             "tiercache, signed and encrypted": both,
         }.items():
             cache.mset(batch)
+            settled(cache, *tiers)()
             contest.add(name, lambda cache=cache: cache.mget(keys))
         hold(contest)
