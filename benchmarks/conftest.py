@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contest import Contest, lines
+from benchmarks.peers import missing
 from benchmarks.report.machine import machine, versions
 from tiercache import DiskTier, MemoryTier, SQLTier, TieredCache
 
@@ -49,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seconds",
         type=float,
         default=inf,
-        help="that a contest's rounds take; three are held in any case",
+        help="that a contest's rounds take; three are held in any case, five where there is a bound",
     )
     parser.addoption(
         "--scale", choices=("small", "full"), default="small", help="full: up to ten million entries"
@@ -64,6 +65,7 @@ def hold(
     pytest-benchmark is of one turn of what was added first, and says nothing of the others."""
 
     def held(contest: Contest) -> None:
+        assert not missing(contest.name, contest.told)
         option = request.config.getoption
         figures = contest.run(option("--rounds") if benchmark.enabled else 1, option("--seconds"))
         benchmark.extra_info.update(figures)

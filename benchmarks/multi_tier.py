@@ -1,7 +1,8 @@
 """What else keeps values in memory over a server, each as its documentation says: the peers of a chain.
 
-Each maker takes the port of a Redis and gives back a `Peer`; it raises `ImportError` where the library is not
-installed. Values are those 100 bytes, as the library takes them: py-key-value-aio stores only mappings.
+Each maker takes the port of a Redis and gives back a `Peer`; it raises `ModuleNotFoundError` where the
+library is not installed. Values are those 100 bytes, as the library takes them: py-key-value-aio stores
+only mappings.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-__all__ = ["NOT_MULTI_TIER", "PEERS", "Peer"]
+__all__ = ["NOT_MULTI_TIER", "PEERS", "Peer", "import_litellm"]
 
 VALUE = b"x" * 100
 
@@ -38,16 +39,24 @@ async def cashews(port: int) -> Peer:
     return Peer(lambda key: cache.set(key, VALUE, expire=3600), cache.get, cache.close)
 
 
-def dual_cache(port: int) -> Any:
-    """LiteLLM's, in memory over Redis."""
+def import_litellm() -> Any:
+    """LiteLLM's module of caches."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or importing it asks the network
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from litellm.caching.caching import DualCache, InMemoryCache, RedisCache
+        from litellm.caching import caching
 
-        return DualCache(
-            InMemoryCache(max_size_in_memory=100_000, default_ttl=3600),
-            RedisCache(host="127.0.0.1", port=port, password=None),
+    return caching
+
+
+def dual_cache(port: int) -> Any:
+    """LiteLLM's, in memory over Redis."""
+    caching = import_litellm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return caching.DualCache(
+            caching.InMemoryCache(max_size_in_memory=100_000, default_ttl=3600),
+            caching.RedisCache(host="127.0.0.1", port=port, password=None),
             default_in_memory_ttl=3600,
         )
 

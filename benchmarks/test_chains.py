@@ -1,6 +1,8 @@
 """Chains of one, two and three tiers (memory, disk, SQLite), beside the same three without a chain.
 
 A ttl and statistics are on. What is to be found below memory is new in each turn, for finding it promotes it.
+What is promoted behind a caller is waited for between the calls, and is nobody's time: "tiercache, inline"
+tells what it takes, and chain-3-storm what comes of calls without a pause.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from time import time
@@ -24,6 +27,7 @@ from servers.valkey import Valkey, running
 from benchmarks.by_hand import Batch, ByHand, bare
 from benchmarks.contest import Contest
 from benchmarks.multi_tier import NOT_MULTI_TIER, PEERS, Peer, dual_cache
+from benchmarks.settled import settled
 from tiercache import DiskTier, Entry, MemoryTier, RedisTier, SQLTier, TieredCache
 
 TIERS = {1: "memory", 2: "disk", 3: "SQLite"}
@@ -40,6 +44,7 @@ class Chain:
         ]
         self.tiers = [kind() for kind in kinds[:count]]
         self.cache = TieredCache(self.tiers, ttl="1h", **options)
+        self.settle = settled(self.cache, *self.tiers)
         self.mget, self.get, self.set = self.cache.mget, self.cache.get, self.cache.set
 
     def put(self, depth: int, batch: Batch) -> None:
@@ -50,9 +55,6 @@ class Chain:
         now = time()
         entries = {key: Entry(value, now + 3600, now, size=len(value)) for key, value in batch.items()}
         self.tiers[depth - 1].mset(entries)
-
-    def settle(self) -> None:
-        self.cache.flush()
 
     def close(self) -> None:
         for tier in self.cache.stats().tiers:
@@ -105,16 +107,16 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 def new(store: Any, names: Names, depths: Sequence[int], size: int, length: int = 100) -> Callable[[], Any]:
-    """Prepares ``size`` new keys, shared out among the tiers ``depths``, of which 0 is none. What an earlier
-    turn left to be done behind its caller is done then."""
+    """Prepares ``size`` new keys, shared out among the tiers ``depths``, of which 0 is none. What that leaves
+    to be done behind its caller is done then."""
 
     def prepare() -> tuple[list[str]]:
-        store.settle()
         keys = names(size)
         for at, depth in enumerate(depths):
             part = keys[at :: len(depths)]
             if depth and part:
                 store.put(depth, {key: os.urandom(length) for key in part})
+        store.settle()
         return (keys,)
 
     return prepare
@@ -128,11 +130,12 @@ def add_three(
     chain, awaited, by_hand = made(Chain, count), made(Chain, count), made(ByHand, count)
     calls = max(1, 20 // contest.size)
 
-    def add(name: str, job: Callable[..., Any], store: Any) -> None:
-        contest.add(name, job, prepare=new(store, names, depths, contest.size, length), calls=calls)
+    def add(name: str, job: Callable[..., Any], store: Any, **given: Any) -> None:
+        prepare = new(store, names, depths, contest.size, length)
+        contest.add(name, job, prepare=prepare, calls=calls, settle=store.settle, **given)
 
     add("tiercache", chain.mget, chain)
-    add("tiercache, awaited", lambda keys: runner.run(awaited.cache.amget(keys)), awaited)
+    add("tiercache, awaited", awaited.cache.amget, awaited, runner=runner)
     add("by hand", by_hand.mget, by_hand)
 
 
@@ -218,7 +221,8 @@ def test_what_a_caller_waits_for(
     behind = made(Chain, 3, url=url)
     inline = made(Chain, 3, url=url, promote="inline")
     for name, chain in {"tiercache": behind, "tiercache, inline": inline}.items():
-        contest.add(name, chain.mget, prepare=new(chain, names, [3], size, 6144), calls=calls)
+        prepare = new(chain, names, [3], size, 6144)
+        contest.add(name, chain.mget, prepare=prepare, calls=calls, settle=chain.settle)
     alone = made(Chain, 3, url=url)
     one_tier = alone.tiers[-1].mget
     contest.add("the tier by itself", one_tier, prepare=new(alone, names, [3], size, 6144), calls=calls)
@@ -244,7 +248,7 @@ def test_threads(hold: Any, made: Any, names: Names) -> None:
                 for _ in (pool.map if threads else map)(chain.mget, parts):
                     pass
 
-            contest.add(name, job, prepare=new(chain, names, [1, 2, 3], 1000))
+            contest.add(name, job, prepare=new(chain, names, [1, 2, 3], 1000), settle=chain.settle)
         hold(contest)
 
 
@@ -259,7 +263,7 @@ def test_a_tenth_writes(hold: Any, made: Any, names: Names) -> None:
                 for key in keys[at + 1 : at + 10]:
                     store.get(key)
 
-        contest.add(name, job, prepare=new(store, names, [1], 100))
+        contest.add(name, job, prepare=new(store, names, [1], 100), settle=store.settle)
     hold(contest)
 
 
@@ -277,7 +281,7 @@ def test_a_promotion_storm(hold: Any, made: Any, names: Names) -> None:
             for at in range(0, 2000, 100):
                 store.mget(keys[at : at + 100])
 
-        contest.add(name, job, prepare=new(store, names, [3], 2000))
+        contest.add(name, job, prepare=new(store, names, [3], 2000), settle=store.settle)
     hold(contest)
 
 
@@ -304,44 +308,48 @@ def test_eviction_under_pressure(hold: Any, tmp_path: Path) -> None:
             for at in range(0, 5000, 100):
                 get(keys[at : at + 100])
 
-        contest.add("tiercache", partial(job, cache.mget))
+        contest.add("tiercache", partial(job, cache.mget), settle=settled(cache, *tiers))
         contest.add("cachetools over diskcache", partial(job, by_hand))
         hold(contest)
         assert cache.stats().misses == 0
 
 
 @pytest.mark.filterwarnings("ignore")  # what peers do with other libraries, and leave open, is theirs
-def test_peers(hold: Any, valkey: Valkey, keys: list[str], runner: asyncio.Runner) -> None:
-    """Who keeps values in memory over a Redis, asked for what memory has."""
+def test_peers(hold: Any, valkey: Valkey, keys: list[str]) -> None:
+    """Who keeps values in memory over a Redis, asked for what memory has; by a loop of its own each, so that
+    what one does in tasks falls into its own turns."""
     contest = Contest("chain-peers", "A hit in memory over Redis, awaited", size=len(keys))
 
-    def asked(get: Callable[[str], Any]) -> Callable[[], None]:
-        async def run() -> None:
-            for key in keys:
-                await get(key)
+    async def asked(get: Callable[[str], Any]) -> None:
+        for key in keys:
+            await get(key)
 
-        return lambda: runner.run(run())
+    async def filled(peer: Peer) -> None:
+        for key in keys:
+            await peer.put(key)
+            assert await peer.get(key) is not None
 
-    with TieredCache([MemoryTier(), RedisTier(valkey.url)], ttl="1h") as cache:
+    with ExitStack() as stack:
+        cache = stack.enter_context(TieredCache([MemoryTier(), RedisTier(valkey.url)], ttl="1h"))
         cache.mset(dict.fromkeys(keys, b"x" * 100))
-        contest.add("tiercache", asked(cache.aget))
-        peers: list[Peer] = []
+        own = stack.enter_context(asyncio.Runner())
+        contest.add("tiercache", partial(asked, cache.aget), runner=own)
+        peers: list[tuple[asyncio.Runner, Peer]] = []
         for name, make in PEERS.items():
+            runner = stack.enter_context(asyncio.Runner())
             try:
                 peer = runner.run(make(valkey.port))
-            except ImportError:
+            except ModuleNotFoundError:
                 contest.absent(name, "not installed")
                 continue
-            peers.append(peer)
-            for key in keys:
-                runner.run(peer.put(key))
-                assert runner.run(peer.get(key)) is not None
-            contest.add(name, asked(peer.get))
+            peers.append((runner, peer))
+            runner.run(filled(peer))
+            contest.add(name, partial(asked, peer.get), runner=runner)
             contest.times_faster(50 if name in FAR_BEHIND else 2.5, than=name)
         for name, reason in NOT_MULTI_TIER.items():
             contest.absent(name, reason)
         hold(contest)
-        for peer in peers:
+        for runner, peer in peers:
             runner.run(peer.close())
 
 
@@ -357,7 +365,7 @@ def test_blocking_peers(hold: Any, valkey: Valkey, keys: list[str]) -> None:
         contest.add("tiercache", lambda: [cache.get(key) for key in keys])
         try:
             dual = dual_cache(valkey.port)
-        except ImportError:
+        except ModuleNotFoundError:
             contest.absent("LiteLLM DualCache", "not installed")
         else:
             for key in keys:
@@ -367,4 +375,6 @@ def test_blocking_peers(hold: Any, valkey: Valkey, keys: list[str]) -> None:
         for name in PEERS:
             if name != "LiteLLM DualCache":
                 contest.absent(name, "has no blocking calls")
+        for name, reason in NOT_MULTI_TIER.items():
+            contest.absent(name, reason)
         hold(contest)

@@ -10,8 +10,11 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import cachetools
@@ -45,10 +48,16 @@ def all_of(function: Callable[[str], Any]) -> Callable[[list[str]], None]:
     return run
 
 
+async def all_awaited(keys: list[str], get: Callable[[str], Any]) -> None:
+    for key in keys:
+        await get(key)
+
+
 def new_keys(numbers: Iterator[int], count: int = 200) -> Callable[[], tuple[list[str]]]:
     return lambda: ([f"key-{number}" for number in itertools.islice(numbers, count)],)
 
 
+@pytest.mark.filterwarnings("ignore")  # what peers do with other libraries is theirs
 @pytest.mark.parametrize("stores", [True, False], ids=["stored", "none"])
 def test_nobody_else_asks(hold: Any, cache: TieredCache[bytes], stores: bool) -> None:
     """Beside the same by three calls, which guard nobody from loading twice; a loader that has no value has
@@ -61,14 +70,7 @@ def test_nobody_else_asks(hold: Any, cache: TieredCache[bytes], stores: bool) ->
             if value is not None:
                 cache.set(key, value)
 
-    def awaited(keys: list[str]) -> None:
-        async def run() -> None:
-            for key in keys:
-                await cache.aget_or_load(key, aload)
-
-        runner.run(run())
-
-    async def aload(key: str) -> bytes | None:
+    async def aloader(key: str) -> bytes | None:
         return loader(key)
 
     what = "stored" if stores else "there being none"
@@ -76,18 +78,28 @@ def test_nobody_else_asks(hold: Any, cache: TieredCache[bytes], stores: bool) ->
         f"load-{'stored' if stores else 'none'}", f"A load that nobody else asks for, {what}", size=200
     )
     numbers = itertools.count()
-    with asyncio.Runner() as runner:
+    with ExitStack() as stack:
+
+        def add_awaited(name: str, get: Callable[[str], Any]) -> None:
+            runner = stack.enter_context(asyncio.Runner())
+            contest.add(name, partial(all_awaited, get=get), prepare=new_keys(numbers), runner=runner)
+
         contest.add(
             "tiercache", all_of(lambda key: cache.get_or_load(key, loader)), prepare=new_keys(numbers)
         )
         contest.add("miss, load and set", all_of(by_hand), prepare=new_keys(numbers))
-        contest.add("tiercache, awaited", awaited, prepare=new_keys(numbers))
+        add_awaited("tiercache, awaited", lambda key: cache.aget_or_load(key, aloader))
         if stores:
             for name, make in LOADERS.items():
-                try:
+                with told_if_absent(contest, name):
                     contest.add(name, all_of(make()), prepare=new_keys(numbers))
-                except ImportError:
-                    contest.absent(name, "not installed")
+            for name in ONLY_AWAITED:
+                with told_if_absent(contest, name):
+                    add_awaited(f"{name}, awaited", AWAITED[name]()(aload))
+        else:
+            absent(contest, LOADERS, "keeps None as it does any value: see load-stored")
+            absent(contest, ONLY_AWAITED, "is told of with what is stored: see load-stored")
+        absent(contest, NO_LOADERS, LOADS_NOTHING)
         contest.at_most_more(3e-6, than="miss, load and set")
         hold(contest)
 
@@ -108,11 +120,106 @@ def _dogpile() -> Callable[[str], bytes]:
     return region.cache_on_arguments()(load)  # type: ignore[no-any-return]  # it has no types
 
 
+def _cachebox() -> Callable[[str], bytes]:
+    return _decorated_by_cachebox()(load)
+
+
+def _decorated_by_cachebox() -> Callable[[Any], Any]:
+    """One caller alone computes, unless told otherwise."""
+    import cachebox
+
+    return cachebox.cached(cachebox.LRUCache(10_000))  # type: ignore[no-any-return]
+
+
+def _theine() -> Callable[[str], bytes]:
+    return _decorated_by_theine()(load)  # type: ignore[no-any-return]
+
+
+def _decorated_by_theine() -> Callable[[Any], Any]:
+    """With a function that makes the key, which it recommends."""
+    import theine
+
+    def decorate(function: Any) -> Any:
+        decorated: Any = theine.Memoize(10_000, timedelta(hours=1))(function)
+        decorated.key(lambda key: key)
+        return decorated
+
+    return decorate
+
+
+def _moka() -> Callable[[str], bytes]:
+    return _decorated_by_moka()(load)  # type: ignore[no-any-return]
+
+
+def _decorated_by_moka() -> Callable[[Any], Any]:
+    import moka_py
+
+    return moka_py.cached(maxsize=10_000, ttl=3600, wait_concurrent=True)  # type: ignore[no-any-return]
+
+
+def _decorated_by_cashews() -> Callable[[Any], Any]:
+    from cashews import Cache
+
+    cache = Cache()
+    cache.setup("mem://", size=10_000)
+    return cache(ttl="1h", key="{_key}")
+
+
+def _decorated_by_aiocache() -> Callable[[Any], Any]:
+    import aiocache
+
+    return aiocache.cached(ttl=3600, cache=aiocache.SimpleMemoryCache)  # type: ignore[no-any-return]
+
+
+def _decorated_by_kmcache() -> Callable[[Any], Any]:
+    from kmcache.backends.local import LocalCacheBackend
+    from kmcache.config import CacheConfig, LocalCacheConfig
+    from kmcache.integrations.decorators import cached
+    from kmcache.manager import CacheManager
+
+    manager = CacheManager([LocalCacheBackend(LocalCacheConfig(max_size=10_000))], CacheConfig())
+    return cached(cache=manager, key_builder=lambda key: key, ttl=3600)
+
+
 LOADERS: dict[str, Callable[[], Callable[[str], bytes]]] = {
     "functools.lru_cache": _lru,
     "cachetools.cached": _cachetools,
+    "cachebox.cached": _cachebox,
+    "theine Memoize": _theine,
+    "moka-py cached": _moka,
     "dogpile cache_on_arguments": _dogpile,
 }
+#: Decorators of functions that are awaited.
+AWAITED: dict[str, Callable[[], Callable[[Any], Any]]] = {
+    "cashews": _decorated_by_cashews,
+    "aiocache": _decorated_by_aiocache,
+    "kmcache": _decorated_by_kmcache,
+    "cachebox.cached": _decorated_by_cachebox,
+    "theine Memoize": _decorated_by_theine,
+    "moka-py cached": _decorated_by_moka,
+}
+#: Those of them that decorate nothing else.
+ONLY_AWAITED = ("cashews", "aiocache", "kmcache")
+#: Who loads nothing.
+NO_LOADERS = ("LiteLLM DualCache", "py-key-value-aio")
+LOADS_NOTHING = "calls no loaders, and decorates nothing"
+
+
+@contextmanager
+def told_if_absent(contest: Contest, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError:
+        contest.absent(name, "not installed")
+
+
+def absent(contest: Contest, names: Iterable[str], reason: str) -> None:
+    for name in names:
+        contest.absent(name, reason)
+
+
+async def aload(_key: str) -> bytes:
+    return VALUE
 
 
 def test_decorator(hold: Any, cache: TieredCache[bytes], keys: list[str]) -> None:
@@ -121,11 +228,12 @@ def test_decorator(hold: Any, cache: TieredCache[bytes], keys: list[str]) -> Non
     for name, make in LOADERS.items():
         try:
             function = make()
-        except ImportError:
+        except ModuleNotFoundError:
             contest.absent(name, "not installed")
         else:
             contest.add(name, functools.partial(all_of(function), keys))
-    contest.absent("cashews", "decorates functions that are awaited: see the contest of these")
+    absent(contest, ONLY_AWAITED, "decorates functions that are awaited: see decorator-awaited")
+    absent(contest, NO_LOADERS, LOADS_NOTHING)
     hold(contest)
 
 
@@ -133,10 +241,7 @@ def test_decorator(hold: Any, cache: TieredCache[bytes], keys: list[str]) -> Non
 def test_awaited_decorator(hold: Any, cache: TieredCache[bytes], keys: list[str]) -> None:
     contest = Contest("decorator-awaited", "A hit of a decorated function that is awaited", size=len(keys))
 
-    async def aload(_key: str) -> bytes:
-        return VALUE
-
-    with asyncio.Runner() as runner:
+    with ExitStack() as stack:
 
         def add(name: str, decorate: Callable[..., Any]) -> None:
             function = decorate(aload)
@@ -145,29 +250,25 @@ def test_awaited_decorator(hold: Any, cache: TieredCache[bytes], keys: list[str]
                 for key in keys:
                     await function(key)
 
-            contest.add(name, lambda: runner.run(run()))
+            contest.add(name, run, runner=stack.enter_context(asyncio.Runner()))
 
         add("tiercache", cache.cached)
-        try:
-            from cashews import Cache
-
-            other = Cache()
-            other.setup("mem://", size=10_000)
-            add("cashews", other(ttl="1h", key="{_key}"))
-        except ImportError:
-            contest.absent("cashews", "not installed")
-        try:
-            import aiocache
-
-            add("aiocache", aiocache.cached(ttl=3600, cache=aiocache.SimpleMemoryCache))
-        except ImportError:
-            contest.absent("aiocache", "not installed")
+        for name, make in AWAITED.items():
+            try:
+                decorate = make()
+            except ModuleNotFoundError:
+                contest.absent(name, "not installed")
+            else:
+                add(name, decorate)
+        keeps = ("functools.lru_cache", "cachetools.cached", "dogpile cache_on_arguments")
+        absent(contest, keeps, "would keep the coroutine, which can be awaited once")
+        absent(contest, NO_LOADERS, LOADS_NOTHING)
         hold(contest)
 
 
 def test_a_herd_of_threads(hold: Any, cache: TieredCache[bytes]) -> None:
     """Thirty-two threads ask for a key that takes a thousandth of a second to load. The loader sleeps, so
-    that what it takes is the same for all. functools.lru_cache loads once for each caller."""
+    that what it takes is the same for all. functools.lru_cache and theine may load once for each caller."""
     contest = Contest("load-herd", "32 threads asking for one key, 1 ms to load", size=32, thing="caller")
     calls: dict[str, int] = {}
 
@@ -200,7 +301,7 @@ def test_a_herd_of_threads(hold: Any, cache: TieredCache[bytes]) -> None:
         contest.add("cachetools.cached", together(condition(slow("cachetools.cached"))), prepare=prepare)
         try:
             from dogpile.cache import make_region
-        except ImportError:
+        except ModuleNotFoundError:
             contest.absent("dogpile.cache", "not installed")
         else:
             region: Any = make_region().configure("dogpile.cache.memory", expiration_time=3600)
@@ -210,6 +311,17 @@ def test_a_herd_of_threads(hold: Any, cache: TieredCache[bytes]) -> None:
                 together(lambda key: region.get_or_create(key, lambda: creator(key))),
                 prepare=prepare,
             )
+        for name, decorator in {
+            "cachebox.cached": _decorated_by_cachebox,
+            "theine Memoize": _decorated_by_theine,
+            "moka-py cached": _decorated_by_moka,
+        }.items():
+            try:
+                contest.add(name, together(decorator()(slow(name))), prepare=prepare)
+            except ModuleNotFoundError:
+                contest.absent(name, "not installed")
+        absent(contest, ONLY_AWAITED, "has awaited calls alone, and threads ask here")
+        absent(contest, NO_LOADERS, LOADS_NOTHING)
         hold(contest)
     loads = next(numbers) // len(calls)
     assert calls["tiercache"] in (loads, loads + 1)  # the table's own turn is one more

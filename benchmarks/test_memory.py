@@ -4,21 +4,21 @@ Peers that are not installed are told as absent."""
 from __future__ import annotations
 
 import asyncio
-import functools
-import threading
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-import cachetools
 import pytest
 from langchain_core.stores import InMemoryByteStore
 
+from benchmarks import in_memory
 from benchmarks.contest import Contest
+from benchmarks.in_memory import VALUE, filled
 from tiercache import Entry, MemoryTier, TieredCache
-
-VALUE = b"x" * 100
 
 
 def each(function: Callable[[str], Any], keys: Sequence[str]) -> Callable[[], None]:
@@ -42,29 +42,20 @@ def fresh(function: Callable[[str], Any], keys: Sequence[str]) -> Callable[..., 
     return run
 
 
-class LockedLRU:
-    """cachetools' LRU, made safe for threads as its documentation says."""
-
-    def __init__(self, keys: Sequence[str] = (), size: int = 100_000) -> None:
-        self._lru: cachetools.LRUCache[str, bytes] = cachetools.LRUCache(size)
-        self._lru.update(dict.fromkeys(keys, VALUE))
-        self._lock = threading.RLock()
-
-    def get(self, key: str) -> bytes | None:
-        with self._lock:
-            return self._lru.get(key)
-
-    def set(self, key: str, value: bytes) -> None:
-        with self._lock:
-            self._lru[key] = value
-
-
-def lru_cached(keys: Sequence[str]) -> Callable[[str], bytes]:
-    """``functools.lru_cache`` over a function, filled."""
-    get = functools.lru_cache(100_000)(lambda _key: VALUE)
-    for key in keys:
-        get(key)
-    return get
+def peers(contest: Contest, size: int, *, but: Sequence[str] = ()) -> dict[str, in_memory.Peer]:
+    """Those with blocking calls, each empty and with room for ``size`` and more; why the others are not here
+    is told."""
+    here = {}
+    for name, make in in_memory.PEERS.items():
+        if name in but:
+            continue
+        try:
+            here[name] = make(size if but else 100 * size)
+        except ModuleNotFoundError:
+            contest.absent(name, "not installed")
+    for name, reason in in_memory.AWAITED_ALONE.items():
+        contest.absent(name, reason)
+    return here
 
 
 @pytest.mark.parametrize("how", [each, fresh])
@@ -76,16 +67,8 @@ def test_get(hold: Any, chain: TieredCache[bytes], keys: list[str], how: Any) ->
         size=len(keys),
     )
     contest.add("tiercache", how(chain.get, keys))
-    contest.add("dict", how(dict.fromkeys(keys, VALUE).get, keys))
-    contest.add("functools.lru_cache", how(lru_cached(keys), keys))
-    contest.add("cachetools + RLock", how(LockedLRU(keys).get, keys))
-    for name, make in PEERS.items():
-        try:
-            get = make(keys)
-        except ImportError:
-            contest.absent(name, "not installed")
-        else:
-            contest.add(name, how(get, keys))
+    for name, peer in peers(contest, len(keys)).items():
+        contest.add(name, how(filled(peer, keys).get, keys))
     if cached:
         contest.at_most(0.35e-6)
         contest.or_at_most(6, of="dict")
@@ -97,68 +80,50 @@ def test_get(hold: Any, chain: TieredCache[bytes], keys: list[str], how: Any) ->
     assert chain.stats().misses == 0
 
 
-def _cachebox(keys: Sequence[str]) -> Callable[[str], Any]:
-    import cachebox
-
-    cache: Any = cachebox.LRUCache(100_000)
-    cache.update(dict.fromkeys(keys, VALUE))
-    return cache.get
-
-
-def _theine(keys: Sequence[str]) -> Callable[[str], Any]:
-    import theine
-
-    cache: Any = theine.Cache(100_000)
-    for key in keys:
-        cache.set(key, VALUE)
-    return lambda key: cache.get(key)[0]
-
-
-def _moka(keys: Sequence[str]) -> Callable[[str], Any]:
-    import moka_py
-
-    cache: Any = moka_py.Moka(100_000)
-    for key in keys:
-        cache.set(key, VALUE)
-    return cache.get
-
-
-def _dogpile(keys: Sequence[str]) -> Callable[[str], Any]:
-    from dogpile.cache import make_region
-
-    region = make_region().configure("dogpile.cache.memory", expiration_time=3600)
-    for key in keys:
-        region.set(key, VALUE)
-    return region.get
-
-
-PEERS: dict[str, Callable[[Sequence[str]], Callable[[str], Any]]] = {
-    "cachebox": _cachebox,
-    "theine": _theine,
-    "moka-py": _moka,
-    "dogpile.cache memory": _dogpile,
-}
-
-
+@pytest.mark.filterwarnings("ignore")  # what peers do with other libraries is theirs
 def test_aget(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
-    async def run() -> None:
+    """By a loop of its own each: what a peer's tasks do falls into its own turns."""
+
+    async def run(get: Callable[[str], Any]) -> None:
         for key in keys:
-            await chain.aget(key)
+            await get(key)
 
     async def nothing(key: str) -> str:
         return key
 
-    async def floor() -> None:
+    async def fill(peer: in_memory.Peer) -> None:
         for key in keys:
-            await nothing(key)
+            await peer.put(key, VALUE)
+            assert await peer.get(key) is not None
 
     contest = Contest("memory-aget", "A hit in memory, awaited", size=len(keys))
-    with asyncio.Runner() as runner:
-        contest.add("tiercache", lambda: runner.run(run()))
-        contest.add("an async function that does nothing", lambda: runner.run(floor()))
+    with ExitStack() as stack:
+
+        def looped() -> asyncio.Runner:
+            return stack.enter_context(asyncio.Runner())
+
+        contest.add("tiercache", partial(run, chain.aget), runner=looped())
+        contest.add("an async function that does nothing", partial(run, nothing), runner=looped())
         contest.add("dict", each(dict.fromkeys(keys, VALUE).get, keys))
+        for name, make in in_memory.AWAITED.items():
+            runner = looped()
+            try:
+                peer = runner.run(make(100 * len(keys)))
+            except ModuleNotFoundError:
+                contest.absent(name, "not installed")
+                continue
+            runner.run(fill(peer))
+            contest.add(name, partial(run, peer.get), runner=runner)
+        for name, reason in in_memory.NOT_AWAITED.items():
+            contest.absent(name, reason)
         contest.at_most(0.5e-6)
         hold(contest)
+
+
+def mget_of(peer: in_memory.Peer) -> Callable[[Sequence[str]], Any]:
+    """What it has for many keys, or a loop."""
+    get = peer.get
+    return peer.mget or (lambda keys: [get(key) for key in keys])
 
 
 def test_mget(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
@@ -167,6 +132,8 @@ def test_mget(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
     contest = Contest("memory-mget", "`mget` of 1,000 keys in memory", size=len(keys))
     contest.add("tiercache", lambda: chain.mget(keys))
     contest.add("LangChain InMemoryByteStore", lambda: store.mget(keys))
+    for name, peer in peers(contest, len(keys)).items():
+        contest.add(name, partial(mget_of(filled(peer, keys)), keys))
     contest.at_most(60e-9)
     contest.at_most(1.4, of="LangChain InMemoryByteStore")
     hold(contest)
@@ -174,20 +141,25 @@ def test_mget(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
 
 def test_set_into_a_full_tier(hold: Any) -> None:
     cache = TieredCache([MemoryTier(max_entries=10_000)], ttl="1h")
-    lru = LockedLRU(size=10_000)
-    numbers = iter(range(1 << 60))
+    numbers = itertools.count()
 
     def some() -> tuple[list[str]]:
         return ([f"key-{next(numbers)}" for _ in range(1000)],)
+
+    def full(run: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+        for _ in range(11):
+            run(*some())
+        return run
 
     def fill(put: Callable[[str, bytes], Any]) -> Callable[[list[str]], None]:
         def run(keys: list[str]) -> None:
             for key in keys:
                 put(key, VALUE)
 
-        for _ in range(11):
-            run(*some())
-        return run
+        return full(run)
+
+    def computed(get: Callable[[str], Any]) -> Callable[[list[str]], None]:
+        return full(lambda keys: each(get, keys)())
 
     def put(key: str, value: bytes) -> None:
         tier.mset({key: Entry(value, expires)})
@@ -198,7 +170,11 @@ def test_set_into_a_full_tier(hold: Any) -> None:
     )
     contest.add("tiercache", fill(cache.set), prepare=some)
     contest.add("tiercache, the tier's own mset", fill(put), prepare=some)
-    contest.add("cachetools + RLock", fill(lru.set), prepare=some)
+    for name, peer in peers(contest, 10_000, but=list(in_memory.UNBOUNDED)).items():
+        job = computed(peer.get) if name == "functools.lru_cache" else fill(peer.put)
+        contest.add(name, job, prepare=some)
+    for name, reason in in_memory.UNBOUNDED.items():
+        contest.absent(name, reason)
     contest.at_most(1.3, of="cachetools + RLock")
     hold(contest)
     cache.close()
@@ -218,7 +194,7 @@ def test_threads(hold: Any, chain: TieredCache[bytes], keys: list[str]) -> None:
         contest = Contest("memory-threads", "4,000 hits in memory by four threads", size=4000)
         contest.add("tiercache", four(chain.get))
         contest.add("tiercache, one thread", one(chain.get))
-        lru = LockedLRU(keys)
-        contest.add("cachetools + RLock", four(lru.get))
+        for name, peer in peers(contest, len(keys)).items():
+            contest.add(name, four(filled(peer, keys).get))
         contest.times_faster(0.9, than="tiercache, one thread")
         hold(contest)

@@ -1,8 +1,8 @@
 """A Redis tier alone, on a real Valkey, beside redis-py itself and what keeps bytes in Redis for others: same
 server, same values, a life of an hour for what is written.
 
-redis-py writes by ``pipeline(transaction=False)``. Who can only be awaited has its turns on an event loop of
-its own, which runs for as long as one turn.
+redis-py writes by ``pipeline(transaction=False)``. Values are bytes, which nobody pickles. Each that is
+awaited has an event loop of its own, on which nothing but its turns is timed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -73,7 +74,9 @@ def langchain(server: Valkey) -> Store:
 def dogpile(server: Valkey) -> Store:
     from dogpile.cache import make_region
 
-    region = make_region(key_mangler=lambda key: f"dogpile:{key}").configure(
+    region = make_region(
+        key_mangler=lambda key: f"dogpile:{key}", serializer=bytes, deserializer=bytes
+    ).configure(
         "dogpile.cache.redis",
         expiration_time=LIFE,
         arguments={"url": server.url, "redis_expiration_time": LIFE},
@@ -100,6 +103,22 @@ async def awaited_redis_py(server: Valkey) -> AsyncIterator[Store]:
             await pipeline.execute()
 
         yield Store(client.get, client.mget, mset, client.aclose)
+
+
+@asynccontextmanager
+async def awaited_langchain(server: Valkey) -> AsyncIterator[Store]:
+    """Its awaited calls are its blocking ones in a thread."""
+    client = redis.Redis(port=server.port)
+    store = RedisStore(client=client, namespace="langchain", ttl=LIFE)
+    try:
+        yield Store(
+            lambda key: store.amget([key]),
+            store.amget,
+            lambda batch: store.amset(list(batch.items())),
+            client.close,
+        )
+    finally:
+        client.close()
 
 
 @asynccontextmanager
@@ -147,11 +166,20 @@ PEERS: dict[str, Callable[[Valkey], Store]] = {
 AWAITED = {
     "tiercache": awaited_tiercache,
     "redis-py": awaited_redis_py,
+    "LangChain RedisStore": awaited_langchain,
     "cashews": cashews,
     "aiocache": aiocache,
 }
-#: Why they have no turn.
-UNFIT = {"py-key-value-aio": "keeps JSON objects, no bytes"}
+#: Why they have no turn; nor have these where calls are blocking, or where they are awaited.
+UNFIT = {
+    "py-key-value-aio": "keeps JSON objects, no bytes",
+    "kmcache": "keeps JSON, no bytes",
+    "LiteLLM DualCache": "keeps what values are as text, no bytes",
+}
+NOT_BLOCKING = dict.fromkeys(
+    ("cashews", "aiocache"), "has awaited calls alone: see redis-aget, redis-amget and redis-amset"
+)
+NOT_AWAITED = {"dogpile.cache": "has no awaited calls"}
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +193,11 @@ def stores(server: Valkey) -> Iterator[tuple[dict[str, Store], dict[str, str]]]:
     """The peers that are here, on an empty server, and why the others are not."""
     server.flush()
     here: dict[str, Store] = {}
-    absent: dict[str, str] = {}
+    absent = {**NOT_BLOCKING, **UNFIT}
     for name, make in PEERS.items():
         try:
             here[name] = make(server)
-        except ImportError:
+        except ModuleNotFoundError:
             absent[name] = "not installed"
     yield here, absent
     for store in here.values():
@@ -257,7 +285,9 @@ def test_awaited(hold: Any, server: Valkey, keys: list[str], verb: str) -> None:
     batch = values(keys, 6144)
     asked = keys[:100] if verb == "get" else keys
     what = "one value" if verb == "get" else "1,000 values"
-    contest = case(f"redis-a{verb}", f"`a{verb}` of {what} of 6,144 bytes", UNFIT, size=len(asked))
+    contest = case(
+        f"redis-a{verb}", f"`a{verb}` of {what} of 6,144 bytes", {**NOT_AWAITED, **UNFIT}, size=len(asked)
+    )
 
     async def turn(store: Store, verb: str) -> None:
         if verb == "mset":
@@ -268,15 +298,18 @@ def test_awaited(hold: Any, server: Valkey, keys: list[str], verb: str) -> None:
             for key in asked:
                 await store.get(key)
 
-    with asyncio.Runner() as runner:
-        opened = AsyncExitStack()
+    with ExitStack() as stack:
         for name, make in AWAITED.items():
+            runner = stack.enter_context(asyncio.Runner())
+            opened = make(server)
             try:
-                store = runner.run(opened.enter_async_context(make(server)))
-            except ImportError:
+                store = runner.run(opened.__aenter__())
+            except ModuleNotFoundError:
                 contest.absent(name, "not installed")
                 continue
+            stack.callback(
+                lambda runner=runner, opened=opened: runner.run(opened.__aexit__(None, None, None))
+            )
             runner.run(turn(store, "mset"))
-            contest.add(name, lambda store=store: runner.run(turn(store, verb)))
+            contest.add(name, partial(turn, store, verb), runner=runner)
         hold(contest)
-        runner.run(opened.aclose())

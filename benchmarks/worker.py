@@ -1,7 +1,8 @@
 """A process that reads and writes a store on disk when it is told to: for the contests of several processes.
 
 ``python -m benchmarks.worker KIND FOLDER [cold]``: prints ``ready`` once it is, and ``done`` after each line
-of its input, ``read`` or ``write`` and how many batches of 100. ``cold``: the kernel is asked to forget what
+of its input: ``read`` or ``write`` and how many batches of 100, or ``settle``, which waits for what the store
+does behind its callers. ``cold``: the kernel is asked to forget what
 it holds of the folder's files. That needs no privileges; what other processes have mapped, and what the
 medium's own memory holds, stays.
 """
@@ -14,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.raw_sqlite import Table
 
@@ -24,12 +26,17 @@ KEYS, LENGTH = 10_000, 1024
 
 Batch = dict[str, bytes]
 Store = tuple[Callable[[Batch], object], Callable[[list[str]], object]]
+#: What waits for what the store of this process does behind its callers.
+_settles: list[Callable[[], object]] = []
 
 
 def tiercache(folder: Path) -> Store:
+    from benchmarks.settled import settled
     from tiercache import DiskTier, TieredCache
 
-    cache = TieredCache([DiskTier(folder / "tiercache", deadline="60s")], ttl="1h")
+    tier = DiskTier(folder / "tiercache", deadline="60s")
+    cache = TieredCache([tier], ttl="1h")
+    _settles.append(settled(cache, tier))
     return cache.mset, cache.mget
 
 
@@ -51,10 +58,37 @@ def raw_sqlite(folder: Path) -> Store:
     return table.put, table.get
 
 
+def lmdb(folder: Path) -> Store:
+    """Without waiting for the medium, as SQLite's log does not between checkpoints."""
+    import lmdb as library
+
+    environment: Any = library.open(str(folder / "lmdb"), map_size=2**32, sync=False)
+
+    def put(batch: Batch) -> None:
+        with environment.begin(write=True) as transaction:
+            for key, value in batch.items():
+                transaction.put(key.encode(), value)
+
+    def get(keys: list[str]) -> list[bytes | None]:
+        with environment.begin() as transaction:
+            return [transaction.get(key.encode()) for key in keys]
+
+    return put, get
+
+
+def files(folder: Path) -> Store:
+    from langchain_classic.storage import LocalFileStore
+
+    store = LocalFileStore(folder / "files")
+    return lambda batch: store.mset(list(batch.items())), store.mget
+
+
 STORES: dict[str, Callable[[Path], Store]] = {
     "tiercache": tiercache,
     "diskcache": diskcache,
     "raw sqlite3": raw_sqlite,
+    "LMDB": lmdb,
+    "LangChain LocalFileStore": files,
 }
 
 
@@ -84,8 +118,10 @@ def main() -> None:
     get(["nowhere"])  # some open their files only now
     print("ready", flush=True)
     for line in sys.stdin:
-        verb, count = line.split()
-        for _ in range(int(count)):
+        verb, _, count = line.strip().partition(" ")
+        for settle in _settles if verb == "settle" else ():
+            settle()
+        for _ in range(int(count or 0)):
             if verb == "read":
                 get([f"key-{some.randrange(KEYS)}" for _ in range(100)])
             else:
