@@ -190,9 +190,9 @@ class Contest:
         see `benchmarks.report`."""
         judged = bool(self._targets)
         least, wanted = (_LEAST_JUDGED, _WANTED_JUDGED) if judged else (_LEAST, 0)
-        if self.unit == "bytes":  # they hardly differ
+        if self.unit == "bytes":  # they hardly differ, and processes of their own take long
             rounds = min(rounds, _LEAST_JUDGED if judged else _LEAST)
-            least, wanted = (least if judged else 1), 0
+            least, wanted = 1, 0
         rounds = rounds if self._rounds is None else min(rounds, self._rounds)
         repeats = {each.name: self._repeats(each) for each in self._contenders}
         gc.collect()

@@ -24,7 +24,8 @@ def test_what_has_a_bound_has_five_rounds_at_least():
     weighed, bound = Contest("some", "Some", unit="bytes"), Contest("some", "Some", unit="bytes")
     bound.at_most(1)
     assert held(weighed, rounds=30, seconds=0)["rounds"] == 1
-    assert held(bound, rounds=30, seconds=0)["rounds"] == 5
+    assert held(bound, rounds=30, seconds=0)["rounds"] == 1  # of which no spread is told
+    assert held(Contest("some", "Some", unit="bytes"), rounds=30)["rounds"] == 3
 
 
 def test_and_seven_where_they_take_less_than_twice_the_time():
