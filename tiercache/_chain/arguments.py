@@ -22,6 +22,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_TEXT, _NONE = frozenset({str}), type(None)
+
 
 def check_key(key: object) -> None:
     """Raise `TypeError` for a key that is no str."""
@@ -48,6 +50,8 @@ def check_keys(keys: Sequence[object]) -> list[str]:
 
 def check_items(items: Mapping[str, T] | Iterable[tuple[str, T]]) -> dict[str, T]:
     """``items`` as a dict. Raises `TypeError` for what is no pair, a key that is no str, or ``None``."""
+    if type(items) is dict and _TEXT.issuperset(map(type, items)) and _NONE not in map(type, items.values()):
+        return items.copy()  # nothing is wrong, in a third of the time that it takes to tell what is
     pairs: Any = items.items() if isinstance(items, Mapping) else items
     if not isinstance(pairs, Iterable):
         raise TypeError(f"items must be a mapping or an iterable of pairs, not {type(items).__name__}")

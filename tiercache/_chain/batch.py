@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tiercache.entry import Entry
+from tiercache.entry import Entry, make_entry
 from tiercache.errors import CodecError, ForeignPayload
 from tiercache.protocols import Codec
 
-__all__ = ["Batch", "at_longest", "copied", "decoded", "encoded"]
+__all__ = ["Batch", "at_longest", "copied", "decoded", "encoded", "payload_of"]
 
 
 class Batch:
@@ -85,13 +85,20 @@ class Batch:
 
 def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:
     """``entry`` with its value encoded. Raises `CodecError`, whatever the codec itself raised."""
+    payload = payload_of(entry.value, codec)
+    return make_entry(
+        payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload)
+    )
+
+
+def payload_of(value: Any, codec: Codec[Any]) -> bytes:
+    """``value``, encoded. Raises as `encoded` does."""
     try:
-        payload = codec.encode(entry.value)
+        return codec.encode(value)
     except CodecError:
         raise
     except Exception as error:
-        raise CodecError(f"codec {codec.name!r} cannot encode a {type(entry.value).__name__}") from error
-    return Entry(payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload))
+        raise CodecError(f"codec {codec.name!r} cannot encode a {type(value).__name__}") from error
 
 
 def at_longest(entry: Entry[Any], other: Entry[Any]) -> Entry[Any]:

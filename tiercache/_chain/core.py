@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tiercache._chain.batch import Batch, encoded
+from tiercache._chain.batch import Batch, payload_of
 from tiercache._chain.journal import Fences, Missed
 from tiercache._chain.member import Member
 from tiercache._chain.reading import Reader
@@ -19,11 +19,13 @@ from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._log import describe, logger
 from tiercache._running.bridge import Runtime
 from tiercache._running.owners import Owner, owned, thrown
-from tiercache.entry import Entry
+from tiercache.entry import Entry, make_entry
 from tiercache.errors import ConfigError, EntryRejected, TierError, TierUnavailable, WriteError
 from tiercache.protocols import Debt, Purge
 
 __all__ = ["Core", "WriteResult", "check_bytes"]
+
+_BYTES = frozenset({bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,14 @@ class Core(Reader):
         varies = staleness.varies and ttl is not None
         codec = self.codec
         if codec is None:
+            if not _BYTES.issuperset(map(type, values.values())):
+                for value in values.values():
+                    check_bytes(value)
             entries: dict[str, Entry[Any]] = {}
             for key, value in values.items():
-                check_bytes(value)
                 if varies:
                     expires_at, fresh_until = staleness.times(now, ttl)
-                entries[key] = Entry(value, expires_at, now, fresh_until, "bytes", len(value))
+                entries[key] = make_entry(value, expires_at, now, fresh_until, "bytes", len(value))
             return Batch(entries, None)
         name = codec.name
         objects: dict[str, Entry[Any]] = {}
@@ -96,9 +100,10 @@ class Core(Reader):
         for key, value in values.items():
             if varies:
                 expires_at, fresh_until = staleness.times(now, ttl)
-            entry = encoded(Entry(value, expires_at, now, fresh_until), codec)
-            payloads[key] = entry
-            objects[key] = Entry(value, expires_at, now, fresh_until, name, entry.size)
+            payload = payload_of(value, codec)
+            size = len(payload)
+            payloads[key] = make_entry(payload, expires_at, now, fresh_until, name, size)
+            objects[key] = make_entry(value, expires_at, now, fresh_until, name, size)
         return Batch(objects, codec, payloads)
 
     @owned

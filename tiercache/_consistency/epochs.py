@@ -215,8 +215,7 @@ class Epochs:
                     waits = self._to_wait_for(others, waiting, held, free)
                 if not others or not waits:
                     write = Operation(free, blocking=runtime.blocking, owner=owner)
-                    for key in free:
-                        self._writing[key] = write
+                    self._writing.update(dict.fromkeys(free, write))
                     return write
             await _ended(runtime, waiting, waits)
 
@@ -307,6 +306,8 @@ class Epochs:
     # -- with the lock held ------------------------------------------------------------------------
 
     def _others(self, keys: Collection[str]) -> list[Operation]:
+        if not self._writing and not self._filling and self._clearing is None:
+            return []
         found: dict[int, Operation] = {}
         for key in keys:
             if (write := self._writing.get(key)) is not None:
