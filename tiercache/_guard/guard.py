@@ -319,6 +319,10 @@ class Guard(Tally):
             return tried(self.policy, self._clock, self.lane, port, verb, argument)
         return verb(argument)
 
+    def open_circuits(self) -> int:
+        """How many of its breakers are open, or let no more than a probe pass."""
+        return sum(breaker.permit is None for breaker in {self._reads, self._writes} if breaker is not None)
+
     # -- the breaker ---------------------------------------------------------------------------------
 
     def _permit(self, breaker: Breaker | None) -> Permit | None:

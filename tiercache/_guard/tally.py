@@ -109,6 +109,10 @@ class Tally:
                 counters.read_seconds += hits * seconds / len(samples)
                 counters.read_latency.add(seconds, hits // len(samples))
 
+    def open_circuits(self) -> int:
+        """How many breakers keep calls from the tier: none of its own."""
+        return 0
+
     def own_counters(self) -> dict[str, int]:
         """What the tier itself has counted."""
         own = self._ask("counters", {})
@@ -145,6 +149,7 @@ class Tally:
                 journalled=counters.journalled,
                 settled=counters.settled,
                 owed=owed,
+                open_circuits=self.open_circuits(),
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
                 read_seconds=counters.read_seconds + fast_seconds,
