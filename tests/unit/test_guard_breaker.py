@@ -396,7 +396,7 @@ def test_a_hook_that_raises_breaks_no_call_and_is_told_of_once(call, caplog):
         for _ in range(5):
             assert call(cache, "get", "a") is None
     assert len(heard) == 4
-    assert sum("on_event hook raised RuntimeError" in record.getMessage() for record in caplog.records) == 1
+    assert sum("event hook raised RuntimeError" in record.getMessage() for record in caplog.records) == 1
     assert "the-value" not in caplog.text
 
 

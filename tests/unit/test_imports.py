@@ -55,6 +55,7 @@ LAYERS = (
         "_counted",
         "shared_stats",
         "events",
+        "observing",
         "codecs",
     },
     {"_running"},
