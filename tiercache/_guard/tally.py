@@ -41,7 +41,8 @@ class Tally:
         if isinstance(error, TierUnavailable) and error.skipped:
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
-        self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
+        event = TierFailed(self.name, action, type(error).__name__, timeout)
+        self._events.emit(event)
         counters = self.counters
         if counted:
             with counters.lock:
@@ -62,6 +63,7 @@ class Tally:
             action,
             describe(error),
             f"; {unsaid} more failures since the last warning" if unsaid else "",
+            extra={"tiercache": event.as_dict()},
         )
 
     def unasked(self, keys: int) -> None:
