@@ -215,6 +215,7 @@ def _loaded_by(code: str) -> set[str]:
         ("import tiercache.cli.check, tiercache.cli.stats", set()),
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("import tiercache.observability.logging", set()),
+        ("import tiercache.observability.prometheus", {"prometheus_client"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
         (
             "from tiercache import RedisTier",
