@@ -216,6 +216,7 @@ def _loaded_by(code: str) -> set[str]:
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("import tiercache.observability.logging", set()),
         ("import tiercache.observability.prometheus", {"prometheus_client"}),
+        ("import tiercache.observability.opentelemetry", {"opentelemetry"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
         (
             "from tiercache import RedisTier",
