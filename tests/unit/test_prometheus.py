@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import re
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -383,13 +384,42 @@ def test_the_workers_of_a_server_are_summed(tmp_path):
     collector.add_file("all", path)
     assert value(samples(exposed(collector)), "tiercache_loads_total", cache="all") == 0
     for workers in (1, 2, 3):
-        pythons.run([pythons.sys.executable, "-c", WORKER, str(path)], check=True)
+        pythons.run([sys.executable, "-c", WORKER, str(path)], check=True)
         text = exposed(collector)
         found = samples(text)
         assert value(found, "tiercache_loads_total", cache="all") == 2 * workers
         assert value(found, "tiercache_tier_hits_total", cache="all", tier="memory") == workers
         assert "n4mespace" not in text
         assert "quantile=" not in text, "they cannot be added up"
+
+
+def test_it_stands_beside_the_multiprocess_mode_of_prometheus_client(tmp_path):
+    path = tmp_path / "stats.db"
+    pythons.run([sys.executable, "-c", WORKER, str(path)], check=True)
+    program = """
+import sys
+from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+from tiercache.observability.prometheus import CacheCollector
+
+Counter("requests", "Of the application.").inc()
+registry = CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
+collector = CacheCollector()
+collector.add_file("all", sys.argv[1])
+registry.register(collector)
+print(generate_latest(registry).decode())
+"""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    done = pythons.run(
+        [sys.executable, "-c", program, str(path)],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        capture_output=True,
+        check=True,
+    )
+    found = samples(done.stdout.decode())
+    assert value(found, "requests_total") == 1
+    assert value(found, "tiercache_loads_total", cache="all") == 2
 
 
 @contextmanager
@@ -408,7 +438,7 @@ def test_a_file_that_is_in_use_costs_a_scrape_nothing_but_news(tmp_path, monkeyp
     path = tmp_path / "stats.db"
     collector = CacheCollector()
     collector.add_file("all", path)
-    pythons.run([pythons.sys.executable, "-c", WORKER, str(path)], check=True)
+    pythons.run([sys.executable, "-c", WORKER, str(path)], check=True)
     before = exposed(collector)
     with exchanged(tmp_path):
         assert exposed(collector) == before
