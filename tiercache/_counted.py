@@ -24,7 +24,7 @@ _TIER: Final = tuple(
     field.name for field in fields(TierStats) if field.name not in ("name", "read_latency", "write_latency")
 )
 #: What is so now, and not counted from the beginning.
-_STATES: Final = ("owed", "entries", "bytes")
+_STATES: Final = ("owed", "open_circuits", "entries", "bytes")
 #: Those of them that may be ``None``.
 _UNKNOWN: Final = ("entries", "bytes")
 #: What the fields of a `Record` are, up to its statistics; and how much a number can be.
@@ -86,8 +86,8 @@ def _difference(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequen
 
 
 def summed(records: Iterable[Record]) -> dict[str, Any]:
-    """All of them added up; tiers by their names. ``entries`` and ``bytes`` are those of running processes,
-    and ``owed`` is the most that one of these knows of: they may well share a journal."""
+    """All of them added up; tiers by their names. ``entries``, ``bytes`` and ``open_circuits`` are those of
+    running processes, and ``owed`` is the most that one of these knows of: they may well share a journal."""
     total: dict[str, Any] = dict.fromkeys(_CHAIN, 0)
     tiers: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -101,6 +101,7 @@ def summed(records: Iterable[Record]) -> dict[str, Any]:
             _add(sums, tier, [one for one in _TIER if one not in _STATES])
             if running:
                 sums["owed"] = max(sums["owed"], tier["owed"])
+                sums["open_circuits"] += tier["open_circuits"]
                 for state in ("entries", "bytes"):
                     if tier[state] is not None:
                         sums[state] = (sums[state] or 0) + tier[state]

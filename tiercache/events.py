@@ -1,4 +1,5 @@
-"""Events: what happens to a chain's tiers, as frozen records for a hook of the user's.
+"""Events: what happens to a chain's tiers, as frozen records for hooks: the user's, and those of
+`tiercache.observability`.
 
 No event holds a key or a value. A hook is called at once, by the thread (or event loop) to whose call it
 happened, so it must be quick, and must not use the cache. Whatever it raises breaks no call: it is logged
@@ -8,8 +9,9 @@ once, and the hook is called again for the next event.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from tiercache._log import logger
 from tiercache.errors import ConfigError
@@ -24,13 +26,22 @@ Verbs: TypeAlias = Literal["all", "reads", "writes"]
 class Event:
     """Something happened to the tier of that name."""
 
+    #: What happened, in one word for programs.
+    kind: ClassVar[str] = "event"
+
     tier: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its ``kind`` as ``event``, and its fields."""
+        return {"event": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class TierFailed(Event):
     """A call raised ``error`` (the name of its type). ``action`` is what the call was to do: ``"read"``,
     ``"write"``, ``"delete"``, ``"clear"``, …. ``timeout``: it ran out of time."""
+
+    kind = "tier_failed"
 
     action: str
     error: str
@@ -41,6 +52,8 @@ class TierFailed(Event):
 class BreakerOpened(Event):
     """The tier failed so often in a row that it is left alone for ``pause`` seconds, and then probed."""
 
+    kind = "breaker_opened"
+
     verbs: Verbs
     pause: float
 
@@ -48,6 +61,8 @@ class BreakerOpened(Event):
 @dataclass(frozen=True, slots=True)
 class BreakerClosed(Event):
     """The tier answered a probe and is asked again, ``seconds`` after the breaker had opened."""
+
+    kind = "breaker_closed"
 
     verbs: Verbs
     seconds: float
@@ -58,28 +73,41 @@ Hook: TypeAlias = Callable[[Event], object]
 
 
 class Emitter:
-    """Hands events to a hook, if there is one. Thread-safe if the hook is."""
+    """Hands events to hooks, if there are any. Thread-safe if the hooks are."""
 
-    __slots__ = ("_complained", "hook")
+    __slots__ = ("_complained", "_hooks")
 
     def __init__(self, hook: Hook | None) -> None:
         if hook is not None and not callable(hook):
             raise ConfigError(f"on_event: {hook!r:.60} cannot be called; give a function of one event")
-        self.hook = hook
-        self._complained = False
+        # Lists, whose methods are atomic: no lock that a fork could leave held.
+        self._hooks: list[Hook] = [] if hook is None else [hook]
+        self._complained: list[Hook] = []
+
+    def add(self, hook: Hook) -> None:
+        """Tell ``hook`` too, from now on."""
+        self._hooks.append(hook)
+
+    def remove(self, hook: Hook) -> None:
+        """Do so no longer; nothing if it was not told."""
+        with suppress(ValueError):
+            self._hooks.remove(hook)
 
     def emit(self, event: Event) -> None:
-        """Tell the hook of ``event``. Raises nothing of what the hook raises."""
-        if self.hook is None:
+        """Tell the hooks of ``event``, in their order. Raises nothing of what they raise."""
+        for hook in tuple(self._hooks):
+            try:
+                hook(event)
+            except Exception as error:  # noqa: BLE001 - a hook can never break a call
+                self._complain(hook, event, error)
+
+    def _complain(self, hook: Hook, event: Event, error: Exception) -> None:
+        if hook in self._complained:
             return
-        try:
-            self.hook(event)
-        except Exception as error:  # noqa: BLE001 - a hook can never break a call
-            if not self._complained:
-                self._complained = True
-                # Not the error itself: nobody knows what it would say.
-                logger().warning(
-                    "the on_event hook raised %s for %s; said once",
-                    type(error).__name__,
-                    type(event).__name__,
-                )
+        self._complained.append(hook)
+        # Not the error itself: nobody knows what it would say.
+        logger().warning(
+            "an event hook raised %s for %s; said once",
+            type(error).__name__,
+            type(event).__name__,
+        )

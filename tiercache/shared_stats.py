@@ -115,16 +115,16 @@ class StatsFile:
 
         self._change(note, seconds)
 
-    def read(self) -> list[Record]:
-        """What is in it, the running first and the latest first among them; empty if there is no file. Raises
-        `Unreadable`."""
+    def read(self, *, seconds: float = _PATIENCE) -> list[Record]:
+        """What is in it, the running first and the latest first among them; empty if there is no file. Who
+        writes is waited for so many ``seconds`` at each step. Raises `Unreadable`."""
         try:
             _check(self.path)
             # Not read-only: what a killed process left half done is undone by who reads next.
             with (
-                _in_sqlite(_PATIENCE),
-                _door(self.path.parent, fcntl.LOCK_SH, monotonic() + _PATIENCE),
-                closing(_connect(self.path, _PATIENCE)) as connection,
+                _in_sqlite(seconds),
+                _door(self.path.parent, fcntl.LOCK_SH, monotonic() + seconds),
+                closing(_connect(self.path, seconds)) as connection,
             ):
                 if not _is_ours(connection):
                     return []

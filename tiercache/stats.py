@@ -20,6 +20,8 @@ Counting rules:
   could not be read: for look-ups these are misses too, and for writes nothing else;
 * ``journalled`` counts keys (and cleared ranges) that a tier missed a delete or overwrite of, ``settled``
   those that it was told of since, and ``owed`` is how many are left, as far as this process knows;
+* ``open_circuits`` is how many of a tier's breakers keep calls from it just now: there is one, or one for
+  reads and one for writes, and one that lets a probe pass is still open;
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
   no room for, ``refreshes_dropped`` keys that there was no room or thread to refresh, ``unstorable`` loaded
   values that were handed out and not kept: refused by their codec, no bytes where there is none, or too
@@ -76,6 +78,7 @@ class TierStats:
     journalled: int = 0
     settled: int = 0
     owed: int = 0
+    open_circuits: int = 0
     entries: int | None = None
     bytes: int | None = None
     read_seconds: float = 0.0

@@ -219,6 +219,28 @@ def test_writes_that_fail_stop_the_reads_unless_they_are_judged_apart(call, apar
     assert [event.verbs for event in opened] == ["writes" if apart else "all"]
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_statistics_tell_which_circuits_are_open_now(apart):
+    inner = DictTier("low")
+    inner.failure = Failure(writes_apart=apart)
+    it = Setting(inner)
+    assert it.low.open_circuits == 0
+    it.fails("mset")
+    for opened in (0, 0, 1):
+        it.cache.set("b", b"2")
+        assert it.low.open_circuits == opened
+    it.fails("mget")
+    for _ in range(3):
+        it.cache.get("a")
+    assert it.low.open_circuits == (2 if apart else 1)
+    it.clock.advance(1)
+    assert it.low.open_circuits == (2 if apart else 1), "nobody knows yet whether it is well again"
+    it.chaos.heal()
+    it.cache.get("a")
+    assert it.low.open_circuits == (1 if apart else 0)
+    assert it.cache.stats().tiers[0].open_circuits == 0, "memory has no breaker"
+
+
 def test_a_cancelled_probe_gives_its_place_to_the_next():
     async def scenario():
         class Slow(AsyncDictTier):
@@ -374,7 +396,7 @@ def test_a_hook_that_raises_breaks_no_call_and_is_told_of_once(call, caplog):
         for _ in range(5):
             assert call(cache, "get", "a") is None
     assert len(heard) == 4
-    assert sum("on_event hook raised RuntimeError" in record.getMessage() for record in caplog.records) == 1
+    assert sum("event hook raised RuntimeError" in record.getMessage() for record in caplog.records) == 1
     assert "the-value" not in caplog.text
 
 

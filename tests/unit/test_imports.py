@@ -25,6 +25,8 @@ BACKENDS = {
     "pydantic",
     "yaml",
     "xxhash",
+    "prometheus_client",
+    "opentelemetry",
     "pytest",
 }
 
@@ -55,6 +57,7 @@ LAYERS = (
         "_counted",
         "shared_stats",
         "events",
+        "observing",
         "codecs",
     },
     {"_running"},
@@ -211,8 +214,14 @@ def _loaded_by(code: str) -> set[str]:
         ("import tiercache.testing", set()),
         ("import tiercache.cli.check, tiercache.cli.stats", set()),
         ("from tiercache.testing import TierConformance", {"pytest"}),
+        ("import tiercache.observability.logging", set()),
+        ("import tiercache.observability.prometheus", {"prometheus_client"}),
+        ("import tiercache.observability.opentelemetry", {"opentelemetry"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
-        ("from tiercache import RedisTier", {"redis", "xxhash", "cryptography"}),  # redis itself looks for it
+        (
+            "from tiercache import RedisTier",
+            {"redis", "xxhash", "cryptography", "opentelemetry"},
+        ),  # the last two are redis's own doing
         ("from tiercache import SQLTier", {"sqlalchemy", "xxhash"}),
     ],
 )

@@ -591,10 +591,11 @@ def test_the_sum_of_states_is_of_running_processes():
     mine = {"pid": os.getpid(), "born": _processes.born(os.getpid()), "ended": False, "updated": 1.0}
     one, two = (record(name, **mine) for name in ("one", "two"))
     gone = record("gone", updated=1.0)
-    for states, values in ((one, (2, 10, 100)), (two, (3, 20, None)), (gone, (9, 40, 400))):
-        states.stats["tiers"][0].update(zip(("owed", "entries", "bytes"), values, strict=True))
+    names = ("owed", "open_circuits", "entries", "bytes")
+    for states, values in ((one, (2, 1, 10, 100)), (two, (3, 1, 20, None)), (gone, (9, 1, 40, 400))):
+        states.stats["tiers"][0].update(zip(names, values, strict=True))
     (tier,) = summed([one, two, gone])["tiers"]
-    assert (tier["owed"], tier["entries"], tier["bytes"], tier["hits"]) == (3, 30, 100, 3)
+    assert [tier[name] for name in (*names, "hits")] == [3, 2, 30, 100, 3]
 
 
 # -- forks -----------------------------------------------------------------------------------------

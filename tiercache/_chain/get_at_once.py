@@ -65,6 +65,7 @@ def _get_at_once(
             or view_closed()
             or ledger.debts
             or lane.stuck
+            or stack.observer is not None
             or (sharing is not None and not sharing.awake)
             or not certain((key,))
         ):
@@ -117,6 +118,7 @@ def _mget_at_once(
             or view_closed()
             or ledger.debts
             or lane.stuck
+            or stack.observer is not None
             or (sharing is not None and not sharing.awake)
         ):
             return whole_road(keys)

@@ -7,6 +7,7 @@ A `Reader` is one view's: a namespace and a codec over a stack. It reaches tiers
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiercache._chain.stack import Stack
 from tiercache._consistency.operations import Operation, holding
 from tiercache._running.bridge import BLOCKING, Runtime, drive, is_cancellation
 from tiercache._running.owners import Owner, owned, thrown
+from tiercache._running.watching import Watch, watched
 from tiercache.entry import Entry
 from tiercache.errors import CodecError, TierUnavailable
 from tiercache.protocols import Codec
@@ -62,13 +64,24 @@ class Reader:
         *,
         counted: bool = True,
         stale: dict[str, tuple[Entry[Any], str]] | None = None,
+        watch: Watch | None = None,
     ) -> Batch:
         """The entries under ``keys`` (no duplicates): each tier is asked once, top down, for what is
         missing, and hits are promoted. The caller counts the chain's hits and misses.
 
         A stale entry is a miss: the key is looked for further down. The freshest is put into ``stale``,
         with the name of its tier.
+
+        Where there is an observer, ``watch`` is what it is told by.
         """
+        read = self._read
+        if self.stack.observer is not None:
+            if watch is None:
+                watch = Watch(self.stack.observer.lookup)
+                return await watched(
+                    watch, self.lookup(runtime, keys, counted=counted, stale=stale, watch=watch)
+                )
+            read = partial(self._read_watched, watch)
         epochs = self.space.epochs
         top = self.members[0]
         asked = keys if top.nonblocking else epochs.certain(keys)
@@ -76,7 +89,7 @@ class Reader:
         if self._is_not_held(top, keys, counted=counted):
             found = Batch({}, None)
         else:
-            found = await self._read(runtime, top, asked, fences, stale, counted=counted)
+            found = await read(runtime, top, asked, fences, stale, counted=counted)
         if len(found) == len(keys) or len(self.members) == 1:
             return found
         ticket = epochs.open_ticket()
@@ -90,7 +103,7 @@ class Reader:
                 asked = epochs.certain(missing)
                 if not asked:
                     break
-                hits = await self._read(runtime, member, asked, fences, stale, counted=counted)
+                hits = await read(runtime, member, asked, fences, stale, counted=counted)
                 below.append(hits)
                 if hits.objects:
                     found, rises = found.merged(hits) if seen else hits, True
@@ -118,6 +131,17 @@ class Reader:
         if counted:
             top.guard.missed(perf_counter() - start)
         return True
+
+    async def _read_watched(
+        self, watch: Watch, runtime: Runtime, member: Member, keys: Sequence[str], *args: Any, counted: bool
+    ) -> Batch:
+        """`_read`, of which an observer is told unless it is of memory."""
+        if member.nonblocking or not keys:
+            return await self._read(runtime, member, keys, *args, counted=counted)
+        watch.begin(len(keys))
+        hits = await self._read(runtime, member, keys, *args, counted=counted)
+        watch.answered(member.guard.name, len(keys), len(hits))
+        return hits
 
     async def _read(
         self,

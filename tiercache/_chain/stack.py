@@ -24,6 +24,7 @@ from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, ConfigError
 from tiercache.events import Emitter
 from tiercache.forks import reset_after_fork
+from tiercache.observing import Observer
 from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
 
@@ -62,6 +63,8 @@ class Stack:
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False
+        #: Who is told of look-ups that leave memory, and of loads, if anybody is.
+        self.observer: Observer | None = None
         #: What shares the statistics, if they are shared.
         self.sharing: Publisher | None = None
         self._anchors, self.domains = join(tiers)

@@ -319,6 +319,10 @@ class Guard(Tally):
             return tried(self.policy, self._clock, self.lane, port, verb, argument)
         return verb(argument)
 
+    def open_circuits(self) -> int:
+        """How many of its breakers are open, or let no more than a probe pass."""
+        return sum(breaker.permit is None for breaker in {self._reads, self._writes} if breaker is not None)
+
     # -- the breaker ---------------------------------------------------------------------------------
 
     def _permit(self, breaker: Breaker | None) -> Permit | None:
@@ -348,8 +352,15 @@ class Guard(Tally):
         if seconds is None:
             return
         verbs = self._verbs(breaker)
-        logger().info("tier %r is well again: circuit closed (%s) after %.1f s", self.name, verbs, seconds)
-        self._events.emit(BreakerClosed(self.name, verbs, seconds))
+        event = BreakerClosed(self.name, verbs, seconds)
+        logger().info(
+            "tier %r is well again: circuit closed (%s) after %.1f s",
+            self.name,
+            verbs,
+            seconds,
+            extra={"tiercache": event.as_dict()},
+        )
+        self._events.emit(event)
 
     def _fell(
         self, breaker: Breaker | None, permit: Permit, error: Exception, *, value: bool = False
@@ -366,6 +377,7 @@ class Guard(Tally):
         if pause is None:
             return
         verbs = self._verbs(breaker)
+        event = BreakerOpened(self.name, verbs, pause)
         now = self._clock.monotonic()
         with self._log_lock:
             told = now < self._next_opening
@@ -378,8 +390,9 @@ class Guard(Tally):
                 pause,
                 verbs,
                 self.policy.breaker_failures,
+                extra={"tiercache": event.as_dict()},
             )
-        self._events.emit(BreakerOpened(self.name, verbs, pause))
+        self._events.emit(event)
 
     @staticmethod
     def _undecided(breaker: Breaker | None, permit: Permit, error: BaseException) -> None:

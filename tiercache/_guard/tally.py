@@ -41,7 +41,8 @@ class Tally:
         if isinstance(error, TierUnavailable) and error.skipped:
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
-        self._events.emit(TierFailed(self.name, action, type(error).__name__, timeout))
+        event = TierFailed(self.name, action, type(error).__name__, timeout)
+        self._events.emit(event)
         counters = self.counters
         if counted:
             with counters.lock:
@@ -62,6 +63,7 @@ class Tally:
             action,
             describe(error),
             f"; {unsaid} more failures since the last warning" if unsaid else "",
+            extra={"tiercache": event.as_dict()},
         )
 
     def unasked(self, keys: int) -> None:
@@ -109,6 +111,10 @@ class Tally:
                 counters.read_seconds += hits * seconds / len(samples)
                 counters.read_latency.add(seconds, hits // len(samples))
 
+    def open_circuits(self) -> int:
+        """How many breakers keep calls from the tier: none of its own."""
+        return 0
+
     def own_counters(self) -> dict[str, int]:
         """What the tier itself has counted."""
         own = self._ask("counters", {})
@@ -145,6 +151,7 @@ class Tally:
                 journalled=counters.journalled,
                 settled=counters.settled,
                 owed=owed,
+                open_circuits=self.open_circuits(),
                 entries=None if size is None else size.entries,
                 bytes=None if size is None else size.bytes,
                 read_seconds=counters.read_seconds + fast_seconds,

@@ -58,7 +58,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     def load_one(key: str, loader: Callable[[str], Any], ttl: float | None) -> Any:
         if type(key) is not str or not callable(loader) or stack.closed or ledger.debts:
             return LEFT
-        if flights.pauses.notes or flights.absent.notes or is_collecting():
+        if flights.pauses.notes or flights.absent.notes or is_collecting() or stack.observer is not None:
             return LEFT
         if stack.sharing is not None and not stack.sharing.awake:
             return LEFT

@@ -7,7 +7,7 @@ would have. If that is something to be awaited, another of them leads, as after 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -25,6 +25,7 @@ from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
 from tiercache._running.owners import Owner, owned, thrown
+from tiercache._running.watching import Watch, watched
 from tiercache.entry import UNSET, Entry
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Leading:
         self._values: dict[str, Any] | None = None
         #: When the call of the loader that is going on began.
         self._begun: tuple[float, float] | None = None
+        #: What an observer is told of it by.
+        self._watch: Watch | None = None
 
     async def fly(self, runtime: Runtime, changed: Collection[str]) -> dict[str, Any]:
         """Load, store, and tell those who wait. Looks again for those of the keys that ``changed``."""
@@ -180,8 +183,10 @@ class Leading:
         flight.owner, flight.loop, flight.goes_on = owner, None, True
         try:
             self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(coroutine)))
-        except RuntimeError:  # no more threads: what the loader makes is lost
+        except RuntimeError as error:  # no more threads: what the loader makes is lost
             flight.goes_on = False
+            if self._watch is not None:
+                self._watch.end(error)
             flight.loop, flight.owner = before
             coroutine.close()
 
@@ -190,7 +195,7 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._load.load_many(runtime, asked))
+                answer = Answer.of(await self._asked(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
@@ -200,6 +205,18 @@ class Leading:
         note_load_time(self._core.space.flights, clock.monotonic() - begun)
         self._count(asked, start, failed=False)
         return answer
+
+    def _asked(self, runtime: Runtime, asked: list[str]) -> Awaitable[Any]:
+        """What the loader makes of ``asked``. An observer is told, until the loader ends: also where its
+        caller was cancelled before."""
+        loading = self._load.load_many(runtime, asked)
+        observer = self._core.stack.observer
+        if observer is None:
+            return loading
+        if self._watch is None or self._watch.over:
+            self._watch = Watch(partial(observer.load, behind=self._ends is not _NO_ENDS))
+        self._watch.begin(len(asked))
+        return watched(self._watch, loading)
 
     def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
         self._begun = None

@@ -1,0 +1,102 @@
+"""The metrics: what each number of `tiercache.stats` is called elsewhere, and its unit. A number that is not
+here is exported nowhere; a test holds that all are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["CHAIN", "LATENCIES", "QUANTILES", "TIER", "Latencies", "Metric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The field of that name in `CacheStats` or `TierStats`: what it counts or, with ``is_state``, how much
+    there is of it now. ``unit`` is in UCUM's notation, as OpenTelemetry has it; ``dotted`` is the name there,
+    where that is not the field's."""
+
+    field: str
+    unit: str
+    about: str
+    is_state: bool = False
+    dotted: str = ""
+
+    def for_prometheus(self, scope: str) -> str:
+        """The name there, without the ``_total`` of a counter."""
+        return f"{scope}_{self.field}"
+
+    def for_opentelemetry(self, scope: str) -> str:
+        """The name there."""
+        return f"{scope}.{self.dotted or self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """The quantiles of that field in `TierStats`, in seconds."""
+
+    field: str
+    about: str
+    dotted: str
+
+
+CHAIN: Final = (
+    Metric("hits", "{hit}", "Keys looked up that some tier had."),
+    Metric("misses", "{miss}", "Keys looked up that no tier had."),
+    Metric("loads", "{key}", "Keys that loaders were called for."),
+    Metric("load_errors", "{key}", "Keys whose loader raised."),
+    Metric("load_seconds", "s", "Time spent in loaders.", dotted="load.time"),
+    Metric("stale_served", "{value}", "Values served past their time."),
+    Metric("suppressed_writes", "{value}", "Values not stored: their key was written meanwhile."),
+    Metric("coalesced", "{call}", "Calls that waited for another caller's load and took its value."),
+    Metric("promotions_dropped", "{entry}", "Entries not promoted because too much was waiting."),
+    Metric("refreshes_dropped", "{key}", "Keys not refreshed because too much was waiting."),
+    Metric("unstorable", "{value}", "Loaded values that no tier could keep."),
+)
+
+TIER: Final = (
+    Metric("hits", "{hit}", "Keys that the tier had, fresh."),
+    Metric("misses", "{miss}", "Keys that the tier was asked for and had no fresh value of."),
+    Metric("promotions", "{entry}", "Entries copied into the tier from a hit below it."),
+    Metric("sets", "{key}", "Keys stored by writes and loads."),
+    Metric("deletes", "{key}", "Keys dropped by deletes."),
+    Metric("evictions", "{entry}", "Entries pushed out for want of room."),
+    Metric("expirations", "{entry}", "Entries found or swept past their time."),
+    Metric("errors", "{call}", "Calls that raised something other than a time-out."),
+    Metric("timeouts", "{call}", "Calls that ran out of the tier's deadline."),
+    Metric(
+        "corrupt", "{entry}", "Entries that failed the envelope's checks, or that their codec could not read."
+    ),
+    Metric("foreign", "{entry}", "Entries of another codec, secret, key or format version."),
+    Metric("rejected", "{entry}", "Entries too large for the tier."),
+    Metric(
+        "skipped",
+        "{key}",
+        "Keys that the tier was not asked for: its circuit was open, or it is owed a delete.",
+    ),
+    Metric("journalled", "{key}", "Keys of which the tier missed a delete or an overwrite."),
+    Metric("settled", "{key}", "Those of them that it was told of since."),
+    Metric("owed", "{key}", "Those that are left.", is_state=True),
+    Metric("open_circuits", "{circuit}", "Circuit breakers that keep calls from the tier.", is_state=True),
+    Metric("entries", "{entry}", "Entries in the tier.", is_state=True),
+    Metric("bytes", "By", "Bytes of the values in the tier.", is_state=True, dotted="size"),
+    Metric("read_seconds", "s", "Time spent in the tier's look-ups.", dotted="read.time"),
+    Metric(
+        "write_seconds", "s", "Time spent in the tier's writes, promotions and deletes.", dotted="write.time"
+    ),
+)
+
+LATENCIES: Final = (
+    Latencies(
+        "read_latency",
+        "Quantiles of the tier's look-ups since the cache was made, within 20 %.",
+        "read.latency",
+    ),
+    Latencies(
+        "write_latency",
+        "Quantiles of the tier's writes, promotions and deletes since the cache was made, within 20 %.",
+        "write.latency",
+    ),
+)
+
+#: The fields of `tiercache.stats.Latency`, and what they are.
+QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
