@@ -16,6 +16,7 @@ from tiercache._chain.journal import Journal
 from tiercache._chain.member import Member
 from tiercache._consistency.domains import Space, join, keep_owing
 from tiercache._guard.guard import Guard
+from tiercache._loading.pace import Made
 from tiercache._loading.refresh import Refresher
 from tiercache._loading.telling import Told
 from tiercache._running.bridge import BLOCKING, Runtime, in_thread
@@ -59,6 +60,7 @@ class Stack:
         )
         self.counters = CacheCounters()
         self.told = Told()
+        self.made = Made()
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False

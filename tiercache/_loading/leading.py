@@ -21,6 +21,9 @@ from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load
+from tiercache._loading.pace import UNPACED
+from tiercache._loading.pacing import paced
+from tiercache._loading.sending import sent
 from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
@@ -68,6 +71,8 @@ class Leading:
         self._values: dict[str, Any] | None = None
         #: When the call of the loader that is going on began.
         self._begun: tuple[float, float] | None = None
+        #: Whether the loader was called at all.
+        self._attempted = False
 
     async def fly(self, runtime: Runtime, changed: Collection[str]) -> dict[str, Any]:
         """Load, store, and tell those who wait. Looks again for those of the keys that ``changed``."""
@@ -190,16 +195,29 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._load.load_many(runtime, asked))
+                answer = Answer.of(await self._paced(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
-        except BaseException:
-            self._count(asked, start, failed=True)
+        except BaseException as error:
+            if self._attempted or isinstance(error, Exception):  # or it was cancelled before its turn
+                self._count(asked, start, failed=True)
             raise
         note_load_time(self._core.space.flights, clock.monotonic() - begun)
         self._count(asked, start, failed=False)
         return answer
+
+    async def _paced(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
+        pace = self._load.pace
+        if pace is UNPACED:
+            return await self._attempt(runtime, asked)
+        texts = partial(sent, self._load.load_many, asked)
+        return await paced(runtime, self._core.stack.clock, pace, self._attempt, asked, texts)
+
+    async def _attempt(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
+        """One call of the loader, and nothing else."""
+        self._attempted = True
+        return await self._load.load_many(runtime, asked)
 
     def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
         self._begun = None

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+from tiercache._loading.pace import UNPACED, Pace
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._loading.telling import Told, loader_name
 from tiercache._log import logger
@@ -27,6 +28,7 @@ class Load:
     load_many: LoadMany
     ttl: float | None = None
     staleness: Staleness = NEVER_STALE
+    pace: Pace = UNPACED
     batch_size: int | None = None
 
 

@@ -133,6 +133,12 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "the lowest tier which keeps leases (disk, Redis, SQL).",
             "shared",
         ),
+        "rate": About(
+            "How many calls of loaders there may be in a stretch of time, and of how many tokens; who would "
+            "exceed it waits.",
+            "500/min, 90000 tokens/min",
+        ),
+        "concurrency": About("How many loads there may be at once.", 8),
         "stats_file": About(
             "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
             "the disk tier's database, where there is one.",

@@ -19,6 +19,8 @@ from pydantic import GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from tiercache._loading.pace import check_pace
+from tiercache._loading.rate import RATES
 from tiercache._loading.staleness import READERS
 from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
@@ -42,6 +44,7 @@ __all__ = [
     "OptionalLasting",
     "OptionalName",
     "OptionalPlace",
+    "OptionalRate",
     "OptionalSecrets",
     "OptionalWait",
     "OptionalWeight",
@@ -138,6 +141,11 @@ def _wait(value: Any) -> Any:
 
 def _staleness(name: str, value: Any) -> Any:
     READERS[name](value)
+    return value
+
+
+def _pace(name: str, value: Any) -> Any:
+    check_pace(name, value)
     return value
 
 
@@ -323,6 +331,9 @@ Jitter: TypeAlias = Annotated[
 ]
 Eagerness: TypeAlias = Annotated[
     float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number, called="number")
+]
+OptionalRate: TypeAlias = Annotated[
+    str | None, Kind(f"text {RATES}", partial(_pace, "rate"), called="rate").optional()
 ]
 Wait: TypeAlias = Annotated[float | str | timedelta, _WAIT]
 OptionalWait: TypeAlias = Annotated[float | str | timedelta | None, _WAIT.optional()]

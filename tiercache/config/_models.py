@@ -26,6 +26,7 @@ from tiercache.config._kinds import (
     OptionalLasting,
     OptionalName,
     OptionalPlace,
+    OptionalRate,
     OptionalSecrets,
     OptionalWait,
     OptionalWeight,
@@ -143,6 +144,8 @@ class ChainOptions(Options):
     jitter: Jitter = 0
     load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
+    rate: OptionalRate = None
+    concurrency: OptionalCount = None
     stats_file: OptionalPlace = _UNSET
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tiercache._loading.rate import RATE_TEXT
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
 from tiercache.config._kinds import NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
@@ -241,6 +242,7 @@ _TAKES: dict[str, list[Schema]] = {
         _written(DURATION_UNITS, zero=True),
         {"type": "string", "pattern": r"^\s*(0*[0-9]{1,2}(\.[0-9]+)?|0*100(\.0+)?)\s*%\s*$"},
     ],
+    "rate": [{"type": "string", "pattern": f"^{RATE_TEXT}$"}],
     "size": [{"type": "integer", "minimum": 1}, _size()],
     "count": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}],
     "count-or-zero": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],

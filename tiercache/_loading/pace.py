@@ -1,0 +1,92 @@
+"""How fast loaders may be called: the options of a cache and of its loading calls, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+from tiercache._loading.gate import Gate
+from tiercache._loading.rate import Rate
+from tiercache.errors import ConfigError
+
+__all__ = ["UNPACED", "Made", "Pace", "PaceOptions", "check_pace"]
+
+
+class PaceOptions(TypedDict, total=False):
+    """Options of a cache and of its loading calls, where each of them stands in for the cache's own.
+
+    ``rate``
+        how many calls of loaders there may be in a stretch of time, and of how many tokens, such as
+        ``"500/min, 90000 tokens/min"``, or a `Rate`. Who would exceed it waits. ``None``: no limit.
+    ``concurrency``
+        how many loads there may be at once, of threads and tasks together. ``None``: no limit.
+    """
+
+    rate: str | Rate | None
+    concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The options, checked, with what they count in."""
+
+    rate: Rate | None = None
+    gate: Gate | None = None
+
+    def override(self, options: Mapping[str, Any], made: Made) -> Pace:
+        """The same with ``options`` in the place of these; what they need is kept in ``made``. Raises
+        `ConfigError` for a value that is wrong."""
+        given: dict[str, Any] = {}
+        for name, value in options.items():
+            given.update(PACE_READERS[name](value, made))
+        made_so = replace(self, **given)
+        return UNPACED if made_so == UNPACED else made_so  # it is asked for by `is`
+
+
+#: What a cache does unless told.
+UNPACED = Pace()
+
+
+class Made:
+    """What was made for options that were given as text or numbers, by these: calls of one cache that say the
+    same share it."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[type, Any], Any] = {}
+
+    def one(self, kind: Callable[[Any], Any], value: Any) -> Any:
+        """The one ``kind(value)``. Raises what that raises."""
+        key: Any = kind, value
+        found = self._made.get(key)
+        return self._made.setdefault(key, kind(value)) if found is None else found
+
+
+def check_pace(name: str, value: Any) -> None:
+    """Raise `ConfigError` unless the option called ``name`` may be ``value``."""
+    PACE_READERS[name](value, Made())
+
+
+def _rate(value: Any, made: Made) -> dict[str, Any]:
+    if value is None or isinstance(value, Rate):
+        return {"rate": value}
+    if not isinstance(value, str):
+        Rate(value)  # says what it must be
+    return {"rate": made.one(Rate, value)}
+
+
+def _concurrency(value: Any, made: Made) -> dict[str, Any]:
+    if value is None:
+        return {"gate": None}
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"concurrency: {value!r:.60} is not allowed; give a whole number, 1 or more, or None for no limit"
+        )
+    return {"gate": made.one(Gate, value)}
+
+
+#: What reads each option: the fields of `Pace` that it sets. Raises `ConfigError`.
+PACE_READERS: dict[str, Callable[[Any, Made], dict[str, Any]]] = {
+    "rate": _rate,
+    "concurrency": _concurrency,
+}

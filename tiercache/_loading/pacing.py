@@ -1,0 +1,63 @@
+"""Calling a loader as its `Pace` says: what waits before each call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeAlias
+
+from tiercache._loading.gate import inside
+from tiercache._loading.pace import Pace
+from tiercache._running.bridge import LeftRunning, Resumed, Runtime
+from tiercache._running.owners import Owner, thrown
+from tiercache.protocols import Clock
+
+__all__ = ["Attempt", "Texts", "paced"]
+
+#: One call of the loader, and nothing else.
+Attempt: TypeAlias = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+#: What the loader sends: for who counts tokens.
+Texts: TypeAlias = Callable[[], Sequence[str]]
+
+
+async def paced(
+    runtime: Runtime, clock: Clock, pace: Pace, attempt: Attempt, keys: list[str], texts: Texts
+) -> dict[str, Any]:
+    """What ``attempt`` makes of ``keys``, when it is its turn."""
+    if isinstance(runtime, Resumed):  # it had its turn, and was called
+        return await attempt(runtime, keys)
+    owner = Owner()
+    return await owner.own(_in_turn(owner, runtime, clock, pace, attempt, keys, texts))
+
+
+async def _in_turn(
+    owner: Owner,
+    runtime: Runtime,
+    clock: Clock,
+    pace: Pace,
+    attempt: Attempt,
+    keys: list[str],
+    texts: Texts,
+) -> dict[str, Any]:
+    rate, gate = pace.rate, pace.gate
+    # First the place, then the rate: waiting for a place in between, calls would gather that have their share
+    # of the rate already, and go all at once.
+    place = None if gate is None else await gate.enter(runtime, owner)
+    runs_on = False
+    try:
+        if rate is not None:
+            await rate.take(runtime, clock, rate.tokens(texts()) if rate.counts_tokens else 0)
+        with nullcontext() if place is None else inside(place):
+            return await attempt(runtime, keys)
+    except LeftRunning as left:
+        if gate is not None and place is not None:
+            runs_on, place.owner, place.loop = True, None, None
+            kept = place
+            left.future.add_done_callback(lambda _ended: gate.leave(kept))
+        raise
+    except GeneratorExit as gone:
+        thrown(gone)
+        raise
+    finally:
+        if gate is not None and place is not None and not runs_on:
+            gate.leave(place)
