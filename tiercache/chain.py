@@ -24,6 +24,7 @@ from tiercache._described import DescribedMethods
 from tiercache._loading.options import PLAIN, LoadingOptions, Manner
 from tiercache._loading.pace import Made
 from tiercache._loading.rate import Rate
+from tiercache._loading.retry import Retry
 from tiercache._loading.staleness import Staleness
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
@@ -66,7 +67,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
-    ``rate``, ``concurrency``
+    ``rate``, ``concurrency``, ``retry``
         how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
         with the cache's own.
 
@@ -122,6 +123,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         lock: Literal["process", "shared"] = "process",
         rate: str | Rate | None = None,
         concurrency: int | None = None,
+        retry: bool | int | Mapping[str, Any] | Retry = False,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -137,6 +139,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
                 "lock": lock,
                 "rate": rate,
                 "concurrency": concurrency,
+                "retry": retry,
             },
             Made(),
         )

@@ -14,11 +14,12 @@ from tiercache._loading.loaders import Load, many, single
 from tiercache._loading.options import LoadingOptions
 from tiercache._loading.pace import Made
 from tiercache._loading.rate import Rate
+from tiercache._loading.retry import Retry
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.protocols import Codec
 
-__all__ = ["LoadingMethods", "Rate"]
+__all__ = ["LoadingMethods", "Rate", "Retry"]
 
 if TYPE_CHECKING:
     from tiercache.memoize import Memoized, Memoizer
@@ -53,8 +54,8 @@ class LoadingMethods(View[T]):
         Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
-        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate`` and ``concurrency`` (see
-        `PaceOptions`), in the place of the cache's own.
+        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``concurrency`` and
+        ``retry`` (see `PaceOptions`), in the place of the cache's own.
         """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:

@@ -26,6 +26,8 @@ BACKENDS = {
     "yaml",
     "xxhash",
     "pytest",
+    "tenacity",
+    "limits",
 }
 
 #: Each layer may import from those above it in this list, and from itself.

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from tiercache._loading.gate import Gate
 from tiercache._loading.rate import Rate
+from tiercache._loading.retry import Retry
 from tiercache.errors import ConfigError
 
 __all__ = ["UNPACED", "Made", "Pace", "PaceOptions", "check_pace"]
@@ -21,10 +22,15 @@ class PaceOptions(TypedDict, total=False):
         ``"500/min, 90000 tokens/min"``, or a `Rate`. Who would exceed it waits. ``None``: no limit.
     ``concurrency``
         how many loads there may be at once, of threads and tasks together. ``None``: no limit.
+    ``retry``
+        how often a loader is called again that failed for a reason that passes: a rate limit, a time-out, a
+        broken connection. ``True``: three times, after 2, 4 and 8 seconds and a little more, or when the
+        provider says. A `Retry`, or its arguments as a mapping, says more. ``False`` or zero: never.
     """
 
     rate: str | Rate | None
     concurrency: int | None
+    retry: bool | int | Mapping[str, Any] | Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Pace:
 
     rate: Rate | None = None
     gate: Gate | None = None
+    retry: Retry | None = None
 
     def override(self, options: Mapping[str, Any], made: Made) -> Pace:
         """The same with ``options`` in the place of these; what they need is kept in ``made``. Raises
@@ -85,8 +92,26 @@ def _concurrency(value: Any, made: Made) -> dict[str, Any]:
     return {"gate": made.one(Gate, value)}
 
 
+def _retry(value: Any, _made: Made) -> dict[str, Any]:
+    if isinstance(value, Retry):
+        return {"retry": value}
+    if isinstance(value, Mapping):
+        try:
+            return {"retry": Retry(**value)}
+        except TypeError:
+            raise ConfigError(
+                f"retry: {value!r:.60} is not allowed; a mapping has tries, wait, longest and on"
+            ) from None
+    if not isinstance(value, int) or value < 0:
+        raise ConfigError(f"retry: {value!r:.60} is not allowed; give True, False, or how many tries")
+    if value is True:
+        return {"retry": Retry()}
+    return {"retry": Retry(value) if value else None}
+
+
 #: What reads each option: the fields of `Pace` that it sets. Raises `ConfigError`.
 PACE_READERS: dict[str, Callable[[Any, Made], dict[str, Any]]] = {
     "rate": _rate,
     "concurrency": _concurrency,
+    "retry": _retry,
 }

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from tiercache._loading.gate import inside
 from tiercache._loading.pace import Pace
-from tiercache._running.bridge import LeftRunning, Resumed, Runtime
+from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime
 from tiercache._running.owners import Owner, thrown
 from tiercache.protocols import Clock
 
@@ -24,10 +24,22 @@ async def paced(
     runtime: Runtime, clock: Clock, pace: Pace, attempt: Attempt, keys: list[str], texts: Texts
 ) -> dict[str, Any]:
     """What ``attempt`` makes of ``keys``, when it is its turn."""
-    if isinstance(runtime, Resumed):  # it had its turn, and was called
-        return await attempt(runtime, keys)
-    owner = Owner()
-    return await owner.own(_in_turn(owner, runtime, clock, pace, attempt, keys, texts))
+    resumed = isinstance(runtime, Resumed)
+
+    async def turn() -> dict[str, Any]:
+        nonlocal resumed
+        if resumed:  # it had its turn, and was called
+            resumed = False
+            return await attempt(runtime, keys)
+        owner = Owner()
+        # A plain loader whose caller has gone is tried again in the thread where it is waited for.
+        where = BLOCKING if isinstance(runtime, Resumed) else runtime
+        return await owner.own(_in_turn(owner, where, clock, pace, attempt, keys, texts))
+
+    if pace.retry is None:
+        return await turn()
+    made: dict[str, Any] = await pace.retry.run(runtime, clock, turn)
+    return made
 
 
 async def _in_turn(

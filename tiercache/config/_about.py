@@ -139,6 +139,11 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "500/min, 90000 tokens/min",
         ),
         "concurrency": About("How many loads there may be at once.", 8),
+        "retry": About(
+            "How often a loader is called again that failed for a reason that passes (a rate limit, a "
+            "time-out), after 2, 4, 8 s and so on, or when the provider says.",
+            3,
+        ),
         "stats_file": About(
             "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
             "the disk tier's database, where there is one.",

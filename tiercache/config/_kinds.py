@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from tiercache._loading.pace import check_pace
 from tiercache._loading.rate import RATES
+from tiercache._loading.retry import MOST_TRIES
 from tiercache._loading.staleness import READERS
 from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
@@ -54,6 +55,7 @@ __all__ = [
     "Repeats",
     "Text",
     "Tiers",
+    "Tries",
     "Views",
     "Wait",
     "Weight",
@@ -147,6 +149,15 @@ def _staleness(name: str, value: Any) -> Any:
 def _pace(name: str, value: Any) -> Any:
     check_pace(name, value)
     return value
+
+
+def _tries(value: Any) -> Any:
+    if isinstance(value, bool) or value in ("true", "false"):
+        return _flag(value)
+    number = _count(value, least=0)
+    if number > MOST_TRIES:
+        raise ValueError
+    return number
 
 
 def _on_error(value: Any) -> Any:
@@ -334,6 +345,10 @@ Eagerness: TypeAlias = Annotated[
 ]
 OptionalRate: TypeAlias = Annotated[
     str | None, Kind(f"text {RATES}", partial(_pace, "rate"), called="rate").optional()
+]
+Tries: TypeAlias = Annotated[
+    bool | int | str,
+    Kind("true (three tries), false, or a whole number, zero to 100", _tries, called="tries"),
 ]
 Wait: TypeAlias = Annotated[float | str | timedelta, _WAIT]
 OptionalWait: TypeAlias = Annotated[float | str | timedelta | None, _WAIT.optional()]

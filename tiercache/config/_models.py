@@ -35,6 +35,7 @@ from tiercache.config._kinds import (
     Repeats,
     Text,
     Tiers,
+    Tries,
     Views,
     Wait,
     Weight,
@@ -146,6 +147,7 @@ class ChainOptions(Options):
     lock: Annotated[str, choice("process", "shared")] = "process"
     rate: OptionalRate = None
     concurrency: OptionalCount = None
+    retry: Tries = False
     stats_file: OptionalPlace = _UNSET
 
 

@@ -242,6 +242,11 @@ _TAKES: dict[str, list[Schema]] = {
         _written(DURATION_UNITS, zero=True),
         {"type": "string", "pattern": r"^\s*(0*[0-9]{1,2}(\.[0-9]+)?|0*100(\.0+)?)\s*%\s*$"},
     ],
+    "tries": [
+        _FLAG,
+        {"type": "integer", "minimum": 0, "maximum": 100},
+        {"type": "string", "pattern": "^0*([1-9]?[0-9]|100)$"},
+    ],
     "rate": [{"type": "string", "pattern": f"^{RATE_TEXT}$"}],
     "size": [{"type": "integer", "minimum": 1}, _size()],
     "count": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}],
