@@ -67,7 +67,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
-    ``rate``, ``concurrency``, ``retry``
+    ``rate``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
         how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
         with the cache's own.
 
@@ -124,6 +124,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         rate: str | Rate | None = None,
         concurrency: int | None = None,
         retry: bool | int | Mapping[str, Any] | Retry = False,
+        batch_window: Duration = 0,
+        max_batch: int | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -140,6 +142,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
                 "rate": rate,
                 "concurrency": concurrency,
                 "retry": retry,
+                "batch_window": batch_window,
+                "max_batch": max_batch,
             },
             Made(),
         )

@@ -10,7 +10,7 @@ from tiercache._chain.arguments import as_keys, check_batch_size, check_codec, c
 from tiercache._chain.view import TTL, View
 from tiercache._loading.alone import LEFT
 from tiercache._loading.loaded import Loaded
-from tiercache._loading.loaders import Load, many, single
+from tiercache._loading.loaders import Batched, Load, batched, group_of, load_of, many
 from tiercache._loading.options import LoadingOptions
 from tiercache._loading.pace import Made
 from tiercache._loading.rate import Rate
@@ -19,7 +19,7 @@ from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.protocols import Codec
 
-__all__ = ["LoadingMethods", "Rate", "Retry"]
+__all__ = ["LoadingMethods", "Rate", "Retry", "batched"]
 
 if TYPE_CHECKING:
     from tiercache.memoize import Memoized, Memoizer
@@ -39,7 +39,7 @@ class LoadingMethods(View[T]):
     def get_or_load(
         self,
         key: str,
-        loader: Callable[[str], One[T]],
+        loader: Callable[[str], One[T]] | Batched[T],
         *,
         ttl: TTL = UNSET,
         **options: Unpack[LoadingOptions],
@@ -54,8 +54,8 @@ class LoadingMethods(View[T]):
         Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
-        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``concurrency`` and
-        ``retry`` (see `PaceOptions`), in the place of the cache's own.
+        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``concurrency``,
+        ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), in the place of the cache's own.
         """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:
@@ -67,15 +67,15 @@ class LoadingMethods(View[T]):
                 value = self._load_alone(key, loader, seconds)
                 if value is not LEFT:
                     return value  # type: ignore[no-any-return]  # as above
-            return drive(self._load(BLOCKING, key, Load(single(loader), seconds, *manner)))
+            return drive(self._load(BLOCKING, key, load_of(loader, self._stack.told, seconds, *manner)))
         if manner.staleness.refresh_ahead:
-            self._loading.ahead(BLOCKING, [key], Load(single(loader), seconds, *manner))
+            self._loading.ahead(BLOCKING, [key], load_of(loader, self._stack.told, seconds, *manner))
         return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
     async def aget_or_load(
         self,
         key: str,
-        loader: Callable[[str], One[T] | Awaitable[One[T]]],
+        loader: Callable[[str], One[T] | Awaitable[One[T]]] | Batched[T],
         *,
         ttl: TTL = UNSET,
         **options: Unpack[LoadingOptions],
@@ -91,9 +91,9 @@ class LoadingMethods(View[T]):
         seconds = self._seconds(ttl)
         manner = self._options(options) if options else self._manner
         if value is MISS:
-            return await self._load(NATIVE, key, Load(single(loader), seconds, *manner))
+            return await self._load(NATIVE, key, load_of(loader, self._stack.told, seconds, *manner))
         if manner.staleness.refresh_ahead:
-            self._loading.ahead(NATIVE, [key], Load(single(loader), seconds, *manner))
+            self._loading.ahead(NATIVE, [key], load_of(loader, self._stack.told, seconds, *manner))
         return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
     async def _load(self, runtime: Runtime, key: str, load: Load) -> T | None:
@@ -120,7 +120,8 @@ class LoadingMethods(View[T]):
         keys = as_keys(keys)
         check_batch_size(batch_size)
         manner = self._options(options)
-        load = Load(many(load_many, self._stack.told), self._seconds(ttl), *manner, batch_size)
+        load_all = many(load_many, self._stack.told)
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
         values = self._all_hit(keys)
         if values is None:
             values = drive(self._mload(BLOCKING, keys, load))
@@ -141,7 +142,8 @@ class LoadingMethods(View[T]):
         keys = as_keys(keys)
         check_batch_size(batch_size)
         manner = self._options(options)
-        load = Load(many(load_many, self._stack.told), self._seconds(ttl), *manner, batch_size)
+        load_all = many(load_many, self._stack.told)
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
         values = self._all_hit(keys)
         if values is None:
             values = await self._mload(NATIVE, keys, load)

@@ -16,6 +16,7 @@ from tiercache._chain.journal import Journal
 from tiercache._chain.member import Member
 from tiercache._consistency.domains import Space, join, keep_owing
 from tiercache._guard.guard import Guard
+from tiercache._loading.batches import Batches
 from tiercache._loading.pace import Made
 from tiercache._loading.refresh import Refresher
 from tiercache._loading.telling import Told
@@ -61,6 +62,7 @@ class Stack:
         self.counters = CacheCounters()
         self.told = Told()
         self.made = Made()
+        self.batches = Batches()
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False

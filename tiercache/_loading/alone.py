@@ -33,7 +33,7 @@ __all__ = ["LEFT", "LoadAlone", "load_alone"]
 LEFT = object()
 
 #: Takes the key, the loader and the ttl; may return `LEFT`.
-LoadAlone: TypeAlias = "Callable[[str, Callable[[str], Any], float | None], Any]"
+LoadAlone: TypeAlias = "Callable[[str, Any, float | None], Any]"
 
 
 def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple

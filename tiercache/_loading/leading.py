@@ -19,6 +19,7 @@ from tiercache._chain.journal import Fences
 from tiercache._chain.leases import Sharing
 from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
+from tiercache._loading.batches import Seat, may_gather
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load
 from tiercache._loading.pace import UNPACED
@@ -71,6 +72,8 @@ class Leading:
         self._values: dict[str, Any] | None = None
         #: When the call of the loader that is going on began.
         self._begun: tuple[float, float] | None = None
+        #: Where it is one of several that one call of the loader serves.
+        self._seat: Seat | None = None
         #: Whether the loader was called at all.
         self._attempted = False
 
@@ -211,8 +214,22 @@ class Leading:
         pace = self._load.pace
         if pace is UNPACED:
             return await self._attempt(runtime, asked)
-        texts = partial(sent, self._load.load_many, asked)
-        return await paced(runtime, self._core.stack.clock, pace, self._attempt, asked, texts)
+        group = self._load.group
+        if not pace.window or group is None or not may_gather(runtime, self._load.load_many):
+            return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
+        if self._seat is None:
+            self._seat = Seat(asked, self._load.load_many, self._flight)
+        batches = self._core.stack.batches
+        return await batches.load(runtime, group, pace.window, pace.most, self._seat, self._run)
+
+    async def _run(self, runtime: Runtime, seats: Sequence[Seat]) -> dict[str, Any]:
+        """Call the loader for all of ``seats``, at its pace."""
+        keys = [key for seat in seats for key in seat.keys]
+
+        def texts() -> list[str]:
+            return [text for seat in seats for text in sent(seat.loader, seat.keys)]
+
+        return await paced(runtime, self._core.stack.clock, self._load.pace, self._attempt, keys, texts)
 
     async def _attempt(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
         """One call of the loader, and nothing else."""

@@ -74,7 +74,7 @@ class Loading:
     ) -> dict[str, Any]:
         space = self._core.space
         epochs, flights = space.epochs, space.flights
-        size = load.batch_size or max(1, len(keys))
+        size = load.size or max(1, len(keys))
         spares = Spares(self._core, load.staleness, keys, keys if asked is None else asked)
         again = coalesced = False
         values: dict[str, Any] = {}
@@ -254,7 +254,7 @@ class Loading:
                 return  # its loop had stood still, and it was given up
             changed = set(space.epochs.changed(refresh.ticket, refresh.keys))
             keys = [key for key in refresh.keys if key not in changed]
-            size = load.batch_size or max(1, len(keys))
+            size = load.size or max(1, len(keys))
             refresh.lead(space.flights.join_or_lead(keys, size, runtime, owner)[0])
             with aboard(refresh.led):
                 for flight in refresh.led:

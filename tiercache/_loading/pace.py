@@ -10,6 +10,7 @@ from tiercache._loading.gate import Gate
 from tiercache._loading.rate import Rate
 from tiercache._loading.retry import Retry
 from tiercache.errors import ConfigError
+from tiercache.units import LONGEST_WAIT, Duration, duration
 
 __all__ = ["UNPACED", "Made", "Pace", "PaceOptions", "check_pace"]
 
@@ -26,11 +27,19 @@ class PaceOptions(TypedDict, total=False):
         how often a loader is called again that failed for a reason that passes: a rate limit, a time-out, a
         broken connection. ``True``: three times, after 2, 4 and 8 seconds and a little more, or when the
         provider says. A `Retry`, or its arguments as a mapping, says more. ``False`` or zero: never.
+    ``batch_window``
+        loads of few keys that come within so much time, of any threads and tasks, become one call of the
+        loader: of ``mget_or_load`` with the same function, and of ``get_or_load`` with ``batched(function)``.
+        Zero: each goes by itself.
+    ``max_batch``
+        how many keys such a call has at most; a batch that is full goes at once. ``None``: no limit.
     """
 
     rate: str | Rate | None
     concurrency: int | None
     retry: bool | int | Mapping[str, Any] | Retry
+    batch_window: Duration
+    max_batch: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class Pace:
     rate: Rate | None = None
     gate: Gate | None = None
     retry: Retry | None = None
+    window: float = 0.0
+    most: int | None = None
 
     def override(self, options: Mapping[str, Any], made: Made) -> Pace:
         """The same with ``options`` in the place of these; what they need is kept in ``made``. Raises
@@ -109,9 +120,26 @@ def _retry(value: Any, _made: Made) -> dict[str, Any]:
     return {"retry": Retry(value) if value else None}
 
 
+def _window(value: Any, _made: Made) -> dict[str, Any]:
+    seconds = duration(value, name="batch_window", zero=True)
+    if seconds > LONGEST_WAIT:
+        raise ConfigError(f"batch_window: {value!r} is not allowed; it must be 24 days at most")
+    return {"window": seconds}
+
+
+def _most(value: Any, _made: Made) -> dict[str, Any]:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ConfigError(
+            f"max_batch: {value!r:.60} is not allowed; give a whole number, 1 or more, or None for no limit"
+        )
+    return {"most": value}
+
+
 #: What reads each option: the fields of `Pace` that it sets. Raises `ConfigError`.
 PACE_READERS: dict[str, Callable[[Any, Made], dict[str, Any]]] = {
     "rate": _rate,
     "concurrency": _concurrency,
     "retry": _retry,
+    "batch_window": _window,
+    "max_batch": _most,
 }

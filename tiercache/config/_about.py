@@ -144,6 +144,12 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "time-out), after 2, 4, 8 s and so on, or when the provider says.",
             3,
         ),
+        "batch_window": About(
+            "Loads of few keys that come within so much time become one call of the loader, if that takes "
+            "many keys.",
+            "5ms",
+        ),
+        "max_batch": About("How many keys such a call has at most.", 100),
         "stats_file": About(
             "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
             "the disk tier's database, where there is one.",

@@ -59,6 +59,7 @@ __all__ = [
     "Views",
     "Wait",
     "Weight",
+    "Window",
     "choice",
     "kind_of",
 ]
@@ -345,6 +346,14 @@ Eagerness: TypeAlias = Annotated[
 ]
 OptionalRate: TypeAlias = Annotated[
     str | None, Kind(f"text {RATES}", partial(_pace, "rate"), called="rate").optional()
+]
+Window: TypeAlias = Annotated[
+    float | str | timedelta,
+    Kind(
+        'zero (off) or more seconds, 24 days at most: a number, or text such as "5ms"',
+        partial(_pace, "batch_window"),
+        called="wait-or-zero",
+    ),
 ]
 Tries: TypeAlias = Annotated[
     bool | int | str,

@@ -39,6 +39,7 @@ from tiercache.config._kinds import (
     Views,
     Wait,
     Weight,
+    Window,
     choice,
     kind_of,
 )
@@ -148,6 +149,8 @@ class ChainOptions(Options):
     rate: OptionalRate = None
     concurrency: OptionalCount = None
     retry: Tries = False
+    batch_window: Window = 0
+    max_batch: OptionalCount = None
     stats_file: OptionalPlace = _UNSET
 
 

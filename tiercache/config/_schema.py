@@ -242,6 +242,10 @@ _TAKES: dict[str, list[Schema]] = {
         _written(DURATION_UNITS, zero=True),
         {"type": "string", "pattern": r"^\s*(0*[0-9]{1,2}(\.[0-9]+)?|0*100(\.0+)?)\s*%\s*$"},
     ],
+    "wait-or-zero": [
+        _ZERO_OR_MORE | {"maximum": LONGEST_WAIT},
+        _written(DURATION_UNITS, zero=True, most=10),
+    ],
     "tries": [
         _FLAG,
         {"type": "integer", "minimum": 0, "maximum": 100},
