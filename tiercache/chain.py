@@ -67,7 +67,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
-    ``rate``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
+    ``rate``, ``rate_shared``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
         how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
         with the cache's own.
 
@@ -122,6 +122,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         load_deadline: Duration | None = None,
         lock: Literal["process", "shared"] = "process",
         rate: str | Rate | None = None,
+        rate_shared: str | None = None,
         concurrency: int | None = None,
         retry: bool | int | Mapping[str, Any] | Retry = False,
         batch_window: Duration = 0,
@@ -140,12 +141,13 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
                 "load_deadline": load_deadline,
                 "lock": lock,
                 "rate": rate,
+                "rate_shared": rate_shared,
                 "concurrency": concurrency,
                 "retry": retry,
                 "batch_window": batch_window,
                 "max_batch": max_batch,
             },
-            Made(),
+            Made("/".join(path)),
         )
         check_codec(codec)
         check_tiers(tiers)
@@ -154,6 +156,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         if stack.journal.depth is not None:
             note_outside(members)
         self._bind(Core(stack, path, codec), seconds, manner)
+        stack.made.name = "/".join(path)
         stack.share(stats_file, "/".join(path))
 
     def _bind(self, core: Core, ttl: float | None, manner: Manner = PLAIN) -> None:

@@ -54,8 +54,9 @@ class LoadingMethods(View[T]):
         Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
-        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``concurrency``,
-        ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), in the place of the cache's own.
+        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``rate_shared``,
+        ``concurrency``, ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), in the place of
+        the cache's own.
         """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:
@@ -196,7 +197,8 @@ class LoadingMethods(View[T]):
 
         self._check_open()
         self._seconds(ttl)  # a bad one is told here, and not at the first call
-        manner = self._options(options, Made())  # what is counted is this function's own
+        made = Made(f"{'/'.join(self._core.path)}:{name or ''}")  # what is counted is this function's own
+        manner = self._options(options, made)
         if codec is not UNSET:
             check_codec(codec)
         this: Any = self  # a `TieredCache`: there is no other subclass

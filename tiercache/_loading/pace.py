@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from tiercache._loading.gate import Gate
 from tiercache._loading.rate import Rate
 from tiercache._loading.retry import Retry
+from tiercache._loading.shared_rate import SharedWindows
 from tiercache.errors import ConfigError
 from tiercache.units import LONGEST_WAIT, Duration, duration
 
@@ -21,6 +22,9 @@ class PaceOptions(TypedDict, total=False):
     ``rate``
         how many calls of loaders there may be in a stretch of time, and of how many tokens, such as
         ``"500/min, 90000 tokens/min"``, or a `Rate`. Who would exceed it waits. ``None``: no limit.
+    ``rate_shared``
+        the URL of a Redis, through which all processes keep to a ``rate`` that is text together: those whose
+        caches have the same namespace.
     ``concurrency``
         how many loads there may be at once, of threads and tasks together. ``None``: no limit.
     ``retry``
@@ -36,6 +40,7 @@ class PaceOptions(TypedDict, total=False):
     """
 
     rate: str | Rate | None
+    rate_shared: str | None
     concurrency: int | None
     retry: bool | int | Mapping[str, Any] | Retry
     batch_window: Duration
@@ -47,6 +52,7 @@ class Pace:
     """The options, checked, with what they count in."""
 
     rate: Rate | None = None
+    shared: str | None = field(default=None, repr=False)  # it may hold a password
     gate: Gate | None = None
     retry: Retry | None = None
     window: float = 0.0
@@ -58,6 +64,9 @@ class Pace:
         given: dict[str, Any] = {}
         for name, value in options.items():
             given.update(PACE_READERS[name](value, made))
+        rate, shared = options.get("rate"), given.get("shared", self.shared)
+        if isinstance(rate, str):
+            given["rate"] = made.rate(rate, shared)
         made_so = replace(self, **given)
         return UNPACED if made_so == UNPACED else made_so  # it is asked for by `is`
 
@@ -70,8 +79,17 @@ class Made:
     """What was made for options that were given as text or numbers, by these: calls of one cache that say the
     same share it."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[type, Any], Any] = {}
+    def __init__(self, name: str = "") -> None:
+        #: Tells what processes share from what other caches share.
+        self.name = name
+        self._made: dict[Any, Any] = {}
+
+    def rate(self, text: str, shared: str | None) -> Rate:
+        """The one for ``text`` that is ``shared``. Raises `ConfigError`."""
+        found = self._made.get((text, shared))
+        if found is None:
+            found = self._made.setdefault((text, shared), Rate(text, shared=shared, name=self.name))
+        return found  # type: ignore[no-any-return]  # of what was made under such a key
 
     def one(self, kind: Callable[[Any], Any], value: Any) -> Any:
         """The one ``kind(value)``. Raises what that raises."""
@@ -82,15 +100,21 @@ class Made:
 
 def check_pace(name: str, value: Any) -> None:
     """Raise `ConfigError` unless the option called ``name`` may be ``value``."""
-    PACE_READERS[name](value, Made())
+    UNPACED.override({name: value}, Made())
 
 
-def _rate(value: Any, made: Made) -> dict[str, Any]:
+def _rate(value: Any, _made: Made) -> dict[str, Any]:
     if value is None or isinstance(value, Rate):
         return {"rate": value}
     if not isinstance(value, str):
         Rate(value)  # says what it must be
-    return {"rate": made.one(Rate, value)}
+    return {}  # see `Pace.override`
+
+
+def _shared(value: Any, _made: Made) -> dict[str, Any]:
+    if value is not None:
+        SharedWindows(value, "", {})  # says what it must be
+    return {"shared": value}
 
 
 def _concurrency(value: Any, made: Made) -> dict[str, Any]:
@@ -138,6 +162,7 @@ def _most(value: Any, _made: Made) -> dict[str, Any]:
 #: What reads each option: the fields of `Pace` that it sets. Raises `ConfigError`.
 PACE_READERS: dict[str, Callable[[Any, Made], dict[str, Any]]] = {
     "rate": _rate,
+    "rate_shared": _shared,
     "concurrency": _concurrency,
     "retry": _retry,
     "batch_window": _window,

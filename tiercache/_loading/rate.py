@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from tiercache._loading.shared_rate import SharedWindows
 from tiercache._loading.windows import Window
-from tiercache._running.bridge import Runtime
+from tiercache._running.bridge import LeftRunning, Runtime
 from tiercache._running.owners import leavings, thrown
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
@@ -53,13 +54,26 @@ class Rate:
     ``count_tokens``
         a function from a text to its tokens. Unless given, a token is taken for four bytes. The texts are the
         keys, or what the loader says that it sends instead (`CachedEmbeddings` and ``cached`` do).
+    ``shared``
+        the URL of a Redis: all processes that give the same, the same ``text`` and the same ``name`` keep to
+        one rate. When it is ill, each of them keeps to it by itself, and the log says so. The clocks of the
+        machines must agree.
+    ``name``
+        tells this rate from others on that server.
 
     A cache that is given text makes a `Rate` of its own. An object may be given to several caches, functions
     and calls: they share it. A call of more tokens than the limit waits until it can have all of it. Raises
     `ConfigError` for text that is no rate.
     """
 
-    def __init__(self, text: str, *, count_tokens: Callable[[str], int] | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        shared: str | None = None,
+        name: str = "",
+    ) -> None:
         if count_tokens is not None and not callable(count_tokens):
             raise ConfigError(f"count_tokens: {count_tokens!r:.60} cannot be called; give a function")
         self.text = text
@@ -69,6 +83,7 @@ class Rate:
         self._requests = _window(self.limits.get("requests"))
         self._spent = _window(self.limits.get("tokens"))
         self._waiting: dict[_Waiting, None] = {}
+        self._shared = None if shared is None else SharedWindows(shared, name, self.limits)
         self.after_fork()
         reset_after_fork(self)
 
@@ -90,6 +105,10 @@ class Rate:
         """Wait until there is room for a request of so many ``tokens``, and take it. Who is cancelled while
         waiting has taken nothing."""
         me = _Waiting(min(tokens, self._spent.limit) if self._spent else 0)
+        if self._shared is not None and await self._take_shared(runtime, me):
+            with self._lock:
+                self._take(clock.monotonic(), me)
+            return
         leavings.settle()
         seconds = 1.0
         try:
@@ -118,13 +137,30 @@ class Rate:
                 ahead = list(takewhile(lambda one: one is not me, self._waiting))
                 in_turn = self._seconds(now, 1 + len(ahead), me.tokens + sum(one.tokens for one in ahead))
             if not (in_turn if first else alone):
-                for window, amount in ((self._requests, 1), (self._spent, me.tokens)):
-                    if window is not None:
-                        window.take(now, amount)
+                self._take(now, me)
                 self._waiting.pop(me, None)
                 return 0.0
             self._waiting[me] = None
             return min(in_turn, alone + _LOOK_AGAIN)
+
+    async def _take_shared(self, runtime: Runtime, me: _Waiting) -> bool:
+        """The same of the windows that processes share; whether they could be asked."""
+        assert self._shared is not None  # noqa: S101 - the caller looks
+        amounts, taken = {"requests": 1, "tokens": me.tokens}, set[str]()
+        while True:
+            try:
+                seconds = await runtime.call(self._shared.seconds, amounts, taken)
+            except LeftRunning as left:
+                raise left.cancelled from None  # what it may have taken is lost: that errs on the safe side
+            if not seconds:
+                return seconds is not None
+            await runtime.sleep(seconds)
+
+    def _take(self, now: float, me: _Waiting) -> None:
+        """Note what ``me`` takes, also of shared windows: those here count when the server is ill."""
+        for window, amount in ((self._requests, 1), (self._spent, me.tokens)):
+            if window is not None:
+                window.take(now, amount)
 
     def _seconds(self, now: float, requests: int, tokens: int) -> float:
         of_requests = 0.0 if self._requests is None else self._requests.seconds(now, requests)

@@ -138,6 +138,9 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "exceed it waits.",
             "500/min, 90000 tokens/min",
         ),
+        "rate_shared": About(
+            "A Redis, through which all processes keep to the rate together.", "redis://127.0.0.1:6379/0"
+        ),
         "concurrency": About("How many loads there may be at once.", 8),
         "retry": About(
             "How often a loader is called again that failed for a reason that passes (a rate limit, a "

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 from tiercache._loading.pace import check_pace
 from tiercache._loading.rate import RATES
 from tiercache._loading.retry import MOST_TRIES
+from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache._loading.staleness import READERS
 from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
@@ -46,6 +47,7 @@ __all__ = [
     "OptionalName",
     "OptionalPlace",
     "OptionalRate",
+    "OptionalRateURL",
     "OptionalSecrets",
     "OptionalWait",
     "OptionalWeight",
@@ -150,6 +152,12 @@ def _staleness(name: str, value: Any) -> Any:
 def _pace(name: str, value: Any) -> Any:
     check_pace(name, value)
     return value
+
+
+def _rate_url(value: Any) -> str:
+    if not _text(value).startswith(RATE_SCHEMES):
+        raise ValueError
+    return str(value)
 
 
 def _tries(value: Any) -> Any:
@@ -420,6 +428,15 @@ RedisURL: TypeAlias = Annotated[
         called="redis-url",
         is_url=True,
     ),
+]
+OptionalRateURL: TypeAlias = Annotated[
+    str | None,
+    Kind(
+        "a URL that begins with " + ", ".join(RATE_SCHEMES),
+        _rate_url,
+        called="rate-url",
+        is_url=True,
+    ).optional(),
 ]
 SQLURL: TypeAlias = Annotated[
     str,

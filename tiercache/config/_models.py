@@ -27,6 +27,7 @@ from tiercache.config._kinds import (
     OptionalName,
     OptionalPlace,
     OptionalRate,
+    OptionalRateURL,
     OptionalSecrets,
     OptionalWait,
     OptionalWeight,
@@ -147,6 +148,7 @@ class ChainOptions(Options):
     load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
     rate: OptionalRate = None
+    rate_shared: OptionalRateURL = None
     concurrency: OptionalCount = None
     retry: Tries = False
     batch_window: Window = 0

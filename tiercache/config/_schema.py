@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tiercache._loading.rate import RATE_TEXT
+from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
 from tiercache.config._kinds import NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
@@ -246,6 +247,7 @@ _TAKES: dict[str, list[Schema]] = {
         _ZERO_OR_MORE | {"maximum": LONGEST_WAIT},
         _written(DURATION_UNITS, zero=True, most=10),
     ],
+    "rate-url": [{"type": "string", "pattern": f"^({'|'.join(RATE_SCHEMES)})"}],
     "tries": [
         _FLAG,
         {"type": "integer", "minimum": 0, "maximum": 100},
