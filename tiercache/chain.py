@@ -417,6 +417,11 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         """A view of this very namespace with other defaults for its calls: for `restore`."""
         return self.with_manner(self._manner._replace(staleness=staleness))
 
+    def with_options(self, options: Mapping[str, Any], made: Made) -> TieredCache[T]:
+        """A view of this very namespace with these ``options`` for its loads, which count in ``made``."""
+        self._check_open()
+        return self.with_manner(self._options(options, made))
+
     def with_manner(self, manner: Manner) -> TieredCache[T]:
         """The same for `memoize`."""
         return self._sibling(self._core, self._ttl, manner)

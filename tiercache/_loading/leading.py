@@ -21,10 +21,10 @@ from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
 from tiercache._loading.batches import Seat, may_gather
 from tiercache._loading.loaded import Answer
-from tiercache._loading.loaders import Load
+from tiercache._loading.loaders import Load, LoadMany, many
 from tiercache._loading.pace import UNPACED
 from tiercache._loading.pacing import paced
-from tiercache._loading.sending import sent
+from tiercache._loading.sending import joint_of, sent
 from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
@@ -229,12 +229,19 @@ class Leading:
         def texts() -> list[str]:
             return [text for seat in seats for text in sent(seat.loader, seat.keys)]
 
-        return await paced(runtime, self._core.stack.clock, self._load.pace, self._attempt, keys, texts)
+        attempt = self._attempt
+        told = joint_of(getattr(seats[0].loader, "__wrapped__", None)) if len(seats) > 1 else None
+        if told is not None:
+            together = told.join([(seat.loader.__wrapped__, seat.keys) for seat in seats])
+            attempt = partial(self._attempt, load_many=many(together, self._core.stack.told))
+        return await paced(runtime, self._core.stack.clock, self._load.pace, attempt, keys, texts)
 
-    async def _attempt(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
+    async def _attempt(
+        self, runtime: Runtime, asked: list[str], load_many: LoadMany | None = None
+    ) -> dict[str, Any]:
         """One call of the loader, and nothing else."""
         self._attempted = True
-        return await self._load.load_many(runtime, asked)
+        return await (load_many or self._load.load_many)(runtime, asked)
 
     def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
         self._begun = None

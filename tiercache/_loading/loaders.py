@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from tiercache._loading.pace import UNPACED, Pace
+from tiercache._loading.sending import joint_of
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._loading.telling import Told, loader_name
 from tiercache._log import logger
@@ -81,7 +82,10 @@ def load_of(loader: Any, told: Told, ttl: float | None, staleness: Staleness, pa
 
 
 def group_of(load_many: Any) -> Hashable:
-    """What tells this loader from others."""
+    """What tells this loader from others; ``None``: nothing, and it is not batched."""
+    told = joint_of(load_many)
+    if told is not None:
+        return told.group(load_many)
     try:
         hash(load_many)
     except TypeError:
