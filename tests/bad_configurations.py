@@ -27,7 +27,7 @@ SQL = (
 )
 CHAIN_KEYS = (
     "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
-    "load_deadline, lock, stats_file"
+    "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, stats_file"
 )
 ROOT_KEYS = f"{CHAIN_KEYS}, views"
 DRIVERS = (

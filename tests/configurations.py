@@ -59,6 +59,14 @@ _VALUES = {
     "duration-or-zero": _seconds | _zero,
     "duration-or-flag": _seconds | _flags,
     "duration-or-share": _seconds | _zero | st.integers(0, 100).map("{}%".format),
+    "rate-url": st.sampled_from(
+        ["redis://127.0.0.1:1/0", "rediss://user:password@h", "unix:///run/none.sock"]
+    ),
+    "wait-or-zero": st.integers(0, 2_073_600) | st.sampled_from([0.001, "0", "5ms", "24d"]),
+    "tries": _flags | st.integers(0, 100) | st.sampled_from(["0", "3", "100"]),
+    "rate": st.sampled_from(
+        ["60/min", "1_000 requests / 30 s", "500/min, 90000 tokens/min", " 5 tokens/h,2/d"]
+    ),
     "size": st.integers(1, 2**50)
     | st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["", "B", "kb", "MiB", " GiB"])),
     "count": _counts,

@@ -21,7 +21,11 @@ from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
 from tiercache._described import DescribedMethods
-from tiercache._loading.staleness import NEVER_STALE, Staleness, StalenessOptions
+from tiercache._loading.options import PLAIN, LoadingOptions, Manner
+from tiercache._loading.pace import Made
+from tiercache._loading.rate import Rate
+from tiercache._loading.retry import Retry
+from tiercache._loading.staleness import Staleness
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
@@ -63,6 +67,9 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
+    ``rate``, ``rate_shared``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
+        how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
+        with the cache's own.
 
     One object serves threads, tasks and several event loops at once. Reads never raise because a tier
     is ill. After `close` every call raises `CacheClosed`. Wrong arguments raise `ConfigError` (a
@@ -81,7 +88,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> None: ...
 
     @overload
@@ -96,7 +103,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> None: ...
 
     def __init__(
@@ -114,12 +121,18 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         jitter: Duration = 0,
         load_deadline: Duration | None = None,
         lock: Literal["process", "shared"] = "process",
+        rate: str | Rate | None = None,
+        rate_shared: str | None = None,
+        concurrency: int | None = None,
+        retry: bool | int | Mapping[str, Any] | Retry = False,
+        batch_window: Duration = 0,
+        max_batch: int | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
         seconds = optional_duration(ttl, name="ttl")
-        staleness = NEVER_STALE.override(
+        manner = PLAIN.override(
             {
                 "stale_for": stale_for,
                 "stale_if_error": stale_if_error,
@@ -127,7 +140,14 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
                 "jitter": jitter,
                 "load_deadline": load_deadline,
                 "lock": lock,
-            }
+                "rate": rate,
+                "rate_shared": rate_shared,
+                "concurrency": concurrency,
+                "retry": retry,
+                "batch_window": batch_window,
+                "max_batch": max_batch,
+            },
+            Made("/".join(path)),
         )
         check_codec(codec)
         check_tiers(tiers)
@@ -135,12 +155,13 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
         if stack.journal.depth is not None:
             note_outside(members)
-        self._bind(Core(stack, path, codec), seconds, staleness)
+        self._bind(Core(stack, path, codec), seconds, manner)
+        stack.made.name = "/".join(path)
         stack.share(stats_file, "/".join(path))
 
-    def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
-        super()._bind(core, ttl, staleness)
-        set_or = set_at_once(core, self._ttl, staleness, self._seconds, self)
+    def _bind(self, core: Core, ttl: float | None, manner: Manner = PLAIN) -> None:
+        super()._bind(core, ttl, manner)
+        set_or = set_at_once(core, self._ttl, manner.staleness, self._seconds, self)
         self._set_at_once = None if set_or is None else set_or(lambda _key, _value, _ttl: None)
         if set_or is not None and type(self).set is TieredCache.set:
             set_ = set_or(lambda key, value, ttl: drive(self._set(BLOCKING, key, value, ttl)))
@@ -379,7 +400,7 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         self, namespace: str, codec: Codec[Any] | None = None, ttl: TTL = UNSET
     ) -> TieredCache[Any]:
         path = Namespace(self._core.path).child(namespace).path
-        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._staleness)
+        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._manner)
 
     @property
     def codec(self) -> Codec[T] | None:
@@ -390,15 +411,24 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         """A view of this very namespace with another codec, which does not see the other's values."""
         self._check_open()
         check_codec(codec)
-        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl, self._staleness)
+        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl, self._manner)
 
     def with_staleness(self, staleness: Staleness) -> TieredCache[T]:
-        """A view of this very namespace with other defaults for its calls: for `memoize`."""
-        return self._sibling(self._core, self._ttl, staleness)
+        """A view of this very namespace with other defaults for its calls: for `restore`."""
+        return self.with_manner(self._manner._replace(staleness=staleness))
 
-    def _sibling(self, core: Core, ttl: float | None, staleness: Staleness) -> TieredCache[Any]:
+    def with_options(self, options: Mapping[str, Any], made: Made) -> TieredCache[T]:
+        """A view of this very namespace with these ``options`` for its loads, which count in ``made``."""
+        self._check_open()
+        return self.with_manner(self._options(options, made))
+
+    def with_manner(self, manner: Manner) -> TieredCache[T]:
+        """The same for `memoize`."""
+        return self._sibling(self._core, self._ttl, manner)
+
+    def _sibling(self, core: Core, ttl: float | None, manner: Manner) -> TieredCache[Any]:
         cache: TieredCache[Any] = object.__new__(TieredCache)
-        cache._bind(core, ttl, staleness)
+        cache._bind(core, ttl, manner)
         cache._is_view = True
         vars(cache).pop("aget", None)  # the method asks, when it is awaited, whether the view was closed
         cache._root, cache._origin = self._root or self, self._origin

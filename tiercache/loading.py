@@ -10,13 +10,16 @@ from tiercache._chain.arguments import as_keys, check_batch_size, check_codec, c
 from tiercache._chain.view import TTL, View
 from tiercache._loading.alone import LEFT
 from tiercache._loading.loaded import Loaded
-from tiercache._loading.loaders import Load, many, single
-from tiercache._loading.staleness import StalenessOptions
+from tiercache._loading.loaders import Batched, Load, batched, group_of, load_of, many
+from tiercache._loading.options import LoadingOptions
+from tiercache._loading.pace import Made
+from tiercache._loading.rate import Rate
+from tiercache._loading.retry import Retry
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.protocols import Codec
 
-__all__ = ["LoadingMethods"]
+__all__ = ["LoadingMethods", "Rate", "Retry", "batched"]
 
 if TYPE_CHECKING:
     from tiercache.memoize import Memoized, Memoizer
@@ -36,10 +39,10 @@ class LoadingMethods(View[T]):
     def get_or_load(
         self,
         key: str,
-        loader: Callable[[str], One[T]],
+        loader: Callable[[str], One[T]] | Batched[T],
         *,
         ttl: TTL = UNSET,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> T | None:
         """The value under ``key``; if there is none, what ``loader(key)`` returns, stored for ``ttl``.
 
@@ -51,30 +54,32 @@ class LoadingMethods(View[T]):
         Raises `LoadError` if a loader asks for its own key.
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
-        ``load_deadline`` and ``lock``, in the place of the cache's own.
+        ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``rate_shared``,
+        ``concurrency``, ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), in the place of
+        the cache's own.
         """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:
             return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
         seconds = self._ttl if ttl is UNSET else self._seconds(ttl)  # a bad one is told on a hit as well
-        staleness = self._options(options) if options else self._staleness
+        manner = self._options(options) if options else self._manner
         if value is MISS:
             if self._load_alone is not None and not options and not self._closed:
                 value = self._load_alone(key, loader, seconds)
                 if value is not LEFT:
                     return value  # type: ignore[no-any-return]  # as above
-            return drive(self._load(BLOCKING, key, Load(single(loader), seconds, staleness)))
-        if staleness.refresh_ahead:
-            self._loading.ahead(BLOCKING, [key], Load(single(loader), seconds, staleness))
+            return drive(self._load(BLOCKING, key, load_of(loader, self._stack.told, seconds, *manner)))
+        if manner.staleness.refresh_ahead:
+            self._loading.ahead(BLOCKING, [key], load_of(loader, self._stack.told, seconds, *manner))
         return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
     async def aget_or_load(
         self,
         key: str,
-        loader: Callable[[str], One[T] | Awaitable[One[T]]],
+        loader: Callable[[str], One[T] | Awaitable[One[T]]] | Batched[T],
         *,
         ttl: TTL = UNSET,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> T | None:
         """`get_or_load` for async code. ``loader`` may be async; a plain one runs in a thread.
 
@@ -85,11 +90,11 @@ class LoadingMethods(View[T]):
         if value is not MISS and ttl is UNSET and not options and not self._eager:
             return value  # type: ignore[no-any-return]  # as above
         seconds = self._seconds(ttl)
-        staleness = self._options(options) if options else self._staleness
+        manner = self._options(options) if options else self._manner
         if value is MISS:
-            return await self._load(NATIVE, key, Load(single(loader), seconds, staleness))
-        if staleness.refresh_ahead:
-            self._loading.ahead(NATIVE, [key], Load(single(loader), seconds, staleness))
+            return await self._load(NATIVE, key, load_of(loader, self._stack.told, seconds, *manner))
+        if manner.staleness.refresh_ahead:
+            self._loading.ahead(NATIVE, [key], load_of(loader, self._stack.told, seconds, *manner))
         return value  # type: ignore[no-any-return]  # the memory tier knows nothing of T
 
     async def _load(self, runtime: Runtime, key: str, load: Load) -> T | None:
@@ -104,7 +109,7 @@ class LoadingMethods(View[T]):
         *,
         ttl: TTL = UNSET,
         batch_size: int | None = None,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> list[T | None]:
         """The values under ``keys``, in their order; those missing come from ``load_many``.
 
@@ -115,7 +120,9 @@ class LoadingMethods(View[T]):
         """
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many, self._stack.told), self._seconds(ttl), self._options(options), batch_size)
+        manner = self._options(options)
+        load_all = many(load_many, self._stack.told)
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
         values = self._all_hit(keys)
         if values is None:
             values = drive(self._mload(BLOCKING, keys, load))
@@ -130,12 +137,14 @@ class LoadingMethods(View[T]):
         *,
         ttl: TTL = UNSET,
         batch_size: int | None = None,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> list[T | None]:
         """`mget_or_load` for async code. ``load_many`` may be async; a plain one runs in a thread."""
         keys = as_keys(keys)
         check_batch_size(batch_size)
-        load = Load(many(load_many, self._stack.told), self._seconds(ttl), self._options(options), batch_size)
+        manner = self._options(options)
+        load_all = many(load_many, self._stack.told)
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
         values = self._all_hit(keys)
         if values is None:
             values = await self._mload(NATIVE, keys, load)
@@ -160,7 +169,7 @@ class LoadingMethods(View[T]):
         name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> Memoizer: ...
     def cached(  # type: ignore[misc]  # mypy finds the second overload, without a ParamSpec, unmatched
         self,
@@ -172,7 +181,7 @@ class LoadingMethods(View[T]):
         name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
-        **options: Unpack[StalenessOptions],
+        **options: Unpack[LoadingOptions],
     ) -> Any:
         """Decorator that keeps the results of a function or async function; single-flight.
 
@@ -188,7 +197,8 @@ class LoadingMethods(View[T]):
 
         self._check_open()
         self._seconds(ttl)  # a bad one is told here, and not at the first call
-        staleness = self._options(options)
+        made = Made(f"{'/'.join(self._core.path)}:{name or ''}")  # what is counted is this function's own
+        manner = self._options(options, made)
         if codec is not UNSET:
             check_codec(codec)
         this: Any = self  # a `TieredCache`: there is no other subclass
@@ -200,6 +210,6 @@ class LoadingMethods(View[T]):
             name=name,
             codec=codec,
             cache_none=cache_none,
-            staleness=staleness,
+            manner=manner,
         )
         return decorate if function is None else decorate(function)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from tiercache._chain.arguments import check_key
-from tiercache._loading.staleness import Staleness
+from tiercache._loading.options import Manner
+from tiercache._loading.sending import sending
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel
@@ -59,7 +60,7 @@ def memoize(
     name: str | None,
     codec: Codec[Any] | Literal[Sentinel.UNSET] | None,
     cache_none: bool,
-    staleness: Staleness,
+    manner: Manner,
 ) -> Memoized[P, R]:
     """``function`` with its results kept in ``cache``; the options are those of `LoadingMethods.cached`."""
     given: Any = function
@@ -80,10 +81,12 @@ def memoize(
     if codec is not UNSET or cache_none:
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
-    kept = kept.with_staleness(staleness)
+    kept = kept.with_manner(manner)
     make_key = call_key(function, name) if key is None else _checked(key, name)
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
-    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
+    rate = manner.pace.rate
+    counts = rate is not None and rate.counts_tokens
+    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None, counts))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
 
@@ -96,6 +99,21 @@ def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
         return loader
     function: Callable[..., Any] = inspect.getclosurevars(loader).nonlocals["function"]
     return function
+
+
+def _texts(*arguments: Any) -> list[str]:
+    """All text in ``arguments``, also that in lists and mappings: what such a call sends, near enough."""
+    found: list[str] = []
+    ahead = list(arguments)
+    while ahead:
+        one = ahead.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, Mapping):
+            ahead += one.values()
+        elif isinstance(one, list | tuple):
+            ahead += one
+    return found
 
 
 def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
@@ -111,13 +129,20 @@ def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
 
 
 def _blocking(
-    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
+    cache: TieredCache[Any],
+    function: Callable[..., Any],
+    make_key: Callable[..., str],
+    ttl: Any,
+    none: Any,
+    counts: bool,
 ) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         def load(_key: str) -> Any:
             result = function(*args, **kwargs)
             return none if result is None else result
 
+        if counts:
+            sending(load, partial(_texts, args, kwargs))
         result = cache.get_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 
@@ -129,13 +154,20 @@ def _blocking(
 
 
 def _async(
-    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
+    cache: TieredCache[Any],
+    function: Callable[..., Any],
+    make_key: Callable[..., str],
+    ttl: Any,
+    none: Any,
+    counts: bool,
 ) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async def load(_key: str) -> Any:
             result = await function(*args, **kwargs)
             return none if result is None else result
 
+        if counts:
+            sending(load, partial(_texts, args, kwargs))
         result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 

@@ -45,7 +45,14 @@ def example(path, name):
 def parts(cache):
     """What a cache was made with."""
     views = {name: (view._core.path, view.codec, view._ttl) for name, view in cache.views.items()}
-    return described(cache), cache._staleness, views, shared(cache._stack)
+    return (
+        described(cache),
+        cache._staleness,
+        repr(cache._manner.pace),
+        cache._manner.pace.shared,
+        views,
+        shared(cache._stack),
+    )
 
 
 def shared(stack):

@@ -28,6 +28,8 @@ BACKENDS = {
     "prometheus_client",
     "opentelemetry",
     "pytest",
+    "tenacity",
+    "limits",
 }
 
 #: Each layer may import from those above it in this list, and from itself.

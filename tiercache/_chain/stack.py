@@ -16,6 +16,8 @@ from tiercache._chain.journal import Journal
 from tiercache._chain.member import Member
 from tiercache._consistency.domains import Space, join, keep_owing
 from tiercache._guard.guard import Guard
+from tiercache._loading.batches import Batches
+from tiercache._loading.pace import Made
 from tiercache._loading.refresh import Refresher
 from tiercache._loading.telling import Told
 from tiercache._running.bridge import BLOCKING, Runtime, in_thread
@@ -60,6 +62,8 @@ class Stack:
         )
         self.counters = CacheCounters()
         self.told = Told()
+        self.made = Made()
+        self.batches = Batches()
         self.promoter = Promoter()
         self.refresher = Refresher()
         self.closed = False

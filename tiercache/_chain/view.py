@@ -10,7 +10,8 @@ from tiercache._chain.arguments import check_keys
 from tiercache._chain.core import Core
 from tiercache._loading.alone import load_alone
 from tiercache._loading.load import Loading
-from tiercache._loading.staleness import NEVER_STALE, Staleness
+from tiercache._loading.options import PLAIN, Manner
+from tiercache._loading.pace import Made
 from tiercache._log import logger
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.units import Duration, duration
@@ -39,15 +40,16 @@ class View(Generic[T]):
     #: The views that it names: what each is opened with.
     _named: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
-    def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
+    def _bind(self, core: Core, ttl: float | None, manner: Manner = PLAIN) -> None:
         self._core = core
         self._loading = Loading(core)
-        self._load_alone = load_alone(core, staleness)
+        self._load_alone = load_alone(core, manner)
         self._stack = core.stack
         self._ttl = self._believed(ttl)
-        self._staleness = staleness
-        self._eager = staleness.refresh_ahead > 0  # then even a hit may start a load
-        self._loading.check(staleness)
+        self._manner = manner
+        self._staleness = manner.staleness
+        self._eager = manner.staleness.refresh_ahead > 0  # then even a hit may start a load
+        self._loading.check(manner.staleness)
         self._is_view = False
         self._closed = False
         top = core.members[0].fast
@@ -88,11 +90,12 @@ class View(Generic[T]):
             )
         return seconds
 
-    def _options(self, given: Mapping[str, Any]) -> Staleness:
-        """This view's defaults, with the options that a call was ``given`` in their place."""
-        staleness = self._staleness.override(given)
-        self._loading.check(staleness)
-        return staleness
+    def _options(self, given: Mapping[str, Any], made: Made | None = None) -> Manner:
+        """This view's defaults, with the options that a call was ``given`` in their place. Unless ``made`` is
+        given, what is counted for these is that of all such calls of the chain."""
+        manner = self._manner.override(given, made or self._stack.made)
+        self._loading.check(manner.staleness)
+        return manner
 
     def _all_hit(self, keys: Sequence[str]) -> list[Any] | None:
         try:

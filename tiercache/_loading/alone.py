@@ -23,7 +23,7 @@ from tiercache._consistency.flights import get_off, ride
 from tiercache._loading.leading import Leading, note_load_time
 from tiercache._loading.loaded import Loaded
 from tiercache._loading.loaders import Load, check_takes_one, single
-from tiercache._loading.staleness import NEVER_STALE, Staleness
+from tiercache._loading.options import PLAIN, Manner
 from tiercache._running.bridge import BLOCKING, called, drive
 from tiercache._running.owners import Owner, thrown
 
@@ -33,16 +33,16 @@ __all__ = ["LEFT", "LoadAlone", "load_alone"]
 LEFT = object()
 
 #: Takes the key, the loader and the ttl; may return `LEFT`.
-LoadAlone: TypeAlias = "Callable[[str, Callable[[str], Any], float | None], Any]"
+LoadAlone: TypeAlias = "Callable[[str, Any, float | None], Any]"
 
 
 def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple
-    core: Core, staleness: Staleness
+    core: Core, manner: Manner
 ) -> LoadAlone | None:
     """The function for a view with these defaults; ``None`` where there can be none."""
     guard, clock = core.stack.guards[0], core.stack.clock
     memory: Any = core.members[0].fast
-    if not is_memory_alone(core) or staleness != NEVER_STALE:
+    if not is_memory_alone(core) or manner != PLAIN:
         return None
     stack, ledger, epochs, flights = core.stack, guard.ledger, core.space.epochs, core.space.flights
     lead_one, end, fill_at_once = flights.lead_one, flights.end, epochs.fill_at_once
@@ -107,7 +107,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
                 if store(key, value, ttl, ticket):
                     values = {key: value}
                     return value if copy is None else copied(value)
-                whole = Load(single(loader), ttl, staleness)
+                whole = Load(single(loader), ttl)
                 leading = Leading(core, flight, whole, sharing=None, stale=(), since=ticket)
                 brought = await leading.bring(BLOCKING, key, value)
                 return None if brought is None else copied(brought)  # `None` is no value for a codec

@@ -19,8 +19,12 @@ from tiercache._chain.journal import Fences
 from tiercache._chain.leases import Sharing
 from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
+from tiercache._loading.batches import Seat, may_gather
 from tiercache._loading.loaded import Answer
-from tiercache._loading.loaders import Load
+from tiercache._loading.loaders import Load, LoadMany, many
+from tiercache._loading.pace import UNPACED
+from tiercache._loading.pacing import paced
+from tiercache._loading.sending import joint_of, sent
 from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
@@ -71,6 +75,10 @@ class Leading:
         self._begun: tuple[float, float] | None = None
         #: What an observer is told of it by.
         self._watch: Watch | None = None
+        #: Where it is one of several that one call of the loader serves.
+        self._seat: Seat | None = None
+        #: Whether the loader was called at all.
+        self._attempted = False
 
     async def fly(self, runtime: Runtime, changed: Collection[str]) -> dict[str, Any]:
         """Load, store, and tell those who wait. Looks again for those of the keys that ``changed``."""
@@ -195,28 +203,58 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._asked(runtime, asked))
+                answer = Answer.of(await self._paced(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
-        except BaseException:
-            self._count(asked, start, failed=True)
+        except BaseException as error:
+            if self._attempted or isinstance(error, Exception):  # or it was cancelled before its turn
+                self._count(asked, start, failed=True)
             raise
         note_load_time(self._core.space.flights, clock.monotonic() - begun)
         self._count(asked, start, failed=False)
         return answer
 
-    def _asked(self, runtime: Runtime, asked: list[str]) -> Awaitable[Any]:
-        """What the loader makes of ``asked``. An observer is told, until the loader ends: also where its
-        caller was cancelled before."""
-        loading = self._load.load_many(runtime, asked)
+    async def _paced(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
+        pace = self._load.pace
+        if pace is UNPACED:
+            return await self._attempt(runtime, asked)
+        group = self._load.group
+        if not pace.window or group is None or not may_gather(runtime, self._load.load_many):
+            return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
+        if self._seat is None:
+            self._seat = Seat(asked, self._load.load_many, self._flight)
+        batches = self._core.stack.batches
+        return await batches.load(runtime, group, pace.window, pace.most, self._seat, self._run)
+
+    async def _run(self, runtime: Runtime, seats: Sequence[Seat]) -> dict[str, Any]:
+        """Call the loader for all of ``seats``, at its pace."""
+        keys = [key for seat in seats for key in seat.keys]
+
+        def texts() -> list[str]:
+            return [text for seat in seats for text in sent(seat.loader, seat.keys)]
+
+        attempt = self._attempt
+        told = joint_of(getattr(seats[0].loader, "__wrapped__", None)) if len(seats) > 1 else None
+        if told is not None:
+            together = told.join([(seat.loader.__wrapped__, seat.keys) for seat in seats])
+            attempt = partial(self._attempt, load_many=many(together, self._core.stack.told))
+        return await paced(runtime, self._core.stack.clock, self._load.pace, attempt, keys, texts)
+
+    async def _attempt(
+        self, runtime: Runtime, asked: list[str], load_many: LoadMany | None = None
+    ) -> dict[str, Any]:
+        """One call of the loader. An observer is told, until the loader ends: also where its caller was
+        cancelled before."""
+        self._attempted = True
+        loading = (load_many or self._load.load_many)(runtime, asked)
         observer = self._core.stack.observer
         if observer is None:
-            return loading
+            return await loading
         if self._watch is None or self._watch.over:
             self._watch = Watch(partial(observer.load, behind=self._ends is not _NO_ENDS))
         self._watch.begin(len(asked))
-        return watched(self._watch, loading)
+        return await watched(self._watch, loading)
 
     def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
         self._begun = None

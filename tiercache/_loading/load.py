@@ -6,7 +6,7 @@ when, `tiercache._loading.refresh` where).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from tiercache._chain.core import Core
 from tiercache._chain.leases import Sharing, leasing
 from tiercache._consistency.flights import Flight, aboard
 from tiercache._consistency.rings import Awaited
+from tiercache._loading.gate import lending, places
 from tiercache._loading.leading import Leading, to_load
 from tiercache._loading.loaders import Load
 from tiercache._loading.refresh import Refresh
@@ -47,8 +48,22 @@ class Loading:
                 "this chain has none; leave it at 'process'"
             )
 
+    def load(
+        self,
+        runtime: Runtime,
+        keys: Sequence[str],
+        load: Load,
+        *,
+        asked: Sequence[str] | None = None,
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
+        """The values of ``keys`` (no duplicates), from the tiers or else from the loader. ``asked``: the
+        keys with their duplicates, which the chain counts."""
+        coroutine = self._load(runtime, keys, load, asked=asked)
+        lent = places()
+        return lending(lent, coroutine) if lent else coroutine
+
     @owned
-    async def load(
+    async def _load(
         self,
         owner: Owner,
         runtime: Runtime,
@@ -57,11 +72,9 @@ class Loading:
         *,
         asked: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """The values of ``keys`` (no duplicates), from the tiers or else from the loader. ``asked``: the
-        keys with their duplicates, which the chain counts."""
         space = self._core.space
         epochs, flights = space.epochs, space.flights
-        size = load.batch_size or max(1, len(keys))
+        size = load.size or max(1, len(keys))
         spares = Spares(self._core, load.staleness, keys, keys if asked is None else asked)
         again = coalesced = False
         values: dict[str, Any] = {}
@@ -241,7 +254,7 @@ class Loading:
                 return  # its loop had stood still, and it was given up
             changed = set(space.epochs.changed(refresh.ticket, refresh.keys))
             keys = [key for key in refresh.keys if key not in changed]
-            size = load.batch_size or max(1, len(keys))
+            size = load.size or max(1, len(keys))
             refresh.lead(space.flights.join_or_lead(keys, size, runtime, owner)[0])
             with aboard(refresh.led):
                 for flight in refresh.led:

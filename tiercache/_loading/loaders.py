@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from tiercache._loading.pace import UNPACED, Pace
+from tiercache._loading.sending import joint_of
 from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._loading.telling import Told, loader_name
 from tiercache._log import logger
 from tiercache._running.bridge import Runtime
 from tiercache.errors import LoadError
 
-__all__ = ["Load", "LoadMany", "check_takes_one", "many", "single"]
+__all__ = [
+    "Batched",
+    "Load",
+    "LoadMany",
+    "batched",
+    "check_takes_one",
+    "group_of",
+    "load_of",
+    "many",
+    "single",
+]
+
+T = TypeVar("T")
 
 #: Calls a loader (its ``__wrapped__``) for some keys and gives back the values there are, some of them
 #: `Loaded`.
@@ -27,7 +41,56 @@ class Load:
     load_many: LoadMany
     ttl: float | None = None
     staleness: Staleness = NEVER_STALE
+    pace: Pace = UNPACED
     batch_size: int | None = None
+    #: Loads that have the same one may become one call of the loader; ``None``: this one never does.
+    group: Hashable = None
+
+    @property
+    def size(self) -> int | None:
+        """How many keys a call has at most."""
+        sizes = [self.batch_size, self.pace.most if self.pace.window else None]
+        return min((size for size in sizes if size is not None), default=None)
+
+
+class Batched(Generic[T]):
+    """See `batched`."""
+
+    __slots__ = ("load_many",)
+
+    def __init__(self, load_many: Callable[[list[str]], Any]) -> None:
+        _check_callable(load_many, "a list of keys", "lambda keys: [...]")
+        self.load_many = load_many
+
+
+def batched(load_many: Callable[[list[str]], Any]) -> Batched[Any]:
+    """A loader for `get_or_load` made of one for many keys: ``get_or_load(key, batched(load_many))``. With
+    ``batch_window`` on, loads of several callers become one call of it; what is batched is told by the
+    function, not by this object.
+
+    ``load_many`` is that of `mget_or_load`. In a batch it may also give an exception in the place of a value:
+    that is raised to those who asked for this key.
+    """
+    return Batched(load_many)
+
+
+def load_of(loader: Any, told: Told, ttl: float | None, staleness: Staleness, pace: Pace) -> Load:
+    """The load of one key by ``loader``, which may be `Batched`."""
+    if type(loader) is not Batched:
+        return Load(single(loader), ttl, staleness, pace)
+    return Load(many(loader.load_many, told), ttl, staleness, pace, group=group_of(loader.load_many))
+
+
+def group_of(load_many: Any) -> Hashable:
+    """What tells this loader from others; ``None``: nothing, and it is not batched."""
+    told = joint_of(load_many)
+    if told is not None:
+        return told.group(load_many)
+    try:
+        hash(load_many)
+    except TypeError:
+        return None
+    return load_many  # type: ignore[no-any-return]  # it was hashed
 
 
 def single(loader: Callable[[str], Any]) -> LoadMany:

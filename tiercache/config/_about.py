@@ -133,6 +133,26 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "the lowest tier which keeps leases (disk, Redis, SQL).",
             "shared",
         ),
+        "rate": About(
+            "How many calls of loaders there may be in a stretch of time, and of how many tokens; who would "
+            "exceed it waits.",
+            "500/min, 90000 tokens/min",
+        ),
+        "rate_shared": About(
+            "A Redis, through which all processes keep to the rate together.", "redis://127.0.0.1:6379/0"
+        ),
+        "concurrency": About("How many loads there may be at once.", 8),
+        "retry": About(
+            "How often a loader is called again that failed for a reason that passes (a rate limit, a "
+            "time-out), after 2, 4, 8 s and so on, or when the provider says.",
+            3,
+        ),
+        "batch_window": About(
+            "Loads of few keys that come within so much time become one call of the loader, if that takes "
+            "many keys.",
+            "5ms",
+        ),
+        "max_batch": About("How many keys such a call has at most.", 100),
         "stats_file": About(
             "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
             "the disk tier's database, where there is one.",

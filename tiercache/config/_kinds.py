@@ -19,6 +19,10 @@ from pydantic import GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from tiercache._loading.pace import check_pace
+from tiercache._loading.rate import RATES
+from tiercache._loading.retry import MOST_TRIES
+from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache._loading.staleness import READERS
 from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
@@ -42,6 +46,8 @@ __all__ = [
     "OptionalLasting",
     "OptionalName",
     "OptionalPlace",
+    "OptionalRate",
+    "OptionalRateURL",
     "OptionalSecrets",
     "OptionalWait",
     "OptionalWeight",
@@ -51,9 +57,11 @@ __all__ = [
     "Repeats",
     "Text",
     "Tiers",
+    "Tries",
     "Views",
     "Wait",
     "Weight",
+    "Window",
     "choice",
     "kind_of",
 ]
@@ -139,6 +147,26 @@ def _wait(value: Any) -> Any:
 def _staleness(name: str, value: Any) -> Any:
     READERS[name](value)
     return value
+
+
+def _pace(name: str, value: Any) -> Any:
+    check_pace(name, value)
+    return value
+
+
+def _rate_url(value: Any) -> str:
+    if not _text(value).startswith(RATE_SCHEMES):
+        raise ValueError
+    return str(value)
+
+
+def _tries(value: Any) -> Any:
+    if isinstance(value, bool) or value in ("true", "false"):
+        return _flag(value)
+    number = _count(value, least=0)
+    if number > MOST_TRIES:
+        raise ValueError
+    return number
 
 
 def _on_error(value: Any) -> Any:
@@ -324,6 +352,21 @@ Jitter: TypeAlias = Annotated[
 Eagerness: TypeAlias = Annotated[
     float | str, Kind("a number, zero (off) or more; 1.0 is usual", _number, called="number")
 ]
+OptionalRate: TypeAlias = Annotated[
+    str | None, Kind(f"text {RATES}", partial(_pace, "rate"), called="rate").optional()
+]
+Window: TypeAlias = Annotated[
+    float | str | timedelta,
+    Kind(
+        'zero (off) or more seconds, 24 days at most: a number, or text such as "5ms"',
+        partial(_pace, "batch_window"),
+        called="wait-or-zero",
+    ),
+]
+Tries: TypeAlias = Annotated[
+    bool | int | str,
+    Kind("true (three tries), false, or a whole number, zero to 100", _tries, called="tries"),
+]
 Wait: TypeAlias = Annotated[float | str | timedelta, _WAIT]
 OptionalWait: TypeAlias = Annotated[float | str | timedelta | None, _WAIT.optional()]
 OptionalLasting: TypeAlias = Annotated[float | str | timedelta | None, _LASTING.optional()]
@@ -385,6 +428,15 @@ RedisURL: TypeAlias = Annotated[
         called="redis-url",
         is_url=True,
     ),
+]
+OptionalRateURL: TypeAlias = Annotated[
+    str | None,
+    Kind(
+        "a URL that begins with " + ", ".join(RATE_SCHEMES),
+        _rate_url,
+        called="rate-url",
+        is_url=True,
+    ).optional(),
 ]
 SQLURL: TypeAlias = Annotated[
     str,

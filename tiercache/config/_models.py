@@ -26,6 +26,8 @@ from tiercache.config._kinds import (
     OptionalLasting,
     OptionalName,
     OptionalPlace,
+    OptionalRate,
+    OptionalRateURL,
     OptionalSecrets,
     OptionalWait,
     OptionalWeight,
@@ -34,9 +36,11 @@ from tiercache.config._kinds import (
     Repeats,
     Text,
     Tiers,
+    Tries,
     Views,
     Wait,
     Weight,
+    Window,
     choice,
     kind_of,
 )
@@ -143,6 +147,12 @@ class ChainOptions(Options):
     jitter: Jitter = 0
     load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
+    rate: OptionalRate = None
+    rate_shared: OptionalRateURL = None
+    concurrency: OptionalCount = None
+    retry: Tries = False
+    batch_window: Window = 0
+    max_batch: OptionalCount = None
     stats_file: OptionalPlace = _UNSET
 
 

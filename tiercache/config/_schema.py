@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tiercache._loading.rate import RATE_TEXT
+from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
 from tiercache.config._kinds import NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
@@ -241,6 +243,17 @@ _TAKES: dict[str, list[Schema]] = {
         _written(DURATION_UNITS, zero=True),
         {"type": "string", "pattern": r"^\s*(0*[0-9]{1,2}(\.[0-9]+)?|0*100(\.0+)?)\s*%\s*$"},
     ],
+    "wait-or-zero": [
+        _ZERO_OR_MORE | {"maximum": LONGEST_WAIT},
+        _written(DURATION_UNITS, zero=True, most=10),
+    ],
+    "rate-url": [{"type": "string", "pattern": f"^({'|'.join(RATE_SCHEMES)})"}],
+    "tries": [
+        _FLAG,
+        {"type": "integer", "minimum": 0, "maximum": 100},
+        {"type": "string", "pattern": "^0*([1-9]?[0-9]|100)$"},
+    ],
+    "rate": [{"type": "string", "pattern": f"^{RATE_TEXT}$"}],
     "size": [{"type": "integer", "minimum": 1}, _size()],
     "count": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}],
     "count-or-zero": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from langchain_core.runnables import run_in_executor
 
+from tiercache._loading.sending import Joint, joint
 from tiercache._log import logger
 from tiercache.chain import TieredCache
 from tiercache.errors import CodecError, LoadError
@@ -22,17 +23,27 @@ Progress: TypeAlias = Callable[[int, int], object]
 class Side:
     """Documents or queries: where their vectors are kept, who makes them, and what is known of them.
 
-    ``verb``: the model's method; ``single``: it takes one text and gives one vector. ``length``: how many
-    numbers a vector has, once one was seen.
+    ``verb``: the model's method; ``single``: it takes one text and gives one vector. ``many``: the one that
+    takes the texts of several callers, if there is one. ``length``: how many numbers a vector has, once one
+    was seen.
     """
 
     def __init__(
-        self, view: TieredCache[Vector], namespace: str, model: Any, verb: str, usage: Usage, *, single: bool
+        self,
+        view: TieredCache[Vector],
+        namespace: str,
+        model: Any,
+        verb: str,
+        usage: Usage,
+        *,
+        single: bool,
+        many: str | None,
     ) -> None:
         self.view = view
         self.namespace = namespace
         self.usage = usage
         self.single = single
+        self.many = many
         self.length: int | None = None
         self._model = model
         self._verb = verb
@@ -46,6 +57,15 @@ class Side:
     def acall(self) -> Callable[[Any], Awaitable[Any]] | None:
         """Its native async twin, if the model has one."""
         return getattr(self._model, f"a{self._verb}", None)
+
+    def call_many(self, texts: list[str]) -> Any:
+        """What the model answers to the texts of several callers."""
+        return getattr(self._model, str(self.many))(texts)
+
+    async def acall_many(self, texts: list[str]) -> Any:
+        """The same, awaited."""
+        native = getattr(self._model, f"a{self.many}", None)
+        return await (run_in_executor(None, self.call_many, texts) if native is None else native(texts))
 
     def check(self, vectors: Sequence[Vector]) -> None:
         """Raise `CodecError` unless ``vectors`` are of one length, which is that of those seen before."""
@@ -63,6 +83,10 @@ class Side:
             f"vectors of different lengths ({several} numbers) for the namespace {self.namespace!r}: "
             f"another model, or another size of its vectors, needs a namespace of its own"
         )
+
+
+def _texts(loader: Any, keys: Sequence[str]) -> list[str]:
+    return [loader.__self__.text_of[key] for key in keys]
 
 
 class Request:
@@ -91,9 +115,9 @@ class Request:
         self.embedded: list[str] = []
         self._texts = texts
         self._keys = list(map(key, texts))
-        self._text_of = dict(zip(self._keys, texts, strict=True))
+        self.text_of = dict(zip(self._keys, texts, strict=True))
         #: The keys, each once, in first-seen order.
-        self.unique = self._keys if len(self._text_of) == len(texts) else list(self._text_of)
+        self.unique = self._keys if len(self.text_of) == len(texts) else list(self.text_of)
         self._dtype = dtype
         self._lists = lists
         self._progress = progress
@@ -102,7 +126,7 @@ class Request:
         self._end = done + len(self.unique)
         self._told = done or -1  # the part before this one told as much
         self._held: dict[str, Vector] = {}
-        self._calls = 0
+        self.calls = 0
 
     @property
     def looks_first(self) -> bool:
@@ -111,7 +135,7 @@ class Request:
 
     def texts_of_unique(self) -> list[str]:
         """The texts of `unique`."""
-        return [self._text_of[key] for key in self.unique]
+        return [self.text_of[key] for key in self.unique]
 
     def begin(self, found: Sequence[Vector | None]) -> list[str]:
         """Which keys to load; ``found``: what is cached of `unique`, or nothing unless it `looks_first`."""
@@ -125,7 +149,7 @@ class Request:
 
     def load(self, keys: list[str]) -> list[Vector]:
         """The vectors of ``keys``, from the model."""
-        texts = self._asked(keys)
+        texts = self.asked(keys)
         with self.side.usage.model_call():
             answer = self.side.call(texts[0] if self.side.single else texts)
         return self._accepted(texts, answer)
@@ -134,7 +158,7 @@ class Request:
         """The same, awaited."""
         acall = self.side.acall
         assert acall is not None  # noqa: S101 - callers look
-        texts = self._asked(keys)
+        texts = self.asked(keys)
         with self.side.usage.model_call():
             answer = await acall(texts[0] if self.side.single else texts)
         return self._accepted(texts, answer)
@@ -151,7 +175,7 @@ class Request:
             vectors = [by_key[key] for key in self._keys]
         self._check(vectors)
         batches = -(-len(self._texts) // (self.batch_size or len(self._texts) or 1))
-        self.side.usage.answered(self._texts, self.embedded, max(0, batches - self._calls))
+        self.side.usage.answered(self._texts, self.embedded, max(0, batches - self.calls))
         self._tell(self._end)
         return list(vectors)
 
@@ -170,20 +194,17 @@ class Request:
         self.side.usage.embedded(self._texts)
         return answer  # type: ignore[no-any-return]  # the model's own
 
-    def _asked(self, keys: list[str]) -> list[str]:
+    def asked(self, keys: list[str]) -> list[str]:
         # The chain asks for a batch when those before it are stored.
         self._tell(self._done + len(self._held) + len(self.embedded))
-        self._calls += 1
-        return [self._text_of[key] for key in keys]
+        self.calls += 1
+        return [self.text_of[key] for key in keys]
 
     def _accepted(self, texts: list[str], answer: Any) -> list[Vector]:
         """The model's answer, packed. Raises `LoadError` for one that must not be kept."""
-        rows = [answer] if self.side.single else answer
-        if isinstance(rows, str | bytes | Mapping) or not hasattr(rows, "__iter__"):
-            raise LoadError(f"the model gave a {type(rows).__name__}; it must give a list of vectors")
-        rows = rows if isinstance(rows, list) else list(rows)
-        if len(rows) != len(texts):
-            raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
+        return self.packed(texts, _rows([answer] if self.side.single else answer, texts))
+
+    def packed(self, texts: list[str], rows: list[Any]) -> list[Vector]:
         try:
             # Copies, also of the rows: a model may use its lists again.
             vectors = pack(rows, self._dtype, finite=True, floats=self._lists is not None)
@@ -210,3 +231,60 @@ class Request:
             self._progress(done, self._total)
         except Exception as error:  # noqa: BLE001 - a hook never breaks a call
             logger().warning("a progress callback raised %s", type(error).__name__)
+
+    # -- several requests in one call --------------------------------------------------------------
+
+    @staticmethod
+    def _join(parts: Sequence[tuple[Any, list[str]]]) -> Callable[[list[str]], Any]:
+        """One loader for those of several requests, each with its keys."""
+        requests = [(loader.__self__, keys) for loader, keys in parts]
+        side = requests[0][0].side
+
+        def texts() -> list[list[str]]:
+            asked = [request.asked(keys) for request, keys in requests]
+            for request, _ in requests[1:]:
+                request.calls -= 1  # they are all one call of the model
+            return asked
+
+        def given(asked: list[list[str]], answer: Any) -> list[Any]:
+            rows = _rows(answer, [text for one in asked for text in one])
+            vectors: list[Any] = []
+            for (request, _), one in zip(requests, asked, strict=True):
+                try:
+                    vectors += request.packed(one, rows[len(vectors) : len(vectors) + len(one)])
+                except LoadError as error:  # of these texts alone
+                    vectors += [error] * len(one)
+            return vectors
+
+        def load(_keys: list[str]) -> list[Any]:
+            asked = texts()
+            with side.usage.model_call():
+                answer = side.call_many([text for one in asked for text in one])
+            return given(asked, answer)
+
+        async def aload(_keys: list[str]) -> list[Any]:
+            asked = texts()
+            with side.usage.model_call():
+                answer = await side.acall_many([text for one in asked for text in one])
+            return given(asked, answer)
+
+        return aload if parts[0][0].__func__ is Request.aload else load
+
+    @staticmethod
+    def _group(loader: Any) -> Any:
+        """Requests of one side are joined, if their model takes the texts of several."""
+        request = loader.__self__
+        return None if request.side.many is None else (request.side, loader.__func__)
+
+    for _loader in (load, aload):
+        joint(_loader, Joint(_group, _join, _texts))
+
+
+def _rows(answer: Any, texts: Sequence[str]) -> list[Any]:
+    """The rows of a model's answer to ``texts``. Raises `LoadError` for one that has not one for each."""
+    if isinstance(answer, str | bytes | Mapping) or not hasattr(answer, "__iter__"):
+        raise LoadError(f"the model gave a {type(answer).__name__}; it must give a list of vectors")
+    rows = answer if isinstance(answer, list) else list(answer)
+    if len(rows) != len(texts):
+        raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
+    return rows

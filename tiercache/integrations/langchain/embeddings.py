@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from langchain_core.embeddings import Embeddings
 
 from tiercache._chain.arguments import check_batch_size
 from tiercache._chain.view import TTL
+from tiercache._loading.pace import Made, PaceOptions
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
@@ -76,6 +77,13 @@ class CachedEmbeddings(Embeddings):
     ``max_list_bytes``
         bounds what lists add to the memory tier, whose own bound counts packed bytes: eight times those, to
         be copied in an eighth of the time. `embed_array` needs none. ``None``: no bound.
+    ``batch_queries``
+        whether queries of several callers, within a ``batch_window``, are embedded together by
+        ``embed_documents``. Only for a model that embeds queries as documents: many do not.
+    ``options``
+        how fast the model may be called, in the place of the cache's own: ``rate``, ``rate_shared``,
+        ``concurrency``, ``retry``, ``batch_window`` and ``max_batch``; see `PaceOptions`. Tokens are those of
+        the texts.
 
     One text, however often and from however many threads and tasks it is asked for at once, is given to the
     model once. What callers get is theirs to change. A tier that is ill or bytes that are damaged are a miss;
@@ -104,6 +112,8 @@ class CachedEmbeddings(Embeddings):
         progress: Progress | None = None,
         ttl: TTL = UNSET,
         max_list_bytes: Size | None = "256MiB",
+        batch_queries: bool = False,
+        **options: Unpack[PaceOptions],
     ) -> None:
         check_model("CachedEmbeddings", model)
         home = home_of("CachedEmbeddings", cache, namespace, dtype, ttl)
@@ -135,8 +145,15 @@ class CachedEmbeddings(Embeddings):
         views: list[TieredCache[Vector]] = [
             home.view(kind).view(name, codec=CODEC) for kind in ("documents", "queries")
         ]
-        self._documents = Side(views[0], namespace, model, "embed_documents", Usage(tokens), single=False)
-        self._queries = Side(views[1], namespace, model, "embed_query", Usage(tokens), single=True)
+        if options:
+            made = Made(namespace)  # what is counted is this object's own, of documents and queries together
+            views = [view.with_options(options, made) for view in views]
+        many = "embed_documents"
+        self._documents = Side(views[0], namespace, model, many, Usage(tokens), single=False, many=many)
+        together = many if batch_queries else None
+        self._queries = Side(
+            views[1], namespace, model, "embed_query", Usage(tokens), single=True, many=together
+        )
         self._cache_queries = cache_queries
         self._tracer = Tracer(cache)
 

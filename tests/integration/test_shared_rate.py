@@ -1,0 +1,132 @@
+"""A rate that processes share through a real server, and what becomes of it when that is ill."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absent import said_without
+from servers.valkey import free_port, running
+
+from tiercache import ConfigError, MemoryTier, TieredCache
+from tiercache._loading.rate import Rate
+from tiercache._loading.shared_rate import SharedWindows
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
+from tiercache.testing import FakeClock
+
+WORKER = Path(__file__).parent.parent / "rate_worker.py"
+
+
+def most_in(times, period):
+    """The most of ``times`` in any stretch of ``period``."""
+    return max(sum(at <= other < at + period for other in times) for at in times)
+
+
+@pytest.mark.parametrize(("rate", "period", "most"), [("20/s", 1.0, 20), ("1000/s, 5 tokens/1s", 1.0, 5)])
+def test_four_processes_never_exceed_it(valkey, rate, period, most):
+    loads = 20 if most == 20 else 3
+    workers = [
+        subprocess.Popen(
+            [sys.executable, WORKER, valkey.url, rate, str(loads), "5"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    begun = [float(word) for worker in workers for word in worker.communicate(timeout=60)[0].split()]
+    assert len(begun) == 4 * loads
+    assert most_in(begun, period) <= most
+    # A key is one token.
+    assert max(begun) - min(begun) >= (3 * period if most == 20 else 2 * period)
+
+
+def test_threads_and_tasks_share_it_with_other_caches(valkey):
+    one, two = (Rate("3/h", shared=valkey.url, name="n") for _ in range(2))
+    clock = FakeClock()
+    drive(one.take(BLOCKING, clock, 0))
+    asyncio.run(two.take(NATIVE, clock, 0))
+    drive(two.take(BLOCKING, clock, 0))
+    windows = SharedWindows(valkey.url, "n", one.limits)
+    assert 3590 < windows.seconds({"requests": 1}, set()) < 3640
+    assert SharedWindows(valkey.url, "another", one.limits).seconds({"requests": 1}, set()) == 0
+
+
+def test_many_tokens_are_counted_in_grains(valkey):
+    windows = SharedWindows(valkey.url, "", {"tokens": (1_000_000, 3600.0)})
+    assert windows.seconds({"tokens": 999_500}, set()) == 0
+    assert windows.seconds({"tokens": 500}, set()) > 3000
+    with valkey.client() as client:
+        (key,) = client.keys("*")
+        assert key.startswith(b"tiercache:rate:")
+        assert client.llen(key) == 1000
+
+
+def test_without_the_server_each_process_keeps_to_it(caplog):
+    clock = FakeClock()
+    rate = Rate("2/min", shared=f"redis://127.0.0.1:{free_port()}/0")
+    with caplog.at_level(logging.WARNING, "tiercache"):
+        drive(rate.take(BLOCKING, clock, 0))
+        drive(rate.take(BLOCKING, clock, 0))
+        waits = rate.take(_Steps, clock, 0)
+        waits.send(None)
+        assert _Steps.slept == [60.0]
+        waits.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the Redis that shares a rate failed (ConnectionError): each process keeps to the rate by itself"
+    ]
+
+
+class _Steps:
+    """A runtime whose sleepers are woken by hand."""
+
+    blocking = True
+    slept: list[float] = []  # noqa: RUF012 - one test has it
+
+    @staticmethod
+    async def sleep(seconds):
+        _Steps.slept.append(seconds)
+        await _Pause()
+
+    @staticmethod
+    async def call(function, *args):
+        return function(*args)
+
+
+class _Pause:
+    def __await__(self):
+        yield
+
+
+def test_a_server_that_comes_back_is_used_again():
+    port = free_port()
+    windows = SharedWindows(f"redis://127.0.0.1:{port}/0", "", {"requests": (1, 3600.0)})
+    assert windows.seconds({"requests": 1}, set()) is None
+    windows._alone_until = 0.0
+    with running(port=port):
+        assert windows.seconds({"requests": 1}, set()) == 0.0
+        assert windows.seconds({"requests": 1}, set()) > 3000
+
+
+@pytest.mark.parametrize("wrong", ["http://h", "redis+cluster://user:password@h", 7, ""])
+def test_what_may_not_be_given(wrong):
+    with pytest.raises(ConfigError, match=r"^rate_shared: ") as raised:
+        TieredCache([MemoryTier()], rate="1/s", rate_shared=wrong)
+    assert "password@" not in str(raised.value)
+
+
+def test_it_shows_no_password():
+    with TieredCache([MemoryTier()], rate="1/s", rate_shared="redis://user:hidden@127.0.0.1:1/0") as cache:
+        assert "hidden" not in repr(cache._manner)
+
+
+def test_it_needs_a_package():
+    code = "from tiercache.loading import Rate; Rate('1/s', shared='redis://h')"
+    assert 'pip install "tiercache-framework[pace]"' in said_without("limits", code=code)

@@ -1,0 +1,205 @@
+"""`Gate`: at most so many loads at once, of threads and tasks together.
+
+A load that waits for another one, since its loader asks the cache for something, does not count meanwhile: it
+lends its place. So a loader may load what it needs, also where there is one place alone, and no two of them
+wait for each other's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tiercache._consistency.flights import loading
+from tiercache._consistency.rings import Awaited, Waiting, rings
+from tiercache._running.bridge import Runtime, new_future, running_loop
+from tiercache._running.owners import Owner, leavings, thrown
+from tiercache.forks import reset_after_fork
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Gate", "Place", "inside", "lending", "places"]
+
+T = TypeVar("T")
+
+#: Seconds between two looks at whether those who have a place can still give it back.
+_LOOK_AGAIN = 1.0
+#: The places of the loads that the current thread or task is part of.
+_places: ContextVar[tuple[Place, ...]] = ContextVar("tiercache_places", default=())
+
+
+class Place(Awaited):
+    """A load's place in a `Gate`. It waits for nothing itself, or it would be lent; but whoever wants it may
+    need an event loop."""
+
+    __slots__ = ("gate", "given", "has_ended", "lent")
+
+    def __init__(self, gate: Gate, runtime: Runtime, owner: Owner) -> None:
+        self.gate = gate
+        self.loop = None if runtime.blocking else running_loop()
+        self.owner = owner
+        self.waits_for = []
+        #: Ends when it has its place; ``None``: it has it from the beginning.
+        self.given: Future[None] | None = None
+        #: How many calls that the load is waiting for have borrowed it.
+        self.lent = 0
+        self.has_ended = False
+
+
+class Gate:
+    """So many places, for loads. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        #: Who has a place and has not lent it, and who waits for one, both in their order.
+        self._taken: dict[Place, None] = {}
+        self._waiting: dict[Place, None] = {}
+
+    def __repr__(self) -> str:
+        return f"Gate({self.size})"
+
+    def __len__(self) -> int:
+        """How many places are taken."""
+        return len(self._taken)
+
+    async def enter(self, runtime: Runtime, owner: Owner) -> Place:
+        """A place, once there is one; to be given back, and that is done when its ``owner`` is gone. A caller
+        whose waiting would hold up those who have the places gets one at once, over their number."""
+        leavings.settle()
+        place = Place(self, runtime, owner)
+        if len(self._taken) >= self.size:
+            self._sweep()
+        with self._lock:
+            if len(self._taken) < self.size and not self._waiting:
+                self._taken[place] = None
+                return place
+            place.given = given = new_future()
+            ahead: list[Awaited] = [*self._taken, *self._waiting]
+            self._waiting[place] = None
+        waiting = Waiting(loading(), running_loop() if runtime.blocking else None)
+        entered = False
+        try:
+            with rings.lock:
+                if any(waiting.holds_up(one) or waiting.is_part_of(one) for one in ahead):
+                    self._give(place)
+                else:
+                    waiting.begin(ahead)
+            while not await runtime.ended(given, seconds=_LOOK_AGAIN):
+                leavings.settle()
+                self._sweep()
+            entered = True
+        except GeneratorExit as gone:
+            thrown(gone)
+            raise
+        finally:
+            waiting.end()
+            if not entered:
+                self.leave(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Give ``place`` back, or wait for it no more. Only the first call counts."""
+        if leavings.take(self.leave, place):
+            return
+        with self._lock:
+            place.has_ended = True
+            self._taken.pop(place, None)
+            self._waiting.pop(place, None)
+            ready = self._next()
+        _tell(ready)
+
+    def lend(self, place: Place) -> None:
+        """The load that has ``place`` waits for a call that it made itself."""
+        with self._lock:
+            place.lent += 1
+            self._taken.pop(place, None)
+            ready = self._next()
+        _tell(ready)
+
+    def take_back(self, place: Place) -> None:
+        """It waits no more: it has its place at once, though it may be over their number."""
+        if leavings.take(self.take_back, place):
+            return
+        with self._lock:
+            place.lent -= 1
+            if not place.lent and not place.has_ended:
+                self._taken[place] = None
+
+    def _give(self, place: Place) -> None:
+        with self._lock:
+            if place not in self._waiting:
+                return  # somebody was quicker
+            del self._waiting[place]
+            self._taken[place] = None
+        _tell([place])
+
+    def _next(self) -> list[Place]:
+        """Those who get a place now."""
+        ready = []
+        for place in tuple(self._waiting) if self._waiting else ():
+            if len(self._taken) >= self.size:
+                break
+            del self._waiting[place]
+            if not place.is_over:
+                self._taken[place] = None
+                ready.append(place)
+        return ready
+
+    def _sweep(self) -> None:
+        """Take the places of those who will never come to their end."""
+        with self._lock:
+            over = [place for place in (*self._taken, *self._waiting) if place.is_over]
+        for place in over:
+            self.leave(place)
+
+
+def _tell(ready: list[Place]) -> None:
+    for place in ready:
+        if place.given is not None and not place.given.done():
+            place.given.set_result(None)
+
+
+class inside:  # noqa: N801 - read as a statement
+    """``with inside(place):`` marks the code inside as part of the load that has ``place``."""
+
+    __slots__ = ("_place", "_token")
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._token: Token[tuple[Place, ...]] = _places.set((*_places.get(), self._place))
+
+    def __exit__(self, *_error: object) -> None:
+        try:  # noqa: SIM105 - as `aboard` has it
+            _places.reset(self._token)
+        except ValueError:  # an abandoned coroutine is closed in whatever context there is
+            pass
+
+
+def places() -> tuple[Place, ...]:
+    """Those of the loads that the current thread or task is part of."""
+    found = _places.get()
+    return tuple(place for place in found if not place.has_ended) if found else found
+
+
+async def lending(lent: tuple[Place, ...], coroutine: Coroutine[Any, Any, T]) -> T:
+    """What ``coroutine`` returns, with the places ``lent`` meanwhile."""
+    for place in lent:
+        place.gate.lend(place)
+    try:
+        return await coroutine
+    except GeneratorExit as gone:
+        thrown(gone)
+        raise
+    finally:
+        for place in lent:
+            place.gate.take_back(place)

@@ -1,0 +1,190 @@
+"""`Rate`: how many calls of loaders there may be in a stretch of time, and of how many tokens.
+
+Who would exceed it waits: asleep until it may be his turn, and then he looks again. Nobody waits for anybody
+else: a caller that is cancelled, or whose event loop stands still, holds up none of the others.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Any
+
+from tiercache._loading.shared_rate import SharedWindows
+from tiercache._loading.windows import Window
+from tiercache._running.bridge import LeftRunning, Runtime
+from tiercache._running.owners import leavings, thrown
+from tiercache.errors import ConfigError
+from tiercache.forks import not_pickled, reset_after_fork
+from tiercache.protocols import Clock
+from tiercache.tokens import Tokens
+
+__all__ = ["RATES", "RATE_TEXT", "Rate"]
+
+#: What may be written, for messages.
+RATES = 'such as "60/min", "100/30s" or "500/min, 90000 tokens/min" (units: s, min, h, d)'
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER, _PER = "[1-9][0-9_]{0,17}", r"\s*/\s*(?:[1-9][0-9]{0,8})?\s*(?:s|min|h|d)\s*"
+_REQUESTS, _TOKENS = rf"\s*{_NUMBER}(?:\s*requests)?{_PER}", rf"\s*{_NUMBER}\s*tokens{_PER}"
+#: The same as a regular expression, of JSON Schema too.
+RATE_TEXT = f"(?:{_REQUESTS}(?:,{_TOKENS})?|{_TOKENS}(?:,{_REQUESTS})?)"
+_PART = re.compile(r"\s*([0-9_]+)\s*([a-z]*)\s*/\s*([0-9]*)\s*([a-z]+)\s*")
+#: Seconds that one sleeps at most beyond the moment when there is room: those ahead may have left by then.
+_LOOK_AGAIN = 1.0
+
+
+class _Waiting:
+    """One who waits for his turn, to take so many ``tokens``."""
+
+    __slots__ = ("tokens",)
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+
+class Rate:
+    """How fast loaders may be called: ``Rate("500/min, 90000 tokens/min")``. Thread-safe.
+
+    ``text``
+        requests, tokens or both, each as a number and a time: ``"60/min"``, ``"100/30s"``. In no stretch of
+        that length are there more. Each call of a loader is a request, however many keys it is for, and so
+        is each further try.
+    ``count_tokens``
+        a function from a text to its tokens. Unless given, a token is taken for four bytes. The texts are the
+        keys, or what the loader says that it sends instead (`CachedEmbeddings` and ``cached`` do).
+    ``shared``
+        the URL of a Redis: all processes that give the same, the same ``text`` and the same ``name`` keep to
+        one rate. When it is ill, each of them keeps to it by itself, and the log says so. The clocks of the
+        machines must agree.
+    ``name``
+        tells this rate from others on that server.
+
+    A cache that is given text makes a `Rate` of its own. An object may be given to several caches, functions
+    and calls: they share it. A call of more tokens than the limit waits until it can have all of it. Raises
+    `ConfigError` for text that is no rate.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        shared: str | None = None,
+        name: str = "",
+    ) -> None:
+        if count_tokens is not None and not callable(count_tokens):
+            raise ConfigError(f"count_tokens: {count_tokens!r:.60} cannot be called; give a function")
+        self.text = text
+        self.limits = limits_of(text)
+        self.counts_tokens = "tokens" in self.limits
+        self._tokens = Tokens(count_tokens, wanted=self.counts_tokens)
+        self._requests = _window(self.limits.get("requests"))
+        self._spent = _window(self.limits.get("tokens"))
+        self._waiting: dict[_Waiting, None] = {}
+        self._shared = None if shared is None else SharedWindows(shared, name, self.limits)
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = {}  # who waits is in the parent; what was taken was taken for the child, too
+
+    def __repr__(self) -> str:
+        return f"Rate({self.text!r})"
+
+    def __reduce__(self) -> Any:
+        return not_pickled(self)
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens ``texts`` are."""
+        return max(0, self._tokens.of(texts)) if self.counts_tokens else 0
+
+    async def take(self, runtime: Runtime, clock: Clock, tokens: int) -> None:
+        """Wait until there is room for a request of so many ``tokens``, and take it. Who is cancelled while
+        waiting has taken nothing."""
+        me = _Waiting(min(tokens, self._spent.limit) if self._spent else 0)
+        if self._shared is not None and await self._take_shared(runtime, me):
+            with self._lock:
+                self._take(clock.monotonic(), me)
+            return
+        leavings.settle()
+        seconds = 1.0
+        try:
+            seconds = self._look(clock, me, first=True)
+            while seconds:
+                await runtime.sleep(seconds)
+                seconds = self._look(clock, me, first=False)
+        except GeneratorExit as gone:
+            thrown(gone)
+            raise
+        finally:
+            if seconds:
+                self._leave(me)
+
+    def _look(self, clock: Clock, me: _Waiting, *, first: bool) -> float:
+        """Take what ``me`` is to have if there is room, and say zero; or else how long to sleep.
+
+        Who comes first is behind all who wait. After that he takes what there is, though he sleeps so long
+        that those ahead look before him: of who must not be overtaken some may never look again.
+        """
+        with self._lock:
+            now = clock.monotonic()
+            alone = self._seconds(now, 1, me.tokens)
+            in_turn = alone
+            if self._waiting:
+                ahead = list(takewhile(lambda one: one is not me, self._waiting))
+                in_turn = self._seconds(now, 1 + len(ahead), me.tokens + sum(one.tokens for one in ahead))
+            if not (in_turn if first else alone):
+                self._take(now, me)
+                self._waiting.pop(me, None)
+                return 0.0
+            self._waiting[me] = None
+            return min(in_turn, alone + _LOOK_AGAIN)
+
+    async def _take_shared(self, runtime: Runtime, me: _Waiting) -> bool:
+        """The same of the windows that processes share; whether they could be asked."""
+        assert self._shared is not None  # noqa: S101 - the caller looks
+        amounts, taken = {"requests": 1, "tokens": me.tokens}, set[str]()
+        while True:
+            try:
+                seconds = await runtime.call(self._shared.seconds, amounts, taken)
+            except LeftRunning as left:
+                raise left.cancelled from None  # what it may have taken is lost: that errs on the safe side
+            if not seconds:
+                return seconds is not None
+            await runtime.sleep(seconds)
+
+    def _take(self, now: float, me: _Waiting) -> None:
+        """Note what ``me`` takes, also of shared windows: those here count when the server is ill."""
+        for window, amount in ((self._requests, 1), (self._spent, me.tokens)):
+            if window is not None:
+                window.take(now, amount)
+
+    def _seconds(self, now: float, requests: int, tokens: int) -> float:
+        of_requests = 0.0 if self._requests is None else self._requests.seconds(now, requests)
+        return max(of_requests, 0.0 if self._spent is None else self._spent.seconds(now, tokens))
+
+    def _leave(self, me: _Waiting) -> None:
+        if leavings.take(self._leave, me):
+            return
+        with self._lock:
+            self._waiting.pop(me, None)
+
+
+def limits_of(text: str) -> dict[str, tuple[int, float]]:
+    """What ``text`` says of ``requests`` and ``tokens``: how many, in how many seconds. Raises
+    `ConfigError`."""
+    if not isinstance(text, str):
+        raise ConfigError(f"rate: {text!r:.60} is no rate; give text {RATES}")
+    if not re.fullmatch(RATE_TEXT, text, re.ASCII):
+        raise ConfigError(f"rate: {text!r:.60} cannot be read; write {RATES}")
+    limits: dict[str, tuple[int, float]] = {}
+    for number, what, times, unit in _PART.findall(text):
+        limits[what or "requests"] = int(number.replace("_", "")), int(times or 1) * _SECONDS[unit]
+    return limits
+
+
+def _window(limit: tuple[int, float] | None) -> Window | None:
+    return None if limit is None else Window(*limit)

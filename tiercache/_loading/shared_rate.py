@@ -1,0 +1,136 @@
+"""A rate that several processes share, through Redis: the windows there are those of the library limits.
+
+When that Redis is ill each process keeps to the rate by itself, and says so in the log: what paces loads must
+not end them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from tiercache._log import logger
+from tiercache.errors import ConfigError, MissingPackage
+from tiercache.forks import reset_after_fork
+
+__all__ = ["RATE_SCHEMES", "SharedWindows"]
+
+RATE_SCHEMES = ("redis://", "rediss://", "unix://")
+#: Seconds that a call of the server may take.
+_DEADLINE = 0.5
+#: Seconds that it is left alone after a failure: at first, and at most. Each further failure doubles them.
+_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_WARN_EVERY = 60.0
+#: The library counts whole seconds, and what it counts need not be seconds.
+_TICKS = 100
+#: A window of so many entries is enough: each token has one, so that larger limits are counted in grains.
+_GRAINS = 1000
+
+
+class SharedWindows:
+    """The windows of one rate on the server at ``url``, under ``name``, for all that give both. Thread-safe.
+
+    ``limits``: how many in how many seconds, by name. Raises `ConfigError` for what is no URL of a Redis, and
+    `MissingPackage` without limits or redis.
+    """
+
+    def __init__(self, url: str, name: str, limits: Mapping[str, tuple[int, float]]) -> None:
+        if not isinstance(url, str) or not url.startswith(RATE_SCHEMES):
+            raise ConfigError(
+                f"rate_shared: give a URL that begins with {', '.join(RATE_SCHEMES)} (what was given is not "
+                "shown: it may hold a password)"
+            )
+        for package in ("limits", "redis"):
+            if find_spec(package) is None:
+                raise MissingPackage(package, "pace", "rate_shared=")
+        self._url = url
+        self._windows = {
+            what: _Window(f"{name}:{what}:{limit}/{period:g}s", limit, period)
+            for what, (limit, period) in limits.items()
+        }
+        self._storage: Any = None
+        self._pause = _PAUSE
+        self._alone_until = self._next_warning = float("-inf")
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def seconds(self, amounts: Mapping[str, int], taken: set[str]) -> float | None:
+        """Take ``amounts`` where there is room for them, and say zero; or else in how many seconds there may
+        be some. What was ``taken`` is noted there, and is not taken again. ``None``: the server is ill."""
+        if time.monotonic() < self._alone_until:
+            return None
+        try:
+            storage = self._connected()
+            # Tokens before requests, so that the moment which counts exactly is that of the request.
+            for what in sorted(amounts, reverse=True):
+                if what in taken or what not in self._windows:
+                    continue
+                seconds = self._windows[what].seconds(storage, amounts[what])
+                if seconds:
+                    return seconds
+                taken.add(what)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong there, loads go on
+            self._failed(error)
+            return None
+        self._pause = _PAUSE
+        return 0.0
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._storage is None:
+                from limits.storage import RedisStorage
+                from redis.backoff import NoBackoff
+                from redis.retry import Retry
+
+                options: dict[str, Any] = {
+                    "socket_timeout": _DEADLINE,
+                    "socket_connect_timeout": _DEADLINE,
+                    "retry": Retry(NoBackoff(), 0),  # redis-py's own would have a caller wait for a minute
+                }
+                self._storage = RedisStorage(self._url, key_prefix="tiercache:rate", **options)
+            return self._storage
+
+    def _failed(self, error: Exception) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._alone_until = now + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            warn = now >= self._next_warning
+            if warn:
+                self._next_warning = now + _WARN_EVERY
+        if warn:
+            logger().warning(
+                "the Redis that shares a rate failed (%s): each process keeps to the rate by itself",
+                type(error).__name__,
+            )
+
+
+class _Window:
+    """One of them. Its length is a little more than was asked for: between being let go and being at the
+    provider a call may lose so much time, and then there would be too many within one stretch."""
+
+    def __init__(self, key: str, limit: int, period: float) -> None:
+        self._key = key
+        self._grain = -(-limit // _GRAINS)
+        self._limit = limit // self._grain
+        self._ticks = round((period + max(0.05, period / 100)) * _TICKS)
+
+    def seconds(self, storage: Any, amount: int) -> float:
+        """Take ``amount`` and say zero, or in how many seconds to ask again."""
+        cost = min(-(-amount // self._grain), self._limit)
+        if not cost:
+            return 0.0
+        key = storage.prefixed_key(self._key)
+        now = time.time() * _TICKS
+        if storage.lua_acquire_moving_window([key], [now, self._limit, self._ticks, cost]):
+            return 0.0
+        now = time.time() * _TICKS
+        found = storage.lua_moving_window([key], [now - self._ticks, self._limit])
+        left = (float(found[0]) + self._ticks - now) / _TICKS if found else 0.0
+        return min(max(left, 0.001), self._ticks / _TICKS)
