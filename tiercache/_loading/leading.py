@@ -7,7 +7,7 @@ would have. If that is something to be awaited, another of them leads, as after 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
