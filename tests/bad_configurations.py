@@ -27,7 +27,7 @@ SQL = (
 )
 CHAIN_KEYS = (
     "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
-    "load_deadline, lock, stats_file"
+    "load_deadline, lock, stats_file, ledger, prices, budget, model"
 )
 ROOT_KEYS = f"{CHAIN_KEYS}, views"
 DRIVERS = (
@@ -406,7 +406,7 @@ BAD = [
     ({"tiers": [MEMORY], "views": []}, f"views: found an empty list; allowed: {VIEWS}"),
     (
         {"tiers": [MEMORY], "views": {"v": "json"}},
-        'views.v: found "json"; allowed: a table with namespace, codec and ttl',
+        'views.v: found "json"; allowed: a table with namespace, codec, ttl, model',
     ),
     (
         {"tiers": [MEMORY], "views": {"a b": {"ttl": 0}}},
@@ -414,7 +414,7 @@ BAD = [
     ),
     (
         {"tiers": [MEMORY], "views": {"v": {"tll": 5}}},
-        'views.v.tll: is not known; allowed: namespace, codec, ttl; did you mean "ttl"?',
+        'views.v.tll: is not known; allowed: namespace, codec, ttl, model; did you mean "ttl"?',
     ),
     (
         {"tiers": [{"type": "chain", "tiers": [MEMORY], "views": {}}]},

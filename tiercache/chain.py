@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._chain.at_once import set_at_once
@@ -21,6 +21,7 @@ from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
 from tiercache._described import DescribedMethods
+from tiercache._ledgered import LedgerMethods, check_model, keep_books
 from tiercache._loading.staleness import NEVER_STALE, Staleness, StalenessOptions
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
@@ -31,6 +32,11 @@ from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Ti
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, optional_duration
 
+if TYPE_CHECKING:
+    from tiercache.budget import Budget
+    from tiercache.ledger import Ledger
+    from tiercache.spending.prices import Prices
+
 __all__ = ["TieredCache", "WriteResult"]
 
 T = TypeVar("T")
@@ -40,7 +46,7 @@ U = TypeVar("U")
 AnyTier = Tier | AsyncTier
 
 
-class TieredCache(DescribedMethods[T], LoadingMethods[T]):
+class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T]):
     """A chain of tiers, fastest first, and a view of one namespace in it.
 
     ``tiers``
@@ -60,6 +66,15 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stats_file``
         a path: what is counted is shared there, behind the callers, for ``tiercache stats``. Unless given,
         it is ``stats.db`` in the directory of the first disk tier; ``None``: nowhere.
+    ``ledger``
+        ``True``, or a `Ledger`: what calls of loaders cost is kept, and what hits save; see `ledger`.
+    ``prices``
+        what tokens cost: the path of a file, or `Prices`. With it a ledger is kept.
+    ``budget``
+        a `Budget`, or how much may be spent in a day: then loaders are not called, and `BudgetExceeded` is
+        raised in their place, while hits are served on. With it a ledger is kept.
+    ``model``
+        whose answers the loaders bring, by its name in the prices; views may say otherwise.
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
@@ -80,6 +95,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -95,6 +114,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[StalenessOptions],
     ) -> None: ...
@@ -115,6 +138,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         load_deadline: Duration | None = None,
         lock: Literal["process", "shared"] = "process",
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
@@ -135,7 +162,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
         if stack.journal.depth is not None:
             note_outside(members)
-        self._bind(Core(stack, path, codec), seconds, staleness)
+        whose = keep_books(stack, path, ledger=ledger, prices=prices, budget=budget, model=model)
+        self._bind(Core(stack, path, codec, whose), seconds, staleness)
         stack.share(stats_file, "/".join(path))
 
     def _bind(self, core: Core, ttl: float | None, staleness: Staleness = NEVER_STALE) -> None:
@@ -358,28 +386,46 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         return await self._core.purge(runtime, what)
 
     @overload
-    def view(self, namespace: str, *, codec: None = None, ttl: TTL = UNSET) -> TieredCache[bytes]: ...
+    def view(
+        self, namespace: str, *, codec: None = None, ttl: TTL = UNSET, model: str | None = None
+    ) -> TieredCache[bytes]: ...
     @overload
-    def view(self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET) -> TieredCache[U]: ...
-    def view(self, namespace: str, *, codec: Codec[Any] | None = None, ttl: TTL = UNSET) -> TieredCache[Any]:
+    def view(
+        self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET, model: str | None = None
+    ) -> TieredCache[U]: ...
+    def view(
+        self,
+        namespace: str,
+        *,
+        codec: Codec[Any] | None = None,
+        ttl: TTL = UNSET,
+        model: str | None = None,
+    ) -> TieredCache[Any]:
         """Another namespace, nested in this one, and another value type over the same tiers.
 
-        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl`` and the options of
-        loading are inherited; budgets, connections and statistics are shared. Closing a view closes that view
-        alone; closing the cache closes its views. A view can be made again at any time, and costs nothing
-        once it is forgotten. With nothing but a name that the configuration gave to a view it is that one.
+        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl``, ``model`` and the
+        options of loading are inherited; budgets, connections and statistics are shared. Closing a view
+        closes that view alone; closing the cache closes its views. A view can be made again at any time, and
+        costs nothing once it is forgotten. With nothing but a name that the configuration gave to a view it
+        is that one.
         """
         self._check_open()
         check_codec(codec)
-        if codec is None and ttl is UNSET and isinstance(namespace, str) and namespace in self._named:
+        bare = codec is None and ttl is UNSET and model is None
+        if bare and isinstance(namespace, str) and namespace in self._named:
             return self._open_view(**self._named[namespace])
-        return self._open_view(namespace, codec, ttl)
+        return self._open_view(namespace, codec, ttl, model)
 
     def _open_view(
-        self, namespace: str, codec: Codec[Any] | None = None, ttl: TTL = UNSET
+        self,
+        namespace: str,
+        codec: Codec[Any] | None = None,
+        ttl: TTL = UNSET,
+        model: str | None = None,
     ) -> TieredCache[Any]:
         path = Namespace(self._core.path).child(namespace).path
-        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._staleness)
+        core = Core(self._stack, path, codec, check_model(model) or self._core.model)
+        return self._sibling(core, self._seconds(ttl), self._staleness)
 
     @property
     def codec(self) -> Codec[T] | None:
@@ -390,7 +436,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         """A view of this very namespace with another codec, which does not see the other's values."""
         self._check_open()
         check_codec(codec)
-        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl, self._staleness)
+        core = Core(self._stack, self._core.path, codec, self._core.model)
+        return self._sibling(core, self._ttl, self._staleness)
 
     def with_staleness(self, staleness: Staleness) -> TieredCache[T]:
         """A view of this very namespace with other defaults for its calls: for `memoize`."""

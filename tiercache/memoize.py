@@ -19,7 +19,7 @@ from tiercache.units import Duration
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
 
-__all__ = ["Memoized", "Memoizer", "cached_function", "memoize"]
+__all__ = ["Memoized", "Memoizer", "cached_arguments", "cached_function", "memoize"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -96,6 +96,15 @@ def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
         return loader
     function: Callable[..., Any] = inspect.getclosurevars(loader).nonlocals["function"]
     return function
+
+
+def cached_arguments(loader: Callable[..., Any]) -> list[Any] | None:
+    """What the function was called with whose result ``loader`` makes; ``None`` for any other loader. As in
+    `cached_function`."""
+    if getattr(loader, "__module__", None) != __name__ or not inspect.isfunction(loader):
+        return None
+    inside = inspect.getclosurevars(loader).nonlocals
+    return [inside["args"], inside["kwargs"]]
 
 
 def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:

@@ -55,7 +55,7 @@ def _get_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, time, name = member.namespace, stack.clock.time, guard.name
+    namespace, time, name, books = member.namespace, stack.clock.time, guard.name, stack.books
 
     def get(key: str, default: Any = None) -> Any:
         sharing = stack.sharing
@@ -85,6 +85,8 @@ def _get_at_once(
         if entry is None:
             return default
         note(stack, (key,), name)
+        if books is not None:
+            books.hit(core, name, 1)
         return entry.value
 
     return get
@@ -105,7 +107,7 @@ def _mget_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, name = member.namespace, guard.name
+    namespace, name, books = member.namespace, guard.name, stack.books
     of_text = {str}
 
     def mget(keys: Sequence[str]) -> list[Any]:
@@ -136,6 +138,8 @@ def _mget_at_once(
             counters.hits += hits
             counters.misses += len(keys) - hits
         note(stack, (key for key, value in zip(keys, found, strict=True) if value is not None), name)
+        if books is not None and values:
+            books.hit(core, name, len(values))
         return found
 
     return mget

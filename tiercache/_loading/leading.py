@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiercache._chain.answers import Source, note, unnoted
 from tiercache._chain.core import Core
@@ -19,6 +19,7 @@ from tiercache._chain.journal import Fences
 from tiercache._chain.leases import Sharing
 from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
+from tiercache._loading.attempts import attempt
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load
 from tiercache._loading.spares import ANY, end_of
@@ -26,9 +27,6 @@ from tiercache._loading.storable import entries, tell_too_large
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
 from tiercache._running.owners import Owner, owned, thrown
 from tiercache.entry import UNSET, Entry
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Leading", "note_load_time", "to_load"]
 
@@ -154,18 +152,18 @@ class Leading:
         try:
             answer = await self._call(runtime, part)
         except LeftRunning as left:
-            self._go_on(part, fences, left.future)
+            self._go_on(part, fences, left)
             raise
         await self._keep(runtime, part, answer, fences)
         return answer.values
 
-    def _go_on(self, part: list[str], fences: Fences, future: Future[Any]) -> None:
-        """The caller was cancelled: wait for the loader's ``future``, and go on from there, behind it."""
+    def _go_on(self, part: list[str], fences: Fences, left: LeftRunning) -> None:
+        """The caller was cancelled: wait for the loader, and go on from there, behind it."""
 
         async def go_on() -> None:
             error: Exception | None = None
             try:
-                await self._keep(BLOCKING, part, await self._call(Resumed(future), part), fences)
+                await self._keep(BLOCKING, part, await self._call(Resumed(left), part), fences)
             except Exception as failure:  # noqa: BLE001 - handed to those who wait
                 error = failure
             except Unfinished:
@@ -183,6 +181,8 @@ class Leading:
         except RuntimeError:  # no more threads: what the loader makes is lost
             flight.goes_on = False
             flight.loop, flight.owner = before
+            if left.call is not None:
+                left.call.broken_off(self._core, 0.0)
             coroutine.close()
 
     async def _call(self, runtime: Runtime, asked: list[str]) -> Answer:
@@ -190,7 +190,7 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._load.load_many(runtime, asked))
+                answer = Answer.of(await attempt(self._core, runtime, self._load, asked, start))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise

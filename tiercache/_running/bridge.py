@@ -63,7 +63,7 @@ Verb = Callable[..., Awaitable[Any]]
 #: A cancelled caller of these must not be told so before they are over: what they do is ordered
 #: against other writes of the same keys, and a worker thread cannot be interrupted.
 WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"}) | {
-    "fill", "record", "settle",
+    "fill", "record", "settle", "post", "claim",
 }  # fmt: skip
 
 
@@ -134,8 +134,9 @@ class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
     __slots__ = (
-        "acquire", "clear", "close", "due", "fill", "glance", "lengths", "mdelete", "mget", "mset", "now",
-        "owed", "peek", "purge", "record", "release", "runtime", "scan", "settle",
+        "acquire", "claim", "clear", "close", "due", "fill", "glance", "lengths", "mdelete", "mget", "mset",
+        "now", "owed", "peek", "post", "posted", "purge", "record", "release", "runtime", "scan", "settle",
+        "spent",
     )  # fmt: skip
 
     mget: Verb
@@ -156,6 +157,11 @@ class Port:
     settle: Verb
     due: Verb
     owed: Verb
+    # And those of one that keeps the ledger.
+    post: Verb
+    posted: Verb
+    spent: Verb
+    claim: Verb
 
     def __init__(
         self,
@@ -174,9 +180,13 @@ class Port:
         if hasattr(tier, "glance") and isinstance(tier, SupportsJournal):
             for verb in _JOURNAL:
                 setattr(self, verb, adapt(tier, verb))
+        if getattr(tier, "ledgers", False) is True:
+            for verb in _LEDGER:
+                setattr(self, verb, adapt(tier, verb))
 
 
 _JOURNAL: Final = ("glance", "fill", "record", "settle", "due", "owed")
+_LEDGER: Final = ("post", "posted", "spent", "claim")
 
 #: How the chain calls the verbs that a tier need not have.
 _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {
@@ -351,14 +361,14 @@ class _Blocking:
 
 
 class Resumed(_Blocking):
-    """The same for who goes on where another left off: the user's function was called, and ``future`` ends
-    with its result. Raises `Unfinished` where that is still to be awaited."""
+    """The same for who goes on where another ``left`` off: the user's function was called, and its future
+    ends with its result. Raises `Unfinished` where that is still to be awaited."""
 
-    def __init__(self, future: Future[Any]) -> None:
-        self._future = future
+    def __init__(self, left: LeftRunning) -> None:
+        self.left = left
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - see above
-        result = _checked(self._future.result)
+        result = _checked(self.left.future.result)
         if inspect.isawaitable(result):
             _unwanted(result)
             raise Unfinished
@@ -424,7 +434,10 @@ class _Native:
 
 
 class LeftRunning(BaseException):
-    """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``."""
+    """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``.
+    ``call``: what the caller has noted of it, if it did."""
+
+    call: Any = None
 
     def __init__(self, future: Future[Any], cancelled: asyncio.CancelledError) -> None:
         self.future = future

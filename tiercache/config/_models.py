@@ -22,6 +22,7 @@ from tiercache.config._kinds import (
     Grace,
     GraceOnError,
     Jitter,
+    OptionalBudget,
     OptionalCount,
     OptionalLasting,
     OptionalName,
@@ -144,6 +145,10 @@ class ChainOptions(Options):
     load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
     stats_file: OptionalPlace = _UNSET
+    ledger: Flag = False
+    prices: OptionalPlace = None
+    budget: OptionalBudget = None
+    model: OptionalName = None
 
 
 class RootOptions(ChainOptions):
@@ -158,6 +163,7 @@ class ViewOptions(Options):
     namespace: Text = _UNSET
     codec: Codec = None
     ttl: OptionalLasting = _UNSET
+    model: OptionalName = None
 
 
 class GuardOptions(Options):

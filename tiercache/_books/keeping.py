@@ -1,0 +1,184 @@
+"""What a chain has of its ledger: counting calls and hits, and asking the budget. `Books` notes it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from typing import Any, Protocol
+
+from tiercache._books.books import Books, Place, name_of, text_of
+from tiercache._books.counting import amounts_of, usage_of
+from tiercache._books.spending import Spending
+from tiercache._running.bridge import Runtime
+from tiercache.accounts import LOADER, MICRO, Account
+from tiercache.budget import Budget
+from tiercache.events import Emitter
+from tiercache.ledger import Ledger, Pricing
+from tiercache.protocols import Clock
+from tiercache.tokens import TokenUsage, reported
+
+__all__ = ["Bookkeeping", "Call"]
+
+
+class Tab(Protocol):
+    """What the fast roads of a view have answered; see `tiercache._chain.stack.Tab`."""
+
+    path: tuple[str, ...]
+    model: str
+    roads: Any
+    taken: list[int]
+
+
+class Viewed(Protocol):
+    """A view: the core's."""
+
+    path: tuple[str, ...]
+    model: str
+
+
+class Tabs(Protocol):
+    """The stack of a chain, as far as it is needed here."""
+
+    clock: Clock
+    events: Emitter
+    guards: Any
+
+    def tabs(self) -> Iterable[Tab]: ...
+
+
+class Bookkeeping(Books):
+    """The ledger of ``stack``, whose hits it takes up. Thread-safe."""
+
+    def __init__(
+        self,
+        stack: Tabs,
+        place: Place,
+        root: tuple[str, ...],
+        ledger: Ledger,
+        prices: Pricing | None,
+        budget: Budget | None,
+        *,
+        wake: Callable[[Books], None],
+        leave: Callable[[Books], None],
+    ) -> None:
+        self._stack = stack
+        self._names = [guard.name for guard in stack.guards]
+        self._leave = leave
+        super().__init__(place, root, stack.clock, ledger, prices, served=self._taken_hits, wake=wake)
+        self.spending = None if budget is None else Spending(budget, self, stack.events)
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._hits: dict[tuple[tuple[str, ...], str, str], int] = {}
+        self._counting = threading.RLock()  # re-entrant: a destructor may use this cache meanwhile
+
+    def leave(self) -> None:
+        """Nobody is to look at them any more: the tiers are closed."""
+        self._leave(self)
+
+    # -- hits --------------------------------------------------------------------------------------
+
+    def hit(self, view: Viewed, tier: str, texts: int) -> None:
+        """``tier`` had so many of the keys that ``view`` was asked for. For the memory tier's own road its
+        counter is read instead."""
+        self._count(view.path, view.model, tier, texts)
+
+    def _count(self, path: tuple[str, ...], model: str, tier: str, texts: int) -> None:
+        name = path, model, tier
+        with self._counting:
+            self._hits[name] = self._hits.get(name, 0) + texts
+
+    def retired(self, tab: Tab) -> None:
+        """A view is forgotten: what its roads have answered until then counts."""
+        for depth, road in enumerate(tab.roads):
+            if road is not None:
+                count = road.hit_count()
+                new, tab.taken[depth] = count - tab.taken[depth], count
+                if new > 0:
+                    self._count(tab.path, tab.model, self._names[depth], new)
+
+    def _taken_hits(self) -> Iterator[tuple[tuple[str, ...], str, str, int]]:
+        for tab in self._stack.tabs():
+            self.retired(tab)
+        with self._counting:
+            hits, self._hits = self._hits, {}
+        for (path, model, tier), texts in hits.items():
+            yield path, model, tier, texts
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    async def begin(self, runtime: Runtime, view: Viewed, texts: int, model: str = "") -> Call:
+        """A call for ``texts`` of ``view`` may begin. Raises `BudgetExceeded`."""
+        under_way = None if self.spending is None else await self.spending.begin(runtime, texts)
+        return Call(self, model or view.model, under_way, texts)
+
+
+class Call:
+    """A call of a loader that is under way."""
+
+    __slots__ = ("_books", "_model", "_reports", "_texts", "_under_way")
+
+    def __init__(self, books: Bookkeeping, model: str, under_way: object, texts: int) -> None:
+        self._books = books
+        self._model = model
+        self._under_way = under_way
+        self._texts = texts
+        self._reports: list[TokenUsage] = []
+
+    def reporting(self) -> AbstractContextManager[None]:
+        """What is reported inside is this call's."""
+        return reported(self._reports)
+
+    def drop(self) -> None:
+        """Somebody else counts it."""
+        if self._books.spending is not None:
+            self._books.spending.end(self._under_way)
+
+    async def failed(self, runtime: Runtime, view: Viewed, seconds: float) -> None:
+        """It raised. What it reported before that was paid for."""
+        await self._record(runtime, view, self._of_failed(seconds), 0)
+
+    def broken_off(self, view: Viewed, seconds: float) -> None:
+        """The same, and nothing can be awaited."""
+        self.drop()
+        self._books.note(self._account(view), self._of_failed(seconds))
+
+    async def ended(
+        self,
+        runtime: Runtime,
+        view: Viewed,
+        values: Sequence[Any],
+        asked: Callable[[], Iterable[str]],
+        seconds: float,
+        *,
+        usage: TokenUsage | None = None,
+        money: Decimal | None = None,
+    ) -> None:
+        """It brought ``values`` for the texts that were ``asked``. ``usage`` and ``money``: what it
+        took, for who knows."""
+        books = self._books
+        if usage is None:
+            usage = usage_of(books.ledger, self._reports, values, asked)
+        amounts = amounts_of(usage, self._texts, seconds, model=self._model, prices=books.prices, money=money)
+        await self._record(runtime, view, amounts, self._texts)
+
+    async def _record(self, runtime: Runtime, view: Viewed, amounts: Mapping[str, int], texts: int) -> None:
+        account = self._account(view)
+        try:
+            await self._books.record(runtime, account, amounts)
+        finally:
+            self.drop()
+        if self._books.spending is not None and amounts["calls"] > amounts.get("failed", 0):
+            await self._books.spending.paid(runtime, account.day, texts, amounts["money"])
+
+    def _account(self, view: Viewed) -> Account:
+        return Account(self._books.today(), name_of(view.path), text_of(self._model), LOADER)
+
+    def _of_failed(self, seconds: float) -> dict[str, int]:
+        if self._reports:
+            usage = sum(self._reports[1:], self._reports[0])
+            told = amounts_of(usage, 0, seconds, model=self._model, prices=self._books.prices)
+            return {**told, "failed": 1}
+        return {"calls": 1, "failed": 1, "micros": round(seconds * MICRO)}
