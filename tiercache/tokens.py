@@ -98,6 +98,11 @@ class Tokens:
         self._count = estimate if self.estimated else count
         self._failed = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether somebody gave a way to count."""
+        return self._count is not None and not self.estimated
+
     def of(self, texts: Sequence[str]) -> int:
         """The tokens of all ``texts``."""
         if self._count is None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tiercache._log import logger
 from tiercache.accounts import MICRO, PICO
-from tiercache.ledger import Ledger, Pricing
+from tiercache.ledger import Ledger
 from tiercache.tokens import TokenUsage, estimate
 
 __all__ = ["amounts_of", "pico", "texts_in", "usage_of"]
@@ -60,18 +60,8 @@ def texts_in(thing: Any, depth: int = _DEEPEST) -> Iterator[str]:
             yield from texts_in(value, depth - 1)
 
 
-def amounts_of(
-    usage: TokenUsage,
-    texts: int,
-    seconds: float,
-    *,
-    model: str,
-    prices: Pricing | None,
-    money: Decimal | None = None,
-) -> dict[str, int]:
-    """What one call adds to its account. ``money``: what it cost, for who has prices of their own."""
-    if money is None and prices is not None:
-        money = prices.cost(model, usage)
+def amounts_of(usage: TokenUsage, texts: int, seconds: float, money: Decimal | None) -> dict[str, int]:
+    """What one call adds to its account. ``money``: what it cost, if there is a price for it."""
     return {
         "calls": 1,
         "texts": texts,

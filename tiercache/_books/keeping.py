@@ -38,6 +38,12 @@ class Viewed(Protocol):
     model: str
 
 
+class Price(Protocol):
+    """The price of a model: `tiercache.spending.ModelPrice`."""
+
+    def cost(self, usage: TokenUsage) -> Decimal: ...
+
+
 class Tabs(Protocol):
     """The stack of a chain, as far as it is needed here."""
 
@@ -67,6 +73,8 @@ class Bookkeeping(Books):
         self._names = [guard.name for guard in stack.guards]
         self._leave = leave
         super().__init__(place, root, stack.clock, ledger, prices, served=self._taken_hits, wake=wake)
+        #: Those of models that the table has none of.
+        self.own_prices: dict[str, Price] = {}
         self.spending = None if budget is None else Spending(budget, self, stack.events)
 
     def after_fork(self) -> None:
@@ -109,10 +117,21 @@ class Bookkeeping(Books):
 
     # -- calls -------------------------------------------------------------------------------------
 
-    async def begin(self, runtime: Runtime, view: Viewed, texts: int, model: str = "") -> Call:
+    async def begin(self, runtime: Runtime, view: Viewed, texts: int) -> Call:
         """A call for ``texts`` of ``view`` may begin. Raises `BudgetExceeded`."""
         under_way = None if self.spending is None else await self.spending.begin(runtime, texts)
-        return Call(self, model or view.model, under_way, texts)
+        return Call(self, view.model, under_way, texts)
+
+    def made(self, view: Viewed, texts: int, model: str) -> Call:
+        """One that somebody made by himself, of ``model`` if that is known."""
+        return Call(self, model or view.model, None, texts)
+
+    def cost(self, model: str, usage: TokenUsage) -> Decimal | None:
+        """What ``usage`` costs; ``None`` where nobody gave a price."""
+        cost = None if self.prices is None else self.prices.cost(model, usage)
+        if cost is None and model in self.own_prices:
+            return self.own_prices[model].cost(usage)
+        return cost
 
 
 class Call:
@@ -154,14 +173,13 @@ class Call:
         seconds: float,
         *,
         usage: TokenUsage | None = None,
-        money: Decimal | None = None,
     ) -> None:
-        """It brought ``values`` for the texts that were ``asked``. ``usage`` and ``money``: what it
-        took, for who knows."""
+        """It brought ``values`` for the texts that were ``asked``. ``usage``: what it took,
+        for who knows."""
         books = self._books
         if usage is None:
             usage = usage_of(books.ledger, self._reports, values, asked)
-        amounts = amounts_of(usage, self._texts, seconds, model=self._model, prices=books.prices, money=money)
+        amounts = amounts_of(usage, self._texts, seconds, books.cost(self._model, usage))
         await self._record(runtime, view, amounts, self._texts)
 
     async def _record(self, runtime: Runtime, view: Viewed, amounts: Mapping[str, int], texts: int) -> None:
@@ -179,6 +197,6 @@ class Call:
     def _of_failed(self, seconds: float) -> dict[str, int]:
         if self._reports:
             usage = sum(self._reports[1:], self._reports[0])
-            told = amounts_of(usage, 0, seconds, model=self._model, prices=self._books.prices)
+            told = amounts_of(usage, 0, seconds, self._books.cost(self._model, usage))
             return {**told, "failed": 1}
         return {"calls": 1, "failed": 1, "micros": round(seconds * MICRO)}

@@ -18,6 +18,7 @@ from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
 from tiercache.integrations.langchain._homes import check_model, home_of
+from tiercache.integrations.langchain._paid import model_of, note_price, per_thousand
 from tiercache.integrations.langchain._requests import Progress, Request, Side
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._usage import EmbeddingStats, Tokens, Usage
@@ -76,6 +77,9 @@ class CachedEmbeddings(Embeddings):
     ``max_list_bytes``
         bounds what lists add to the memory tier, whose own bound counts packed bytes: eight times those, to
         be copied in an eighth of the time. `embed_array` needs none. ``None``: no bound.
+    ``model_name``
+        what the cache's ledger and prices call the model. Unless given, what the model says that it is
+        called (``model``, ``model_name``), or else the namespace.
 
     One text, however often and from however many threads and tasks it is asked for at once, is given to the
     model once. What callers get is theirs to change. A tier that is ill or bytes that are damaged are a miss;
@@ -104,6 +108,7 @@ class CachedEmbeddings(Embeddings):
         progress: Progress | None = None,
         ttl: TTL = UNSET,
         max_list_bytes: Size | None = "256MiB",
+        model_name: str | None = None,
     ) -> None:
         check_model("CachedEmbeddings", model)
         home = home_of("CachedEmbeddings", cache, namespace, dtype, ttl)
@@ -132,9 +137,11 @@ class CachedEmbeddings(Embeddings):
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         tokens = Tokens(count_tokens, wanted=price is not None)
         name = _name_of(normalize) if normalize_name is None else normalize_name
+        whose = model_of(model, namespace) if model_name is None else model_name
         views: list[TieredCache[Vector]] = [
-            home.view(kind).view(name, codec=CODEC) for kind in ("documents", "queries")
+            home.view(kind).view(name, codec=CODEC, model=whose) for kind in ("documents", "queries")
         ]
+        note_price(cache, whose, None if price is None else per_thousand(price, 0))
         self._documents = Side(views[0], namespace, model, "embed_documents", Usage(tokens), single=False)
         self._queries = Side(views[1], namespace, model, "embed_query", Usage(tokens), single=True)
         self._cache_queries = cache_queries
