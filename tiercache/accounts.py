@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "COLUMNS",
+    "LEDGER_VERBS",
     "LOADER",
     "MICRO",
     "MOST_ROWS",
@@ -69,13 +70,18 @@ def others(account: Account) -> Account:
 @dataclass(frozen=True, slots=True)
 class Deposit:
     """Amounts to add, at most once: it is the ``number``-th of its ``writer``, whose earlier ones were
-    confirmed. With ``keep_from``, days before that one are to be dropped."""
+    confirmed. A day is kept for ``keep_days``; with ``keep_from``, those before that are to be dropped."""
 
     writer: str
     number: int
     day: str
     rows: Sequence[tuple[Account, Amounts]]
     keep_from: str = ""
+    keep_days: int = 400
+
+
+#: The methods of `SupportsLedger`.
+LEDGER_VERBS: Final = ("post", "posted", "spent", "claim")
 
 
 @runtime_checkable

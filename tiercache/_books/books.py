@@ -193,7 +193,9 @@ class Books:
                 keep_from = self._keep_from()
                 pen.number += 1
                 day = max(account.day for account, _ in own)
-                deposit = Deposit(pen.writer, pen.number, day, list(merged(own).items()), keep_from)
+                deposit = Deposit(
+                    pen.writer, pen.number, day, list(merged(own).items()), keep_from, self.ledger.keep_days
+                )
                 first, pen.sent, own = True, deposit, []
                 await self._send(runtime, pen, deposit)
                 if keep_from:

@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 from tiercache._running.lanes import Lane
 from tiercache._running.loops import on_loop_thread
+from tiercache.accounts import LEDGER_VERBS
 from tiercache.errors import LoadError
 from tiercache.protocols import CAPABILITIES, SupportsJournal
 
@@ -181,12 +182,11 @@ class Port:
             for verb in _JOURNAL:
                 setattr(self, verb, adapt(tier, verb))
         if getattr(tier, "ledgers", False) is True:
-            for verb in _LEDGER:
+            for verb in LEDGER_VERBS:
                 setattr(self, verb, adapt(tier, verb))
 
 
 _JOURNAL: Final = ("glance", "fill", "record", "settle", "due", "owed")
-_LEDGER: Final = ("post", "posted", "spent", "claim")
 
 #: How the chain calls the verbs that a tier need not have.
 _CAPABILITY_CALLS: Final[dict[str, Callable[[inspect.Signature], object]]] = {

@@ -167,10 +167,6 @@ class DiskTier(EncodedTier):
         self.glance, self.record = self.store.glance, self.store.record
         self.settle, self.due, self.owed = self.store.settle, self.store.due, self.store.owed
         self.owes_nothing = self.store.owes_nothing
-        #: See `SupportsLedger`.
-        self.ledgers = self.store.ledgers
-        self.post, self.posted = self.store.post, self.store.posted
-        self.spent, self.claim = self.store.spent, self.store.claim
 
     def shortage(self) -> str:
         """What is wrong with the room on the disk, for people; ``""`` where there is enough, or nothing to be
