@@ -72,6 +72,7 @@ class Bookkeeping(Books):
         self._stack = stack
         self._names = [guard.name for guard in stack.guards]
         self._leave = leave
+        self._outside = False
         super().__init__(place, root, stack.clock, ledger, prices, served=self._taken_hits, wake=wake)
         #: Those of models that the table has none of.
         self.own_prices: dict[str, Price] = {}
@@ -85,6 +86,10 @@ class Bookkeeping(Books):
     def leave(self) -> None:
         """Nobody is to look at them any more: the tiers are closed."""
         self._leave(self)
+
+    def look_from_outside(self) -> None:
+        """Hits are no longer counted: who asks is not the application."""
+        self._outside = True
 
     # -- hits --------------------------------------------------------------------------------------
 
@@ -112,6 +117,8 @@ class Bookkeeping(Books):
             self.retired(tab)
         with self._counting:
             hits, self._hits = self._hits, {}
+        if self._outside:
+            return
         for (path, model, tier), texts in hits.items():
             yield path, model, tier, texts
 

@@ -3,7 +3,7 @@
 Its key goes on with a byte that no UTF-8 text holds, as those of leases do. A deposit is a script, since its
 sums and the number of its writer have to change in one step: with it, adding may be repeated. That takes the
 rights ``+eval +hget +hgetall +hset +hsetnx +hexists +hincrby +expire`` besides those of the tier. A server
-that may evict any key under memory pressure (``allkeys-…``) may evict a day, too.
+that evicts keys when it is full may evict a day, too.
 """
 
 from __future__ import annotations
