@@ -23,11 +23,12 @@ __all__ = ["Bookkeeping", "Call"]
 
 
 class Tab(Protocol):
-    """What the fast roads of a view have answered; see `tiercache._chain.stack.Tab`."""
+    """What the tiers have answered in a view; see `tiercache._chain.stack.Tab`."""
 
     path: tuple[str, ...]
     model: str
     roads: Any
+    hits: list[int]
     taken: list[int]
 
 
@@ -93,24 +94,19 @@ class Bookkeeping(Books):
 
     # -- hits --------------------------------------------------------------------------------------
 
-    def hit(self, view: Viewed, tier: str, texts: int) -> None:
-        """``tier`` had so many of the keys that ``view`` was asked for. For the memory tier's own road its
-        counter is read instead."""
-        self._count(view.path, view.model, tier, texts)
-
     def _count(self, path: tuple[str, ...], model: str, tier: str, texts: int) -> None:
         name = path, model, tier
         with self._counting:
             self._hits[name] = self._hits.get(name, 0) + texts
 
     def retired(self, tab: Tab) -> None:
-        """A view is forgotten: what its roads have answered until then counts."""
+        """Take up what was answered since the last time. The last one is when a view is forgotten."""
         for depth, road in enumerate(tab.roads):
-            if road is not None:
-                count = road.hit_count()
+            with self._counting:
+                count = tab.hits[depth] + (0 if road is None else road.hit_count())
                 new, tab.taken[depth] = count - tab.taken[depth], count
-                if new > 0:
-                    self._count(tab.path, tab.model, self._names[depth], new)
+            if new > 0:
+                self._count(tab.path, tab.model, self._names[depth], new)
 
     def _taken_hits(self) -> Iterator[tuple[tuple[str, ...], str, str, int]]:
         for tab in self._stack.tabs():

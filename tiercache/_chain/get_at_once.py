@@ -55,7 +55,7 @@ def _get_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, time, name, books = member.namespace, stack.clock.time, guard.name, stack.books
+    namespace, time, name, tally = member.namespace, stack.clock.time, guard.name, core.tab.hits
 
     def get(key: str, default: Any = None) -> Any:
         sharing = stack.sharing
@@ -82,11 +82,10 @@ def _get_at_once(
                 counters.misses += 1
             else:
                 counters.hits += 1
+                tally[0] += 1
         if entry is None:
             return default
         note(stack, (key,), name)
-        if books is not None:
-            books.hit(core, name, 1)
         return entry.value
 
     return get
@@ -107,7 +106,7 @@ def _mget_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, name, books = member.namespace, guard.name, stack.books
+    namespace, name, tally = member.namespace, guard.name, core.tab.hits
     of_text = {str}
 
     def mget(keys: Sequence[str]) -> list[Any]:
@@ -137,9 +136,8 @@ def _mget_at_once(
         with counters.lock:
             counters.hits += hits
             counters.misses += len(keys) - hits
+            tally[0] += len(values)
         note(stack, (key for key, value in zip(keys, found, strict=True) if value is not None), name)
-        if books is not None and values:
-            books.hit(core, name, len(values))
         return found
 
     return mget

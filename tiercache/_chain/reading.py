@@ -41,8 +41,10 @@ class Reader:
         self.members = self._binding.members
         self.space = self._binding.space
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
+        #: For the ledger.
+        self.tab = self._binding.tab
         if model:
-            self._binding.tab.model = model
+            self.tab.model = model
 
     @property
     def copies(self) -> bool:
@@ -147,7 +149,8 @@ class Reader:
         if hits.objects:
             note(self.stack, hits.objects, member.guard.name)
             if counted and self.stack.books is not None:
-                self.stack.books.hit(self, member.guard.name, len(hits.objects))
+                with self.stack.counters.lock:
+                    self.tab.hits[member.depth] += len(hits.objects)
         return hits
 
     async def stored(

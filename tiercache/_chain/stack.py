@@ -35,15 +35,17 @@ __all__ = ["Binding", "Stack"]
 
 
 class Tab:
-    """What the fast roads of a binding have answered, and how much of that the ledger knows. ``model``: whose
-    calls the hits save, as the last of its views said."""
+    """What the tiers have answered in a binding, and how much of that the ledger knows: ``hits`` in each tier
+    but on the fast ``roads``, which count by themselves; who adds to it holds the lock of the chain's
+    counters. ``model``: whose calls the hits save, as the last of its views said."""
 
-    __slots__ = ("model", "path", "roads", "taken")
+    __slots__ = ("hits", "model", "path", "roads", "taken")
 
     def __init__(self, path: tuple[str, ...], roads: list[Namespaced | None]) -> None:
         self.path = path
         self.roads = roads
         self.model = ""
+        self.hits = [0] * len(roads)
         self.taken = [0] * len(roads)
 
 
