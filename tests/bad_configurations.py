@@ -27,7 +27,8 @@ SQL = (
 )
 CHAIN_KEYS = (
     "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
-    "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, stats_file"
+    "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, stats_file, "
+    "ledger, prices, budget, model"
 )
 ROOT_KEYS = f"{CHAIN_KEYS}, views"
 DRIVERS = (
@@ -406,7 +407,7 @@ BAD = [
     ({"tiers": [MEMORY], "views": []}, f"views: found an empty list; allowed: {VIEWS}"),
     (
         {"tiers": [MEMORY], "views": {"v": "json"}},
-        'views.v: found "json"; allowed: a table with namespace, codec and ttl',
+        'views.v: found "json"; allowed: a table with namespace, codec, ttl, model',
     ),
     (
         {"tiers": [MEMORY], "views": {"a b": {"ttl": 0}}},
@@ -414,7 +415,7 @@ BAD = [
     ),
     (
         {"tiers": [MEMORY], "views": {"v": {"tll": 5}}},
-        'views.v.tll: is not known; allowed: namespace, codec, ttl; did you mean "ttl"?',
+        'views.v.tll: is not known; allowed: namespace, codec, ttl, model; did you mean "ttl"?',
     ),
     (
         {"tiers": [{"type": "chain", "tiers": [MEMORY], "views": {}}]},

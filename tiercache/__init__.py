@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiercache._guard.guarded import guarded
     from tiercache._loading.loaded import Loaded
+    from tiercache.budget import Budget
     from tiercache.chain import TieredCache, WriteResult
     from tiercache.entry import UNSET, Entry
     from tiercache.errors import (
         ArchiveError,
+        BudgetExceeded,
         CacheClosed,
         CodecError,
         ConfigError,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
         TierUnavailable,
         WriteError,
     )
-    from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
+    from tiercache.events import BreakerClosed, BreakerOpened, BudgetReached, Event, TierFailed
+    from tiercache.ledger import Ledger, LedgerRow, Statement
     from tiercache.registry import register_codec, register_tier
     from tiercache.stats import CacheStats, TierStats
     from tiercache.tiers.disk import DiskTier
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from tiercache.tiers.memory import MemoryTier
     from tiercache.tiers.redis import RedisTier
     from tiercache.tiers.sql import SQLTier
+    from tiercache.tokens import TokenUsage, report_usage
 
 __version__ = "0.1.0.dev0"
 
@@ -47,6 +51,9 @@ __all__ = [
     "ArchiveError",
     "BreakerClosed",
     "BreakerOpened",
+    "Budget",
+    "BudgetExceeded",
+    "BudgetReached",
     "CacheClosed",
     "CacheStats",
     "CodecError",
@@ -57,12 +64,15 @@ __all__ = [
     "EntryRejected",
     "Event",
     "ForeignPayload",
+    "Ledger",
+    "LedgerRow",
     "LoadError",
     "Loaded",
     "MemoryTier",
     "MissingPackage",
     "RedisTier",
     "SQLTier",
+    "Statement",
     "TierCacheError",
     "TierError",
     "TierFailed",
@@ -71,33 +81,42 @@ __all__ = [
     "TierTimeout",
     "TierUnavailable",
     "TieredCache",
+    "TokenUsage",
     "WriteError",
     "WriteResult",
     "guarded",
     "register_codec",
     "register_tier",
+    "report_usage",
 ]
 
 _HOMES = {
     "BreakerClosed": "events",
     "BreakerOpened": "events",
+    "Budget": "budget",
+    "BudgetReached": "events",
     "CacheStats": "stats",
     "DiskTier": "tiers.disk",
     "EncodedTier": "tiers.encoded",
     "Entry": "entry",
     "Event": "events",
+    "Ledger": "ledger",
+    "LedgerRow": "ledger",
     "Loaded": "_loading.loaded",
     "MemoryTier": "tiers.memory",
     "RedisTier": "tiers.redis",
     "SQLTier": "tiers.sql",
+    "Statement": "ledger",
     "TierFailed": "events",
     "TierStats": "stats",
     "TieredCache": "chain",
+    "TokenUsage": "tokens",
     "UNSET": "entry",
     "WriteResult": "chain",
     "guarded": "_guard.guarded",
     "register_codec": "registry",
     "register_tier": "registry",
+    "report_usage": "tokens",
 }
 #: Modules that can be had as attributes, without an import of their own.
 _MODULES = (

@@ -29,7 +29,7 @@ from tiercache.forks import reset_after_fork
 from tiercache.shared_stats import StatsFile
 from tiercache.stats import CacheStats
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "keep", "leave", "look_at"]
 
 SECONDS = 5.0  # between two looks
 #: How long a write waits for those of other processes, in seconds: behind the caller, in `close`, and at the
@@ -45,6 +45,38 @@ class Counting(Protocol):
     def stats(self, *, asking: bool = True) -> CacheStats: ...
 
     def own_counters(self) -> list[dict[str, int]]: ...
+
+
+class Looked(Protocol):
+    """What the thread looks at: a `Publisher`, or the books of a cache."""
+
+    def publish(self, seconds: float) -> None:
+        """Write what is new, waiting so long at most. Raises nothing."""
+        ...
+
+    def end_within(self, seconds: float) -> None:
+        """The same at the interpreter's exit."""
+        ...
+
+    def rebase(self) -> None:
+        """In a forked child, before any other code: leave out what was counted until now."""
+        ...
+
+
+def keep(looked: Looked) -> None:
+    """Have it end at the interpreter's exit, and begin anew in a forked child."""
+    _all.add(looked)
+
+
+def look_at(looked: Looked) -> None:
+    """Have the thread look at it every few seconds from now on."""
+    _writer.add(looked)
+
+
+def leave(looked: Looked) -> None:
+    """Look no more, and not at the end either."""
+    _all.discard(looked)
+    _writer.discard(looked)
 
 
 class Publisher:
@@ -186,11 +218,11 @@ class _Writer:
 
     def after_fork(self) -> None:
         self._changed = threading.Condition()
-        self._sharing: weakref.WeakSet[Publisher] = weakref.WeakSet()
+        self._sharing: weakref.WeakSet[Looked] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._forgotten: deque[tuple[StatsFile, str]] = deque()
 
-    def add(self, sharing: Publisher) -> None:
+    def add(self, sharing: Looked) -> None:
         with self._changed:
             self._sharing.add(sharing)
             if self._thread is not None:
@@ -201,7 +233,7 @@ class _Writer:
             except RuntimeError:  # no more threads, or the interpreter ends: closing does the work
                 self._thread = None
 
-    def discard(self, sharing: Publisher) -> None:
+    def discard(self, sharing: Looked) -> None:
         with self._changed:
             self._sharing.discard(sharing)
             if not self._sharing:
@@ -249,7 +281,7 @@ def _rebase() -> None:
             sharing.rebase()
 
 
-_all: weakref.WeakSet[Publisher] = weakref.WeakSet()
+_all: weakref.WeakSet[Looked] = weakref.WeakSet()
 _writer = _Writer()
 atexit.register(_writer.end)
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork

@@ -1,17 +1,18 @@
 """`TieredCache`: the chain that users hold. Checks what they pass in, and hands it to the core.
 
-The methods that load are in `tiercache.loading`, those about configurations in `tiercache._described`. Each
-method and its async twin are the same coroutine of the core, run by a different runtime
-(`tiercache._running.bridge`). Only a hit in memory at the top takes a road of its own, straight to the tier.
+The methods that load are in `tiercache.loading`, those about a whole namespace in `tiercache._namespaced`,
+about the ledger in `tiercache._ledgered`, about configurations in `tiercache._described`. Each method and its
+async twin are the same coroutine of the core, run by a different runtime (`tiercache._running.bridge`). Only
+a hit in memory at the top takes a road of its own, straight to the tier.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from tiercache._chain.arguments import as_keys, check_codec, check_items, check_key, check_keys, check_tiers
 from tiercache._chain.at_once import set_at_once
@@ -21,19 +22,26 @@ from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
 from tiercache._described import DescribedMethods
+from tiercache._ledgered import LedgerMethods, check_model, keep_books
 from tiercache._loading.options import PLAIN, LoadingOptions, Manner
 from tiercache._loading.pace import Made
 from tiercache._loading.rate import Rate
 from tiercache._loading.retry import Retry
 from tiercache._loading.staleness import Staleness
+from tiercache._namespaced import NamespaceMethods
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace
 from tiercache.loading import LoadingMethods
-from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Purge, Tier
+from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Tier
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, optional_duration
+
+if TYPE_CHECKING:
+    from tiercache.budget import Budget
+    from tiercache.ledger import Ledger
+    from tiercache.spending.prices import Prices
 
 __all__ = ["TieredCache", "WriteResult"]
 
@@ -44,7 +52,7 @@ U = TypeVar("U")
 AnyTier = Tier | AsyncTier
 
 
-class TieredCache(DescribedMethods[T], LoadingMethods[T]):
+class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], NamespaceMethods[T]):
     """A chain of tiers, fastest first, and a view of one namespace in it.
 
     ``tiers``
@@ -64,6 +72,15 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
     ``stats_file``
         a path: what is counted is shared there, behind the callers, for ``tiercache stats``. Unless given,
         it is ``stats.db`` in the directory of the first disk tier; ``None``: nowhere.
+    ``ledger``
+        ``True``, or a `Ledger`: what calls of loaders cost is kept, and what hits save; see `ledger`.
+    ``prices``
+        what tokens cost: the path of a file, or `Prices`. With it a ledger is kept.
+    ``budget``
+        a `Budget`, or how much may be spent in a day: then loaders are not called, and `BudgetExceeded` is
+        raised in their place, while hits are served on. With it a ledger is kept.
+    ``model``
+        whose answers the loaders bring, by its name in the prices; views may say otherwise.
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
@@ -87,6 +104,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[LoadingOptions],
     ) -> None: ...
@@ -102,6 +123,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         promote: Literal["background", "inline"] = "background",
         on_event: Hook | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[LoadingOptions],
     ) -> None: ...
@@ -128,6 +153,10 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         batch_window: Duration = 0,
         max_batch: int | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
+        ledger: bool | Ledger = False,
+        prices: str | PathLike[str] | Prices | None = None,
+        budget: Budget | float | Mapping[str, Any] | None = None,
+        model: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
@@ -155,7 +184,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
         if stack.journal.depth is not None:
             note_outside(members)
-        self._bind(Core(stack, path, codec), seconds, manner)
+        whose = keep_books(stack, path, ledger=ledger, prices=prices, budget=budget, model=model)
+        self._bind(Core(stack, path, codec, whose), seconds, manner)
         stack.made.name = "/".join(path)
         stack.share(stats_file, "/".join(path))
 
@@ -300,107 +330,49 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         self._check_open()
         return await self._core.delete(runtime, check_keys(as_keys(keys)))
 
-    # -- the namespace -----------------------------------------------------------------------------
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """The live keys that begin with ``prefix``, from the lowest tier that can list.
-
-        A listing, not a look-up: it raises a `TierError` when that tier is ill, and costs
-        O(namespace) on disk and SQL, O(database) on Redis (which may name a key twice).
-        """
-        self._check_open()
-        check_key(prefix)
-        return self._iterate(prefix)
-
-    def _iterate(self, prefix: str) -> Iterator[str]:
-        cursor: Any = None
-        while True:
-            self._check_open()  # it may have been closed since the last page
-            page, cursor = drive(self._core.page(BLOCKING, prefix, "", cursor))
-            yield from page
-            if cursor is None:
-                return
-
-    def akeys(self, prefix: str = "") -> AsyncIterator[str]:
-        """`keys` for async code: an async iterator."""
-        self._check_open()
-        check_key(prefix)
-        return self._aiterate(prefix)
-
-    async def _aiterate(self, prefix: str) -> AsyncIterator[str]:
-        cursor: Any = None
-        while True:
-            self._check_open()
-            page, cursor = await self._core.page(NATIVE, prefix, "", cursor)
-            for key in page:
-                yield key
-            if cursor is None:
-                return
-
-    def clear(self) -> None:
-        """Drop this namespace, not the views nested in it, from every tier. What a tier missed is noted, and
-        raises `WriteError`, as in `mdelete`."""
-        self._check_open()
-        drive(self._core.clear(BLOCKING))
-
-    async def aclear(self) -> None:
-        """`clear` for async code."""
-        self._check_open()
-        await self._core.clear(NATIVE)
-
-    def purge(
-        self, *, expired: bool = True, older_than: Duration | None = None, idle: Duration | None = None
-    ) -> int:
-        """Drop this namespace's entries that are past their time, were written longer than
-        ``older_than`` ago, or last used longer than ``idle`` ago, from every tier.
-
-        How many entries: a copy of one in another tier is not counted again. Raises what a tier raises, after
-        all were asked; and `ConfigError` before any is, where one cannot tell the age of its entries (a tier
-        of your own that has no ``purge``), or none when they were used (Redis and SQL cannot; where others
-        can, those are purged, and the log names the rest). On Redis it lists and looks at all keys.
-        """
-        return drive(self._purge(BLOCKING, expired, older_than, idle))
-
-    async def apurge(
-        self, *, expired: bool = True, older_than: Duration | None = None, idle: Duration | None = None
-    ) -> int:
-        """`purge` for async code."""
-        return await self._purge(NATIVE, expired, older_than, idle)
-
-    async def _purge(
-        self, runtime: Runtime, expired: bool, older_than: Duration | None, idle: Duration | None
-    ) -> int:
-        self._check_open()
-        what = Purge(
-            expired,
-            optional_duration(older_than, name="older_than"),
-            optional_duration(idle, name="idle"),
-        )
-        return await self._core.purge(runtime, what)
+    # -- views -------------------------------------------------------------------------------------
 
     @overload
-    def view(self, namespace: str, *, codec: None = None, ttl: TTL = UNSET) -> TieredCache[bytes]: ...
+    def view(
+        self, namespace: str, *, codec: None = None, ttl: TTL = UNSET, model: str | None = None
+    ) -> TieredCache[bytes]: ...
     @overload
-    def view(self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET) -> TieredCache[U]: ...
-    def view(self, namespace: str, *, codec: Codec[Any] | None = None, ttl: TTL = UNSET) -> TieredCache[Any]:
+    def view(
+        self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET, model: str | None = None
+    ) -> TieredCache[U]: ...
+    def view(
+        self,
+        namespace: str,
+        *,
+        codec: Codec[Any] | None = None,
+        ttl: TTL = UNSET,
+        model: str | None = None,
+    ) -> TieredCache[Any]:
         """Another namespace, nested in this one, and another value type over the same tiers.
 
-        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl`` and the options of
-        loading are inherited; budgets, connections and statistics are shared. Closing a view closes that view
-        alone; closing the cache closes its views. A view can be made again at any time, and costs nothing
-        once it is forgotten. With nothing but a name that the configuration gave to a view it is that one.
+        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl``, ``model`` and the
+        options of loading are inherited; budgets, connections and statistics are shared. Closing a view
+        closes that view alone; closing the cache closes its views. A view can be made again at any time, and
+        costs nothing once it is forgotten. With nothing but a name that the configuration gave to a view it
+        is that one.
         """
         self._check_open()
         check_codec(codec)
-        if codec is None and ttl is UNSET and isinstance(namespace, str) and namespace in self._named:
+        bare = codec is None and ttl is UNSET and model is None
+        if bare and isinstance(namespace, str) and namespace in self._named:
             return self._open_view(**self._named[namespace])
-        return self._open_view(namespace, codec, ttl)
+        return self._open_view(namespace, codec, ttl, model)
 
     def _open_view(
-        self, namespace: str, codec: Codec[Any] | None = None, ttl: TTL = UNSET
+        self,
+        namespace: str,
+        codec: Codec[Any] | None = None,
+        ttl: TTL = UNSET,
+        model: str | None = None,
     ) -> TieredCache[Any]:
         path = Namespace(self._core.path).child(namespace).path
-        return self._sibling(Core(self._stack, path, codec), self._seconds(ttl), self._manner)
+        core = Core(self._stack, path, codec, check_model(model) or self._core.model)
+        return self._sibling(core, self._seconds(ttl), self._manner)
 
     @property
     def codec(self) -> Codec[T] | None:
@@ -411,7 +383,8 @@ class TieredCache(DescribedMethods[T], LoadingMethods[T]):
         """A view of this very namespace with another codec, which does not see the other's values."""
         self._check_open()
         check_codec(codec)
-        return self._sibling(Core(self._stack, self._core.path, codec), self._ttl, self._manner)
+        core = Core(self._stack, self._core.path, codec, self._core.model)
+        return self._sibling(core, self._ttl, self._manner)
 
     def with_staleness(self, staleness: Staleness) -> TieredCache[T]:
         """A view of this very namespace with other defaults for its calls: for `restore`."""

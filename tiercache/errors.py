@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)         a wrong argument, option or file
     │   └── MissingPackage (ImportError) an optional package is not installed
     ├── ArchiveError                     an archive that is damaged, cut short, in use, or none
+    ├── BudgetExceeded                   a loader was not called: the day's budget is spent
     ├── CacheClosed                      a call on a cache or tier after ``close()``
     ├── CodecError                       a value that its codec cannot encode, or bytes it cannot decode
     │   └── ForeignPayload               … bytes that it cannot judge: of an unknown key or format version
@@ -27,6 +28,7 @@ from typing import Any
 
 __all__ = [
     "ArchiveError",
+    "BudgetExceeded",
     "CacheClosed",
     "CodecError",
     "ConfigError",
@@ -85,6 +87,25 @@ class ArchiveError(TierCacheError):
         self.truncated = truncated
 
 
+class BudgetExceeded(TierCacheError):
+    """A loader was not called, since the budget of ``day`` (a date in UTC) is spent: ``spent`` of ``limit``,
+    in ``currency``. Hits go on being served; the next day loads again."""
+
+    def __init__(self, spent: Any, limit: Any, day: str, currency: str = "") -> None:
+        self.spent = spent
+        self.limit = limit
+        self.day = day
+        self.currency = currency
+        unit = f" {currency}" if currency else ""
+        super().__init__(
+            f"the budget of {day} is spent: {_plain(spent)} of {_plain(limit)}{unit}; values that are cached "
+            "are still served, and loaders are called again from midnight UTC"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.spent, self.limit, self.day, self.currency)
+
+
 class CacheClosed(TierCacheError):
     """The cache (or tier) was closed; make a new one."""
 
@@ -139,6 +160,11 @@ class EntryRejected(TierError):
     def __init__(self, keys: Iterable[str], reason: str, *, tier: str | None = None) -> None:
         self.keys = tuple(keys)
         super().__init__(f"{len(self.keys)} entries rejected: {reason}", tier=tier)
+
+
+def _plain(amount: Any) -> str:
+    """To the hundredth, and a small amount to the millionth."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:,.6f}".rstrip("0").rstrip(".")
 
 
 def _raised_again(kind: type[TierError], args: tuple[Any, ...], attributes: dict[str, Any]) -> TierError:

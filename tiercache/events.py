@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tiercache._log import logger
 from tiercache.errors import ConfigError
 
-__all__ = ["BreakerClosed", "BreakerOpened", "Emitter", "Event", "Hook", "TierFailed", "Verbs"]
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+__all__ = [
+    "BreakerClosed", "BreakerOpened", "BudgetReached", "Emitter", "Event", "Hook", "TierFailed", "Verbs",
+]  # fmt: skip
 
 #: Which calls of a tier a breaker judges.
 Verbs: TypeAlias = Literal["all", "reads", "writes"]
@@ -66,6 +71,21 @@ class BreakerClosed(Event):
 
     verbs: Verbs
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached(Event):
+    """``share`` of the budget of ``day`` (a date in UTC) is spent: ``spent`` of ``limit``, in ``currency``.
+    Of all processes that share the ledger, in the tier of that name (``""``: it is in memory), one is told of
+    each share, once a day. At 1.0 loaders are called no more, if the budget blocks."""
+
+    kind = "budget_reached"
+
+    share: float
+    spent: Decimal
+    limit: Decimal
+    day: str
+    currency: str
 
 
 #: What a user gives to hear of events.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from tiercache._chain.arguments import check_key
 from tiercache._loading.options import Manner
-from tiercache._loading.sending import sending
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel
@@ -20,7 +19,7 @@ from tiercache.units import Duration
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
 
-__all__ = ["Memoized", "Memoizer", "cached_function", "memoize"]
+__all__ = ["Memoized", "Memoizer", "cached_arguments", "cached_function", "memoize"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -84,9 +83,7 @@ def memoize(
     kept = kept.with_manner(manner)
     make_key = call_key(function, name) if key is None else _checked(key, name)
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
-    rate = manner.pace.rate
-    counts = rate is not None and rate.counts_tokens
-    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None, counts))
+    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
 
@@ -101,19 +98,13 @@ def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _texts(*arguments: Any) -> list[str]:
-    """All text in ``arguments``, also that in lists and mappings: what such a call sends, near enough."""
-    found: list[str] = []
-    ahead = list(arguments)
-    while ahead:
-        one = ahead.pop()
-        if isinstance(one, str):
-            found.append(one)
-        elif isinstance(one, Mapping):
-            ahead += one.values()
-        elif isinstance(one, list | tuple):
-            ahead += one
-    return found
+def cached_arguments(loader: Callable[..., Any]) -> list[Any] | None:
+    """What the function was called with whose result ``loader`` makes; ``None`` for any other loader. As in
+    `cached_function`."""
+    if getattr(loader, "__module__", None) != __name__ or not inspect.isfunction(loader):
+        return None
+    inside = inspect.getclosurevars(loader).nonlocals
+    return [inside["args"], inside["kwargs"]]
 
 
 def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
@@ -134,15 +125,12 @@ def _blocking(
     make_key: Callable[..., str],
     ttl: Any,
     none: Any,
-    counts: bool,
 ) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         def load(_key: str) -> Any:
             result = function(*args, **kwargs)
             return none if result is None else result
 
-        if counts:
-            sending(load, partial(_texts, args, kwargs))
         result = cache.get_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 
@@ -159,15 +147,12 @@ def _async(
     make_key: Callable[..., str],
     ttl: Any,
     none: Any,
-    counts: bool,
 ) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async def load(_key: str) -> Any:
             result = await function(*args, **kwargs)
             return none if result is None else result
 
-        if counts:
-            sending(load, partial(_texts, args, kwargs))
         result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 

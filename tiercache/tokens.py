@@ -7,21 +7,37 @@ what came from their own prompt cache in it, some apart; here it is always apart
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any
 
 from tiercache._log import logger
 
-__all__ = ["TokenUsage", "Tokens", "estimate"]
+__all__ = ["TokenUsage", "Tokens", "estimate", "report_usage", "reported", "texts_in"]
 
 #: Bytes of UTF-8 that are about one token, where nobody counts them.
 _BYTES_A_TOKEN = 4
+#: How deep texts are looked for in arguments: the parts of a message in a list of them.
+_DEEPEST = 6
 
 
 def estimate(text: str) -> int:
     """About how many tokens ``text`` is: one for four bytes of UTF-8."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
+
+
+def texts_in(thing: Any, depth: int = _DEEPEST) -> Iterator[str]:
+    """The texts in ``thing``, and in the lists and mappings in it, such as messages."""
+    if isinstance(thing, str):
+        yield thing
+    elif depth and isinstance(thing, Mapping):
+        for value in thing.values():
+            yield from texts_in(value, depth - 1)
+    elif depth and isinstance(thing, list | tuple):
+        for value in thing:
+            yield from texts_in(value, depth - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,32 @@ class TokenUsage:
 _COUNTS = tuple(each.name for each in fields(TokenUsage) if each.name != "estimated")
 
 
+#: What a call has reported by now, where somebody wants to know.
+_reports: ContextVar[list[TokenUsage] | None] = ContextVar("tiercache_usage", default=None)
+
+
+def report_usage(answer: Any) -> None:
+    """Called inside a loader: the provider's ``answer`` tells what this call took (see `TokenUsage.of`), or
+    it is a `TokenUsage`. For loaders that return but a part of the answer; what several calls of a provider
+    report adds up. Does nothing where no ledger is kept, or the answer tells nothing."""
+    reports = _reports.get()
+    if reports is not None:
+        usage = answer if isinstance(answer, TokenUsage) else TokenUsage.of(answer)
+        if usage is not None:
+            reports.append(usage)
+
+
+@contextmanager
+def reported(reports: list[TokenUsage]) -> Iterator[None]:
+    """What is reported inside, in this thread or task and those that it begins, goes into ``reports``."""
+    token = _reports.set(reports)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # an abandoned coroutine is closed in whatever context there is
+            _reports.reset(token)
+
+
 class Tokens:
     """Counts tokens, where somebody wants to know. A count that fails is told once, and is 0."""
 
@@ -69,6 +111,11 @@ class Tokens:
         self.estimated = count is None and wanted
         self._count = estimate if self.estimated else count
         self._failed = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether somebody gave a way to count."""
+        return self._count is not None and not self.estimated
 
     def of(self, texts: Sequence[str]) -> int:
         """The tokens of all ``texts``."""

@@ -95,7 +95,7 @@ class Database:
             tier.close()
         self._runner.close()
         if self.kind == "mysql":  # the other databases go when their tests do
-            self.execute("DROP TABLE IF EXISTS {t}, {t}_meta, {t}_lease")
+            self.execute("DROP TABLE IF EXISTS {t}, {t}_meta, {t}_lease, {t}_ledger, {t}_ledger_mark")
 
 
 @pytest.fixture

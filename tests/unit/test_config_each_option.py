@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib.resources import files
 from urllib.parse import quote
 
 import pytest
@@ -35,6 +37,7 @@ OF_INNER_CHAINS = ("tiers", "namespace", "codec", "promote", "stats_file")
 def _elsewhere(tmp_path, monkeypatch):
     without_overrides(monkeypatch)
     monkeypatch.chdir(tmp_path)
+    shutil.copy(files("tiercache.spending").joinpath("example_prices.toml"), "prices.toml")
 
 
 def example(path, name):
@@ -44,7 +47,9 @@ def example(path, name):
 
 def parts(cache):
     """What a cache was made with."""
-    views = {name: (view._core.path, view.codec, view._ttl) for name, view in cache.views.items()}
+    views = {
+        name: (view._core.path, view.codec, view._ttl, view._core.model) for name, view in cache.views.items()
+    }
     return (
         described(cache),
         cache._staleness,
@@ -52,7 +57,15 @@ def parts(cache):
         cache._manner.pace.shared,
         views,
         shared(cache._stack),
+        kept(cache._stack),
+        cache._core.model,
     )
+
+
+def kept(stack):
+    """What ledger is kept."""
+    books = stack.books
+    return books and (books.prices is None, books.spending and books.spending.budget)
 
 
 def shared(stack):
@@ -148,7 +161,11 @@ def test_of_what_is_around_a_codec(layer, name):
 
 def test_none_is_left_out():
     walked = {*MODELS, "cache", "chain", "view", "compress", "encrypt"}
-    tables = {name for name in SCHEMA["$defs"] if name not in ("tier", "codec-table") and has_options(name)}
+    tables = {
+        name
+        for name in SCHEMA["$defs"]
+        if name not in ("tier", "codec-table", "budget") and has_options(name)
+    }
     assert tables == {*walked, "only-cache"}
     assert options("only-cache").keys() - {"$folder"} == options("cache").keys()
     rules = SCHEMA["$defs"]["codec-table"]["allOf"]

@@ -94,8 +94,8 @@ def test_all_that_is_wrong_with_them_is_told():
         '  views."b c".ttl',
         "  views.d",
     ]
-    assert lines[1].endswith('is not known; allowed: namespace, codec, ttl; did you mean "namespace"?')
-    assert lines[5].endswith('found "json"; allowed: a table with namespace, codec and ttl')
+    assert lines[1].endswith('is not known; allowed: namespace, codec, ttl, model; did you mean "namespace"?')
+    assert lines[5].endswith('found "json"; allowed: a table with namespace, codec, ttl, model')
 
 
 @pytest.mark.parametrize("views", [5, [], "a"])

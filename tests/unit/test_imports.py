@@ -48,7 +48,7 @@ LAYERS = (
         "sqlite_gate",
         "watchdog",
     },
-    {"debts", "protocols", "units", "envelope"},
+    {"debts", "accounts", "protocols", "units", "envelope"},
     {
         "policies",
         "keys",
@@ -61,16 +61,27 @@ LAYERS = (
         "events",
         "observing",
         "codecs",
+        "budget",
+        "ledger",
     },
     {"_running"},
     {"_guard"},
     {"_consistency"},
+    {"_books"},
     {"_chain", "_loading", "_sharing", "loading", "memoize"},
-    {"config", "registry", "_described", "spending"},  # the chain hands itself to it, to be built
+    {
+        "config",
+        "registry",
+        "_described",
+        "_ledgered",
+        "_namespaced",
+        "spending",
+    },  # the chain hands itself to it, to be built
     {"chain"},
 )
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
 FOR_TIERS = {
+    "accounts",
     "debts",
     "protocols",
     "entry",

@@ -6,9 +6,11 @@ import json
 from decimal import Decimal
 
 import pytest
+from ledgers import paid_load
 from selections import together
 from shell import run
 
+from tiercache import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.spending.roi import Assumptions, project
 
@@ -92,3 +94,94 @@ def test_a_wrong_flag_is_told(flags):
     done = run("roi", *flags)
     assert done.code == 2
     assert "duplicate" in done.err or "'x' is no number of zero or more" in done.err
+
+
+# -- measured --------------------------------------------------------------------------------------
+
+CONFIG = """
+namespace = "n"
+prices = "prices.toml"
+model = "m"
+
+[[tiers]]
+type = "memory"
+
+[[tiers]]
+type = "disk"
+path = "d"
+"""
+PRICES_FILE = """
+version = 1
+currency = "EUR"
+
+[models.m]
+input = 1
+output = 10
+"""
+
+
+@pytest.fixture
+def measured_here(tmp_path, monkeypatch):
+    """A configuration whose cache was used: four texts paid for, and twelve from memory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiercache.toml").write_text(CONFIG)
+    (tmp_path / "prices.toml").write_text(PRICES_FILE)
+    with TieredCache.from_config("tiercache.toml") as cache:
+        for key in "abcd":
+            cache.get_or_load(key, paid_load)
+        for _ in range(12):
+            cache.get("a")
+    return "tiercache.toml"
+
+
+def test_a_projection_from_a_ledger_says_what_was_measured(measured_here):
+    done = run("roi", "--from", measured_here, "--hourly-rate", "0", "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    sources = {name: one["source"] for name, one in made["assumptions"].items()}
+    assert sources == {
+        "daily_queries": "measured",
+        "duplicate_rate": "measured",
+        "tokens": "measured",
+        "price": "measured",
+        "seconds_without": "measured",
+        "currency": "measured",
+        "days": "assumed",
+        "seconds_with": "assumed",
+        "hourly_rate": "given",
+    }
+    values = {name: one["value"] for name, one in made["assumptions"].items()}
+    assert (values["daily_queries"], values["duplicate_rate"], values["tokens"]) == (16, 0.75, 110)
+    assert values["currency"] == "EUR"
+    assert values["price"] == pytest.approx(0.0002 / 110 * 1000)
+    assert made["cost_without"] == pytest.approx(30 * 16 * 0.0002, rel=1e-6)
+
+
+def test_flags_stand_in_for_what_was_measured_and_a_look_counts_nothing(measured_here):
+    for _ in range(2):
+        done = run("roi", "--from", measured_here, "--daily-queries", "1000", "--json")
+        made = json.loads(done.out)["assumptions"]
+        assert made["daily_queries"] == {"value": 1000, "source": "given"}
+        assert made["duplicate_rate"] == {"value": 0.75, "source": "measured"}
+        assert run("get", "a", "-c", measured_here).code == 0
+
+
+def test_a_day_bounds_what_is_taken(measured_here):
+    done = run("roi", "--from", measured_here, "--since", "2999-01-01")
+    assert done.code == 1
+    assert "has counted nothing yet" in done.err
+    assert run("roi", "--from", measured_here, "--since", "1d").code == 0
+
+
+def test_wrong_uses_are_told(measured_here, tmp_path):
+    (tmp_path / "plain.toml").write_text('[[tiers]]\ntype = "memory"\n')
+    for arguments, code, said in [
+        (["--from", "plain.toml"], 1, "none is kept"),
+        (["--from", "none.toml"], 1, "none.toml"),
+        (["--from", measured_here, "--since", "never"], 1, "since"),
+        (["--since", "1d"], 2, "--from FILE"),
+        ([], 2, "--daily-queries"),
+        (["--daily-queries", "1"], 2, "--duplicate-rate"),
+    ]:
+        done = run("roi", *arguments)
+        assert (done.code, said in done.err) == (code, True), (arguments, done.err)

@@ -55,7 +55,7 @@ def _get_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, time, name = member.namespace, stack.clock.time, guard.name
+    namespace, time, name, tally = member.namespace, stack.clock.time, guard.name, core.tab.hits
 
     def get(key: str, default: Any = None) -> Any:
         sharing = stack.sharing
@@ -83,6 +83,7 @@ def _get_at_once(
                 counters.misses += 1
             else:
                 counters.hits += 1
+                tally[0] += 1
         if entry is None:
             return default
         note(stack, (key,), name)
@@ -106,7 +107,7 @@ def _mget_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, name = member.namespace, guard.name
+    namespace, name, tally = member.namespace, guard.name, core.tab.hits
     of_text = {str}
 
     def mget(keys: Sequence[str]) -> list[Any]:
@@ -137,6 +138,7 @@ def _mget_at_once(
         with counters.lock:
             counters.hits += hits
             counters.misses += len(keys) - hits
+            tally[0] += len(values)
         note(stack, (key for key, value in zip(keys, found, strict=True) if value is not None), name)
         return found
 

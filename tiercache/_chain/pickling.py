@@ -57,7 +57,7 @@ class Cache(Protocol):
     def codec(self) -> Any: ...
     @property
     def views(self) -> Mapping[str, Any]: ...
-    def view(self, namespace: str, *, ttl: Any) -> Any: ...
+    def view(self, namespace: str, *, ttl: Any, model: Any) -> Any: ...
     def with_codec(self, codec: Any) -> Any: ...
     def stats(self) -> Any: ...
 
@@ -69,6 +69,7 @@ class ViewOf(NamedTuple):
     codec: Codec[Any] | None
     ttl: float | None
     staleness: Staleness
+    model: str
 
 
 class Origin:
@@ -128,7 +129,7 @@ def reduced(origin: Origin | None, view: ViewOf | None) -> tuple[Any, ...]:
         # The codecs of the configuration stay there; they may hold keys.
         whose = origin.whose(view.codec)
         codec = view.codec if whose is False else None
-        own = (view.path[1:], whose, codec, view.ttl, asdict(view.staleness))
+        own = (view.path[1:], whose, codec, view.ttl, asdict(view.staleness), view.model or None)
     return restore, (origin.kind, tuple(origin.recipe), origin.token, own)
 
 
@@ -138,11 +139,11 @@ def restore(kind: Any, recipe: tuple[Any, ...], token: str, view: tuple[Any, ...
     cache = _chains.find(kind, Recipe(*recipe), token)
     if view is None:
         return cache
-    names, whose, codec, ttl, staleness = view
+    names, whose, codec, ttl, staleness, model = view
     if whose is not False:
         codec = cache.codec if whose is True else cache.views[whose].codec
     for name in names:
-        cache = cache.view(name, ttl=ttl)
+        cache = cache.view(name, ttl=ttl, model=model)
     return cache.with_codec(codec).with_staleness(Staleness(**staleness))
 
 

@@ -31,15 +31,23 @@ __all__ = ["Reader"]
 class Reader:
     """One view of a stack, for reading. Thread-safe."""
 
-    def __init__(self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None) -> None:
+    def __init__(
+        self, stack: Stack, path: tuple[str, ...], codec: Codec[Any] | None, model: str = ""
+    ) -> None:
         self.stack = stack
         self.path = path
         self.codec = codec
+        #: Whose answers they are, for the ledger; "" where nobody said.
+        self.model = model
         self._binding = stack.bind(path, codec)  # it lives as long as somebody has it
         self.members = self._binding.members
         self.space = self._binding.space
         self._lower = self.members[1:]
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
+        #: For the ledger.
+        self.tab = self._binding.tab
+        if model:
+            self.tab.model = model
 
     @property
     def copies(self) -> bool:
@@ -168,6 +176,9 @@ class Reader:
         hits = self._fresh(member, hits, stale, counted=counted)
         if hits.objects:
             note(self.stack, hits.objects, member.guard.name)
+            if counted and self.stack.books is not None:
+                with self.stack.counters.lock:
+                    self.tab.hits[member.depth] += len(hits.objects)
         return hits
 
     async def stored(

@@ -31,17 +31,34 @@ from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
 
 if TYPE_CHECKING:
+    from tiercache._books.keeping import Bookkeeping
     from tiercache._sharing import Publisher
 
 __all__ = ["Binding", "Stack"]
 
 
+class Tab:
+    """What the tiers have answered in a binding, and how much of that the ledger knows: ``hits`` in each tier
+    but on the fast ``roads``, which count by themselves; who adds to it holds the lock of the chain's
+    counters. ``model``: whose calls the hits save, as the last of its views said."""
+
+    __slots__ = ("hits", "model", "path", "roads", "taken")
+
+    def __init__(self, path: tuple[str, ...], roads: list[Namespaced | None]) -> None:
+        self.path = path
+        self.roads = roads
+        self.model = ""
+        self.hits = [0] * len(roads)
+        self.taken = [0] * len(roads)
+
+
 class Binding:
     """What equal views of one chain share: their namespace, and its tiers as these views see them."""
 
-    def __init__(self, space: Space, members: tuple[Member, ...]) -> None:
+    def __init__(self, space: Space, members: tuple[Member, ...], path: tuple[str, ...]) -> None:
         self.space = space
         self.members = members
+        self.tab = Tab(path, [member.fast for member in members])
 
 
 class Stack:
@@ -79,7 +96,9 @@ class Stack:
         self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
         self._bindings: WeakValueDictionary[Any, Binding] = WeakValueDictionary()
         #: The fast roads of forgotten views, whose hits are yet to be counted.
-        self._retired: deque[list[Namespaced | None]] = deque()
+        self._retired: deque[Tab] = deque()
+        #: What keeps the ledger, if one is kept.
+        self.books: Bookkeeping | None = None
         self.after_fork()
         reset_after_fork(self)
 
@@ -96,6 +115,14 @@ class Stack:
             raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
         if self.sharing is not None and not self.sharing.awake:
             self.sharing.wake()
+        if self.books is not None and not self.books.awake:
+            self.books.wake()
+
+    def tabs(self) -> list[Tab]:
+        """Those of all bindings that there are."""
+        with self._lock:
+            self._count_retired()
+            return [binding.tab for binding in self._bindings.values()]
 
     def share(self, path: Any, cache: str) -> None:
         """Share the statistics of ``cache`` in the file ``path``; ``UNSET``: in the first that a tier names;
@@ -143,21 +170,21 @@ class Stack:
                 )
                 for depth, guard in enumerate(self.guards)
             )
-            binding = self._bindings[view] = Binding(space, members)
+            binding = self._bindings[view] = Binding(space, members, path)
             # Only an append: the garbage collector may come while this thread holds any lock.
-            weakref.finalize(
-                binding, self._retired.append, [member.fast for member in members]
-            ).atexit = False
+            weakref.finalize(binding, self._retired.append, binding.tab).atexit = False
             return binding
 
     def _count_retired(self) -> None:
         """Count what forgotten views were answered by their fast roads."""
         while True:
             try:
-                roads = self._retired.popleft()
+                tab = self._retired.popleft()
             except IndexError:
                 return
-            for depth, road in enumerate(roads):
+            if self.books is not None:
+                self.books.retired(tab)
+            for depth, road in enumerate(tab.roads):
                 if road is not None and (hits := road.hit_count()):
                     self.guards[depth].add_fast_hits(hits, road.hit_samples())
                     if depth == 0:
@@ -203,6 +230,8 @@ class Stack:
         """Wait until refresher and promoter have nothing left to do, in this order: a refresh may promote."""
         await self.refresher.flush(runtime)
         await runtime.wait(self.promoter.idle())
+        if self.books is not None:
+            await self.books.settle(runtime)
 
     async def close(self, runtime: Runtime) -> None:
         """Flush, and close every tier. Idempotent. Raises the first error of a tier, after all were
@@ -221,6 +250,8 @@ class Stack:
         finally:
             # Also if the flush was cancelled or interrupted: nobody can close the tiers later.
             failure = await self._close_tiers(runtime)
+        if self.books is not None:
+            self.books.leave()
         if self.sharing is not None:
             await _ended(runtime, self.sharing)
         if failure is not None:

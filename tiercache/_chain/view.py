@@ -63,7 +63,7 @@ class View(Generic[T]):
         if self._root is None:
             return reduced(self._origin, None)
         core = self._core
-        return reduced(self._origin, ViewOf(core.path, core.codec, self._ttl, self._staleness))
+        return reduced(self._origin, ViewOf(core.path, core.codec, self._ttl, self._staleness, core.model))
 
     def __copy__(self) -> Self:
         return self  # a handle of tiers: others on the same ones would hear nothing of what this one writes

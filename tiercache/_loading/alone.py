@@ -2,9 +2,9 @@
 same load as `Loading.load`, in one go.
 
 The flight, the look, the ticket and the counts are those of every load. What is left out serves what cannot
-be here: batches, values past their time, leases, and tiers that may fail or that others write to. It is two
-thirds of what such a load takes otherwise. Where anything is out of the ordinary before the loader is called,
-nothing is done, and the caller goes the whole road; where what it returns is, `Leading` stores it.
+be here: batches, values past their time, leases, a ledger, and tiers that may fail or that others write to.
+It is two thirds of what such a load takes otherwise. Where anything is out of the ordinary before the loader
+is called, nothing is done, and the caller goes the whole road; where what it returns is, `Leading` stores it.
 
 The flight is taken before memory is looked at, so that one look is enough: who had loaded the key until then
 has stored it.
@@ -42,7 +42,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     """The function for a view with these defaults; ``None`` where there can be none."""
     guard, clock = core.stack.guards[0], core.stack.clock
     memory: Any = core.members[0].fast
-    if not is_memory_alone(core) or manner != PLAIN:
+    if not is_memory_alone(core) or manner != PLAIN or core.stack.books is not None:
         return None
     stack, ledger, epochs, flights = core.stack, guard.ledger, core.space.epochs, core.space.flights
     lead_one, end, fill_at_once = flights.lead_one, flights.end, epochs.fill_at_once

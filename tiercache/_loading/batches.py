@@ -164,8 +164,8 @@ class Batches:
         try:
             outcome = await run(runtime, seats)
         except LeftRunning as left:
-            runs_on = self._go_on(batch, run, left.future)
-            raise LeftRunning(batch.outcome, left.cancelled) from None
+            runs_on = self._go_on(batch, run, left)
+            raise (LeftRunning(batch.outcome, left.cancelled) if runs_on else left.cancelled) from None
         except Exception as error:
             # A request that is wrong is so because of one caller's key: the others are not to hear of it.
             outcome = _APART if len(seats) > 1 and is_wrong_request(error) else error
@@ -179,13 +179,14 @@ class Batches:
                 self._end(batch, outcome)
         return outcome
 
-    def _go_on(self, batch: _Batch, run: Run, future: Future[Any]) -> bool:
-        """The leader was cancelled while a plain loader ran: wait for its ``future``, behind him."""
+    def _go_on(self, batch: _Batch, run: Run, left: LeftRunning) -> bool:
+        """The leader was cancelled while a plain loader ran: wait for its future, behind him; whether that
+        could be begun."""
 
         async def go_on() -> None:
             outcome: Any = None
             try:
-                outcome = await run(Resumed(future), list(batch.seats))
+                outcome = await run(Resumed(left), list(batch.seats))
             except Exception as error:  # noqa: BLE001 - handed to those who wait
                 outcome = _APART if len(batch.seats) > 1 and is_wrong_request(error) else error
             except Unfinished:
@@ -195,7 +196,8 @@ class Batches:
 
         try:
             in_thread(lambda: drive(go_on()))
-        except RuntimeError:  # no more threads: what the loader makes is lost
+        except RuntimeError as error:  # no more threads: what the loader makes is lost
+            left.lost(error)
             return False
         return True
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tiercache.errors import BudgetExceeded
+
 __all__ = ["is_passing", "is_wrong_request", "retry_after", "status_of"]
 
 #: Too many requests, or nobody who answers in time.
@@ -32,8 +34,9 @@ _SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
 
 def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
     """Whether ``error`` may be over when the same is tried again: the provider has too much to do, or did not
-    answer; or it is one of ``on`` (classes, their names, and statuses). Never for a wrong request."""
-    if not isinstance(error, Exception):
+    answer; or it is one of ``on`` (classes, their names, and statuses). Never for a wrong request, and never
+    for a budget that is spent, which is so until midnight."""
+    if not isinstance(error, Exception) or isinstance(error, BudgetExceeded):
         return False
     status = status_of(error)
     if status is not None and any(one == status for one in on if isinstance(one, int)):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiercache._chain.answers import Source, note, unnoted
 from tiercache._chain.core import Core
@@ -19,11 +19,12 @@ from tiercache._chain.journal import Fences
 from tiercache._chain.leases import Sharing
 from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
+from tiercache._loading.attempts import attempt
 from tiercache._loading.batches import Seat, may_gather
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load, LoadMany, many
 from tiercache._loading.pace import UNPACED
-from tiercache._loading.pacing import paced
+from tiercache._loading.pacing import Texts, paced
 from tiercache._loading.sending import joint_of, sent
 from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
@@ -31,9 +32,6 @@ from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, U
 from tiercache._running.owners import Owner, owned, thrown
 from tiercache._running.watching import Watch, watched
 from tiercache.entry import UNSET, Entry
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Leading", "note_load_time", "to_load"]
 
@@ -165,18 +163,18 @@ class Leading:
         try:
             answer = await self._call(runtime, part)
         except LeftRunning as left:
-            self._go_on(part, fences, left.future)
+            self._go_on(part, fences, left)
             raise
         await self._keep(runtime, part, answer, fences)
         return answer.values
 
-    def _go_on(self, part: list[str], fences: Fences, future: Future[Any]) -> None:
-        """The caller was cancelled: wait for the loader's ``future``, and go on from there, behind it."""
+    def _go_on(self, part: list[str], fences: Fences, left: LeftRunning) -> None:
+        """The caller was cancelled: wait for the loader, and go on from there, behind it."""
 
         async def go_on() -> None:
             error: Exception | None = None
             try:
-                await self._keep(BLOCKING, part, await self._call(Resumed(future), part), fences)
+                await self._keep(BLOCKING, part, await self._call(Resumed(left), part), fences)
             except Exception as failure:  # noqa: BLE001 - handed to those who wait
                 error = failure
             except Unfinished:
@@ -193,9 +191,8 @@ class Leading:
             self._core.stack.refresher.went_on(flight, in_thread(lambda: drive(coroutine)))
         except RuntimeError as error:  # no more threads: what the loader makes is lost
             flight.goes_on = False
-            if self._watch is not None:
-                self._watch.end(error)
             flight.loop, flight.owner = before
+            left.lost(error)
             coroutine.close()
 
     async def _call(self, runtime: Runtime, asked: list[str]) -> Answer:
@@ -218,10 +215,13 @@ class Leading:
     async def _paced(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
         pace = self._load.pace
         if pace is UNPACED:
-            return await self._attempt(runtime, asked)
+            load_many = self._load.load_many
+            return await self._attempt(runtime, asked, load_many, lambda: sent(load_many, asked))
         group = self._load.group
         if not pace.window or group is None or not may_gather(runtime, self._load.load_many):
             return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
+        if self._core.stack.books is not None:  # of one call there is one account
+            group = group, self._core.path, self._core.model
         if self._seat is None:
             self._seat = Seat(asked, self._load.load_many, self._flight)
         batches = self._core.stack.batches
@@ -234,27 +234,47 @@ class Leading:
         def texts() -> list[str]:
             return [text for seat in seats for text in sent(seat.loader, seat.keys)]
 
-        attempt = self._attempt
+        load_many = self._load.load_many
         told = joint_of(getattr(seats[0].loader, "__wrapped__", None)) if len(seats) > 1 else None
         if told is not None:
             together = told.join([(seat.loader.__wrapped__, seat.keys) for seat in seats])
-            attempt = partial(self._attempt, load_many=many(together, self._core.stack.told))
-        return await paced(runtime, self._core.stack.clock, self._load.pace, attempt, keys, texts)
+            load_many = many(together, self._core.stack.told)
+
+        async def attempted(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+            return await self._attempt(runtime, keys, load_many, texts)
+
+        stack = self._core.stack
+        check = None if stack.books is None else stack.books.check
+        return await paced(runtime, stack.clock, self._load.pace, attempted, keys, texts, check)
 
     async def _attempt(
-        self, runtime: Runtime, asked: list[str], load_many: LoadMany | None = None
+        self, runtime: Runtime, asked: list[str], load_many: LoadMany, texts: Texts
     ) -> dict[str, Any]:
-        """One call of the loader. An observer is told, until the loader ends: also where its caller was
-        cancelled before."""
+        """One call of the loader, if the budget allows it. The ledger counts it, and an observer is told of
+        it, until the loader ends: also where its caller was cancelled before."""
         self._attempted = True
-        loading = (load_many or self._load.load_many)(runtime, asked)
+        if self._core.stack.observer is not None:
+            load_many = partial(self._observed, load_many)
+        try:
+            return await attempt(self._core, runtime, load_many, asked, texts)
+        except LeftRunning as left:
+            left.lost = partial(self._lost, left.call)
+            raise
+
+    async def _observed(self, load_many: LoadMany, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
         observer = self._core.stack.observer
-        if observer is None:
-            return await loading
+        assert observer is not None  # noqa: S101 - it has been looked for
         if self._watch is None or self._watch.over:
             self._watch = Watch(partial(observer.load, behind=self._ends is not _NO_ENDS))
         self._watch.begin(len(asked))
-        return await watched(self._watch, loading)
+        return await watched(self._watch, load_many(runtime, asked))
+
+    def _lost(self, call: Any, error: BaseException) -> None:
+        """Nobody will hear how the ``call`` of the loader that was left running ends."""
+        if self._watch is not None:
+            self._watch.end(error)
+        if call is not None:
+            call.broken_off(self._core, call.seconds)
 
     def _count(self, asked: Collection[str], start: float, *, failed: bool) -> None:
         self._begun = None

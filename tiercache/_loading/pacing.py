@@ -12,16 +12,24 @@ from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime
 from tiercache._running.owners import Owner, thrown
 from tiercache.protocols import Clock
 
-__all__ = ["Attempt", "Texts", "paced"]
+__all__ = ["Attempt", "Check", "Texts", "paced"]
 
 #: One call of the loader, and nothing else.
 Attempt: TypeAlias = Callable[[Runtime, list[str]], Awaitable[dict[str, Any]]]
+#: Raises `BudgetExceeded` unless a call might begin.
+Check: TypeAlias = Callable[[Runtime], Awaitable[None]]
 #: What the loader sends: for who counts tokens.
 Texts: TypeAlias = Callable[[], Sequence[str]]
 
 
 async def paced(
-    runtime: Runtime, clock: Clock, pace: Pace, attempt: Attempt, keys: list[str], texts: Texts
+    runtime: Runtime,
+    clock: Clock,
+    pace: Pace,
+    attempt: Attempt,
+    keys: list[str],
+    texts: Texts,
+    check: Check | None = None,
 ) -> dict[str, Any]:
     """What ``attempt`` makes of ``keys``, when it is its turn."""
     resumed = isinstance(runtime, Resumed)
@@ -34,7 +42,7 @@ async def paced(
         owner = Owner()
         # A plain loader whose caller has gone is tried again in the thread where it is waited for.
         where = BLOCKING if isinstance(runtime, Resumed) else runtime
-        return await owner.own(_in_turn(owner, where, clock, pace, attempt, keys, texts))
+        return await owner.own(_in_turn(owner, where, clock, pace, attempt, keys, texts, check))
 
     if pace.retry is None:
         return await turn()
@@ -50,6 +58,7 @@ async def _in_turn(
     attempt: Attempt,
     keys: list[str],
     texts: Texts,
+    check: Check | None,
 ) -> dict[str, Any]:
     rate, gate = pace.rate, pace.gate
     # First the place, then the rate: waiting for a place in between, calls would gather that have their share
@@ -58,6 +67,8 @@ async def _in_turn(
     runs_on = False
     try:
         if rate is not None:
+            if check is not None:  # the attempt asks again, after the wait; what is refused now takes nothing
+                await check(runtime)
             await rate.take(runtime, clock, rate.tokens(texts()) if rate.counts_tokens else 0)
         with nullcontext() if place is None else inside(place):
             return await attempt(runtime, keys)

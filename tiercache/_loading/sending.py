@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Joint", "joint", "joint_of", "sending", "sent"]
+from tiercache.tokens import texts_in
+
+__all__ = ["Joint", "joint", "joint_of", "sent"]
 
 #: Among the attributes of a loader's function; of a method, those of all its objects.
-_SENDS, _JOINT = "_tiercache_sends", "_tiercache_joint"
+_JOINT = "_tiercache_joint"
 
 
 class Joint(NamedTuple):
@@ -33,17 +35,14 @@ def joint_of(loader: Any) -> Joint | None:
     return getattr(loader, "__dict__", {}).get(_JOINT)
 
 
-def sending(loader: Callable[..., Any], texts: Callable[[], list[str]]) -> None:
-    """Note that ``texts()`` are what ``loader`` sends: where tokens are counted, they are those of these, and
-    not of its keys."""
-    loader.__dict__[_SENDS] = texts
-
-
 def sent(load_many: Callable[..., Any], keys: Sequence[str]) -> Sequence[str]:
-    """What the loader sends for ``keys``, as far as anybody knows."""
+    """What the loader sends for ``keys``, as far as anybody knows: of a function that is `cached` its
+    arguments. They are looked for here, and not noted before each call: that would be paid by hits."""
     loader = getattr(load_many, "__wrapped__", None)
     told = joint_of(loader)
     if told is not None:
         return told.texts(loader, keys)
-    texts = getattr(loader, "__dict__", {}).get(_SENDS)
-    return keys if texts is None else texts()
+    from tiercache.memoize import cached_arguments  # it needs inspect
+
+    arguments = None if loader is None else cached_arguments(loader)
+    return keys if arguments is None else list(texts_in(arguments))

@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 from tiercache._running.lanes import Lane
 from tiercache._running.loops import on_loop_thread
+from tiercache.accounts import LEDGER_VERBS
 from tiercache.errors import LoadError
 from tiercache.protocols import CAPABILITIES, SupportsJournal
 
@@ -63,7 +64,7 @@ Verb = Callable[..., Awaitable[Any]]
 #: A cancelled caller of these must not be told so before they are over: what they do is ordered
 #: against other writes of the same keys, and a worker thread cannot be interrupted.
 WRITES = frozenset({"mset", "mdelete", "clear", "purge", "acquire", "release", "close"}) | {
-    "fill", "record", "settle",
+    "fill", "record", "settle", "post", "claim",
 }  # fmt: skip
 
 
@@ -134,8 +135,9 @@ class Port:
     """A tier's verbs for one runtime; those beyond the four are ``None`` where the tier lacks them."""
 
     __slots__ = (
-        "acquire", "clear", "close", "due", "fill", "glance", "lengths", "mdelete", "mget", "mset", "now",
-        "owed", "peek", "purge", "record", "release", "runtime", "scan", "settle",
+        "acquire", "claim", "clear", "close", "due", "fill", "glance", "lengths", "mdelete", "mget", "mset",
+        "now", "owed", "peek", "post", "posted", "purge", "record", "release", "runtime", "scan", "settle",
+        "spent",
     )  # fmt: skip
 
     mget: Verb
@@ -156,6 +158,11 @@ class Port:
     settle: Verb
     due: Verb
     owed: Verb
+    # And those of one that keeps the ledger.
+    post: Verb
+    posted: Verb
+    spent: Verb
+    claim: Verb
 
     def __init__(
         self,
@@ -173,6 +180,9 @@ class Port:
         # wherever a chain is made).
         if hasattr(tier, "glance") and isinstance(tier, SupportsJournal):
             for verb in _JOURNAL:
+                setattr(self, verb, adapt(tier, verb))
+        if getattr(tier, "ledgers", False) is True:
+            for verb in LEDGER_VERBS:
                 setattr(self, verb, adapt(tier, verb))
 
 
@@ -351,14 +361,14 @@ class _Blocking:
 
 
 class Resumed(_Blocking):
-    """The same for who goes on where another left off: the user's function was called, and ``future`` ends
-    with its result. Raises `Unfinished` where that is still to be awaited."""
+    """The same for who goes on where another ``left`` off: the user's function was called, and its future
+    ends with its result. Raises `Unfinished` where that is still to be awaited."""
 
-    def __init__(self, future: Future[Any]) -> None:
-        self._future = future
+    def __init__(self, left: LeftRunning) -> None:
+        self.left = left
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - see above
-        result = _checked(self._future.result)
+        result = _checked(self.left.future.result)
         if inspect.isawaitable(result):
             _unwanted(result)
             raise Unfinished
@@ -424,7 +434,14 @@ class _Native:
 
 
 class LeftRunning(BaseException):
-    """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``."""
+    """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``.
+
+    ``call``: what the ledger has noted of it, if one is kept. ``lost``: to be called, with the reason, by who
+    cannot wait for the future: nobody will hear of its end.
+    """
+
+    call: Any = None
+    lost: Callable[[BaseException], object] = staticmethod(lambda _error: None)
 
     def __init__(self, future: Future[Any], cancelled: asyncio.CancelledError) -> None:
         self.future = future

@@ -157,6 +157,9 @@ def open_cache(
         raise Failed(in_two_lines(for_a_shell(str(error)))) from error
     for sharing in sharings(cache):
         sharing.stop()  # the statistics are the application's, and not of who looks in from outside
+    for stack in stacks(cache):
+        if stack.books is not None:
+            stack.books.look_from_outside()
     with cache:
         if writes and not lasts(cache):
             raise Failed(

@@ -158,6 +158,22 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "the disk tier's database, where there is one.",
             "stats.db",
         ),
+        "ledger": About(
+            "Whether it is noted what the calls of loaders cost and what hits save, in the lowest tier that "
+            "can (disk, Redis, SQL).",
+            True,
+        ),
+        "prices": About(
+            "A file with prices of models; with one a ledger is kept. A relative one begins at the folder of "
+            "the file.",
+            "prices.toml",
+        ),
+        "budget": About(
+            "How much may be spent in a day, or a table: `per_day`, `warn_at` (shares of it) and `action` "
+            '("block" or "warn"). With one a ledger is kept.',
+            {"per_day": 100.0, "warn_at": [0.75, 0.9], "action": "block"},
+        ),
+        "model": About("Whose answers are loaded, by its name in the prices.", "a-model"),
     },
     RootOptions: {
         "views": About(
@@ -169,6 +185,7 @@ _OWN: dict[type[Options], dict[str, About]] = {
         "namespace": About("Its namespace, inside the cache's. Unless given, its name.", "p"),
         "codec": About("What its values are; the cache's codec is not inherited.", "text"),
         "ttl": About("As the cache's `ttl`, which it is unless given.", "1h"),
+        "model": About("As the cache's `model`, which it is unless given.", "another-model"),
     },
     VectorOptions: {
         "dtype": About("The floats that a vector is rounded to.", "float16"),

@@ -77,7 +77,9 @@ def check_root(
 
 def _check_view(name: str, content: Any, folder: Path | None, problems: Problems, path: str) -> ViewPlan:
     if not isinstance(content, Mapping):
-        problems.add(path, f"found {show(content)}; allowed: a table with namespace, codec and ttl")
+        problems.add(
+            path, f"found {show(content)}; allowed: a table with {', '.join(ViewOptions.model_fields)}"
+        )
         return {}
     options = validate(ViewOptions, content, problems, path) or sound(ViewOptions, content)
     return (

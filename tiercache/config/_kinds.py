@@ -24,8 +24,10 @@ from tiercache._loading.rate import RATES
 from tiercache._loading.retry import MOST_TRIES
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache._loading.staleness import READERS
+from tiercache.budget import Budget
 from tiercache.config._problems import lacks, nearest
 from tiercache.config._variables import expand
+from tiercache.errors import ConfigError
 from tiercache.protocols import Codec as AnyCodec
 from tiercache.registry import codec_names, is_codec
 from tiercache.units import DURATION_UNITS, DURATIONS, SIZES, duration, size, wait
@@ -42,6 +44,7 @@ __all__ = [
     "Keys",
     "Kind",
     "Level",
+    "OptionalBudget",
     "OptionalCount",
     "OptionalLasting",
     "OptionalName",
@@ -78,7 +81,9 @@ REDIS_SCHEMES = (
 SQL_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
-#: A number that is text, as a regular expression of JSON Schema too.
+#: An amount of money above zero and below a million that is text, as a regular expression of JSON Schema too.
+AMOUNT = r"(?=.*[1-9])0*[0-9]{1,6}(\.[0-9]+)?"
+#: The same of any number.
 NUMBER = r"\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 _KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
@@ -279,6 +284,18 @@ def _codec(value: Any) -> Any:
     return value
 
 
+def _budget(value: Any) -> Any:
+    if isinstance(value, str):
+        if not re.fullmatch(AMOUNT, value):
+            raise ValueError
+        value = float(value)
+    try:
+        Budget.of(value)
+    except ConfigError as error:
+        raise Refused(str(error).removeprefix("budget: ")) from None
+    return value
+
+
 def _level(value: Any) -> int:
     level = _count(value)
     if level > 22:
@@ -398,6 +415,14 @@ Codec: TypeAlias = Annotated[
         _codec,
         codec_names,
         called="codec",
+    ).optional(),
+]
+OptionalBudget: TypeAlias = Annotated[
+    float | str | dict[str, Any] | None,
+    Kind(
+        "an amount above zero and below a million, or a table with per_day, warn_at and action",
+        _budget,
+        called="budget",
     ).optional(),
 ]
 Level: TypeAlias = Annotated[int, Kind("a whole number from 1 to 22", _level, called="level")]

@@ -22,6 +22,7 @@ from tiercache.config._kinds import (
     Grace,
     GraceOnError,
     Jitter,
+    OptionalBudget,
     OptionalCount,
     OptionalLasting,
     OptionalName,
@@ -154,6 +155,10 @@ class ChainOptions(Options):
     batch_window: Window = 0
     max_batch: OptionalCount = None
     stats_file: OptionalPlace = _UNSET
+    ledger: Flag = False
+    prices: OptionalPlace = None
+    budget: OptionalBudget = None
+    model: OptionalName = None
 
 
 class RootOptions(ChainOptions):
@@ -168,6 +173,7 @@ class ViewOptions(Options):
     namespace: Text = _UNSET
     codec: Codec = None
     ttl: OptionalLasting = _UNSET
+    model: OptionalName = None
 
 
 class GuardOptions(Options):

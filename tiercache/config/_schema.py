@@ -14,7 +14,7 @@ from tiercache._loading.rate import RATE_TEXT
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
-from tiercache.config._kinds import NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
+from tiercache.config._kinds import AMOUNT, NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
 from tiercache.config._models import MODELS, ChainOptions, Options, RootOptions, ViewOptions
 from tiercache.config._options import names_of
 from tiercache.config._sources import CACHES, FOLDER
@@ -227,6 +227,7 @@ def _or_several(one: Schema) -> list[Schema]:
 
 _ABOVE_ZERO: Schema = {"type": "number", "exclusiveMinimum": 0}
 _ZERO_OR_MORE: Schema = {"type": "number", "minimum": 0}
+_AMOUNT: Schema = _ABOVE_ZERO | {"exclusiveMaximum": 1_000_000}
 _FLAG: Schema = {"enum": [True, False, "true", "false"]}
 _TABLES = ("tiers", "views")
 #: Of letters beyond ASCII four may be enough.
@@ -266,6 +267,23 @@ _TAKES: dict[str, list[Schema]] = {
         {"type": "string", "pattern": f"^{NUMBER}$"},
     ],
     "flag": [_FLAG],
+    "budget": [
+        _AMOUNT,
+        {"type": "string", "pattern": f"^{AMOUNT}$"},
+        {
+            "type": "object",
+            "required": ["per_day"],
+            "properties": {
+                "per_day": _AMOUNT,
+                "warn_at": {
+                    "type": "array",
+                    "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                },
+                "action": {"enum": ["block", "warn"]},
+            },
+            "additionalProperties": False,
+        },
+    ],
     "text": [{"type": "string"}],
     "filled-text": [{"type": "string", "minLength": 1}],
     "name": [{"type": ["string", "null"], "minLength": 1}],

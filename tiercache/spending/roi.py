@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from tiercache.errors import ConfigError
+from tiercache.ledger import Statement
 
-__all__ = ["Assumptions", "Projection", "Source", "project"]
+__all__ = ["Assumptions", "Projection", "Source", "measured", "project"]
 
 #: Where a number comes from.
 Source: TypeAlias = Literal["measured", "given", "assumed"]
@@ -129,6 +131,31 @@ def project(assumptions: Assumptions, *, sources: Mapping[str, Source] = Mapping
         MappingProxyType(dict(sources)),
         *(queries, hits, without, with_it, hours, worth, without - with_it + worth),
     )
+
+
+def measured(said: Statement, today: date) -> dict[str, Any]:
+    """Those of the `Assumptions` that can be told by what a ledger ``said`` until ``today``; rounded, as what
+    they are. A query is a text. What a hit takes, and what waiting is worth, no ledger knows."""
+    total = said.total
+    queries = total.texts + total.served
+    if not queries:
+        return {}
+    days = (today - date.fromisoformat(min(row.day for row in said.rows))).days + 1
+    found: dict[str, Any] = {
+        "daily_queries": _rounded(Decimal(queries) / days, 1),
+        "duplicate_rate": _rounded(Decimal(total.served) / queries, 4),
+    }
+    if total.texts:
+        found["tokens"] = _rounded(Decimal(total.tokens) / total.texts, 1)
+        found["seconds_without"] = _rounded(Decimal(str(total.seconds_spent)) / total.texts, 4)
+    if total.tokens and not total.unpriced:
+        found["price"] = _rounded(total.money_spent * 1000 / total.tokens, 9)
+        found["currency"] = said.currency
+    return found
+
+
+def _rounded(number: Decimal, places: int) -> Decimal:
+    return number.quantize(Decimal(1).scaleb(-places)).normalize()
 
 
 def _number(name: str, value: Any) -> Decimal:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from tiercache._log import logger
+from tiercache.accounts import LEDGER_VERBS
 from tiercache.entry import Entry
 from tiercache.envelope import Opened, Secrets, open_envelope, open_envelopes, open_values, seal_all
 from tiercache.errors import ConfigError
@@ -91,6 +92,12 @@ class EncodedTier:
         for verb in (*verbs, *(f"a{verb}" for verb in verbs), "size", "check_purge", "about"):
             if hasattr(store, verb):
                 setattr(self, verb, getattr(store, verb))
+        if getattr(store, "ledgers", False) is True:
+            #: See `SupportsLedger`.
+            self.ledgers = True
+            for verb in (*LEDGER_VERBS, *(f"a{verb}" for verb in LEDGER_VERBS)):
+                if hasattr(store, verb):
+                    setattr(self, verb, getattr(store, verb))
         if isinstance(store, ByteStore):
             self.mget, self.mset = self._mget, self._mset
             self.mdelete, self.close = store.mdelete, store.close

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from langchain_core.runnables import run_in_executor
@@ -11,8 +12,10 @@ from tiercache._loading.sending import Joint, joint
 from tiercache._log import logger
 from tiercache.chain import TieredCache
 from tiercache.errors import CodecError, LoadError
-from tiercache.integrations.langchain._usage import Usage
+from tiercache.integrations.langchain._paid import apaying, books_of, paying
+from tiercache.integrations.langchain._usage import Tokens, Usage
 from tiercache.integrations.langchain._vectors import DType, Lists, Vector, pack
+from tiercache.tokens import TokenUsage, report_usage
 
 __all__ = ["Progress", "Request", "Side"]
 
@@ -66,6 +69,21 @@ class Side:
         """The same, awaited."""
         native = getattr(self._model, f"a{self.many}", None)
         return await (run_in_executor(None, self.call_many, texts) if native is None else native(texts))
+
+    def report(self, texts: Sequence[str]) -> None:
+        """Tell the ledger what the model took for ``texts``: it was paid for, whatever it gave."""
+        if books_of(self.view) is not None:
+            report_usage(self.tokens(texts))
+
+    def tokens(self, texts: Sequence[str]) -> TokenUsage:
+        """Those of ``texts``, as they are counted for the statistics or else for the ledger, or estimated."""
+        books = books_of(self.view)
+        own = self.usage.tokens
+        if own.counts or books is None or books.ledger.count_tokens is None:
+            counted = own if own.counts else Tokens(None, wanted=True)
+        else:
+            counted = Tokens(books.ledger.count_tokens, wanted=True)
+        return TokenUsage(counted.of(texts), estimated=counted.estimated)
 
     def check(self, vectors: Sequence[Vector]) -> None:
         """Raise `CodecError` unless ``vectors`` are of one length, which is that of those seen before."""
@@ -152,6 +170,7 @@ class Request:
         texts = self.asked(keys)
         with self.side.usage.model_call():
             answer = self.side.call(texts[0] if self.side.single else texts)
+        self.side.report(texts)
         return self._accepted(texts, answer)
 
     async def aload(self, keys: list[str]) -> list[Vector]:
@@ -161,6 +180,7 @@ class Request:
         texts = self.asked(keys)
         with self.side.usage.model_call():
             answer = await acall(texts[0] if self.side.single else texts)
+        self.side.report(texts)
         return self._accepted(texts, answer)
 
     def end(self, loaded: Sequence[Vector | None]) -> list[Vector]:
@@ -181,7 +201,7 @@ class Request:
 
     def uncached(self) -> list[float]:
         """What the model answers to a single text, and nothing else."""
-        with self.side.usage.model_call():
+        with paying(self.side.view, partial(self.side.tokens, self._texts)), self.side.usage.model_call():
             answer = self.side.call(self._texts[0])
         self.side.usage.embedded(self._texts)
         return answer  # type: ignore[no-any-return]  # the model's own
@@ -189,8 +209,9 @@ class Request:
     async def auncached(self) -> list[float]:
         """The same, awaited."""
         text, acall = self._texts[0], self.side.acall
-        with self.side.usage.model_call():
-            answer = await (run_in_executor(None, self.side.call, text) if acall is None else acall(text))
+        async with apaying(self.side.view, partial(self.side.tokens, self._texts)):
+            with self.side.usage.model_call():
+                answer = await (run_in_executor(None, self.side.call, text) if acall is None else acall(text))
         self.side.usage.embedded(self._texts)
         return answer  # type: ignore[no-any-return]  # the model's own
 
@@ -260,12 +281,14 @@ class Request:
             asked = texts()
             with side.usage.model_call():
                 answer = side.call_many([text for one in asked for text in one])
+            side.report([text for one in asked for text in one])
             return given(asked, answer)
 
         async def aload(_keys: list[str]) -> list[Any]:
             asked = texts()
             with side.usage.model_call():
                 answer = await side.acall_many([text for one in asked for text in one])
+            side.report([text for one in asked for text in one])
             return given(asked, answer)
 
         return aload if parts[0][0].__func__ is Request.aload else load

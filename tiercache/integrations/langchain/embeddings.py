@@ -19,6 +19,7 @@ from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
 from tiercache.integrations.langchain._homes import check_model, home_of
+from tiercache.integrations.langchain._paid import model_of, note_price, per_thousand
 from tiercache.integrations.langchain._requests import Progress, Request, Side
 from tiercache.integrations.langchain._text_keys import KeyEncoder, check_texts, encoder_of
 from tiercache.integrations.langchain._usage import EmbeddingStats, Tokens, Usage
@@ -77,6 +78,9 @@ class CachedEmbeddings(Embeddings):
     ``max_list_bytes``
         bounds what lists add to the memory tier, whose own bound counts packed bytes: eight times those, to
         be copied in an eighth of the time. `embed_array` needs none. ``None``: no bound.
+    ``model_name``
+        what the cache's ledger and prices call the model. Unless given, what the model says that it is
+        called (``model``, ``model_name``), or else the namespace.
     ``batch_queries``
         whether queries of several callers, within a ``batch_window``, are embedded together by
         ``embed_documents``. Only for a model that embeds queries as documents: many do not.
@@ -113,6 +117,7 @@ class CachedEmbeddings(Embeddings):
         ttl: TTL = UNSET,
         max_list_bytes: Size | None = "256MiB",
         batch_queries: bool = False,
+        model_name: str | None = None,
         **options: Unpack[PaceOptions],
     ) -> None:
         check_model("CachedEmbeddings", model)
@@ -142,12 +147,14 @@ class CachedEmbeddings(Embeddings):
         self._lists = Lists(optional_size(max_list_bytes, name="max_list_bytes"))
         tokens = Tokens(count_tokens, wanted=price is not None)
         name = _name_of(normalize) if normalize_name is None else normalize_name
+        whose = model_of(model, namespace) if model_name is None else model_name
         views: list[TieredCache[Vector]] = [
-            home.view(kind).view(name, codec=CODEC) for kind in ("documents", "queries")
+            home.view(kind).view(name, codec=CODEC, model=whose) for kind in ("documents", "queries")
         ]
         if options:
             made = Made(namespace)  # what is counted is this object's own, of documents and queries together
             views = [view.with_options(options, made) for view in views]
+        note_price(cache, whose, None if price is None else per_thousand(price, 0))
         many = "embed_documents"
         self._documents = Side(views[0], namespace, model, many, Usage(tokens), single=False, many=many)
         together = many if batch_queries else None

@@ -12,6 +12,8 @@ from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
 from tiercache._chain.view import TTL
+from tiercache._ledgered import check_model
+from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
 from tiercache.chain import TieredCache
 from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, CodecError, ConfigError, TierCacheError
@@ -20,6 +22,8 @@ from tiercache.integrations.langchain._generations import AnswerCodec, from_reco
 from tiercache.integrations.langchain._llm_explain import Difference, Explanation, nearest
 from tiercache.integrations.langchain._llm_key import CallKey, Parts
 from tiercache.integrations.langchain._llm_stats import LLMCounters, LLMStats, Prices, Tokens, tokens_of
+from tiercache.integrations.langchain._paid import Misses, books_of, model_in, note_price, per_thousand
+from tiercache.tokens import TokenUsage
 
 __all__ = ["Difference", "Explanation", "LLMCache", "LLMStats", "Prices", "Tokens"]
 
@@ -39,6 +43,8 @@ class LLMCache(BaseCache):
         life of an answer; the cache's own if it is not given, ``None``: until evicted.
     ``prices``
         of 1,000 tokens; then `stats` tells money too.
+    ``model_name``
+        what the cache's ledger and prices call the model; unless given, what the call says.
 
     Use it with ``set_llm_cache(LLMCache(cache))``, or for one model as ``model.cache = LLMCache(cache)``.
     LangChain asks a cache for ``invoke``, ``ainvoke``, ``batch`` and ``abatch``; it never asks one for
@@ -50,7 +56,8 @@ class LLMCache(BaseCache):
     fit is not kept. Each look-up hands out objects of its own, which the caller may change.
 
     Nothing here fails a model call: an ill tier is a miss, and an answer that cannot be stored is counted
-    in `stats`. Only after ``cache`` was closed `CacheClosed` is raised. `clear` and the listing in
+    in `stats`. Only where the cache has a budget, and that is spent, `BudgetExceeded` is raised in the place
+    of a miss; and only after ``cache`` was closed `CacheClosed` is raised. `clear` and the listing in
     `explain` are no model calls: a `clear` that a tier did not confirm raises `WriteError`. Serves
     threads, tasks and event loops at once.
     """
@@ -62,6 +69,7 @@ class LLMCache(BaseCache):
         namespace: str = "llm",
         ttl: TTL = UNSET,
         prices: Prices | None = None,
+        model_name: str | None = None,
     ) -> None:
         if not isinstance(cache, TieredCache):
             raise ConfigError(f"LLMCache: a {type(cache).__name__} is no TieredCache")
@@ -69,6 +77,15 @@ class LLMCache(BaseCache):
             raise ConfigError(f"prices: {prices!r} is no Prices(input=…, output=…)")
         self._cache: TieredCache[dict[str, Any]] = cache.view(namespace, codec=AnswerCodec(), ttl=ttl)
         self._counters = LLMCounters(prices)
+        self._misses = Misses(self._cache)
+        self._model = check_model(model_name)
+        self._price = (
+            None
+            if prices is None
+            else per_thousand(
+                prices.input, prices.output, prices.cache_read, prices.cache_write_5m, prices.cache_write_1h
+            )
+        )
         self._recent: OrderedDict[str, str | None] = OrderedDict()  # key -> why it was not kept, if so
         self.after_fork()
         reset_after_fork(self)
@@ -90,15 +107,22 @@ class LLMCache(BaseCache):
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """The stored answer as new objects, or ``None``."""
         call = self._asked(prompt, llm_string)
-        return None if call is None else self._answer(call, self._cache.get(call.key))
+        found = None if call.unkeyable else self._answer(call, self._cache.get(call.key))
+        if found is None:
+            drive(self._misses.missed(BLOCKING, call.key))
+        return found
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """`lookup` for async code."""
         call = self._asked(prompt, llm_string)
-        return None if call is None else self._answer(call, await self._cache.aget(call.key))
+        found = None if call.unkeyable else self._answer(call, await self._cache.aget(call.key))
+        if found is None:
+            await self._misses.missed(NATIVE, call.key)
+        return found
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store an answer, if it fits and a tier takes it."""
+        drive(self._paid(BLOCKING, prompt, llm_string, return_val))
         if (item := self._offered(prompt, llm_string, return_val)) is None:
             return
         try:
@@ -112,6 +136,7 @@ class LLMCache(BaseCache):
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """`update` for async code."""
+        await self._paid(NATIVE, prompt, llm_string, return_val)
         if (item := self._offered(prompt, llm_string, return_val)) is None:
             return
         try:
@@ -184,10 +209,24 @@ class LLMCache(BaseCache):
 
     # -- what both APIs share ----------------------------------------------------------------------
 
-    def _asked(self, prompt: str, llm_string: str) -> CallKey | None:
+    def _asked(self, prompt: str, llm_string: str) -> CallKey:
         call = CallKey(prompt, llm_string)
         self._counters.add(asked=1, unkeyable=int(call.unkeyable is not None))
-        return call if call.unkeyable is None else None
+        return call
+
+    async def _paid(
+        self, runtime: Runtime, prompt: str, llm_string: str, generations: Sequence[Generation]
+    ) -> None:
+        """Have the ledger, where one is kept, know what was paid for ``generations``."""
+        if books_of(self._cache) is None:
+            return
+        call = CallKey(prompt, llm_string)
+        model = self._model or model_in(call.parts.parameters)
+        note_price(self._cache, model, self._price)
+        told = (TokenUsage.of(getattr(one, "message", None)) for one in generations)
+        usage = next((one for one in told if one is not None), None)
+        texts = [one.text for one in generations]
+        await self._misses.answered(runtime, call.key, model, usage, texts, lambda: [prompt])
 
     def _answer(self, call: CallKey, record: dict[str, Any] | None) -> list[Generation] | None:
         if record is None:

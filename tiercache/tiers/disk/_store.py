@@ -35,6 +35,7 @@ from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
 from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
+from tiercache.tiers.disk._ledger import LedgerMethods
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, rows_of, size_of, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
@@ -69,7 +70,7 @@ _ONLY: Final = itemgetter(0)  # a row's only column
 _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
 
 
-class DiskStore(JournalMethods, LeaseMethods):
+class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
     """Bytes under any string keys in ``directory``, which is ours and exists.
 
     The database is opened, and made, at first use. ``deadline`` (seconds) bounds every wait for a lock.

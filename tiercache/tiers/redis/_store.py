@@ -33,8 +33,9 @@ import redis.asyncio.sentinel
 import redis.cluster
 import redis.sentinel
 
+from tiercache.accounts import Account, Deposit
 from tiercache.protocols import About, Blob, Clock, Purge
-from tiercache.tiers.redis import _about, _lease
+from tiercache.tiers.redis import _about, _lease, _ledger
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
 from tiercache.tiers.redis._line import first_error
 from tiercache.tiers.redis._wire import Command, Moved, Request, Wire, drive, exchange, pack, perform
@@ -395,6 +396,21 @@ class BlockingStore(Store):
         """See `SupportsLease`."""
         drive(self._call(self._blocking, _lease.release, self._prefix, keys, token))
 
+    ledgers = True
+
+    def post(self, deposit: Deposit) -> None:
+        """See `SupportsLedger`, as the next three."""
+        drive(self._call(self._blocking, _ledger.post, self._prefix, deposit))
+
+    def posted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
+        return drive(self._call(self._blocking, _ledger.posted, self._prefix, since, self._clock))
+
+    def spent(self, day: str, namespace: str) -> int:
+        return drive(self._call(self._blocking, _ledger.spent, self._prefix, day, namespace))
+
+    def claim(self, day: str, name: str, token: str) -> bool:
+        return drive(self._call(self._blocking, _ledger.claim, self._prefix, day, name, token))
+
     def about(self) -> About:
         """See `SupportsAbout`."""
         return drive(self._call(self._blocking, _about.ask, self._clock))
@@ -439,6 +455,20 @@ class NativeStore(Store):
 
     async def arelease(self, keys: Sequence[str], token: str) -> None:
         await self._call(self._native, _lease.release, self._prefix, keys, token)
+
+    ledgers = True
+
+    async def apost(self, deposit: Deposit) -> None:
+        await self._call(self._native, _ledger.post, self._prefix, deposit)
+
+    async def aposted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
+        return await self._call(self._native, _ledger.posted, self._prefix, since, self._clock)
+
+    async def aspent(self, day: str, namespace: str) -> int:
+        return await self._call(self._native, _ledger.spent, self._prefix, day, namespace)
+
+    async def aclaim(self, day: str, name: str, token: str) -> bool:
+        return await self._call(self._native, _ledger.claim, self._prefix, day, name, token)
 
     async def aclose(self) -> None:
         self._closed = True

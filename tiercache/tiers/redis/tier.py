@@ -5,8 +5,8 @@ envelope's. Only single-key and read commands that may be repeated are sent, nev
 that a call can be tried again on a new connection when the pooled one turns out to be dead, and so that
 the least rights suffice: ``-@all +get +mget +set +del +unlink +pttl +hello +auth +ping +client|setinfo
 ~<prefix>*``; listing and clearing need ``+scan`` too, purging ``+scan +getrange``, telling lengths
-``+strlen``, leases ``+eval``, a cluster ``+cluster|slots +command +asking``, another database than 0
-``+select``.
+``+strlen``, leases ``+eval``, a ledger ``+eval +hget +hgetall +hset +hsetnx +hexists +hincrby +expire``, a
+cluster ``+cluster|slots +command +asking``, another database than 0 ``+select``.
 """
 
 from __future__ import annotations

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from tiercache.accounts import Account, Deposit
 from tiercache.errors import TierError
 from tiercache.protocols import Blob, Purge
 from tiercache.tiers.sql._bounded import abort
 from tiercache.tiers.sql._engines import LoopEngines
 from tiercache.tiers.sql._lease import LeasePlans
+from tiercache.tiers.sql._ledger import LedgerPlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
 from tiercache.tiers.sql._store import SQLStore
@@ -36,11 +38,12 @@ class AsyncSQLStore(SQLStore):
         loops: LoopEngines,
         plans: Plans,
         leases: LeasePlans,
+        ledger: LedgerPlans,
         *,
         name: str,
         deadline: float,
     ) -> None:
-        super().__init__(engine, plans, leases, name=name, deadline=deadline, owned=True)
+        super().__init__(engine, plans, leases, ledger, name=name, deadline=deadline, owned=True)
         self._loops = loops
 
     async def amget(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -102,6 +105,23 @@ class AsyncSQLStore(SQLStore):
         self._check_open()
         if keys:
             await self._arun(lambda: self._leases.release(keys, token))
+
+    async def apost(self, deposit: Deposit) -> None:
+        """See `SQLStore.post`, as the next three."""
+        self._check_open()
+        await self._arun(lambda: self._ledger.post(deposit))
+
+    async def aposted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
+        self._check_open()
+        return await self._arun(lambda: self._ledger.posted(since))
+
+    async def aspent(self, day: str, namespace: str) -> int:
+        self._check_open()
+        return await self._arun(lambda: self._ledger.spent(day, namespace))
+
+    async def aclaim(self, day: str, name: str, token: str) -> bool:
+        self._check_open()
+        return await self._arun(lambda: self._ledger.claim(day, name, token))
 
     def close(self) -> None:
         super().close()

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tiercache._turns import Turns
+from tiercache.accounts import Account, Deposit
 from tiercache.errors import CacheClosed, ConfigError, EntryRejected, TierError, TierTimeout, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.protocols import About, Blob, Purge
@@ -30,6 +31,7 @@ from tiercache.tiers.sql._bounded import watch_connection
 from tiercache.tiers.sql._connections import Connection, Connections
 from tiercache.tiers.sql._engines import KEPT, in_memory, masked, most_connections, without_secrets
 from tiercache.tiers.sql._lease import LeasePlans
+from tiercache.tiers.sql._ledger import LedgerPlans
 from tiercache.tiers.sql._plans import COMMIT, Plan, Plans
 from tiercache.tiers.sql._progress import Progress
 from tiercache.tiers.sql._room import room
@@ -52,6 +54,7 @@ class SQLStore:
         engine: Engine,
         plans: Plans,
         leases: LeasePlans,
+        ledger: LedgerPlans,
         *,
         name: str,
         deadline: float,
@@ -61,6 +64,7 @@ class SQLStore:
         self._engine = engine
         self._plans = plans
         self._leases = leases
+        self._ledger = ledger
         self._deadline = deadline
         #: An engine of ours commits every statement; one that we were given is used as it is, and stays open.
         self._owned = owned
@@ -152,6 +156,25 @@ class SQLStore:
         self._check_open()
         if keys:
             self._run(lambda: self._leases.release(keys, token))
+
+    ledgers = True
+
+    def post(self, deposit: Deposit) -> None:
+        """See `SupportsLedger`, as the next three."""
+        self._check_open()
+        self._run(lambda: self._ledger.post(deposit))
+
+    def posted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
+        self._check_open()
+        return self._run(lambda: self._ledger.posted(since))
+
+    def spent(self, day: str, namespace: str) -> int:
+        self._check_open()
+        return self._run(lambda: self._ledger.spent(day, namespace))
+
+    def claim(self, day: str, name: str, token: str) -> bool:
+        self._check_open()
+        return self._run(lambda: self._ledger.claim(day, name, token))
 
     def counters(self) -> Mapping[str, int]:
         """See `SupportsCounters`."""
@@ -288,6 +311,7 @@ class SQLStore:
         if self._plans.dialect.lost_table(error):
             self._ready = False  # the next call makes it anew
             self._leases.forget_table()
+            self._ledger.forget_table()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         late = isinstance(cause, PoolTimeout | TimeoutError) or self._plans.dialect.timed_out(cause)
         if progress.over() and (not late or not str(cause)):  # what a driver says of being cut off misleads

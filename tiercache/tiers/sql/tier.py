@@ -31,6 +31,7 @@ from tiercache.tiers.sql._engines import (
     parse_url,
 )
 from tiercache.tiers.sql._lease import LeasePlans
+from tiercache.tiers.sql._ledger import LedgerPlans
 from tiercache.tiers.sql._plans import Plans
 from tiercache.tiers.sql._store import SQLStore
 from tiercache.units import Duration, Size, duration, optional_duration, optional_size
@@ -124,12 +125,13 @@ class SQLTier(EncodedTier):
 
         plans = Plans(DIALECTS[dialect](table), clock, create=create, max_bytes=bound, max_entries=entries)
         leases = LeasePlans(dialect, table, clock, create=create)
+        ledger = LedgerPlans(dialect, table, create=create)
         store: SQLStore
         if owned and can_await(dialect):
             loops = LoopEngines(lambda: async_engine(address, deadline=seconds))
-            store = AsyncSQLStore(engine, loops, plans, leases, name=name, deadline=seconds)
+            store = AsyncSQLStore(engine, loops, plans, leases, ledger, name=name, deadline=seconds)
         else:
-            store = SQLStore(engine, plans, leases, name=name, deadline=seconds, owned=owned)
+            store = SQLStore(engine, plans, leases, ledger, name=name, deadline=seconds, owned=owned)
         super().__init__(store, name=name, ttl=ttl_seconds, clock=clock, secret=secrets)
         self.failure = failure
         #: Its entries are whole, and those asked for alone: a chain need not look at each again. (A subclass

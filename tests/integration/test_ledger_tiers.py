@@ -1,0 +1,216 @@
+"""Every tier that keeps a ledger keeps it alike: sums that are added to once, by whoever shares it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from ledgers import PRICES, FailingPost, paid_load, totals
+
+from tiercache import Budget, BudgetExceeded, DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache.accounts import COLUMNS, LOADER, PICO, TOTAL, Account, Deposit
+from tiercache.testing import FakeClock
+
+COST = Decimal("0.0002")  # of a `paid_load`
+DAY = "2026-07-01"
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()
+_tables = count()
+#: No name is too strange.
+ONE = Account(DAY, 'a/ü"\\%_{}', "a model", LOADER)
+
+
+@pytest.fixture(params=["disk", "sqlite", "postgres", "valkey", "cluster"])
+def make(request, tmp_path):
+    """Makes tiers over one and the same place, which is empty."""
+    made = []
+
+    def tier(**options):
+        if request.param == "disk":
+            one = DiskTier(tmp_path / "d", **options)
+        elif request.param == "sqlite":
+            one = SQLTier(f"sqlite:///{tmp_path}/cache.db", **options)
+        elif request.param == "postgres":
+            url = request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://")
+            one = SQLTier(url, table=table, **options)
+        elif request.param == "valkey":
+            one = RedisTier(request.getfixturevalue("valkey").url, **options)
+        else:
+            one = RedisTier(request.getfixturevalue("valkey_cluster").url, **options)
+        made.append(one)
+        return one
+
+    table = f"t{os.getpid()}_{next(_tables)}"
+    yield tier
+    for one in made:
+        one.close()
+
+
+@contextmanager
+def over(tier, clock=None, **options):
+    options = {"prices": PRICES, "model": "m", "namespace": "n", **options}
+    if clock is not None:
+        options["clock"] = clock
+    with TieredCache([MemoryTier(**({} if clock is None else {"clock": clock})), tier], **options) as cache:
+        assert cache._stack.books.place.name == tier.name
+        yield cache
+
+
+def deposit(number=1, writer="w", rows=None, day=DAY, **options):
+    rows = [(ONE._replace(day=day), {"calls": 1, "money": 5})] if rows is None else rows
+    return Deposit(writer, number, day, rows, **options)
+
+
+def amounts(**given):
+    return {name: given.get(name, 0) for name in COLUMNS if given.get(name)}
+
+
+def read(tier, since=""):
+    return {
+        account: {name: count for name, count in row.items() if count} for account, row in tier.posted(since)
+    }
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(NOON)
+
+
+def test_deposits_are_added_up_each_once(make, clock):
+    tier = make(clock=clock)
+    assert read(tier) == {}
+    assert tier.spent(DAY, "n") == 0
+    for number in (1, 1, 2, 1, 2, 3):
+        tier.post(deposit(number))
+    make(clock=clock).post(deposit(1, "another"))
+    assert read(tier) == {ONE: amounts(calls=4, money=20)}
+
+
+def test_all_columns_are_kept_and_large_numbers_exactly(make, clock):
+    tier = make(clock=clock)
+    row = {name: 10**15 + index for index, name in enumerate(COLUMNS)} | {"money": 9_000_000 * PICO}
+    tier.post(deposit(rows=[(ONE, row)]))
+    assert read(tier) == {ONE: row}
+
+
+def test_what_was_spent_is_the_total_of_a_namespace(make, clock):
+    tier = make(clock=clock)
+    total = Account(DAY, "n", "", TOTAL)
+    tier.post(deposit(rows=[(total, {"money": 7}), (total._replace(namespace="m"), {"money": 3})]))
+    tier.post(deposit(2, rows=[(total, {"money": 1})]))
+    assert (tier.spent(DAY, "n"), tier.spent(DAY, "m"), tier.spent("2026-07-02", "n")) == (8, 3, 0)
+
+
+def test_days_are_read_since_and_forgotten_after(make, clock):
+    tier = make(clock=clock)
+    days = ["2026-06-01", "2026-06-30", DAY]
+    for number, day in enumerate(days, 1):
+        tier.post(deposit(number, day=day))
+    assert sorted(account.day for account in read(tier)) == days
+    assert sorted(account.day for account in read(tier, "2026-06-30")) == days[1:]
+    tier.post(deposit(9, keep_from="2026-06-15"))
+    assert sorted(account.day for account in read(tier, "2026-06-15")) == days[1:]
+
+
+def test_a_deposit_of_two_days_is_one(make, clock):
+    tier = make(clock=clock)
+    for _ in range(2):
+        rows = [(ONE, {"calls": 1}), (ONE._replace(day="2026-07-02"), {"calls": 2})]
+        tier.post(deposit(rows=rows, day="2026-07-02"))
+    assert [row["calls"] for _, row in sorted(read(tier).items())] == [1, 2]
+
+
+def test_a_claim_is_the_first_ones(make, clock):
+    tier = make(clock=clock)
+    assert [tier.claim(DAY, "x\n0.75", token) for token in "aba"] == [True, False, True]
+    assert tier.claim(DAY, "y", "b")
+    assert tier.claim("2026-07-02", "x\n0.75", "b")
+    assert read(tier) == {}
+
+
+def test_a_day_has_so_many_rows(make, clock, monkeypatch):
+    for kind in ("disk", "sql", "redis"):
+        monkeypatch.setattr(f"tiercache.tiers.{kind}._ledger.MOST_ROWS", 3)
+    tier = make(clock=clock)
+    for number in range(1, 9):
+        one = ONE._replace(namespace=f"root/{number}")
+        tier.post(
+            deposit(number, rows=[(one, {"calls": 1}), (Account(DAY, "root", "", TOTAL), {"money": 1})])
+        )
+    tier.post(deposit(9, rows=[(ONE._replace(namespace="root/1"), {"calls": 1})]))
+    found = read(tier)
+    assert found[ONE._replace(namespace="root/1")] == amounts(calls=2)
+    assert found[ONE._replace(namespace="root/(others)", model="(others)")]["calls"] >= 5
+    assert sum(row.get("calls", 0) for row in found.values()) == 9
+    assert tier.spent(DAY, "root") == 8
+
+
+def test_entries_and_the_ledger_know_nothing_of_each_other(make, clock):
+    with over(make(clock=clock), clock) as cache:
+        cache.get_or_load("k", paid_load)
+        cache.clear()
+        cache.purge(older_than=1)
+        assert list(cache.keys()) == []
+        assert totals(cache)[0] == 1
+
+
+@pytest.mark.parametrize("api", ["plain", "async"])
+def test_threads_tasks_and_faults(make, api):
+    """Two caches as of two processes, each with several callers at once, and posts that fail."""
+    tiers = [make(breaker_failures=None, deadline=20) for _ in range(2)]
+    if api == "plain":
+        for tier in tiers:
+            FailingPost(tier).faults = ["after", "before", ""] * 5
+    with over(tiers[0]) as one, over(tiers[1]) as two:
+
+        def plain(name):
+            for cache in (one, two):
+                for number in range(8):
+                    cache.get_or_load(f"{name} {number} {cache is one}", paid_load)
+
+        async def native():
+            await asyncio.gather(
+                *(
+                    cache.aget_or_load(f"{number} {cache is one}", paid_load)
+                    for cache in (one, two)
+                    for number in range(32)
+                )
+            )
+            return (await one.aledger()).total
+
+        if api == "plain":
+            threads = [threading.Thread(target=plain, args=(name,)) for name in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        else:
+            assert asyncio.run(native()).calls == 64
+        one.flush()
+        two.flush()
+        assert totals(one) == totals(two) == (64, 0, 64, 0, 64 * COST)
+        assert tiers[0].spent(one._stack.books.today(), "n") == 64 * COST * PICO
+
+
+@pytest.mark.parametrize("api", ["plain", "async"])
+def test_a_budget_is_that_of_all(make, api):
+    budget = Budget(10 * COST)
+    with over(make(), budget=budget) as one, over(make(), budget=budget) as two:
+
+        def load(cache, key):
+            if api == "plain":
+                return cache.get_or_load(key, paid_load)
+            return asyncio.run(cache.aget_or_load(key, paid_load))
+
+        for number in range(5):
+            load(one, f"a{number}")
+            load(two, f"b{number}")
+        for cache in (one, two):
+            with pytest.raises(BudgetExceeded):
+                load(cache, "new")
+            assert load(cache, "a1") == b"a1"

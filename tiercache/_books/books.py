@@ -1,0 +1,284 @@
+"""The books of a chain: what its calls cost is noted in the tier that keeps the ledger, before their callers
+get what they brought.
+
+What was posted is there exactly once. A command that failed may have arrived all the same; so it is repeated
+as it was, with its number, by the `Pen` that wrote it, and whoever keeps the ledger knows which it has. While
+that is ill, amounts wait here, and are added once it is well; they are lost only with the process.
+
+Hits are counted where they always were, and posted behind the callers: see `Books.settle`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from tiercache._books.memory import MemoryLedger, merged
+from tiercache._guard.guard import Guard
+from tiercache._log import logger
+from tiercache._running.bridge import BLOCKING, NATIVE, Port, Runtime, drive
+from tiercache.accounts import TOTAL, Account, Amounts, Deposit
+from tiercache.errors import ConfigError, TierUnavailable
+from tiercache.forks import reset_after_fork
+from tiercache.ledger import Ledger, Pricing, Statement, statement
+from tiercache.protocols import Clock
+
+__all__ = ["Books", "Place", "place_of"]
+
+#: Gives the hits since it was last asked: namespace, model, tier, and how many texts.
+Served = Callable[[], Iterable[tuple[tuple[str, ...], str, str, int]]]
+#: Names are kept as they are up to this many characters.
+_LONGEST = 200
+_LONGEST_PART = 80
+
+
+class Place:
+    """Where the ledger is kept: a tier, with its guard, or memory."""
+
+    def __init__(self, guard: Guard | None) -> None:
+        self._guard = guard
+        store: Any = MemoryLedger() if guard is None else guard.tier
+        lane = None if guard is None else guard.lane
+        self._store = store
+        self._blocking = BLOCKING.port(store, lane)
+        # Memory never waits, and need not be sent to a thread.
+        self._native = self._blocking if guard is None else NATIVE.port(store, lane)
+
+    @property
+    def name(self) -> str:
+        """That of the tier; ``""``: memory."""
+        return "" if self._guard is None else self._guard.name
+
+    async def ask(self, runtime: Runtime, verb: str, *arguments: Any, reads: bool = False) -> Any:
+        """What the method ``verb`` of `SupportsLedger` returns. Raises what the tier raises."""
+        port: Port = self._blocking if runtime.blocking else self._native
+        method = getattr(port, verb)
+        if self._guard is None:
+            return await method(*arguments)
+        return await self._guard.command(method, *arguments, reads=reads)
+
+    def failed(self, error: Exception, action: str) -> None:
+        """Count a call that raised, and say so in the log."""
+        if self._guard is not None:
+            self._guard.failed(error, action)
+
+
+def place_of(guards: Sequence[Guard], ledger: Ledger) -> Place:
+    """Where a chain of ``guards`` keeps its ledger. Raises `ConfigError` for a name that none of them has, or
+    one that cannot."""
+    able = [guard for guard in guards if getattr(guard.tier, "ledgers", False) is True]
+    if ledger.tier is None:
+        return Place(able[-1] if able else None)
+    chosen = next((guard for guard in able if guard.name == ledger.tier), None)
+    if chosen is None:
+        names = ", ".join(guard.name for guard in able) or "none of this chain's"
+        raise ConfigError(f"ledger: tier={ledger.tier!r} keeps no ledger; those that can are: {names}")
+    return Place(chosen)
+
+
+class Pen:
+    """A writer of deposits, one after the other. ``sent``: the last, until it is confirmed."""
+
+    __slots__ = ("number", "sent", "writer")
+
+    def __init__(self) -> None:
+        self.writer = uuid4().hex
+        self.number = 0
+        self.sent: Deposit | None = None
+
+
+class Books:
+    """The ledger of a root chain and its views, as one process keeps it. Thread-safe; a forked child goes on
+    with what happens in it, and its parent posts the rest."""
+
+    def __init__(
+        self,
+        place: Place,
+        root: tuple[str, ...],
+        clock: Clock,
+        ledger: Ledger,
+        prices: Pricing | None,
+        *,
+        served: Served,
+        wake: Callable[[Books], None] | None = None,
+    ) -> None:
+        self.place = place
+        self.clock = clock
+        self.ledger = ledger
+        self.prices = prices
+        #: The namespace of the root, whose `TOTAL` is what the cache has spent.
+        self.root = name_of(root)
+        self._served = served
+        self._wake = wake
+        #: Whether somebody looks at them every few seconds; read without a lock.
+        self.awake = wake is None
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Nothing of what the parent has to post."""
+        # No lock guards these: a load that the garbage collector throws away notes itself, in a thread that
+        # may hold any lock. To append and to take is one step each.
+        self._pens: deque[Pen] = deque()
+        #: What is yet to be posted, and surely was not.
+        self._waiting: deque[tuple[Account, Amounts]] = deque()
+        self._pruned = ""
+        self.awake = self._wake is None
+
+    def rebase(self) -> None:
+        """Leave out the hits until now, which the parent posts. In a child, before any other code."""
+        for _ in self._served():
+            pass
+
+    # -- what is noted -----------------------------------------------------------------------------
+
+    def today(self) -> str:
+        """The day, in UTC."""
+        return datetime.fromtimestamp(self.clock.time(), UTC).date().isoformat()
+
+    def note(self, account: Account, amounts: Amounts) -> None:
+        """Have ``amounts`` posted with what comes next, or within a few seconds. Takes no time."""
+        self._waiting.extend(self._with_total(account, amounts))
+
+    async def record(self, runtime: Runtime, account: Account, amounts: Amounts) -> None:
+        """Post ``amounts`` now, with all that waits. Raises nothing of what the tier raises."""
+        if not self.awake:
+            self.wake()
+        await self._post(runtime, self._with_total(account, amounts))
+
+    async def settle(self, runtime: Runtime) -> None:
+        """Post the hits since the last time, and whatever waits."""
+        day = self.today()
+        own: list[tuple[Account, Amounts]] = [
+            (Account(day, name_of(path), text_of(model), text_of(tier)), {"served": texts})
+            for path, model, tier, texts in self._served()
+        ]
+        if own or self._waiting or any(pen.sent for pen in list(self._pens)):
+            await self._post(runtime, own)
+
+    def publish(self, seconds: float, *, last: bool = False) -> None:  # noqa: ARG002 - the tier has a deadline of its own
+        """`settle`, every few seconds behind the callers; see `tiercache._sharing`."""
+        try:
+            drive(self.settle(BLOCKING))
+        except Exception as error:  # noqa: BLE001 - the ledger never breaks a call
+            logger().debug("the ledger was not settled: %s", type(error).__name__)
+
+    def end_within(self, seconds: float) -> None:
+        """The same at the interpreter's exit."""
+        self.publish(seconds)
+
+    def wake(self) -> None:
+        """Have them looked at from now on. Idempotent."""
+        self.awake = True
+        if self._wake is not None:
+            self._wake(self)
+
+    def _with_total(self, account: Account, amounts: Amounts) -> list[tuple[Account, Amounts]]:
+        rows = [(account, amounts)]
+        if money := amounts.get("money", 0):
+            rows.append((Account(account.day, self.root, "", TOTAL), {"money": money}))
+        return rows
+
+    async def _post(self, runtime: Runtime, own: list[tuple[Account, Amounts]]) -> None:
+        pen = self._pen()
+        first = False  # whether what was sent last was sent for the first time
+        try:
+            if pen.sent is not None:
+                await self._send(runtime, pen, pen.sent)
+            own += self._taken()
+            if own:
+                keep_from = self._keep_from()
+                pen.number += 1
+                day = max(account.day for account, _ in own)
+                deposit = Deposit(
+                    pen.writer, pen.number, day, list(merged(own).items()), keep_from, self.ledger.keep_days
+                )
+                first, pen.sent, own = True, deposit, []
+                await self._send(runtime, pen, deposit)
+                if keep_from:
+                    self._pruned = day
+        except Exception as error:  # noqa: BLE001 - what was loaded is worth more than the word that it was
+            self.place.failed(error, "keep the ledger")
+            if first and pen.sent is not None and isinstance(error, TierUnavailable) and error.skipped:
+                own, pen.sent = list(pen.sent.rows), None  # it was not even asked
+        finally:
+            self._waiting.extend(own)
+            # Those with something to repeat are taken first.
+            if pen.sent is None:
+                self._pens.appendleft(pen)
+            else:
+                self._pens.append(pen)
+
+    def _pen(self) -> Pen:
+        try:
+            return self._pens.pop()
+        except IndexError:
+            return Pen()
+
+    def _taken(self) -> list[tuple[Account, Amounts]]:
+        """All that waits; it waits no longer."""
+        taken: list[tuple[Account, Amounts]] = []
+        while True:
+            try:
+                taken.append(self._waiting.popleft())
+            except IndexError:
+                return taken
+
+    async def _send(self, runtime: Runtime, pen: Pen, deposit: Deposit) -> None:
+        await self.place.ask(runtime, "post", deposit)
+        pen.sent = None
+
+    def _keep_from(self) -> str:
+        """The first day to keep, once a day."""
+        day = self.today()
+        if self._pruned == day:
+            return ""
+        return (date.fromisoformat(day) - timedelta(days=self.ledger.keep_days)).isoformat()
+
+    # -- what is read ------------------------------------------------------------------------------
+
+    async def read(self, runtime: Runtime, since: str, path: tuple[str, ...]) -> Statement:
+        """What the ledger says since that day of the namespace at ``path`` and those inside. Raises a
+        `TierError` where it cannot be read."""
+        await self.settle(runtime)
+        first = (date.fromisoformat(self.today()) - timedelta(days=self.ledger.keep_days)).isoformat()
+        rows = list(await self.place.ask(runtime, "posted", first, reads=True))
+        rows += self.unposted()
+        currency = "" if self.prices is None else self.prices.currency
+        name = name_of(path)
+        inside = f"{name}/"
+        of_it = {
+            account: amounts
+            for account, amounts in merged(rows).items()
+            if account.namespace == name or account.namespace.startswith(inside)
+        }
+        return statement(of_it.items(), since, currency)
+
+    def unposted(self) -> list[tuple[Account, Amounts]]:
+        """What waits, and what was sent and not confirmed."""
+        rows = list(self._waiting)
+        for pen in list(self._pens):
+            if pen.sent is not None:
+                rows += pen.sent.rows
+        return rows
+
+
+def name_of(path: tuple[str, ...]) -> str:
+    """A namespace in one line of text, of which no two have the same; the names of views behind slashes."""
+    return text_of(
+        "/".join(text_of(part, _LONGEST_PART).replace("%", "%25").replace("/", "%2F") for part in path)
+    )
+
+
+def text_of(name: str, longest: int = _LONGEST) -> str:
+    """``name`` as every store takes it: the end of a long one is a digest."""
+    plain = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    if len(plain) <= longest:
+        return plain
+    from hashlib import blake2b  # few need it
+
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{plain[: longest - len(digest) - 1]}~{digest}"

@@ -1,0 +1,142 @@
+"""The budget of a chain: may a loader be called, and who is told when much of it is spent.
+
+Before each call the sum of the day is read where the ledger is kept, so that all processes see the same; to
+it comes what this one has yet to post, and what its calls under way will probably cost. A call begins while
+that is less than the limit. So what is spent beyond it is at most what the calls under way cost then: one for
+each thread or task of each other process, and of this process as much as they cost more than calls before.
+
+Where the sum cannot be read the last one counts, with what this process has spent since.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import uuid4
+
+from tiercache._books.books import Books
+from tiercache._log import logger
+from tiercache._running.bridge import Runtime
+from tiercache.accounts import PICO, TOTAL
+from tiercache.budget import Budget
+from tiercache.errors import BudgetExceeded
+from tiercache.events import BudgetReached, Emitter
+from tiercache.forks import reset_after_fork
+from tiercache.ledger import money
+
+__all__ = ["Spending"]
+
+
+class Spending:
+    """Thread-safe; a forked child has nothing under way."""
+
+    def __init__(self, budget: Budget, books: Books, events: Emitter) -> None:
+        self.budget = budget
+        self._books = books
+        self._events = events
+        #: The sum that was read last, of which day, and what was posted from here since.
+        self._known: tuple[str, int] = ("", 0)
+        self._since = 0
+        #: What a text costs, as a mean over the calls of this process; the first ones cost nobody knows what.
+        self._paid = self._texts = 0
+        self._token = uuid4().hex
+        self._told: set[tuple[str, float]] = set()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """No call of the parent's ends here."""
+        self._under_way: dict[object, int] = {}
+
+    async def begin(self, runtime: Runtime, texts: int) -> object:
+        """A call for ``texts`` may begin; what `end` takes. Raises `BudgetExceeded`."""
+        await self.check(runtime)
+        call = object()
+        self._under_way[call] = texts * self._paid // self._texts if self._texts else 0
+        return call
+
+    async def check(self, runtime: Runtime) -> None:
+        """Raise `BudgetExceeded` unless a call may begin."""
+        day = self._books.today()
+        spent = await self._sum(runtime, day)
+        await self.tell(runtime, day, spent)
+        under_way = sum(self._under_way.copy().values())
+        if spent + under_way >= self.budget.limit and self.budget.action == "block":
+            raise BudgetExceeded(_amount(spent), Decimal(self.budget.per_day), day, self._currency)
+
+    def end(self, call: object) -> None:
+        """It has ended, in whatever way."""
+        self._under_way.pop(call, None)
+
+    async def paid(self, runtime: Runtime, day: str, texts: int, cost: int) -> None:
+        """A call for ``texts`` cost so much on that day, and was recorded."""
+        self._paid += cost
+        self._texts += texts
+        self._turn_to(day)
+        self._since += cost
+        await self.tell(runtime, day, self._known[1] + self._since)
+
+    async def tell(self, runtime: Runtime, day: str, spent: int) -> None:
+        """Tell of each share of the budget that is spent by now, unless some process has, that day."""
+        for share in (*self.budget.warn_at, 1.0):
+            if spent < share * self.budget.limit or (day, share) in self._told:
+                continue
+            if len(self._told) > len(self.budget.warn_at):  # those of an earlier day
+                self._told = {one for one in self._told if one[0] == day}
+            self._told.add((day, share))
+            if await self._is_first(runtime, day, share):
+                self._say(day, share, spent)
+
+    async def _is_first(self, runtime: Runtime, day: str, share: float) -> bool:
+        name = f"{self._books.root}\n{self.budget.per_day}\n{share}"
+        try:
+            return bool(await self._books.place.ask(runtime, "claim", day, name, self._token))
+        except Exception as error:  # noqa: BLE001 - better told twice than never
+            self._books.place.failed(error, "tell of the budget")
+            return True
+
+    def _say(self, day: str, share: float, spent: int) -> None:
+        limit = Decimal(self.budget.per_day)
+        over = share >= 1.0
+        blocks = over and self.budget.action == "block"
+        logger().warning(
+            "%g %% of the budget of %s is spent: %s of %s %s%s",
+            share * 100,
+            day,
+            money(_amount(spent)),
+            money(limit),
+            self._currency,
+            "; loaders are not called until midnight UTC" if blocks else "",
+        )
+        place = self._books.place.name
+        self._events.emit(BudgetReached(place, share, _amount(spent), limit, day, self._currency))
+
+    async def _sum(self, runtime: Runtime, day: str) -> int:
+        """What was spent on ``day``, as far as can be told."""
+        books = self._books
+        try:
+            # Of what is posted meanwhile some may be in both: then it counts twice until the next look.
+            read = int(await books.place.ask(runtime, "spent", day, books.root, reads=True))
+        except Exception as error:  # noqa: BLE001 - the ledger never breaks a call
+            books.place.failed(error, "tell what was spent")
+            self._turn_to(day)
+            return self._known[1] + self._since
+        self._known, self._since = (day, read), 0
+        unposted = books.unposted()
+        return read + sum(
+            amounts.get("money", 0)
+            for account, amounts in unposted
+            if account.tier == TOTAL and account.day == day
+        )
+
+    def _turn_to(self, day: str) -> None:
+        """Of another day than the last nothing is known."""
+        if self._known[0] != day:
+            self._known, self._since = (day, 0), 0
+
+    @property
+    def _currency(self) -> str:
+        return "" if self._books.prices is None else self._books.prices.currency
+
+
+def _amount(pico: int) -> Decimal:
+    return Decimal(pico) / PICO

@@ -1,0 +1,142 @@
+"""The ledger in Redis: one hash for each day, under the tier's prefix, which the server drops after its time.
+
+Its key goes on with a byte that no UTF-8 text holds, as those of leases do. A deposit is a script, since its
+sums and the number of its writer have to change in one step: with it, adding may be repeated. That takes the
+rights ``+eval +hget +hgetall +hset +hsetnx +hexists +hincrby +expire`` besides those of the tier. A server
+that evicts keys when it is full may evict a day, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import redis
+
+from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
+from tiercache.protocols import Clock
+from tiercache.tiers.redis._wire import Command, Wire, perform
+
+__all__ = ["claim", "post", "posted", "spent"]
+
+_MARK: Final = b"\xffledger:"
+#: Days that are read at most.
+_MOST_DAYS: Final = 4000
+
+#: The fields of a day: ``w`` and a writer, its last number; ``r`` and a row, which is there; ``n``, how many
+#: of them; ``c`` and a name, whose claim it is; and a row and a column, its amount.
+_POST: Final = (
+    b"local k=KEYS[1] local w='w\\0'..ARGV[1] local last=redis.call('HGET',k,w) "
+    b"if last and tonumber(last)>=tonumber(ARGV[2]) then return 0 end "
+    b"redis.call('HSET',k,w,ARGV[2]) local i=5 "
+    b"while i<=#ARGV do local row=ARGV[i] "
+    b"if ARGV[i+1]~='' and redis.call('HEXISTS',k,'r\\0'..row)==0 then "
+    b"if tonumber(redis.call('HGET',k,'n') or '0')>=tonumber(ARGV[3]) then row=ARGV[i+1] end "
+    b"if redis.call('HSETNX',k,'r\\0'..row,'1')==1 then redis.call('HINCRBY',k,'n',1) end end "
+    b"local m=tonumber(ARGV[i+2]) "
+    b"for j=i+3,i+2+2*m,2 do redis.call('HINCRBY',k,row..'\\0'..ARGV[j],ARGV[j+1]) end "
+    b"i=i+3+2*m end "
+    b"redis.call('EXPIRE',k,ARGV[4]) return 1"
+)
+_CLAIM: Final = (
+    b"redis.call('HSETNX',KEYS[1],ARGV[1],ARGV[2]) redis.call('EXPIRE',KEYS[1],ARGV[3]) "
+    b"if redis.call('HGET',KEYS[1],ARGV[1])==ARGV[2] then return 1 end return 0"
+)
+_CLAIMS_LAST: Final = b"%d" % (3 * 86_400)
+
+
+async def post(wire: Wire, until: float, last: bool, prefix: bytes, deposit: Deposit) -> None:
+    """See `SupportsLedger.post`. Each day is a step of its own, and so is repeated by itself."""
+    days: dict[str, list[tuple[Account, Amounts]]] = {}
+    for account, amounts in deposit.rows:
+        days.setdefault(account.day, []).append((account, amounts))
+    commands: list[Command] = [
+        (
+            b"EVAL", _POST, b"1", _key(prefix, day), deposit.writer.encode(), b"%d" % deposit.number,
+            b"%d" % MOST_ROWS, b"%d" % ((deposit.keep_days + 2) * 86_400), *_arguments(rows),
+        )
+        for day, rows in days.items()
+    ]  # fmt: skip
+    _numbers(await perform(wire, commands, until, last=last))
+
+
+async def posted(
+    wire: Wire, until: float, last: bool, prefix: bytes, since: str, clock: Clock
+) -> list[tuple[Account, dict[str, int]]]:
+    """See `SupportsLedger.posted`."""
+    days = list(_days(since, clock.time()))
+    commands: list[Command] = [(b"HGETALL", _key(prefix, day)) for day in days]
+    replies = await perform(wire, commands, until, last=last) if commands else []
+    found: list[tuple[Account, dict[str, int]]] = []
+    for day, reply in zip(days, replies, strict=True):
+        if isinstance(reply, Exception):
+            raise reply
+        found += _rows(day, reply)
+    return found
+
+
+async def spent(wire: Wire, until: float, last: bool, prefix: bytes, day: str, namespace: str) -> int:
+    """See `SupportsLedger.spent`."""
+    field = _row(Account(day, namespace, "", TOTAL)) + b"\0money"
+    (reply,) = await perform(wire, [(b"HGET", _key(prefix, day), field)], until, last=last)
+    if isinstance(reply, Exception):
+        raise reply
+    return int(reply or 0)
+
+
+async def claim(wire: Wire, until: float, last: bool, prefix: bytes, day: str, name: str, token: str) -> bool:
+    """See `SupportsLedger.claim`."""
+    field = b"c\0" + name.encode()
+    command: Command = (
+        b"EVAL", _CLAIM, b"1", _key(prefix, day), field, token.encode(), _CLAIMS_LAST,
+    )  # fmt: skip
+    return bool(_numbers(await perform(wire, [command], until, last=last))[0])
+
+
+def _numbers(replies: Sequence[Any]) -> list[int]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+        if not isinstance(reply, int):
+            raise redis.InvalidResponse
+    return list(replies)
+
+
+def _key(prefix: bytes, day: str) -> bytes:
+    return prefix + _MARK + day.encode()
+
+
+def _row(account: Account) -> bytes:
+    return json.dumps(account[1:]).encode()
+
+
+def _arguments(rows: Sequence[tuple[Account, Amounts]]) -> Iterator[bytes]:
+    for account, amounts in rows:
+        given = [(name, amounts[name]) for name in COLUMNS if amounts.get(name)]
+        yield _row(account)
+        yield b"" if account.tier == TOTAL else _row(others(account))
+        yield b"%d" % len(given)
+        for name, amount in given:
+            yield name.encode()
+            yield b"%d" % amount
+
+
+def _days(since: str, now: float) -> Iterator[str]:
+    today = datetime.fromtimestamp(now, UTC).date() + timedelta(days=1)  # a clock may be behind another's
+    first = today - timedelta(days=_MOST_DAYS)
+    if since:
+        first = max(first, date.fromisoformat(since))
+    return ((first + timedelta(days=each)).isoformat() for each in range((today - first).days + 1))
+
+
+def _rows(day: str, reply: Any) -> list[tuple[Account, dict[str, int]]]:
+    """Of a day's hash, without what makes no sense: anybody may write on a server."""
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    found: dict[bytes, dict[str, int]] = {}
+    for field, amount in pairs:
+        row, _, column = bytes(field).partition(b"\0")
+        if row.startswith(b"[") and column.decode("ascii", "replace") in COLUMNS:
+            found.setdefault(row, {})[column.decode()] = int(amount)
+    return [(Account(day, *json.loads(row)), amounts) for row, amounts in found.items()]
