@@ -23,9 +23,9 @@ LOGGING = (DOCS / "logging.md").read_text()
 
 
 def exported() -> set[str]:
-    with TieredCache([MemoryTier()]) as cache:
-        cache.set("a", b"1")
-        cache.get("b")
+    with TieredCache([MemoryTier()], ledger=True) as cache:
+        cache.get_or_load("a", str.encode)
+        cache.get("a")
         registry = CollectorRegistry()
         registry.register(CacheCollector({"c": cache}))
         return {sample.name for family in registry.collect() for sample in family.samples}
@@ -35,6 +35,7 @@ def test_every_metric_that_a_page_names_is_exported():
     text = PROMETHEUS.read_text()
     named = set(re.findall(r"\btiercache_[a-z_]+", text)) - {"tiercache_", "tiercache_tier_"}
     assert named <= exported()
+    assert {name for name in exported() if name.startswith("tiercache_ledger_")} <= named
     states = {f"tiercache_tier_{metric.field}" for metric in TIER if metric.is_state}
     (row,) = [line for line in text.splitlines() if line.startswith("| `tiercache_tier_entries`")]
     assert set(re.findall(r"tiercache_\w+", row)) == states

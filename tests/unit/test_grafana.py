@@ -29,8 +29,9 @@ SELECTED = re.compile(r"(?P<name>tiercache_\w+)(?P<labels>\{[^}]*\})?(?P<range>\
 
 def exported() -> dict[str, tuple[str, set[str]]]:
     """The names of all samples, each with its type and its labels."""
-    with TieredCache([MemoryTier(), DictTier("below")]) as cache:
+    with TieredCache([MemoryTier(), DictTier("below")], ledger=True) as cache:
         cache.get_or_load("a", lambda _key: b"1")
+        cache.get("a")
         registry = CollectorRegistry()
         registry.register(CacheCollector({"c": cache}))
         text = generate_latest(registry).decode()

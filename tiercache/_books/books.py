@@ -240,15 +240,15 @@ class Books:
 
     # -- what is read ------------------------------------------------------------------------------
 
-    async def read(self, runtime: Runtime, since: str, path: tuple[str, ...]) -> Statement:
-        """What the ledger says since that day of the namespace at ``path`` and those inside. Raises a
-        `TierError` where it cannot be read."""
+    async def read(self, runtime: Runtime, since: str, path: tuple[str, ...] | None = None) -> Statement:
+        """What the ledger says since that day of the namespace at ``path`` (unless given, the root's) and
+        those inside. Raises a `TierError` where it cannot be read."""
         await self.settle(runtime)
         first = (date.fromisoformat(self.today()) - timedelta(days=self.ledger.keep_days)).isoformat()
         rows = list(await self.place.ask(runtime, "posted", first, reads=True))
         rows += self.unposted()
         currency = "" if self.prices is None else self.prices.currency
-        name = name_of(path)
+        name = self.root if path is None else name_of(path)
         inside = f"{name}/"
         of_it = {
             account: amounts

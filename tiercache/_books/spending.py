@@ -98,6 +98,7 @@ class Spending:
         limit = Decimal(self.budget.per_day)
         over = share >= 1.0
         blocks = over and self.budget.action == "block"
+        event = BudgetReached(self._books.place.name, share, _amount(spent), limit, day, self._currency)
         logger().warning(
             "%g %% of the budget of %s is spent: %s of %s %s%s",
             share * 100,
@@ -106,9 +107,9 @@ class Spending:
             money(limit),
             self._currency,
             "; loaders are not called until midnight UTC" if blocks else "",
+            extra={"tiercache": event.as_dict()},
         )
-        place = self._books.place.name
-        self._events.emit(BudgetReached(place, share, _amount(spent), limit, day, self._currency))
+        self._events.emit(event)
 
     async def _sum(self, runtime: Runtime, day: str) -> int:
         """What was spent on ``day``, as far as can be told."""

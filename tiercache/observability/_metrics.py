@@ -6,7 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CHAIN", "LATENCIES", "QUANTILES", "TIER", "Latencies", "Metric"]
+__all__ = [
+    "CHAIN",
+    "LATENCIES",
+    "PAID",
+    "QUANTILES",
+    "SAVED",
+    "TIER",
+    "TOKENS",
+    "Entered",
+    "Latencies",
+    "Metric",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,39 @@ LATENCIES: Final = (
         "write.latency",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The field of that name in `tiercache.ledger.LedgerRow`, today, and its name behind
+    ``tiercache_ledger``. They are states and no counters: each day begins at zero, and an estimate may go
+    down."""
+
+    field: str
+    name: str
+    about: str
+    is_money: bool = False
+
+
+#: Of calls of loaders.
+PAID: Final = (
+    Entered("calls", "calls", "Calls of loaders today (UTC), each attempt of a retry among them."),
+    Entered("failed", "failed_calls", "Those of them that gave nothing."),
+    Entered("unpriced", "unpriced_calls", "Those of them whose model has no price."),
+    Entered("texts", "texts", "Keys that calls gave a value for today."),
+    Entered("estimated", "estimated_tokens", "Tokens of today that nobody counted."),
+    Entered("money_spent", "spent_money", "Money spent on calls today, in the currency.", is_money=True),
+    Entered("seconds_spent", "spent_seconds", "Time spent in calls today."),
+)
+#: Of what a tier had.
+SAVED: Final = (
+    Entered("served", "served_texts", "Keys that the tier had today."),
+    Entered("calls_saved", "saved_calls", "Calls that this saved, as estimated."),
+    Entered("money_saved", "saved_money", "Money that this saved, as estimated.", is_money=True),
+    Entered("seconds_saved", "saved_seconds", "Time in calls that this saved, as estimated."),
+)
+#: The fields that are tokens: each is a ``kind`` of one metric.
+TOKENS: Final = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 
 #: The fields of `tiercache.stats.Latency`, and what they are.
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

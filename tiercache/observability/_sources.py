@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from os import PathLike
+from time import monotonic
 from typing import Any, Protocol
 from weakref import ref
 
@@ -19,11 +20,14 @@ from tiercache._paths import absolute
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
+from tiercache.ledger import Statement
+from tiercache.observability._ledgers import LedgerReader
 from tiercache.shared_stats import StatsFile, Unreadable, summed
 
 __all__ = ["Sources", "label", "labels", "stack_of"]
 
-#: How long a scrape waits for a file that another process writes, in seconds; then it has what it had before.
+#: How long a scrape waits for a file that another process writes, or for ledgers, in seconds; then it has
+#: what it had before.
 _PATIENCE = 0.2
 
 
@@ -46,10 +50,16 @@ class _Source(Protocol):
         """The statistics, as `CacheStats.as_dict` has them; ``None`` once it is over."""
         ...
 
+    @property
+    def ledger(self) -> LedgerReader | None:
+        """Who reads its ledger, if it has one."""
+        ...
+
 
 class _Cache:
     def __init__(self, stack: Stack) -> None:
         self._stack = ref(stack)
+        self.ledger = None if stack.books is None else LedgerReader(stack)
 
     @property
     def is_over(self) -> bool:
@@ -63,6 +73,7 @@ class _Cache:
 
 class _File:
     is_over = False
+    ledger = None
 
     def __init__(self, file: StatsFile) -> None:
         self._file = file
@@ -124,6 +135,19 @@ class Sources:
                     if self._sources.get(name) is source:
                         del self._sources[name]
         return found
+
+    def statements(self) -> list[tuple[str, Statement]]:
+        """What the ledgers say of today, by name; where one cannot be read in time, what it said before."""
+        with self._lock:
+            readers = [(name, one.ledger) for name, one in self._sources.items() if one.ledger is not None]
+        for name, reader in readers:
+            try:
+                reader.begin()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._complain(name, error)
+        until = monotonic() + _PATIENCE
+        said = [(name, reader.latest(max(0.0, until - monotonic()))) for name, reader in readers]
+        return [(name, statement) for name, statement in said if statement is not None]
 
     def _put(self, name: str, source: _Source) -> None:
         if not isinstance(name, str) or not name:
