@@ -7,12 +7,10 @@ import math
 import os
 import re
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,17 +18,16 @@ import pythons
 from absent import said_without
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ledgers import PRICES, paid_load
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from waiting import LIMIT, GatedLoader, pool, until
+from scraped import NOT_BASE, exposed, samples, value
+from waiting import GatedLoader, pool, until
 
 from tiercache import (
     CacheStats,
     ConfigError,
-    DiskTier,
     MemoryTier,
     TieredCache,
     TierStats,
@@ -39,37 +36,11 @@ from tiercache import (
     shared_stats,
 )
 from tiercache._file_lock import wait_for_lock
-from tiercache.accounts import Account
 from tiercache.codecs import JSONCodec
-from tiercache.ledger import LedgerRow
-from tiercache.observability._metrics import CHAIN, LATENCIES, PAID, SAVED, TIER, TOKENS
+from tiercache.observability._metrics import CHAIN, LATENCIES, TIER
 from tiercache.observability.prometheus import CacheCollector
 from tiercache.stats import Latency
 from tiercache.testing import ChaosTier, DictTier, FakeClock, Raise
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def exposed(collector: CacheCollector) -> str:
-    """What a scrape gets."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return generate_latest(registry).decode()
-
-
-def samples(text: str) -> Samples:
-    """The values in ``text``, by name and labels; each is there once."""
-    found: Samples = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            at = (sample.name, frozenset(sample.labels.items()))
-            assert at not in found, at
-            found[at] = sample.value
-    return found
-
-
-def value(values: Samples, name: str, **labels: str) -> float:
-    return values[name, frozenset(labels.items())]
 
 
 @pytest.fixture
@@ -131,7 +102,6 @@ def test_what_is_not_known_is_left_out(cache):
 
 
 UNITS = ("seconds", "bytes")
-NOT_BASE = re.compile(r"_(ms|milliseconds|us|ns|minutes|hours|kb|mb|kilobytes|megabytes|percent)(_|$)")
 
 
 def test_names_follow_the_conventions(cache):
@@ -286,117 +256,6 @@ def test_no_key_value_namespace_or_url_is_in_any_label(keys, namespace, tier, na
         assert part not in text
     tiers = {dict(labels)["tier"] for at, labels in samples(text) if at == "tiercache_tier_hits_total"}
     assert len(tiers) == 3
-
-
-# -- ledgers ---------------------------------------------------------------------------------------
-
-
-def paying(*tiers, **options):
-    """A cache that pays for calls."""
-    return TieredCache([MemoryTier(), *tiers], namespace="n4me", prices=PRICES, model="m", **options)
-
-
-def used_and_paid(cache):
-    """Four calls, of which one fails, and two hits."""
-    cache.get_or_load("a", paid_load)
-    cache.view("n4mes", model="other").get_or_load("b", paid_load)
-    cache.mget_or_load(["c", "d"], lambda keys: [paid_load(key) for key in keys])
-    with pytest.raises(ZeroDivisionError):
-        cache.get_or_load("e", lambda _key: 1 / 0)
-    cache.mget(["a", "c"])
-
-
-def test_what_the_ledger_says_of_today_is_exposed():
-    with paying() as cache:
-        used_and_paid(cache)
-        text = exposed(CacheCollector({"c": cache}))
-        found = samples(text)
-        rows = {
-            (row.model, row.tier): row for row in cache.ledger(datetime.now(UTC).date()).by("model", "tier")
-        }
-    own, memory = rows["m", "loader"], rows["m", "memory"]
-    at = {"cache": "c", "model": "m"}
-    assert value(found, "tiercache_ledger_calls", **at) == own.calls == 3
-    assert value(found, "tiercache_ledger_failed_calls", **at) == 1
-    assert value(found, "tiercache_ledger_texts", **at) == 3
-    assert value(found, "tiercache_ledger_tokens", **at, kind="input") == 300
-    assert value(found, "tiercache_ledger_spent_money", **at, currency="EUR") == float(own.money_spent)
-    assert value(found, "tiercache_ledger_spent_seconds", **at) == own.seconds_spent > 0
-    assert value(found, "tiercache_ledger_unpriced_calls", cache="c", model="other") == 1
-    at["tier"] = "memory"
-    assert value(found, "tiercache_ledger_served_texts", **at) == 2
-    assert value(found, "tiercache_ledger_saved_calls", **at) == memory.calls_saved > 0
-    assert value(found, "tiercache_ledger_saved_money", **at, currency="EUR") == float(memory.money_saved)
-    assert value(found, "tiercache_ledger_saved_seconds", **at) == memory.seconds_saved
-    assert "n4me" not in text, "a namespace may be a person's"
-
-
-def test_namespaces_are_labels_for_who_wants_that():
-    with paying() as cache:
-        used_and_paid(cache)
-        found = samples(exposed(CacheCollector({"c": cache}, namespaces=True)))
-    assert value(found, "tiercache_ledger_calls", cache="c", model="m", namespace="n4me") == 3
-    assert value(found, "tiercache_ledger_calls", cache="c", model="other", namespace="n4me/n4mes") == 1
-
-
-def test_metrics_of_the_ledger_are_states_in_base_units():
-    with paying() as cache:
-        used_and_paid(cache)
-        families = list(text_string_to_metric_families(exposed(CacheCollector({"c": cache}))))
-    kept = [family for family in families if family.name.startswith("tiercache_ledger_")]
-    assert len(kept) == len(PAID) + len(SAVED) + 1
-    for family in kept:
-        assert family.type == "gauge", "each day begins at zero"
-        assert re.fullmatch(r"tiercache(_[a-z]+)+", family.name)
-        assert not NOT_BASE.search(family.name)
-        assert not family.name.endswith("_total")
-        assert {label for sample in family.samples for label in sample.labels} <= {
-            "cache", "model", "tier", "kind", "currency",
-        }  # fmt: skip
-
-
-def test_every_amount_of_the_ledger_is_a_metric():
-    amounts = {field.name for field in fields(LedgerRow)} - set(Account._fields)
-    assert {entered.field for entered in (*PAID, *SAVED)} | set(TOKENS) == amounts
-
-
-def test_a_day_is_exposed_as_long_as_it_lasts():
-    clock = FakeClock(datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp())
-    with TieredCache([MemoryTier(clock=clock)], ledger=True, clock=clock) as cache:
-        collector = CacheCollector({"c": cache})
-        cache.get_or_load("a", paid_load)
-        assert value(samples(exposed(collector)), "tiercache_ledger_calls", cache="c", model="") == 1
-        clock.advance(86_400)
-        cache.get_or_load("b", paid_load)
-        assert value(samples(exposed(collector)), "tiercache_ledger_calls", cache="c", model="") == 1
-    assert "tiercache_ledger_calls{" not in exposed(collector), "it is closed"
-
-
-def test_a_ledger_that_stands_still_holds_up_no_scrape(tmp_path, monkeypatch):
-    monkeypatch.setattr("tiercache.observability._sources._PATIENCE", 0.01)
-    disk = DiskTier(tmp_path)
-    go, posted = threading.Event(), disk.posted
-    go.set()
-
-    def gated(day):
-        assert go.wait(LIMIT)
-        return posted(day)
-
-    disk.posted = gated
-    with paying(disk) as cache:
-        collector = CacheCollector({"c": cache})
-        cache.get_or_load("a", paid_load)
-        name = "tiercache_ledger_calls"
-
-        def scraped():
-            return samples(exposed(collector)).get((name, frozenset({("cache", "c"), ("model", "m")})))
-
-        until(lambda: scraped() == 1)
-        go.clear()
-        cache.get_or_load("b", paid_load)
-        assert scraped() == 1, "what it said before"
-        go.set()
-        until(lambda: scraped() == 2)
 
 
 # -- scrapes beside the work, and ill tiers --------------------------------------------------------
