@@ -14,6 +14,7 @@ from tiercache import Entry, MemoryTier, TieredCache
 from tiercache._chain.batch import Batch
 from tiercache._chain.journal import Fences
 from tiercache._chain.promotions import Promotion
+from tiercache._running.promoter import Promoter
 from tiercache._running.queue import WorkQueue
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictTier, SpyTier
@@ -175,6 +176,40 @@ def test_a_queue_that_lingers_is_hurried_where_much_waits(entries: int, size: in
     assert queue.submit(done.set, entries=entries, size=size)
     assert done.wait(LIMIT)
     queue.idle().result(LIMIT)
+
+
+@pytest.mark.parametrize(("entries", "size"), [(100, 0), (1, 100), (101, 0), (1, 101)])
+def test_what_has_no_room_beside_the_little_that_lingers_is_done_at_once(entries: int, size: int) -> None:
+    queue = Told(3600.0)
+    done: list[str] = []
+    assert queue.submit(lambda: done.append("little"), entries=1, size=1)
+    assert queue.lingers.wait(LIMIT)
+    with queue._changed:  # the worker does not come between
+        assert queue.submit(lambda: done.append("much"), entries=entries, size=size)
+        assert not queue.submit(lambda: done.append("more"), entries=entries, size=size)
+    queue.idle().result(LIMIT)
+    assert done == ["little", "much"]
+
+
+def test_a_lookup_of_much_is_not_dropped_for_a_single_hit_that_lingers() -> None:
+    middle, low = SpyTier(DictTier("middle")), lowest("one")
+    lingers = threading.Event()
+
+    class Lingering(Promoter):
+        def _is_hurried(self) -> bool:
+            lingers.set()
+            return super()._is_hurried()
+
+    low.mset({"huge": Entry(b"v", codec="bytes", size=2**26 + 1)})
+    with TieredCache([MemoryTier(), middle, low]) as cache:
+        cache._stack.promoter = promoter = Lingering()
+        promoter._linger = 3600.0
+        assert cache.get("one") == b"one"
+        assert lingers.wait(LIMIT)
+        assert cache.get("huge") == b"v"
+        cache.flush()
+        assert set(middle.tier.entries) == {"one", "huge"}
+        assert cache.stats().promotions_dropped == 0
 
 
 def test_a_lingering_worker_begins_by_itself() -> None:

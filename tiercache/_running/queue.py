@@ -61,7 +61,8 @@ class WorkQueue:
         """Queue ``job``, which is about that many entries of that many bytes; false when there is no room."""
         with self._changed:
             full = self._entries + entries > self._max_entries or self._bytes + size > self._max_bytes
-            if full and self._jobs:  # one that is too large by itself is still done, alone
+            # One that is too large by itself is still done: alone, or with the little that lingers.
+            if full and self._jobs and not (self._lingering and not self._is_much()):
                 return False
             if len(self._jobs) >= self._resting and len(self._threads) < self._most_threads:
                 self._start()
