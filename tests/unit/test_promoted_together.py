@@ -212,6 +212,30 @@ def test_a_lookup_of_much_is_not_dropped_for_a_single_hit_that_lingers() -> None
         assert cache.stats().promotions_dropped == 0
 
 
+class Joining:
+    """A job that is asked with the next one."""
+
+    def __init__(self, done: list[str], name: str) -> None:
+        self.done = done
+        self.name = name
+
+    def __call__(self) -> None:
+        self.done.append(self.name)
+
+    def join(self, job: object) -> bool:
+        raise ValueError(f"{self.name} cannot be compared with {job!r}")
+
+
+def test_a_job_that_fails_when_it_is_asked_is_done_alone() -> None:
+    queue = Told(3600.0)
+    done: list[str] = []
+    for name in ("one", "two", "three"):
+        assert queue.submit(Joining(done, name), entries=1)
+    queue.idle().result(LIMIT)
+    assert done == ["one", "two", "three"]
+    assert not queue.busy
+
+
 def test_a_lingering_worker_begins_by_itself() -> None:
     queue = Told(0.001)
     done = threading.Event()

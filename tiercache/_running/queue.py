@@ -114,8 +114,7 @@ class WorkQueue:
                     due = len(self._jobs) if self._linger else 1
                 job = self._take()
                 done = 1
-                join = getattr(job, "join", None)
-                while done < due and join is not None and join(self._jobs[0][0]):
+                while done < due and _join(job, self._jobs[0][0]):
                     self._take()
                     done += 1
                 due -= done
@@ -123,7 +122,7 @@ class WorkQueue:
                 job()
             except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
                 logger().exception("a %s failed", self._kind)
-            del job, join  # it holds entries, and the next one may be long in coming
+            del job  # it holds entries, and the next one may be long in coming
             with changed:
                 self._unfinished -= done
                 idle = []
@@ -156,6 +155,14 @@ class WorkQueue:
         self._entries -= entries
         self._bytes -= size
         return job
+
+
+def _join(job: Callable[[], object], other: Callable[[], object]) -> bool:
+    join = getattr(job, "join", None)
+    try:
+        return join is not None and join(other)
+    except Exception:  # noqa: BLE001 - it may compare what tiers of others handed out; done twice is no harm
+        return False
 
 
 _queues: weakref.WeakSet[WorkQueue] = weakref.WeakSet()
