@@ -1,5 +1,5 @@
 """A disk tier alone, beside SQLite itself, diskcache, LMDB and LangChain's file store. New values at each
-write: SQLite writes no page that does not change.
+write: SQLite writes no page that does not change. A tier's entries have an end of life, and the others' none.
 
 A tier brings its log home behind its callers, and is waited for between the turns; SQLite and diskcache do it
 within a write. So a write tells what its caller waits for; disk-mset-steady tells what all of it takes.
@@ -36,7 +36,7 @@ class Store(NamedTuple):
 
 def tiercache(folder: Path) -> Store:
     tier = DiskTier(folder / "tiercache")
-    cache = TieredCache([tier])
+    cache = TieredCache([tier], ttl="1h")
     return Store(cache.mset, cache.mget, cache.close, settled(cache, tier))
 
 
@@ -193,7 +193,7 @@ def test_get(hold: Any, stores: Any, tmp_path: Path, keys: list[str]) -> None:
             put_all(store, batch)
             contest.add(name, lambda get=store.get: [get([key]) for key in keys])
     tier = DiskTier(tmp_path / "one")
-    with TieredCache([tier]) as cache, diskcache.Cache(str(tmp_path / "other")) as other:
+    with TieredCache([tier], ttl="1h") as cache, diskcache.Cache(str(tmp_path / "other")) as other:
         cache.mset(batch)
         settled(cache, tier)()
         with other.transact():

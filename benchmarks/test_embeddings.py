@@ -1,8 +1,10 @@
 """What a cache of embeddings costs beside the model: `CachedEmbeddings` over memory and disk, and LangChain's
 ``CacheBackedEmbeddings`` over each store that people give it. The model gives vectors that are ready.
 
-What is given back is freed between the turns: millions of floats are the caller's. The command beside this,
-``langchain_embeddings.py``, makes each state for real, with a process for each, and counts bytes and calls.
+What is given back is freed between the turns: millions of floats are the caller's. There our cache is closed,
+too, which brings home what is left of its disk's log: disk-mset-steady tells what all of that takes. The
+command beside this, ``langchain_embeddings.py``, makes each state for real, with a process for each, and
+counts bytes and calls.
 """
 
 from __future__ import annotations

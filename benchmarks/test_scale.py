@@ -52,7 +52,7 @@ def filled(
         for size in SIZES["below"][request.config.getoption("--scale")]:
             folder = tmp_path_factory.mktemp(f"{kind}-{size}")
             one = tier(kind, folder)
-            cache = stack.enter_context(TieredCache([one]))
+            cache = stack.enter_context(TieredCache([one], ttl="1d"))
             settles[cache] = settled(cache, one)
             for keys in batches(size):
                 assert cache.mset({key: os.urandom(LENGTH) for key in keys}).ok

@@ -54,9 +54,9 @@ def test_mget_from_disk(hold: Any, tmp_path: Path, keys: list[str]) -> None:
         DiskTier(tmp_path / "both", secret=SECRET),
     ]
     with (
-        TieredCache([tiers[0]]) as plain,
-        TieredCache([tiers[1]]) as signed,
-        TieredCache([tiers[2]], codec=EncryptedCodec(key=SECRET)) as both,
+        TieredCache([tiers[0]], ttl="1h") as plain,
+        TieredCache([tiers[1]], ttl="1h") as signed,
+        TieredCache([tiers[2]], ttl="1h", codec=EncryptedCodec(key=SECRET)) as both,
     ):
         for name, cache in {
             "tiercache": plain,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import relpath
 from pathlib import Path
 
 import click
@@ -61,7 +62,8 @@ def write(figures: Figures, folder: Path) -> None:
         if cases:
             (folder / f"{group}.svg").write_bytes(chart(group, cases))
         (folder / f"{group}.md").write_text(page(figures, group, f"{group}.svg" if cases else None))
-    (folder / "README.md").write_text(index(figures))
+    explained = relpath(quoted.PROJECT / "docs" / "explanation" / "performance.md", folder)
+    (folder / "README.md").write_text(index(figures, Path(explained).as_posix()))
 
 
 def _renew_documents(figures: Figures) -> None:

@@ -40,8 +40,8 @@ def charted(case: Case) -> bool:
     return len(case["took"]) > 1
 
 
-def index(figures: Figures) -> str:
-    """The first page."""
+def index(figures: Figures, explained: str = "../explanation/performance.md") -> str:
+    """The first page. ``explained``: where it is told why, from there."""
     targets = [
         (name, case, target) for name, case in figures.cases.items() for target in case.get("targets", ())
     ]
@@ -54,7 +54,7 @@ def index(figures: Figures) -> str:
         "more is. Times are medians of rounds, and in brackets stands\n"
         "where the middle half of the rounds was. A ratio is the median of the rounds' ratios. Python's\n"
         "garbage collector is off while a round goes on. Why things cost what they do is [told\n"
-        "elsewhere](../explanation/performance.md).",
+        f"elsewhere]({explained}).",
         *_written(figures),
         "## What is measured",
         _table(

@@ -53,7 +53,7 @@ def test_rights_on_redis():
 
 
 def test_connections():
-    assert (_engines._CONNECTIONS, _engines._KEPT) == (15, 5)
+    assert (_engines._CONNECTIONS, _engines.KEPT) == (15, 5)
     assert "up to 15 connections, and keeps five" in PAGE
 
 

@@ -60,7 +60,9 @@ class Writer:
     def end(self) -> int:
         """The number of the last batch that it was told is stored."""
         self._process.kill()
-        rest, _ = self._process.communicate(timeout=60)
+        with self._process:  # which waits for its end
+            assert self._process.stdout is not None
+            rest = self._process.stdout.read()  # communicate() would leave out what a line read ahead
         return int((rest.split() or [self._last])[-1])
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import redis
 import redis.asyncio
+from servers.valkey import running
 
 from tiercache import Entry, RedisTier, TieredCache
 from tiercache.testing import FakeClock
@@ -118,6 +119,28 @@ def test_batches_after_one_that_was_fetched_twice_are_fetched_once(server, monke
         assert len(fetched) == 16 + 1 + 16
         (told,) = cache.stats().tiers
         assert (told.hits, told.misses) == (32, 32)
+
+
+def test_a_batch_that_was_not_asked_for_says_nothing_of_the_server():
+    """Or nothing would ever be the third failure in a row."""
+    clock = FakeClock()
+    with running() as server:
+        cache = TieredCache([RedisTier(server.url, clock=clock)], clock=clock, stale_for=1000)
+        cache.mset({"stale": b"1"}, ttl=10)
+        clock.advance(10)
+        assert cache.mget(["stale", "none"]) == [None, None]
+    with cache:
+        for _ in range(10):
+            assert cache.mget(["stale", "none"]) == [None, None]
+        (told,) = cache.stats().tiers
+        assert (told.errors, told.skipped, told.misses) == (3, 14, 22)
+        clock.advance(60)
+        cache.mget(["stale", "none"])  # the probe
+        (told,) = cache.stats().tiers
+        assert (told.errors, told.skipped, told.misses) == (4, 14, 24)
+        cache.mget(["stale", "none"])
+        (told,) = cache.stats().tiers
+        assert (told.errors, told.skipped, told.misses) == (4, 16, 26)
 
 
 def test_only_where_it_is_the_same(server):

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from forked import exit_code
 from selections import usually
 from servers.databases import DATABASES, DEADLINE, Database
 
@@ -347,3 +348,25 @@ def _fork_and_write(tier: SQLTier, key: str) -> None:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_child_that_forgets_a_tier_ends_no_connection_of_its_parent(open_database: Open) -> None:
+    database = open_database("postgresql", awaited=False)
+    tiers = [SQLTier(f"{database.url}&application_name={database.table}", table=database.table, deadline=30)]
+    database.put(tiers[0], {"k": b"v"})
+    pids = "SELECT pid FROM pg_stat_activity WHERE application_name = '{t}'"
+    [before] = database.execute(pids)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            tiers.clear()
+            gc.collect()
+            gc.collect()  # what hung on the first garbage
+            status = 0
+        finally:
+            os._exit(status)
+    assert exit_code(child) == 0
+    database.put(tiers[0], {"k": b"v"})  # on the connection, if there is one
+    assert database.execute(pids) == [before]
+    tiers[0].close()

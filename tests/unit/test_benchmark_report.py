@@ -346,6 +346,16 @@ def test_charts_are_drawn_the_same_each_time(written, tmp_path):
     assert {"memory-get", "dict", "0.31 µs", "disk-scale", "mget", "entries, logarithmic"} <= texts
 
 
+def test_a_report_that_is_written_elsewhere_refers_to_pages_that_are_there(written, tmp_path):
+    pytest.importorskip("matplotlib", reason="of the extra 'bench'")
+    into = tmp_path / "some" / "report"
+    done = CliRunner().invoke(main, [str(written(run_of(GET))), "--into", str(into)])
+    assert done.exit_code == 0, done.output
+    pages = re.findall(r"\]\(([^)#:]+)", (into / "README.md").read_text())
+    assert len(pages) > 1
+    assert [name for name in pages if not (into / name).exists()] == []
+
+
 # -- figures that pages quote ----------------------------------------------------------------------
 
 TEXT = """A hit takes 0.31 µs<!-- figure: memory-get: tiercache -->, which is

@@ -103,6 +103,31 @@ def test_a_tier_that_is_closed_amid_a_call_ends_its_connection_after_it(counted:
     assert counted.open == 0
 
 
+def test_a_call_whose_turn_comes_after_the_tier_was_closed_makes_no_connection(counted: Counted) -> None:
+    """To a database in memory it would be one to a new, empty one."""
+    arrived, gate = threading.Event(), threading.Event()
+    turns = counted.tier.store._turns
+    assert turns is not None
+
+    class Held:
+        def acquire(self, timeout: float) -> bool:
+            arrived.set()
+            return gate.wait(60) and turns.acquire(timeout)
+
+        release = turns.release
+
+    counted.tier.store._turns = Held()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(counted.tier.mget, ["key"])
+        assert arrived.wait(60)
+        counted.tier.close()
+        gate.set()
+        with pytest.raises(CacheClosed):
+            call.result(60)
+    assert len(counted.made) == 1
+    assert [turns.acquire(timeout=0) for _ in range(ALL + 1)] == [True] * ALL + [False]
+
+
 def test_an_interrupted_call_drops_its_connection(counted: Counted) -> None:
     def plan() -> Any:
         yield Step("SELECT 1")
@@ -131,8 +156,9 @@ def test_what_a_call_of_the_parent_had_is_lent_to_nobody_in_the_child(counted: C
     connections = counted.tier.store._connections
     before = [connections.lend() for _ in range(ALL)]
     connections.after_fork()  # as in a child that was forked in the middle of these calls
-    for connection in before:
+    for connection in before[:-1]:
         connections.take_back(connection)
+    connections.drop(before[-1])
     after = connections.lend()
     assert after not in before
     connections.take_back(after)

@@ -3,7 +3,8 @@
 Hits of single keys come one by one, and each would be a transaction of its own in the tier that takes them,
 which takes as long for one entry as for ten. So look-ups that wait for the promoter together are promoted
 together, as far as nothing is lost by that: where their tickets are the same, so that none of them is
-suppressed for what was written before it was read.
+suppressed for what was written before it was read. And in tiers alone that keep fences, as the disk tier
+does: to one of somebody else's a hundred entries may be a hundred times as much work, with one deadline.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Promotion:
         for (member, mine), (other, more) in zip(self.behind, job.behind, strict=True):
             if (
                 member is not other  # of another view
+                or not member.has_fences
                 or len(mine) + len(more) > _MOST_ENTRIES
                 or not (
                     mine.is_encoded and more.is_encoded

@@ -177,7 +177,10 @@ class Guard(Tally):
             self._undecided(breaker, permit, error)
             raise
         if breaker is not None and breaker.ailing:
-            self._stood(breaker, permit)
+            if answer is None and otherwise is not None:  # the whole road tells: perhaps nobody was asked yet
+                breaker.undecided(permit)
+            else:
+                self._stood(breaker, permit)
         return answer
 
     async def write(

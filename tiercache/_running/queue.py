@@ -61,7 +61,8 @@ class WorkQueue:
         """Queue ``job``, which is about that many entries of that many bytes; false when there is no room."""
         with self._changed:
             full = self._entries + entries > self._max_entries or self._bytes + size > self._max_bytes
-            if full and self._jobs:  # one that is too large by itself is still done, alone
+            # One that is too large by itself is still done: alone, or with the little that lingers.
+            if full and self._jobs and not (self._lingering and not self._is_much()):
                 return False
             if len(self._jobs) >= self._resting and len(self._threads) < self._most_threads:
                 self._start()
@@ -113,8 +114,7 @@ class WorkQueue:
                     due = len(self._jobs) if self._linger else 1
                 job = self._take()
                 done = 1
-                join = getattr(job, "join", None)
-                while done < due and join is not None and join(self._jobs[0][0]):
+                while done < due and _join(job, self._jobs[0][0]):
                     self._take()
                     done += 1
                 due -= done
@@ -122,7 +122,7 @@ class WorkQueue:
                 job()
             except BaseException:  # noqa: BLE001 - the worker outlives whatever a job did, or `flush` hangs
                 logger().exception("a %s failed", self._kind)
-            del job, join  # it holds entries, and the next one may be long in coming
+            del job  # it holds entries, and the next one may be long in coming
             with changed:
                 self._unfinished -= done
                 idle = []
@@ -155,6 +155,14 @@ class WorkQueue:
         self._entries -= entries
         self._bytes -= size
         return job
+
+
+def _join(job: Callable[[], object], other: Callable[[], object]) -> bool:
+    join = getattr(job, "join", None)
+    try:
+        return join is not None and join(other)
+    except Exception:  # noqa: BLE001 - it may compare what tiers of others handed out; done twice is no harm
+        return False
 
 
 _queues: weakref.WeakSet[WorkQueue] = weakref.WeakSet()

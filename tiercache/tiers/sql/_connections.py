@@ -18,6 +18,10 @@ from sqlalchemy.engine import Engine
 
 __all__ = ["Connection", "Connections"]
 
+# A forked child keeps what it must not use for as long as it lives: SQLAlchemy ends a connection that it
+# lent and that nobody has any more, and the server would take that for the parent's wish.
+_of_the_parent: list[list[Connection]] = []
+
 
 class Connection:
     """One connection. ``home``: the list in which it lies when it is idle."""
@@ -43,7 +47,6 @@ class Connections:
         self._engine = engine
         self._keep = keep
         self._idle: list[Connection] = []
-        self._inherited: list[list[Connection]] = []
         self._closed = False
 
     def lend(self) -> Connection:
@@ -56,13 +59,14 @@ class Connections:
 
     def take_back(self, connection: Connection) -> None:
         """Keep ``connection``, which is whole and has nothing left to read, for another call."""
+        home = connection.home
+        if home is not self._idle:  # its call began in the parent of this process, whose connection it is
+            home.append(connection)
+            return
         if not self._keep:
             connection.pooled.close()
             return
-        home = connection.home
         home.append(connection)
-        if home is not self._idle:  # its call began in the parent of this process, whose connection it is
-            return
         # Looked at by each call after it added its own: the last one sees whatever is too many.
         if self._closed:
             self.end_idle()
@@ -71,7 +75,11 @@ class Connections:
                 home.pop(0).pooled.close()
 
     def drop(self, connection: Connection) -> None:
-        """End ``connection``, which is of no use to anybody."""
+        """End ``connection``, which is of no use to anybody; one of the parent of this process is not ours to
+        end."""
+        if connection.home is not self._idle:
+            connection.home.append(connection)
+            return
         connection.pooled.invalidate()
         connection.pooled.close()
 
@@ -88,5 +96,5 @@ class Connections:
 
     def after_fork(self) -> None:
         """Forget the parent's connections, but keep them alive: closing them would end the parent's."""
-        self._inherited.append(self._idle)
+        _of_the_parent.append(self._idle)
         self._idle = []

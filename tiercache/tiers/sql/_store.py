@@ -203,11 +203,11 @@ class SQLStore:
         with Call(self._deadline) as call:
             progress = Progress(self._deadline, batches=batches, call=call)
             while True:
-                self._check_open()
                 # Our own turnstile, because the pool's would wait for the whole deadline again.
                 if turns is not None and not turns.acquire(timeout=call.at_most(None)):
                     raise self._failure(PoolTimeout("all connections are busy"), progress)
                 try:
+                    self._check_open()  # now that it is our turn
                     if self._gated:
                         outcome = self._pass(call, plan, progress)
                     else:
