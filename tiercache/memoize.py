@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from tiercache._chain.arguments import check_key
 from tiercache._loading.options import Manner
-from tiercache._loading.sending import sending
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
 from tiercache.entry import UNSET, Sentinel
@@ -20,7 +19,7 @@ from tiercache.units import Duration
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
 
-__all__ = ["Memoized", "Memoizer", "cached_function", "memoize"]
+__all__ = ["Memoized", "Memoizer", "cached_function", "memoize", "sent_by"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -84,9 +83,7 @@ def memoize(
     kept = kept.with_manner(manner)
     make_key = call_key(function, name) if key is None else _checked(key, name)
     wrap = _async if inspect.iscoroutinefunction(function) else _blocking
-    rate = manner.pace.rate
-    counts = rate is not None and rate.counts_tokens
-    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None, counts))
+    wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
 
@@ -101,10 +98,14 @@ def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _texts(*arguments: Any) -> list[str]:
-    """All text in ``arguments``, also that in lists and mappings: what such a call sends, near enough."""
+def sent_by(loader: Callable[..., Any]) -> list[str] | None:
+    """What the loader of a cached function sends, near enough: all text in its arguments, also that in lists
+    and mappings. ``None`` for any other loader. As `cached_function` has it, so that a hit pays nothing."""
+    if getattr(loader, "__module__", None) != __name__:
+        return None
+    given = inspect.getclosurevars(loader).nonlocals
     found: list[str] = []
-    ahead = list(arguments)
+    ahead = [given["args"], given["kwargs"]]
     while ahead:
         one = ahead.pop()
         if isinstance(one, str):
@@ -129,20 +130,13 @@ def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
 
 
 def _blocking(
-    cache: TieredCache[Any],
-    function: Callable[..., Any],
-    make_key: Callable[..., str],
-    ttl: Any,
-    none: Any,
-    counts: bool,
+    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
 ) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         def load(_key: str) -> Any:
             result = function(*args, **kwargs)
             return none if result is None else result
 
-        if counts:
-            sending(load, partial(_texts, args, kwargs))
         result = cache.get_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 
@@ -154,20 +148,13 @@ def _blocking(
 
 
 def _async(
-    cache: TieredCache[Any],
-    function: Callable[..., Any],
-    make_key: Callable[..., str],
-    ttl: Any,
-    none: Any,
-    counts: bool,
+    cache: TieredCache[Any], function: Callable[..., Any], make_key: Callable[..., str], ttl: Any, none: Any
 ) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async def load(_key: str) -> Any:
             result = await function(*args, **kwargs)
             return none if result is None else result
 
-        if counts:
-            sending(load, partial(_texts, args, kwargs))
         result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 

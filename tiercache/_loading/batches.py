@@ -118,9 +118,10 @@ class Batches:
         place = (group, window, most)
         while True:
             leavings.settle()
-            batch = self._sit(place, seat, window, most)
+            seat.batch = None
             leads = False
             try:
+                batch = self._sit(place, seat, window, most)
                 # Who fills it goes at once.
                 if most is None or len(batch.keys) < most:
                     left = max(0.0, batch.due - monotonic())
@@ -132,8 +133,8 @@ class Batches:
                 thrown(gone)
                 raise
             finally:
-                if not leads:
-                    self._leave(batch, seat)
+                if not leads and seat.batch is not None:
+                    self._leave(seat.batch, seat)
             outcome = await self._lead(runtime, batch, run) if leads else batch.outcome.result()
             if outcome is _APART:
                 return seat.part(await run(runtime, [seat]))
@@ -208,9 +209,9 @@ class Batches:
             # A key that is there already has another flight, and its value is not to be shared unseen.
             if batch is None or self._is_too_much(batch, seat, most):
                 batch = self._open[place] = _Batch(place, monotonic() + window)
+            seat.batch = batch
             batch.keys.update(seat.keys)
             batch.seats[seat] = None
-            seat.batch = batch
             if most is not None and len(batch.keys) >= most:
                 del self._open[place]
             return batch

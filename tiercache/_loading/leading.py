@@ -198,7 +198,8 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._paced(runtime, asked))
+                ask = self._attempt if self._load.pace is UNPACED else self._paced
+                answer = Answer.of(await ask(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
@@ -211,10 +212,8 @@ class Leading:
         return answer
 
     async def _paced(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
-        pace = self._load.pace
-        if pace is UNPACED:
-            return await self._attempt(runtime, asked)
-        group = self._load.group
+        """The same as `_attempt`, at the pace that is asked for: at its turn, with others, and again."""
+        pace, group = self._load.pace, self._load.group
         if not pace.window or group is None or not may_gather(runtime, self._load.load_many):
             return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
         if self._seat is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Joint", "joint", "joint_of", "sending", "sent"]
+__all__ = ["Joint", "joint", "joint_of", "sent"]
 
 #: Among the attributes of a loader's function; of a method, those of all its objects.
-_SENDS, _JOINT = "_tiercache_sends", "_tiercache_joint"
+_JOINT = "_tiercache_joint"
 
 
 class Joint(NamedTuple):
@@ -33,17 +33,13 @@ def joint_of(loader: Any) -> Joint | None:
     return getattr(loader, "__dict__", {}).get(_JOINT)
 
 
-def sending(loader: Callable[..., Any], texts: Callable[[], list[str]]) -> None:
-    """Note that ``texts()`` are what ``loader`` sends: where tokens are counted, they are those of these, and
-    not of its keys."""
-    loader.__dict__[_SENDS] = texts
-
-
 def sent(load_many: Callable[..., Any], keys: Sequence[str]) -> Sequence[str]:
     """What the loader sends for ``keys``, as far as anybody knows."""
     loader = getattr(load_many, "__wrapped__", None)
     told = joint_of(loader)
     if told is not None:
         return told.texts(loader, keys)
-    texts = getattr(loader, "__dict__", {}).get(_SENDS)
-    return keys if texts is None else texts()
+    from tiercache.memoize import sent_by  # it needs inspect
+
+    texts = None if loader is None else sent_by(loader)
+    return keys if texts is None else texts
