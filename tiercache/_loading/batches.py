@@ -133,8 +133,8 @@ class Batches:
                 thrown(gone)
                 raise
             finally:
-                if not leads and seat.batch is not None:
-                    self._leave(seat.batch, seat)
+                if not leads:
+                    self._leave(seat)
             outcome = await self._lead(runtime, batch, run) if leads else batch.outcome.result()
             if outcome is _APART:
                 return seat.part(await run(runtime, [seat]))
@@ -235,12 +235,13 @@ class Batches:
                         one.waits_for.append(seat.flight)
         return True
 
-    def _leave(self, batch: _Batch, seat: Seat) -> None:
-        """``seat`` waits no more. Nothing is loaded for it if the batch has not begun."""
-        if leavings.take(self._leave, batch, seat):
+    def _leave(self, seat: Seat) -> None:
+        """``seat`` waits no more. Nothing is loaded for it if its batch has not begun."""
+        if leavings.take(self._leave, seat):
             return
         with self._lock:
-            if batch.leader is not None:
+            batch = seat.batch
+            if batch is None or batch.leader is not None:
                 return
             if batch.seats.pop(seat, seat) is None:
                 batch.keys.difference_update(seat.keys)
