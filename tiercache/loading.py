@@ -122,7 +122,7 @@ class LoadingMethods(View[T]):
         check_batch_size(batch_size)
         manner = self._options(options)
         load_all = many(load_many, self._stack.told)
-        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many, manner.pace))
         values = self._all_hit(keys)
         if values is None:
             values = drive(self._mload(BLOCKING, keys, load))
@@ -144,7 +144,7 @@ class LoadingMethods(View[T]):
         check_batch_size(batch_size)
         manner = self._options(options)
         load_all = many(load_many, self._stack.told)
-        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many))
+        load = Load(load_all, self._seconds(ttl), *manner, batch_size, group_of(load_many, manner.pace))
         values = self._all_hit(keys)
         if values is None:
             values = await self._mload(NATIVE, keys, load)

@@ -31,7 +31,7 @@ def test_four_processes_never_exceed_it(valkey, rate, period, most):
     loads = 20 if most == 20 else 3
     workers = [
         subprocess.Popen(
-            [sys.executable, WORKER, valkey.url, rate, str(loads), "5"],
+            [sys.executable, WORKER, valkey.url, rate, str(loads), "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -105,6 +105,22 @@ class _Pause:
         yield
 
 
+def test_who_is_told_too_late_asks_again(valkey, clock, monkeypatch):
+    rate = Rate("9/h", shared=valkey.url)
+    seconds, calls = rate._shared.seconds, []
+
+    def slow(amounts, taken):
+        calls.append(set(taken))
+        if len(calls) == 1:
+            clock.advance(40)
+        return seconds(amounts, taken)
+
+    monkeypatch.setattr("tiercache._loading.rate.monotonic", clock.monotonic)
+    monkeypatch.setattr(rate._shared, "seconds", slow)
+    drive(rate.take(BLOCKING, clock, 0))
+    assert calls == [set(), set()]
+
+
 def test_a_server_that_comes_back_is_used_again():
     port = free_port()
     windows = SharedWindows(f"redis://127.0.0.1:{port}/0", "", {"requests": (1, 3600.0)})
@@ -120,6 +136,15 @@ def test_what_may_not_be_given(wrong):
     with pytest.raises(ConfigError, match=r"^rate_shared: ") as raised:
         TieredCache([MemoryTier()], rate="1/s", rate_shared=wrong)
     assert "password@" not in str(raised.value)
+
+
+def test_a_call_may_share_the_rate_of_its_cache(valkey):
+    with TieredCache([MemoryTier()], namespace="n", rate="1/h") as cache:
+        shared = cache._options({"rate_shared": valkey.url}).pace.rate
+        assert shared.text == "1/h"
+        assert shared._shared is not None
+        assert cache._options({"rate_shared": valkey.url}).pace.rate is shared
+        assert cache._options({"rate_shared": valkey.url, "rate": None}).pace.rate is None
 
 
 def test_it_shows_no_password():

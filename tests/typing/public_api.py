@@ -20,6 +20,7 @@ from tiercache import (
     WriteResult,
 )
 from tiercache.codecs import Codec, EncryptedCodec, TextCodec, ZstdCodec
+from tiercache.loading import batched
 
 tiers = [MemoryTier(), DiskTier("somewhere"), SQLTier("sqlite://"), RedisTier("redis://localhost")]
 plain = TieredCache([MemoryTier(), DiskTier("somewhere")], ttl="5m", namespace="n")
@@ -75,6 +76,8 @@ assert_type(numbers.get_or_load("a", load_or_not, stale_for="5m", load_deadline=
 assert_type(numbers.mget_or_load(["a"], load_mixed, jitter="10%", refresh_ahead=1), list[int | None])
 assert_type(numbers.mget_or_load(["a"], lambda keys: {"a": Loaded(1)}), list[int | None])
 assert_type(TieredCache([MemoryTier()], stale_if_error=True), TieredCache[bytes])
+assert_type(numbers.get_or_load("a", batched(lambda keys: [1]), rate="60/min", retry=True), int | None)
+numbers.get_or_load("a", lambda key: 1, rate=60)  # type: ignore[arg-type]  # a rate is text
 numbers.get_or_load("a", lambda key: Loaded("1"))  # type: ignore[arg-type]  # a str is no int
 numbers.get_or_load("a", lambda key: 1, stale_fro=5)  # type: ignore[call-arg]  # misspelt
 TieredCache([MemoryTier()], stale_for=b"")  # type: ignore[call-overload]  # no duration

@@ -7,10 +7,12 @@ import gc
 import threading
 
 import pytest
+from interrupts import interruptions, within
 from races import assert_at_rest
 from waiting import LIMIT, GatedLoader, auntil, pool, until
 
 from tiercache import ConfigError, MemoryTier, TieredCache
+from tiercache.loading import batched
 from tiercache.testing import DictTier
 
 
@@ -179,6 +181,28 @@ def test_who_is_cancelled_gives_up_waiting_and_a_thread_keeps_its_place_until_it
 
     asyncio.run(asyncio.wait_for(scenario(), LIMIT))
     assert cache.stats().loads == 2
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("options", [{"batch_window": "1ms", "max_batch": 1}, {"retry": 1}, {}], ids=str)
+def test_an_interrupt_anywhere_leaves_room_for_the_next(options):
+    cache = TieredCache([MemoryTier(), DictTier()], concurrency=1, rate="1000000/s", **options)
+    gate = cache._manner.pace.gate
+
+    def load():
+        return cache.get_or_load("k", batched(lambda keys: [b"1"] * len(keys)))
+
+    places = 0
+    for _place in interruptions(load, where="tiercache/_loading"):
+        places += 1
+        assert not gate._lock.locked()
+        assert not cache._stack.batches._lock.locked()
+        cache.delete("k")
+        assert within(load) == b"1"
+        assert not cache._stack.batches._open
+        cache.delete("k")
+    assert places > 30
+    assert len(gate) == 0
 
 
 def test_a_place_whose_loop_is_closed_is_free(make):

@@ -118,9 +118,10 @@ class Batches:
         place = (group, window, most)
         while True:
             leavings.settle()
-            batch = self._sit(place, seat, window, most)
+            seat.batch = None
             leads = False
             try:
+                batch = self._sit(place, seat, window, most)
                 # Who fills it goes at once.
                 if most is None or len(batch.keys) < most:
                     left = max(0.0, batch.due - monotonic())
@@ -133,7 +134,7 @@ class Batches:
                 raise
             finally:
                 if not leads:
-                    self._leave(batch, seat)
+                    self._leave(seat)
             outcome = await self._lead(runtime, batch, run) if leads else batch.outcome.result()
             if outcome is _APART:
                 return seat.part(await run(runtime, [seat]))
@@ -210,9 +211,9 @@ class Batches:
             # A key that is there already has another flight, and its value is not to be shared unseen.
             if batch is None or self._is_too_much(batch, seat, most):
                 batch = self._open[place] = _Batch(place, monotonic() + window)
+            seat.batch = batch
             batch.keys.update(seat.keys)
             batch.seats[seat] = None
-            seat.batch = batch
             if most is not None and len(batch.keys) >= most:
                 del self._open[place]
             return batch
@@ -236,12 +237,13 @@ class Batches:
                         one.waits_for.append(seat.flight)
         return True
 
-    def _leave(self, batch: _Batch, seat: Seat) -> None:
-        """``seat`` waits no more. Nothing is loaded for it if the batch has not begun."""
-        if leavings.take(self._leave, batch, seat):
+    def _leave(self, seat: Seat) -> None:
+        """``seat`` waits no more. Nothing is loaded for it if its batch has not begun."""
+        if leavings.take(self._leave, seat):
             return
         with self._lock:
-            if batch.leader is not None:
+            batch = seat.batch
+            if batch is None or batch.leader is not None:
                 return
             if batch.seats.pop(seat, seat) is None:
                 batch.keys.difference_update(seat.keys)

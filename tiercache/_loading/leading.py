@@ -200,7 +200,8 @@ class Leading:
         self._begun = start, begun = self._begun or (perf_counter(), clock.monotonic())
         try:
             with unnoted():
-                answer = Answer.of(await self._paced(runtime, asked))
+                ask = self._attempt if self._load.pace is UNPACED else self._paced
+                answer = Answer.of(await ask(runtime, asked))
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise
@@ -213,11 +214,8 @@ class Leading:
         return answer
 
     async def _paced(self, runtime: Runtime, asked: list[str]) -> dict[str, Any]:
-        pace = self._load.pace
-        if pace is UNPACED:
-            load_many = self._load.load_many
-            return await self._attempt(runtime, asked, load_many, lambda: sent(load_many, asked))
-        group = self._load.group
+        """The same as `_attempt`, at the pace that is asked for: at its turn, with others, and again."""
+        pace, group = self._load.pace, self._load.group
         if not pace.window or group is None or not may_gather(runtime, self._load.load_many):
             return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
         if self._core.stack.books is not None:  # of one call there is one account
@@ -248,15 +246,21 @@ class Leading:
         return await paced(runtime, stack.clock, self._load.pace, attempted, keys, texts, check)
 
     async def _attempt(
-        self, runtime: Runtime, asked: list[str], load_many: LoadMany, texts: Texts
+        self,
+        runtime: Runtime,
+        asked: list[str],
+        load_many: LoadMany | None = None,
+        texts: Texts | None = None,
     ) -> dict[str, Any]:
-        """One call of the loader, if the budget allows it. The ledger counts it, and an observer is told of
-        it, until the loader ends: also where its caller was cancelled before."""
+        """One call of the loader, or of the ``load_many`` of several, if the budget allows it. The ledger
+        counts it, and an observer is told of it, until the loader ends: also where its caller was cancelled
+        before. ``texts`` are what is sent, if that is not what the loader itself sends."""
         self._attempted = True
+        own = load_many = load_many or self._load.load_many
         if self._core.stack.observer is not None:
             load_many = partial(self._observed, load_many)
         try:
-            return await attempt(self._core, runtime, load_many, asked, texts)
+            return await attempt(self._core, runtime, load_many, asked, texts or partial(sent, own, asked))
         except LeftRunning as left:
             left.lost = partial(self._lost, left.call)
             raise

@@ -78,11 +78,13 @@ def load_of(loader: Any, told: Told, ttl: float | None, staleness: Staleness, pa
     """The load of one key by ``loader``, which may be `Batched`."""
     if type(loader) is not Batched:
         return Load(single(loader), ttl, staleness, pace)
-    return Load(many(loader.load_many, told), ttl, staleness, pace, group=group_of(loader.load_many))
+    return Load(many(loader.load_many, told), ttl, staleness, pace, group=group_of(loader.load_many, pace))
 
 
-def group_of(load_many: Any) -> Hashable:
-    """What tells this loader from others; ``None``: nothing, and it is not batched."""
+def group_of(load_many: Any, pace: Pace) -> Hashable:
+    """What tells this loader from others, where loads are batched; ``None``: this one is not."""
+    if not pace.window:
+        return None
     told = joint_of(load_many)
     if told is not None:
         return told.group(load_many)

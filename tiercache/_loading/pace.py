@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from tiercache._loading.gate import Gate
 from tiercache._loading.rate import Rate
 from tiercache._loading.retry import Retry
-from tiercache._loading.shared_rate import SharedWindows
+from tiercache._loading.shared_rate import check_shared
 from tiercache.errors import ConfigError
 from tiercache.units import LONGEST_WAIT, Duration, duration
 
@@ -65,6 +65,8 @@ class Pace:
         for name, value in options.items():
             given.update(PACE_READERS[name](value, made))
         rate, shared = options.get("rate"), given.get("shared", self.shared)
+        if "rate" not in options and "shared" in given and self.rate is not None:
+            rate = self.rate.text  # as it is, but for whom it is shared with
         if isinstance(rate, str):
             given["rate"] = made.rate(rate, shared)
         made_so = replace(self, **given)
@@ -113,7 +115,7 @@ def _rate(value: Any, _made: Made) -> dict[str, Any]:
 
 def _shared(value: Any, _made: Made) -> dict[str, Any]:
     if value is not None:
-        SharedWindows(value, "", {})  # says what it must be
+        check_shared(value)
     return {"shared": value}
 
 
@@ -127,7 +129,7 @@ def _concurrency(value: Any, made: Made) -> dict[str, Any]:
     return {"gate": made.one(Gate, value)}
 
 
-def _retry(value: Any, _made: Made) -> dict[str, Any]:
+def _retry(value: Any, made: Made) -> dict[str, Any]:
     if isinstance(value, Retry):
         return {"retry": value}
     if isinstance(value, Mapping):
@@ -139,9 +141,8 @@ def _retry(value: Any, _made: Made) -> dict[str, Any]:
             ) from None
     if not isinstance(value, int) or value < 0:
         raise ConfigError(f"retry: {value!r:.60} is not allowed; give True, False, or how many tries")
-    if value is True:
-        return {"retry": Retry()}
-    return {"retry": Retry(value) if value else None}
+    tries = 3 if value is True else value
+    return {"retry": made.one(Retry, tries) if tries else None}
 
 
 def _window(value: Any, _made: Made) -> dict[str, Any]:

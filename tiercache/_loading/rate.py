@@ -10,9 +10,10 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from time import monotonic
 from typing import Any
 
-from tiercache._loading.shared_rate import SharedWindows
+from tiercache._loading.shared_rate import SharedWindows, margin
 from tiercache._loading.windows import Window
 from tiercache._running.bridge import LeftRunning, Runtime
 from tiercache._running.owners import leavings, thrown
@@ -33,6 +34,8 @@ RATE_TEXT = f"(?:{_REQUESTS}(?:,{_TOKENS})?|{_TOKENS}(?:,{_REQUESTS})?)"
 _PART = re.compile(r"\s*([0-9_]+)\s*([a-z]*)\s*/\s*([0-9]*)\s*([a-z]+)\s*")
 #: Seconds that one sleeps at most beyond the moment when there is room: those ahead may have left by then.
 _LOOK_AGAIN = 1.0
+#: On a machine that is so slow no answer of a server is ever in time.
+_MOST_LATE = 3
 
 
 class _Waiting:
@@ -147,14 +150,21 @@ class Rate:
         """The same of the windows that processes share; whether they could be asked."""
         assert self._shared is not None  # noqa: S101 - the caller looks
         amounts, taken = {"requests": 1, "tokens": me.tokens}, set[str]()
+        least = min(margin(period) for _, period in self.limits.values())
+        late = 0
         while True:
+            asked = monotonic()
             try:
                 seconds = await runtime.call(self._shared.seconds, amounts, taken)
             except LeftRunning as left:
                 raise left.cancelled from None  # what it may have taken is lost: that errs on the safe side
-            if not seconds:
+            if seconds:
+                await runtime.sleep(seconds)
+            elif seconds is not None and monotonic() - asked > least and late < _MOST_LATE:
+                late += 1  # it was let go so long ago that it would be among those of the next window: again
+                taken.clear()
+            else:
                 return seconds is not None
-            await runtime.sleep(seconds)
 
     def _take(self, now: float, me: _Waiting) -> None:
         """Note what ``me`` takes, also of shared windows: those here count when the server is ill."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from tiercache._loading.failures import is_passing, retry_after
+from tiercache._loading.shared_rate import is_installed
 from tiercache._loading.staleness import chance
 from tiercache._running.bridge import Runtime
 from tiercache.errors import ConfigError, MissingPackage
@@ -57,7 +57,7 @@ class Retry:
                 raise ConfigError(
                     f"retry.on: {one!r:.60} is not allowed; give a list of exceptions, names and statuses"
                 )
-        if find_spec("tenacity") is None:
+        if not is_installed("tenacity"):
             raise MissingPackage("tenacity", "pace", "retry=")
         self.tries = tries
         self.wait = waited(wait, name="retry.wait")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,7 @@ from tiercache._log import logger
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.forks import reset_after_fork
 
-__all__ = ["RATE_SCHEMES", "SharedWindows"]
+__all__ = ["RATE_SCHEMES", "SharedWindows", "check_shared", "is_installed", "margin"]
 
 RATE_SCHEMES = ("redis://", "rediss://", "unix://")
 #: Seconds that a call of the server may take.
@@ -26,26 +27,38 @@ _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _WARN_EVERY = 60.0
 #: The library counts whole seconds, and what it counts need not be seconds.
 _TICKS = 100
+#: A call that was let go has so many seconds, or this share of the window, to be at the provider.
+_MARGIN, _MARGIN_SHARE = 0.1, 0.01
 #: A window of so many entries is enough: each token has one, so that larger limits are counted in grains.
 _GRAINS = 1000
+
+
+def check_shared(url: str) -> None:
+    """Raise `ConfigError` for what is no URL of a Redis, and `MissingPackage` without limits or redis."""
+    if not isinstance(url, str) or not url.startswith(RATE_SCHEMES):
+        raise ConfigError(
+            f"rate_shared: give a URL that begins with {', '.join(RATE_SCHEMES)} (what was given is not "
+            "shown: it may hold a password)"
+        )
+    for package in ("limits", "redis"):
+        if not is_installed(package):
+            raise MissingPackage(package, "pace", "rate_shared=")
+
+
+@cache
+def is_installed(package: str) -> bool:
+    """Whether there is such a package. Looked for once: it takes longer than many a hit."""
+    return find_spec(package) is not None
 
 
 class SharedWindows:
     """The windows of one rate on the server at ``url``, under ``name``, for all that give both. Thread-safe.
 
-    ``limits``: how many in how many seconds, by name. Raises `ConfigError` for what is no URL of a Redis, and
-    `MissingPackage` without limits or redis.
+    ``limits``: how many in how many seconds, by name. Raises what `check_shared` does.
     """
 
     def __init__(self, url: str, name: str, limits: Mapping[str, tuple[int, float]]) -> None:
-        if not isinstance(url, str) or not url.startswith(RATE_SCHEMES):
-            raise ConfigError(
-                f"rate_shared: give a URL that begins with {', '.join(RATE_SCHEMES)} (what was given is not "
-                "shown: it may hold a password)"
-            )
-        for package in ("limits", "redis"):
-            if find_spec(package) is None:
-                raise MissingPackage(package, "pace", "rate_shared=")
+        check_shared(url)
         self._url = url
         self._windows = {
             what: _Window(f"{name}:{what}:{limit}/{period:g}s", limit, period)
@@ -111,15 +124,20 @@ class SharedWindows:
             )
 
 
+def margin(period: float) -> float:
+    """By how much a window on the server is longer than ``period``: between being let go there and being at
+    the provider a call loses time, and without this there would be too many within one stretch."""
+    return max(_MARGIN, period * _MARGIN_SHARE)
+
+
 class _Window:
-    """One of them. Its length is a little more than was asked for: between being let go and being at the
-    provider a call may lose so much time, and then there would be too many within one stretch."""
+    """One of them."""
 
     def __init__(self, key: str, limit: int, period: float) -> None:
         self._key = key
         self._grain = -(-limit // _GRAINS)
         self._limit = limit // self._grain
-        self._ticks = round((period + max(0.05, period / 100)) * _TICKS)
+        self._ticks = round((period + margin(period)) * _TICKS)
 
     def seconds(self, storage: Any, amount: int) -> float:
         """Take ``amount`` and say zero, or in how many seconds to ask again."""
