@@ -143,8 +143,8 @@ class LedgerRow:
 
 
 _HEADS: Final = (
-    "day", "namespace", "model", "tier", "calls", "failed", "saved", "texts", "served", "input", "output",
-    "read", "written", "1 h", "spent", "saved", "s spent", "s saved",
+    "day", "namespace", "model", "tier", "calls", "failed", "calls saved", "texts", "served", "input",
+    "output", "read", "written", "1 h", "spent", "saved", "s spent", "s saved",
 )  # fmt: skip
 _TEXTS: Final = 4
 

@@ -16,6 +16,7 @@ from ledgers import PRICES, FailingPost, paid_load, totals
 from tiercache import Budget, BudgetExceeded, DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache
 from tiercache.accounts import COLUMNS, LOADER, PICO, TOTAL, Account, Deposit
 from tiercache.testing import FakeClock
+from tiercache.tiers.redis import tier as redis_tier
 
 COST = Decimal("0.0002")  # of a `paid_load`
 DAY = "2026-07-01"
@@ -39,9 +40,9 @@ def make(request, tmp_path):
             url = request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://")
             one = SQLTier(url, table=table, **options)
         elif request.param == "valkey":
-            one = RedisTier(request.getfixturevalue("valkey").url, **options)
+            one = RedisTier(request.getfixturevalue("valkey").url, **{"deadline": 20, **options})
         else:
-            one = RedisTier(request.getfixturevalue("valkey_cluster").url, **options)
+            one = RedisTier(request.getfixturevalue("valkey_cluster").url, **{"deadline": 20, **options})
         made.append(one)
         return one
 
@@ -195,6 +196,20 @@ def test_threads_tasks_and_faults(make, api):
         two.flush()
         assert totals(one) == totals(two) == (64, 0, 64, 0, 64 * COST)
         assert tiers[0].spent(one._stack.books.today(), "n") == 64 * COST * PICO
+
+
+def test_redis_needs_no_more_rights_than_are_told(valkey):
+    told = redis_tier.__doc__.split("a ledger ``")[1].split("``")[0]
+    rights = ["-@all", *told.split(), "+get", "+mget", "+set", "+hello", "+auth", "+ping", "+client|setinfo"]
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "keeper", "on", ">word", "~tiercache:*", *rights)
+    tier = RedisTier(valkey.url.replace("redis://", "redis://keeper:word@"), deadline=20)
+    with over(tier, budget=1.0) as cache:
+        cache.get_or_load("k", paid_load)
+        tier.post(deposit(day=cache._stack.books.today(), keep_from="2026-01-01"))
+        assert tier.claim(DAY, "x", "y")
+        assert totals(cache)[0] == 1
+        assert cache.stats().tiers[1].errors == 0
 
 
 @pytest.mark.parametrize("api", ["plain", "async"])

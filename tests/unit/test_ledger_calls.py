@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -350,6 +352,17 @@ def test_a_forked_child_adds_what_happens_in_it(tmp_path):
                 os._exit(code)
         assert exit_code(pid) == 0
         assert totals(cache) == (2, 0, 2, 4, 2 * COST)
+
+
+def test_what_is_forgotten_goes(tmp_path):
+    """Neither the thread that looks at ledgers nor the interpreter's exit keeps a cache alive."""
+    tier = DiskTier(tmp_path / "d")
+    gone = weakref.ref(tier)
+    cache = TieredCache([MemoryTier(), tier], prices=PRICES, model="m", budget=1.0)
+    cache.get_or_load("k", paid_load)
+    del cache, tier
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(

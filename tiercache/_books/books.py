@@ -28,8 +28,6 @@ from tiercache.protocols import Clock
 
 __all__ = ["Books", "Place", "place_of"]
 
-#: Gives the hits since it was last asked: namespace, model, tier, and how many texts.
-Served = Callable[[], Iterable[tuple[tuple[str, ...], str, str, int]]]
 #: Names are kept as they are up to this many characters.
 _LONGEST = 200
 _LONGEST_PART = 80
@@ -102,7 +100,6 @@ class Books:
         ledger: Ledger,
         prices: Pricing | None,
         *,
-        served: Served,
         wake: Callable[[Books], None] | None = None,
     ) -> None:
         self.place = place
@@ -111,7 +108,6 @@ class Books:
         self.prices = prices
         #: The namespace of the root, whose `TOTAL` is what the cache has spent.
         self.root = name_of(root)
-        self._served = served
         self._wake = wake
         #: Whether somebody looks at them every few seconds; read without a lock.
         self.awake = wake is None
@@ -132,6 +128,10 @@ class Books:
         """Leave out the hits until now, which the parent posts. In a child, before any other code."""
         for _ in self._served():
             pass
+
+    def _served(self) -> Iterable[tuple[tuple[str, ...], str, str, int]]:
+        """The hits since this was last asked: namespace, model, tier, and how many texts."""
+        return ()
 
     # -- what is noted -----------------------------------------------------------------------------
 

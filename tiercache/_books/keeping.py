@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from decimal import Decimal
 from time import perf_counter
 from typing import Any, Protocol
+from weakref import ref
 
 from tiercache._books.books import Books, Place, name_of, text_of
 from tiercache._books.counting import amounts_of, usage_of
@@ -71,11 +72,12 @@ class Bookkeeping(Books):
         wake: Callable[[Books], None],
         leave: Callable[[Books], None],
     ) -> None:
-        self._stack = stack
+        # Weakly: it holds these.
+        self._stack = ref(stack)
         self._names = [guard.name for guard in stack.guards]
         self._leave = leave
         self._outside = False
-        super().__init__(place, root, stack.clock, ledger, prices, served=self._taken_hits, wake=wake)
+        super().__init__(place, root, stack.clock, ledger, prices, wake=wake)
         #: Those of models that the table has none of.
         self.own_prices: dict[str, Price] = {}
         self.spending = None if budget is None else Spending(budget, self, stack.events)
@@ -109,8 +111,9 @@ class Bookkeeping(Books):
             if new > 0:
                 self._count(tab.path, tab.model, self._names[depth], new)
 
-    def _taken_hits(self) -> Iterator[tuple[tuple[str, ...], str, str, int]]:
-        for tab in self._stack.tabs():
+    def _served(self) -> Iterator[tuple[tuple[str, ...], str, str, int]]:
+        stack = self._stack()
+        for tab in () if stack is None else stack.tabs():
             self.retired(tab)
         with self._counting:
             hits, self._hits = self._hits, {}

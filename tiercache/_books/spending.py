@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from uuid import uuid4
+from weakref import ref
 
 from tiercache._books.books import Books
 from tiercache._log import logger
@@ -31,7 +32,7 @@ class Spending:
 
     def __init__(self, budget: Budget, books: Books, events: Emitter) -> None:
         self.budget = budget
-        self._books = books
+        self._ref = ref(books)
         self._events = events
         #: The sum that was read last, of which day, and what was posted from here since.
         self._known: tuple[str, int] = ("", 0)
@@ -133,6 +134,12 @@ class Spending:
         """Of another day than the last nothing is known."""
         if self._known[0] != day:
             self._known, self._since = (day, 0), 0
+
+    @property
+    def _books(self) -> Books:
+        books = self._ref()
+        assert books is not None  # noqa: S101 - they hold this
+        return books
 
     @property
     def _currency(self) -> str:
