@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from tiercache.accounts import SupportsLedger
 from tiercache.debts import Debt, Glance, SupportsJournal
 from tiercache.entry import Entry
 
@@ -37,6 +38,7 @@ __all__ = [
     "SupportsCounters",
     "SupportsJournal",
     "SupportsLease",
+    "SupportsLedger",
     "SupportsLengths",
     "SupportsLocation",
     "SupportsNamespaces",

@@ -92,7 +92,9 @@ def test_failed_calls_are_counted_apart_with_what_they_reported(cache):
 
 def test_a_loader_that_gives_nothing_was_called_all_the_same(cache):
     assert cache.get_or_load("k", lambda _key: None) is None
-    assert totals(cache)[:2] == (1, 0)
+    assert cache.get_or_load("k", lambda _key: Loaded.absent(ttl=0.001)) is None
+    assert cache.mget_or_load(["a", "b"], lambda _keys: {"a": b"v"}) == [b"v", None]
+    assert totals(cache)[:3] == (3, 0, 1)
 
 
 def test_views_and_models_have_rows_of_their_own(cache):

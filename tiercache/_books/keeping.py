@@ -192,14 +192,16 @@ class Call:
         seconds: float,
         *,
         usage: TokenUsage | None = None,
+        texts: int | None = None,
     ) -> None:
         """It brought ``values`` for the texts that were ``asked``. ``usage``: what it took,
-        for who knows."""
+        for who knows; ``texts``: for how many it brought something, unless for all."""
+        texts = self._texts if texts is None else texts
         books = self._books
         if usage is None:
             usage = usage_of(books.ledger, self._reports, values, asked)
-        amounts = amounts_of(usage, self._texts, seconds, books.cost(self._model, usage))
-        await self._record(runtime, view, amounts, self._texts)
+        amounts = amounts_of(usage, texts, seconds, books.cost(self._model, usage))
+        await self._record(runtime, view, amounts, texts)
 
     async def _record(self, runtime: Runtime, view: Viewed, amounts: Mapping[str, int], texts: int) -> None:
         account = self._account(view)

@@ -10,6 +10,7 @@ Where the sum cannot be read the last one counts, with what this process has spe
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 from uuid import uuid4
 from weakref import ref
@@ -47,6 +48,7 @@ class Spending:
     def after_fork(self) -> None:
         """No call of the parent's ends here."""
         self._under_way: dict[object, int] = {}
+        self._lock = threading.Lock()
 
     async def begin(self, runtime: Runtime, texts: int) -> object:
         """A call for ``texts`` may begin; what `end` takes. Raises `BudgetExceeded`."""
@@ -70,11 +72,13 @@ class Spending:
 
     async def paid(self, runtime: Runtime, day: str, texts: int, cost: int) -> None:
         """A call for ``texts`` cost so much on that day, and was recorded."""
-        self._paid += cost
-        self._texts += texts
-        self._turn_to(day)
-        self._since += cost
-        await self.tell(runtime, day, self._known[1] + self._since)
+        with self._lock:
+            self._paid += cost
+            self._texts += texts
+            self._turn_to(day)
+            self._since += cost
+            spent = self._known[1] + self._since
+        await self.tell(runtime, day, spent)
 
     async def tell(self, runtime: Runtime, day: str, spent: int) -> None:
         """Tell of each share of the budget that is spent by now, unless some process has, that day."""
@@ -120,9 +124,11 @@ class Spending:
             read = int(await books.place.ask(runtime, "spent", day, books.root, reads=True))
         except Exception as error:  # noqa: BLE001 - the ledger never breaks a call
             books.place.failed(error, "tell what was spent")
-            self._turn_to(day)
-            return self._known[1] + self._since
-        self._known, self._since = (day, read), 0
+            with self._lock:
+                self._turn_to(day)
+                return self._known[1] + self._since
+        with self._lock:
+            self._known, self._since = (day, read), 0
         unposted = books.unposted()
         return read + sum(
             amounts.get("money", 0)
@@ -131,7 +137,7 @@ class Spending:
         )
 
     def _turn_to(self, day: str) -> None:
-        """Of another day than the last nothing is known."""
+        """Of another day than the last nothing is known. The lock is held."""
         if self._known[0] != day:
             self._known, self._since = (day, 0), 0
 

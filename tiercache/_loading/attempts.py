@@ -12,6 +12,7 @@ from tiercache._loading.loaded import Loaded
 from tiercache._loading.loaders import LoadMany
 from tiercache._loading.pacing import Texts
 from tiercache._running.bridge import LeftRunning, Resumed, Runtime
+from tiercache.entry import MISS
 
 if TYPE_CHECKING:
     from tiercache._books.keeping import Bookkeeping
@@ -48,5 +49,6 @@ async def _counted(
         call.broken_off(core, call.seconds)
         raise
     values = [value.value if isinstance(value, Loaded) else value for value in given.values()]
-    await call.ended(runtime, core, values, texts, call.seconds)
+    count = len(values) - sum(value is MISS for value in values)
+    await call.ended(runtime, core, values, texts, call.seconds, texts=count)
     return given
