@@ -46,7 +46,7 @@ def make(request, tmp_path):
         made.append(one)
         return one
 
-    table = f"t{os.getpid()}_{next(_tables)}"
+    table = f"kept{os.getpid()}_{next(_tables)}"  # others call theirs t…
     yield tier
     for one in made:
         one.close()
