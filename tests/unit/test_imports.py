@@ -27,6 +27,8 @@ BACKENDS = {
     "xxhash",
     "prometheus_client",
     "opentelemetry",
+    "fastapi",
+    "starlette",
     "pytest",
     "tenacity",
     "limits",
@@ -229,6 +231,10 @@ def _loaded_by(code: str) -> set[str]:
         ("from tiercache.testing import TierConformance", {"pytest"}),
         ("import tiercache.observability.logging", set()),
         ("import tiercache.observability.prometheus", {"prometheus_client"}),
+        (
+            "import tiercache.integrations.fastapi",
+            {"fastapi", "starlette", "pydantic", "opentelemetry"},
+        ),  # the last two are FastAPI's own doing
         ("import tiercache.observability.opentelemetry", {"opentelemetry"}),
         ("from tiercache import DiskTier", {"diskcache", "xxhash"}),
         (
