@@ -48,6 +48,14 @@ def test_what_is_owed_is_due_until_it_is_settled_and_fences_off_older_entries_ev
     assert not refused(ledger, 99.9, "other")
 
 
+def test_what_two_settle_at_once_is_settled_once(ledger):
+    ledger.owe([debt(), debt(skip="")])
+    assert ledger.settled([debt(before=99)]) == 0
+    assert ledger.settled([debt(), debt(skip="")]) == 2
+    assert ledger.settled([debt(), debt(skip="")]) == 0
+    assert ledger.settled([debt("other")]) == 0
+
+
 def test_an_entry_without_its_time_is_too_old_while_something_is_owed(ledger):
     ledger.owe([debt()])
     assert refused(ledger, None)

@@ -208,11 +208,11 @@ class Journal:
         owed = guard.ledger.unsettled(keys)
         fenced = guard.ledger.noted(keys)
         fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in fenced}
+        for debt in owed:
+            fences.pop(debt.key, None)
         guard.ledger.add(fences.values())
         if owed:
             self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
-        for debt in owed:
-            fences.pop(debt.key, None)
         if fences and self.depth is not None:
             told = partial(self._settle_behind, list(fences.values()))
             self._promoter.submit(told, entries=len(fences), size=0)
@@ -233,9 +233,9 @@ class Journal:
         """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it
         does not learn is settled once more."""
         guard = self._guards[depth]
-        guard.ledger.settled(debts)
+        fewer = guard.ledger.settled(debts)
         with guard.counters.lock:
-            guard.counters.settled += len(debts)
+            guard.counters.settled += fewer
         if self.depth is not None:
             self._promoter.submit(partial(self._settle_behind, debts), entries=len(debts), size=0)
 
@@ -300,9 +300,9 @@ class Journal:
                     if not await self._clear(guard, port, debt):
                         return True
                     heard.append(debt)
-            guard.ledger.settled(heard)
+            fewer = guard.ledger.settled(heard)
             with guard.counters.lock:
-                guard.counters.settled += len(heard)
+                guard.counters.settled += fewer
             if self.depth is not None and not self._settle_behind(heard):
                 return True  # or they would be due once more, at once
         return False

@@ -123,13 +123,17 @@ class Ledger:
             known = [self._wide.same(one) for one in ranges]
         return [debt for debt in known if debt is not None and not debt.settled]
 
-    def settled(self, debts: Iterable[Debt]) -> None:
-        """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not."""
+    def settled(self, debts: Iterable[Debt]) -> int:
+        """The tier has heard of ``debts``; of one that was noted anew meanwhile it has not. How many of them
+        it owed until now: a reader and the promoter may come with the same one."""
+        fewer = 0
         with self._lock:
             for debt in debts:
                 known = self._known(debt)
                 if known is not None and known.before <= debt.before:
+                    fewer += not known.settled
                     self._put(Debt(debt.tier, debt.key, debt.before, debt.skip, settled=True))
+        return fewer
 
     def due(self, limit: int) -> list[Debt]:
         """Some debts that the tier has yet to hear of."""
