@@ -6,7 +6,6 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import click
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command
+from tiercache.cli._files import write_whole
 from tiercache.cli._flags import FlagProblems, flag_of, places_of
 from tiercache.cli._output import note, printable, say
 from tiercache.cli._template import Choices, rendered
@@ -55,7 +55,7 @@ def init(settings: Settings, /, file: str | None, yes: bool, force: bool, **give
     choices = _choices(given, path, answer)
     text = rendered(choices, path.name)
     _check(text, path, choices, given)
-    _write(path, text, private=choices.holds_a_password)
+    write_whole(path, text, private=choices.holds_a_password)
     say(f"{path} is written; `tiercache check --connect` tries it")
     if choices.holds_a_password:
         note(
@@ -184,33 +184,3 @@ def _check(text: str, path: Path, choices: Choices, said: Said) -> None:
     if any(said[name] is not None for name in problems.names):
         raise click.UsageError(_told(problems))
     raise Failed(str(problems.error()))
-
-
-def _write(path: Path, text: str, *, private: bool) -> None:
-    """All of it or nothing: beside the file, and then in its place."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.unlink(missing_ok=True)
-        with open(beside, "x", encoding="utf-8", opener=_private if private else None) as file:
-            file.write(text)
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # there may not even be a folder
-            beside.unlink(missing_ok=True)
-        raise Failed(f"{path} cannot be written: {_why(path, error)}") from error
-
-
-def _why(path: Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"there is no folder {path.parent}; make it first"
-    if isinstance(error, IsADirectoryError):
-        return "it is a directory"
-    if isinstance(error, NotADirectoryError):
-        return f"{path.parent} is no folder"
-    if isinstance(error, PermissionError):
-        return f"this user may not write in {path.parent}"
-    return error.strerror or type(error).__name__
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
