@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tiercache._chain.stack import Stack
     from tiercache.ledger import Statement
 
-__all__ = ["LedgerMethods", "Since", "check_model", "keep_books"]
+__all__ = ["LedgerMethods", "Since", "check_model", "first_day", "keep_books"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class LedgerMethods(View[T]):
         books = self._stack.books
         if books is None:
             raise ConfigError("ledger: none is kept; make the cache with ledger=True")
-        return await books.read(runtime, _day(since, books.clock.time()), self._core.path)
+        return await books.read(runtime, first_day(since, books.clock.time()), self._core.path)
 
 
 def keep_books(
@@ -103,7 +103,8 @@ def _prices(given: Any) -> Any:
     return given
 
 
-def _day(since: Since, now: float) -> str:
+def first_day(since: Since, now: float) -> str:
+    """The day, as the ledger has it, that ``since`` means when it is ``now``; ``""``: the first of all."""
     from datetime import UTC, date, datetime, timedelta  # whoever keeps a ledger has imported it
 
     if since is None:

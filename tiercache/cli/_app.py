@@ -35,6 +35,10 @@ COMMANDS = {
         "tiercache.cli.stats:stats",
         "Show what the processes of this machine have counted.",
     ),
+    "report": (
+        "tiercache.cli.report:report",
+        "Tell what the cache holds, hits, costs and saves.",
+    ),
     "get": ("tiercache.cli.values:get", "Write the value under KEY to stdout."),
     "set": ("tiercache.cli.values:set_value", "Store VALUE, or what stdin holds, under KEY."),
     "delete": ("tiercache.cli.values:delete", "Drop KEYS from every tier."),

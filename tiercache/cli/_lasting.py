@@ -16,7 +16,7 @@ from tiercache._chain.nested import ChainTier
 from tiercache._running.bridge import BLOCKING
 from tiercache.chain import TieredCache
 
-__all__ = ["fleeting", "lasts", "lister", "unclearable", "unlisted"]
+__all__ = ["fleeting", "lasts", "listed", "lister", "unclearable", "unlisted"]
 
 
 def lasts(cache: TieredCache[Any]) -> bool:
@@ -38,9 +38,14 @@ def unclearable(cache: TieredCache[Any]) -> list[str]:
     ]
 
 
+def listed(cache: TieredCache[Any]) -> list[Member]:
+    """The tiers that list their keys, among those that outlast this process, from the top down."""
+    return [member for member in _core(cache).members if _lists(member)]
+
+
 def lister(cache: TieredCache[Any]) -> Member | None:
     """The lowest tier that lists its keys, among those that outlast this process."""
-    return next((member for member in reversed(_core(cache).members) if _lists(member)), None)
+    return next(reversed(listed(cache)), None)
 
 
 def unlisted(cache: TieredCache[Any]) -> list[str]:

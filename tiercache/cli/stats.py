@@ -18,7 +18,7 @@ from tiercache.cli._output import Column, Styled, age, laid_out, printable, say,
 from tiercache.errors import ConfigError
 from tiercache.shared_stats import EARLIER, Record, StatsFile, summed
 
-__all__ = ["stats"]
+__all__ = ["savings", "stats", "with_ratios"]
 
 #: Where the statistics are, and of which caches there; ``None``: of all.
 Files = Mapping[Path, set[str] | None]
@@ -198,13 +198,13 @@ def _ratio(counted: Mapping[str, Any]) -> float:
 
 
 def _saved(records: Sequence[Record]) -> str:
-    saved = _savings(summed(records))
+    saved = savings(summed(records))
     text = f"Calls saved: {saved['calls']:,}"
     seconds = saved["seconds"]
     return text if seconds is None else f"{text}, about {age(seconds)} of loading"
 
 
-def _savings(total: Mapping[str, Any]) -> dict[str, Any]:
+def savings(total: Mapping[str, Any]) -> dict[str, Any]:
     """What the cache was good for: look-ups that it answered, and callers that shared a load; and the time of
     so many loads, if there was one to measure."""
     calls = total["hits"] + total["coalesced"]
@@ -219,8 +219,8 @@ def _as_data(files: Files, records: Sequence[Record]) -> dict[str, Any]:
     return {
         "files": [str(file) for file in files],
         "processes": [_record_as_data(record) for record in records],
-        "sum": _with_ratios(total),
-        "saved": _savings(total),
+        "sum": with_ratios(total),
+        "saved": savings(total),
     }
 
 
@@ -231,10 +231,10 @@ def _record_as_data(record: Record) -> dict[str, Any]:
         "state": record.state,
         "started": record.started,
         "updated": record.updated,
-        "stats": _with_ratios(record.stats),
+        "stats": with_ratios(record.stats),
     }
 
 
-def _with_ratios(counted: Mapping[str, Any]) -> dict[str, Any]:
+def with_ratios(counted: Mapping[str, Any]) -> dict[str, Any]:
     tiers = [{**tier, "hit_ratio": _ratio(tier)} for tier in counted["tiers"]]
     return {**counted, "hit_ratio": _ratio(counted), "tiers": tiers}
