@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from rights import obeying_rights
 from servers.valkey import free_port
 from shell import in_a_terminal, run
 
@@ -90,8 +92,11 @@ def test_each_tier_is_told_with_its_entries_hits_and_times(used):
         assert tier["hit_ratio"] == 0
     memory = data["tiers"][0]
     assert memory["hit_ratio"] == 9 / 12
-    assert 0 < memory["read_seconds_per_key"] < 1
     found = data["statistics"]
+    counted = found["sum"]["tiers"][0]
+    assert memory["read_seconds_per_key"] == counted["read_seconds"] / 12 > 0
+    written = counted["sets"] + counted["promotions"]
+    assert memory["write_seconds_per_key"] == counted["write_seconds"] / written > 0
     assert (found["processes"], found["running"]) == (1, 0)
     assert (found["sum"]["hits"], found["sum"]["misses"], found["sum"]["hit_ratio"]) == (9, 3, 0.75)
     assert (found["saved"]["calls"], data["problems"], data["hints"]) == (9, [], [])
@@ -156,7 +161,7 @@ def test_text_has_the_same_numbers(used):
         "Report of shop",
         "9 hits and 3 misses (75.0%) in 1 process (0 running)",
         f"{day(3)}      20          15  75.0%",
-        "0.30 EUR of 0.50 EUR spent (60.0%)",
+        "0.30 of 0.50 EUR spent (60.0%)",
         "estimated",
     ):
         assert piece in done.out, (piece, done.out)
@@ -211,7 +216,11 @@ def test_a_tier_that_is_down_is_told_and_the_others_too(config):
     assert data["problems"] == [f"The tier redis {redis['why']}", "The ledger could not be read"]
     shown = run("report", config)
     assert (shown.code, run("report", config, "--json").code) == (1, 1)
-    for text in (done.out, shown.out):
+    written = run("report", config, "--html", "page.html")
+    page = Path("page.html").read_text()
+    assert written.code == 1
+    assert "Not whole" in page
+    for text in (done.out, shown.out, page):
         assert not any(secret in text for secret in ("hunter2", "127.0.0.1", str(port)))
     assert "hunter2" not in done.err + shown.err
 
@@ -236,8 +245,10 @@ def test_another_caches_counters_are_not_taken_for_this_ones(used):
 
 
 def test_nothing_private_is_in_it(used):
-    for arguments in ((), ("--json",)):
-        shown = run("report", used, *arguments).out
+    for arguments in ((), ("--json",), ("--html", "page.html")):
+        done = run("report", used, *arguments)
+        shown = Path("page.html").read_text() if "--html" in arguments else done.out
+        assert "shop" in shown
         for private in (KEY, VALUE.decode(), "hidden-folder", "shared.db", "sqlite", str(used.parent)):
             assert private not in shown, private
 
@@ -250,5 +261,37 @@ def test_wrong_uses_are_told(used):
     ]:
         done = run("report", *arguments)
         assert (done.code, done.out, said in done.err) == (code, "", True), (arguments, done.err)
+    done = run("report", used, "--html", "page.html", "--json")
+    assert (done.code, Path("page.html").exists()) == (2, False)
     used.write_text("tiers = 3\n")
     assert run("report", used).code == 1
+
+
+def test_a_page_has_the_same_numbers(used):
+    done = run("report", used, "--html", "page.html")
+    assert (done.code, done.out, done.err) == (0, "the report is in page.html\n", "")
+    page = Path("page.html").read_text()
+    for piece in ("75.0%", "0.30 of 0.50 EUR", "2.30 EUR", "60.0%", day(3), "counted now"):
+        assert piece in page, piece
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_half(used):
+    old = Path("page.html")
+    old.write_text("the last one")
+    Path("folder").mkdir()
+    for target, why in (("missing/page.html", "make it first"), ("folder", "is a directory"),
+                        ("page.html/page.html", "is no folder")):  # fmt: skip
+        done = run("report", used, "--html", target)
+        assert (done.code, done.out) == (1, "")
+        assert why in done.err, done.err
+    before = old.stat().st_ino
+    folder = Path("closed")
+    folder.mkdir()
+    (folder / "page.html").write_text("the last one")
+    folder.chmod(0o500)
+    done = obeying_rights(lambda: run("report", used, "--html", folder / "page.html"))
+    assert (done.code, "may not write" in done.err) == (1, True), done.err
+    assert (folder / "page.html").read_text() == old.read_text() == "the last one"
+    assert run("report", used, "--html", old).code == 0
+    assert old.stat().st_ino != before  # another took its place: nobody saw a half one
+    assert not list(Path().rglob("*.new"))

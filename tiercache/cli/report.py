@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command, open_cache
-from tiercache.cli._output import note, show_json
+from tiercache.cli._output import note, say, show_json
 from tiercache.errors import ConfigError
 
 __all__ = ["report"]
@@ -17,6 +18,7 @@ _MOST = 100_000
 
 @command()
 @click.argument("file", required=False, type=ANY_PATH)
+@click.option("--html", "page", metavar="PAGE", type=ANY_PATH, help="Write a page with charts to PAGE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; times are seconds.")
 @click.option(
     "--since",
@@ -35,7 +37,9 @@ _MOST = 100_000
     help="Count about N entries of each tier at most; 0: none.",
 )
 @click.pass_obj
-def report(settings: Settings, file: str | None, as_json: bool, since: str, most: int) -> int:
+def report(
+    settings: Settings, file: str | None, page: str | None, as_json: bool, since: str, most: int
+) -> int:
     """Tell what the cache holds, hits, costs and saves.
 
     From its tiers, the statistics that the processes of this machine share, and the ledger. FILE is the
@@ -45,6 +49,8 @@ def report(settings: Settings, file: str | None, as_json: bool, since: str, most
 
     if file is not None and settings.config is not None:
         raise click.UsageError(f"name one configuration: FILE is {file!r}, and --config {settings.config!r}")
+    if page is not None and as_json:
+        raise click.UsageError("--html or --json, not both")
     with open_cache(settings if file is None else replace(settings, config=file)) as cache:
         try:
             found = gather(cache, since=since, most=most, tell=note)
@@ -54,6 +60,12 @@ def report(settings: Settings, file: str | None, as_json: bool, since: str, most
         from tiercache.cli._reporting.data import as_data
 
         show_json(as_data(found))
+    elif page is not None:
+        from tiercache.cli._files import write_whole
+        from tiercache.cli._reporting.page import as_html
+
+        write_whole(Path(page), as_html(found))
+        say(f"the report is in {page}")
     else:
         from tiercache.cli._reporting.text import show
 

@@ -1,1 +1,1 @@
-"""What `tiercache report` gathers (`gather` makes a `record`), and shows: as `text` or `data`."""
+"""What `tiercache report` gathers (`gather` makes a `record`), and shows: as `text`, `data` or a `page`."""

@@ -15,6 +15,7 @@ from tiercache.cli._reporting.words import (
     processes,
     seconds,
     size_of,
+    spent_of,
     state_of,
     who,
 )
@@ -121,7 +122,4 @@ def _sums(row: LedgerRow, currency: str) -> tuple[str, ...]:
 
 def _budget(spent: Spent) -> str:
     then = "loaders are not called beyond it" if spent.action == "block" else "it only warns"
-    return (
-        f"Budget of {spent.day} (UTC): {amount(spent.spent, spent.currency)} of "
-        f"{amount(spent.per_day, spent.currency)} spent ({percent(spent.share)}); {then}"
-    )
+    return f"Budget of {spent.day} (UTC): {spent_of(spent)} spent ({percent(spent.share)}); {then}"

@@ -7,12 +7,12 @@ from decimal import Decimal
 
 from tiercache.accounts import LOADER
 from tiercache.cli._output import weight
-from tiercache.cli._reporting.record import TierPart
+from tiercache.cli._reporting.record import Spent, TierPart
 from tiercache.ledger import money
 
 __all__ = [
     "amount", "day_of", "entries_of", "hours", "moment", "percent", "processes", "seconds", "size_of",
-    "state_of", "who",
+    "spent_of", "state_of", "who",
 ]  # fmt: skip
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -55,7 +55,16 @@ def amount(value: Decimal, currency: str) -> str:
     """An amount of money, a small one with more digits; "-" where there is no currency, and so no price."""
     if not currency:
         return "-"
-    return f"{f'{value:,.2f}' if value >= 1 else money(value)} {currency}"
+    return f"{_plain(value)} {currency}"
+
+
+def spent_of(spent: Spent) -> str:
+    """What is spent of a budget, which is a number also where nobody says of what."""
+    return f"{_plain(spent.spent)} of {_plain(spent.per_day)} {spent.currency}".rstrip()
+
+
+def _plain(value: Decimal) -> str:
+    return f"{value:,.2f}" if value >= 1 else money(value)
 
 
 def entries_of(tier: TierPart) -> str:

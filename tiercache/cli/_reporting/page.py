@@ -1,0 +1,248 @@
+"""A report as one page of HTML: no script, nothing from elsewhere, light and dark, for screens and paper.
+
+What is in it is what the `record` holds; the policy in its head keeps a browser from loading anything at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tiercache import __version__
+from tiercache.cli._reporting.charts import budget_chart, charts_of_days, charts_of_tiers
+from tiercache.cli._reporting.elements import Element, el, html, raw_text
+from tiercache.cli._reporting.look import css
+from tiercache.cli._reporting.record import Books, Report, TierPart
+from tiercache.cli._reporting.words import (
+    amount,
+    entries_of,
+    hours,
+    moment,
+    percent,
+    processes,
+    seconds,
+    size_of,
+    spent_of,
+    state_of,
+    who,
+)
+from tiercache.ledger import LedgerRow
+
+__all__ = ["as_html"]
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_ESTIMATED = (
+    "Estimated: a text that a tier had is worth the mean of those that were paid for, of the same model and "
+    "namespace on the same day, or else on all days that are kept."
+)
+#: Headings of columns of text, which begin at the left.
+_TEXT = ("kind", "its entries are")
+#: Rows of a table of models or namespaces.
+_MOST = 20
+
+
+def as_html(report: Report) -> str:
+    """``report`` as a whole page."""
+    name = f"Cache report: {report.cache}" if report.cache else "Cache report"
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        el("meta", name="referrer", content="no-referrer"),
+        el("title", name),
+        el("style", raw_text(css())),
+    )
+    body = el("body", _top(report, name), el("main", *_main(report)), _foot(report))
+    return html(el("html", head, body, lang="en"))
+
+
+def _top(report: Report, name: str) -> Element:
+    said = [f"Made {moment(report.made_at)}."]
+    if report.statistics is not None:
+        found = report.statistics
+        said.append(
+            f"Statistics of {processes(found.processes, found.running)}, from "
+            f"{moment(found.started)} to {moment(found.updated)}."
+        )
+    if report.books is not None and report.books.days:
+        said.append(f"Ledger from {report.books.days[0].day} to {report.books.days[-1].day} (UTC).")
+    return el("header", el("h1", name), el("p", " ".join(said), class_="soft"))
+
+
+def _main(report: Report) -> Iterator[Element]:
+    for problem in report.problems:
+        yield el("p", el("strong", "Not whole: "), f"{problem}.", class_="said problem")
+    for hint in report.hints:
+        yield el("p", hint, class_="said")
+    tiles = list(_tiles(report))
+    if tiles:
+        yield el("section", el("div", *tiles, class_="tiles"), aria_label="The most important numbers")
+    yield _section("Tiers", [_tiers(report.tiers), *charts_of_tiers(report)])
+    books = report.books
+    if books is not None and (books.total.calls or books.total.served):
+        names = [tier.name for tier in report.tiers]
+        charts = list(charts_of_days(books, names))
+        if report.budget is not None:
+            charts.insert(0, budget_chart(report.budget))
+        yield _section("Over time", [*charts, *_tables(books)])
+    elif report.budget is not None:
+        yield _section("Budget", [budget_chart(report.budget)])
+
+
+def _section(title: str, parts: Sequence[Element]) -> Element:
+    wide = [part for part in parts if part.get("class") != "card" or part.tag != "figure"]
+    figures = [part for part in parts if part.tag == "figure"]
+    before = [part for part in wide if part.tag != "details"]
+    after = [part for part in wide if part.tag == "details"]
+    return el(
+        "section",
+        el("h2", title),
+        *before,
+        el("div", *figures, class_="grid") if figures else None,
+        *after,
+    )
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def _tiles(report: Report) -> Iterator[Element]:
+    found, books = report.statistics, report.books
+    if found is not None:
+        yield _tile("Hit ratio", percent(found.hit_ratio), "of all look-ups, measured")
+        yield _tile("Calls saved", f"{found.saved['calls']:,}", "hits and shared loads, measured")
+        errors = sum(tier.failures for tier in report.tiers)
+        yield _tile("Errors of tiers", f"{errors:,}", "time-outs and damage too, measured", bad=errors > 0)
+        yield _tile(
+            "Failed loads", f"{found.total['load_errors']:,}", f"of {found.total['loads']:,}, measured"
+        )
+    if books is not None:
+        total = books.total
+        if found is None:
+            yield _tile("Hit ratio", percent(books.hit_ratio), "of texts in the ledger, measured")
+        if books.currency:
+            yield _tile("Spent", amount(total.money_spent, books.currency), "measured")
+            yield _tile("Saved", amount(total.money_saved, books.currency), "estimated")
+        yield _tile("Time spent in calls", hours(total.seconds_spent), "measured")
+        yield _tile("Time saved", hours(total.seconds_saved), "estimated")
+    if report.budget is not None:
+        spent = report.budget
+        what = f"{spent_of(spent)} today, measured"
+        yield _tile("Budget spent", percent(spent.share), what, bad=spent.share >= 1)
+
+
+def _tile(name: str, number: str, source: str, *, bad: bool = False) -> Element:
+    shown = el("b", number, class_="bad" if bad else None)
+    return el("div", el("span", name), shown, el("span", source, class_="tag"), class_="card tile")
+
+
+_TIERS = ("tier", "kind", "entries", "size", "hits", "misses", "hit ratio", "read", "write", "evicted",
+          "errors", "owed", "its entries are")  # fmt: skip
+
+
+def _tiers(tiers: Sequence[TierPart]) -> Element:
+    return _table("The tiers, from the top down", _TIERS, [_tier(tier) for tier in tiers])
+
+
+def _tier(tier: TierPart) -> list[str | Element]:
+    counted = tier.counted or {}
+
+    def number(name: str) -> str:
+        return f"{counted[name]:,}" if name in counted else "-"
+
+    errors = f"{tier.failures:,}" if counted else "-"
+    state = state_of(tier)
+    return [
+        *(tier.name, tier.kind, entries_of(tier), size_of(tier), number("hits"), number("misses")),
+        *(percent(tier.hit_ratio), seconds(tier.read_seconds), seconds(tier.write_seconds)),
+        number("evictions"),
+        el("span", errors, class_="bad") if tier.failures else errors,
+        el("span", number("owed"), class_="warn") if counted.get("owed") else number("owed"),
+        el("span", f"down: {state}", class_="bad") if tier.state == "down" else state,
+    ]
+
+
+# -- tables of the ledger --------------------------------------------------------------------------
+
+_SUMS = ("wanted", "from tiers", "hit ratio", "calls", "failed", "tokens", "spent", "saved (estimated)",
+         "time spent", "time saved (estimated)")  # fmt: skip
+
+
+def _tables(books: Books) -> Iterator[Element]:
+    days = [(day.day, day.row) for day in books.days if day.row.calls or day.row.served]
+    yield _details("By day", "day (UTC)", days, books)
+    for title, name, rows in (
+        ("By model", "model", books.models),
+        ("By namespace", "namespace", books.namespaces),
+    ):
+        yield _details(
+            title, name, [(getattr(row, name) or "-", row) for row in rows[:_MOST]], books, len(rows)
+        )
+    answered = [[who(row.tier), f"{row.served + row.texts:,}"] for row in books.tiers]
+    table = _table("Who answered", ("answered by", "texts"), answered)
+    yield el("details", el("summary", "By who answered"), table)
+
+
+def _details(
+    title: str, name: str, rows: Sequence[tuple[str, LedgerRow]], books: Books, count: int = 0
+) -> Element:
+    cells = [[first, *_sums(row, books.currency)] for first, row in rows]
+    total = ["all", *_sums(books.total, books.currency)]
+    more = el("p", f"{count - _MOST:,} more are not shown, and in the sum.", class_="soft")
+    table = _table(title, (name, *_SUMS), cells, total)
+    return el("details", el("summary", title), table, more if count > _MOST else None)
+
+
+def _sums(row: LedgerRow, currency: str) -> list[str]:
+    wanted = row.served + row.texts
+    return [
+        *(f"{wanted:,}", f"{row.served:,}", percent(row.served / wanted if wanted else None)),
+        *(f"{row.calls:,}", f"{row.failed:,}", f"{row.tokens:,}"),
+        *(amount(row.money_spent, currency), amount(row.money_saved, currency)),
+        *(hours(row.seconds_spent), hours(row.seconds_saved)),
+    ]
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str | Element]],
+    total: Sequence[str] = (),
+) -> Element:
+    """A table, whose rows are blocks where the window is narrow; the roles keep it a table for readers."""
+
+    def line(cells: Sequence[str | Element]) -> Element:
+        made = [
+            el("td", cell, role="cell", data_label=heading, class_="t" if heading in _TEXT else None)
+            for heading, cell in zip(headings, cells, strict=True)
+        ]
+        return el("tr", *made, role="row")
+
+    heads = [
+        el("th", one, scope="col", role="columnheader", class_="t" if one in _TEXT else None)
+        for one in headings
+    ]
+    table = el(
+        "table",
+        el("thead", el("tr", *heads, role="row"), role="rowgroup"),
+        el("tbody", *map(line, rows), role="rowgroup"),
+        el("tfoot", line(total), role="rowgroup") if total else None,
+        class_="stack",
+        role="table",
+        aria_label=title,
+    )
+    return el("div", table, class_="card scroll", tabindex="0", role="region", aria_label=title)
+
+
+def _foot(report: Report) -> Element:
+    said = [
+        f"Made by tiercache {__version__}.",
+        "Measured: counted by the processes of this machine, by the ledger, or in the tiers just now.",
+        _ESTIMATED,
+    ]
+    books = report.books
+    if books is not None and books.total.unpriced:
+        said.append(f"{books.total.unpriced:,} calls of models without a price are not in the money.")
+    if books is not None and books.total.estimated:
+        said.append(f"{books.total.estimated:,} of {books.total.tokens:,} tokens were estimated.")
+    return el("footer", el("p", " ".join(said)))
