@@ -76,6 +76,22 @@ def test_a_session_in_a_shell(config):
     assert PASSWORD not in "".join(shown)
 
 
+def test_a_report_counts_what_each_kind_of_server_holds(config, tmp_path):
+    config.write_text(config.read_text().replace('"app"', '"reported"'))
+    for number in range(3):
+        assert run("-c", config, "set", f"key {number}", f"[{number}]").code == 0
+    page = tmp_path / "page.html"
+    done = run("report", config, "--json")
+    data = json.loads(done.out)
+    assert (done.code, data["problems"]) == (0, [])
+    assert [tier["entries"] for tier in data["tiers"]] == [None, 3, 3]
+    assert all(3 * len("[0]") < tier["bytes"] < 3000 for tier in data["tiers"][1:])
+    assert run("report", config, "--html", page).code == 0
+    for shown in (done.out, run("report", config).out, page.read_text()):
+        assert PASSWORD not in shown
+        assert "://" not in shown
+
+
 def test_pipes(guarded_server, tmp_path):
     """`printf ... | tiercache set` and `tiercache keys | head -1`, as a shell connects them."""
     path = tmp_path / "tiercache.toml"
