@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from tiercache.events import BreakerClosed, BreakerOpened, BudgetReached, Event, TierFailed
     from tiercache.ledger import Ledger, LedgerRow, Statement
+    from tiercache.popular import PopularKey
     from tiercache.registry import register_codec, register_tier
     from tiercache.stats import CacheStats, TierStats
     from tiercache.tiers.disk import DiskTier
@@ -70,6 +71,7 @@ __all__ = [
     "Loaded",
     "MemoryTier",
     "MissingPackage",
+    "PopularKey",
     "RedisTier",
     "SQLTier",
     "Statement",
@@ -104,6 +106,7 @@ _HOMES = {
     "LedgerRow": "ledger",
     "Loaded": "_loading.loaded",
     "MemoryTier": "tiers.memory",
+    "PopularKey": "popular",
     "RedisTier": "tiers.redis",
     "SQLTier": "tiers.sql",
     "Statement": "ledger",

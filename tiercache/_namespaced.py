@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from tiercache._chain.arguments import check_key
 from tiercache._chain.view import View
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache.errors import ConfigError
+from tiercache.popular import PopularKey, check_count
 from tiercache.protocols import Purge
 from tiercache.units import Duration, optional_duration
 
@@ -53,6 +55,23 @@ class NamespaceMethods(View[T]):
                 yield key
             if cursor is None:
                 return
+
+    def popular(self, n: int | None = 10) -> list[PopularKey]:
+        """The ``n`` keys of this namespace (``None``: all that are counted) whose values callers were given
+        most often, the most popular first: from whichever tier, from a loader, or past their time. No I/O.
+
+        Each has its ``count``, and by how much that may be too high, its ``error``; see `tiercache.popular`.
+        Where memory answers more than 20,000 times a second some of its hits stand for the others. Counts are
+        those of this process, since the namespace came into use. Keys are named here and nowhere else. Raises
+        `ConfigError` where they are not counted.
+        """
+        self._check_open()
+        counter = self._core.popular
+        if counter is None:
+            raise ConfigError("popular: keys are not counted; make the cache with popular=1000")
+        most = check_count("n", n)
+        self._stack.settle_counts(self._core.path)
+        return counter.top(len(counter) if most is None else most)
 
     def clear(self) -> None:
         """Drop this namespace, not the views nested in it, from every tier. What a tier missed is noted, and

@@ -34,6 +34,7 @@ from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace
 from tiercache.loading import LoadingMethods
+from tiercache.popular import check_count
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Tier
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, optional_duration
@@ -81,6 +82,8 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         raised in their place, while hits are served on. With it a ledger is kept.
     ``model``
         whose answers the loaders bring, by its name in the prices; views may say otherwise.
+    ``popular``
+        keys are counted, with so many counters for each namespace: see `popular`. ``None``: they are not.
     ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
         values past their time, loads ahead of it, and which callers one load serves: see
         `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
@@ -108,6 +111,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         prices: str | PathLike[str] | Prices | None = None,
         budget: Budget | float | Mapping[str, Any] | None = None,
         model: str | None = None,
+        popular: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[LoadingOptions],
     ) -> None: ...
@@ -127,6 +131,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         prices: str | PathLike[str] | Prices | None = None,
         budget: Budget | float | Mapping[str, Any] | None = None,
         model: str | None = None,
+        popular: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **options: Unpack[LoadingOptions],
     ) -> None: ...
@@ -157,6 +162,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         prices: str | PathLike[str] | Prices | None = None,
         budget: Budget | float | Mapping[str, Any] | None = None,
         model: str | None = None,
+        popular: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         path = Namespace((namespace,)).path
@@ -181,7 +187,13 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         check_codec(codec)
         check_tiers(tiers)
         members = [tier.as_tier() if isinstance(tier, TieredCache) else tier for tier in tiers]
-        stack = Stack(members, clock=clock, promote=promote, events=Emitter(on_event))
+        stack = Stack(
+            members,
+            clock=clock,
+            promote=promote,
+            events=Emitter(on_event),
+            popular=check_count("popular", popular),
+        )
         if stack.journal.depth is not None:
             note_outside(members)
         whose = keep_books(stack, path, ledger=ledger, prices=prices, budget=budget, model=model)
@@ -244,6 +256,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         check_key(key)
         found = (await self._core.lookup(runtime, [key])).objects
         self._core.count(len(found), 1 - len(found))
+        self._core.given([key], found)
         return found[key].value if found else default
 
     def set(self, key: str, value: T, *, ttl: TTL = UNSET) -> WriteResult:
@@ -289,6 +302,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         values = {key: entry.value for key, entry in found.items()}
         hits = len(values) if len(unique) == len(keys) else sum(key in values for key in keys)
         self._core.count(hits, len(keys) - hits)
+        self._core.given(keys, values)
         return self._in_order(keys, unique, values)
 
     def mset(self, items: Mapping[str, T] | Iterable[tuple[str, T]], *, ttl: TTL = UNSET) -> WriteResult:

@@ -37,6 +37,7 @@ __all__ = [
     "SupportsCopy",
     "SupportsCounters",
     "SupportsJournal",
+    "SupportsKeyCounts",
     "SupportsLease",
     "SupportsLedger",
     "SupportsLengths",
@@ -379,6 +380,20 @@ class SupportsPut(Protocol):
 
     def free(self) -> None:
         """Free what was `dropped`; call it without a lock."""
+        ...
+
+
+@runtime_checkable
+class SupportsKeyCounts(Protocol):
+    """A `Namespaced` that tells which keys its fast road answered, where they are counted."""
+
+    def count_keys(self, add: Callable[[Sequence[str], int], None]) -> None:
+        """From now on call ``add`` with keys that `hit` and its like have answered, some time after they did,
+        and for how many hits each of them stands. ``add`` takes any lock for granted, and raises nothing."""
+        ...
+
+    def settle_counts(self) -> None:
+        """Tell of all of them until now."""
         ...
 
 

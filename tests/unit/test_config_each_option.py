@@ -59,6 +59,7 @@ def parts(cache):
         shared(cache._stack),
         kept(cache._stack),
         cache._core.model,
+        getattr(cache._core.popular, "size", None),
     )
 
 

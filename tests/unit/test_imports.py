@@ -65,6 +65,7 @@ LAYERS = (
         "codecs",
         "budget",
         "ledger",
+        "popular",
     },
     {"_running"},
     {"_guard"},

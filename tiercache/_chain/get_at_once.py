@@ -56,6 +56,7 @@ def _get_at_once(
         stack.counters,
     )
     namespace, time, name, tally = member.namespace, stack.clock.time, guard.name, core.tab.hits
+    popular = core.popular
 
     def get(key: str, default: Any = None) -> Any:
         sharing = stack.sharing
@@ -86,6 +87,8 @@ def _get_at_once(
                 tally[0] += 1
         if entry is None:
             return default
+        if popular is not None:
+            popular.add((key,))
         note(stack, (key,), name)
         return entry.value
 
@@ -107,7 +110,7 @@ def _mget_at_once(
         core.space.epochs.certain,
         stack.counters,
     )
-    namespace, name, tally = member.namespace, guard.name, core.tab.hits
+    namespace, name, tally, popular = member.namespace, guard.name, core.tab.hits, core.popular
     of_text = {str}
 
     def mget(keys: Sequence[str]) -> list[Any]:
@@ -139,6 +142,8 @@ def _mget_at_once(
             counters.hits += hits
             counters.misses += len(keys) - hits
             tally[0] += len(values)
+        if popular is not None:
+            popular.add([key for key, value in zip(keys, found, strict=True) if value is not None])
         note(stack, (key for key, value in zip(keys, found, strict=True) if value is not None), name)
         return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from tiercache._chain.answers import note
 from tiercache._chain.batch import Batch
@@ -27,6 +27,8 @@ from tiercache.protocols import Codec
 
 __all__ = ["Reader"]
 
+D = TypeVar("D", bound=Collection[str])
+
 
 class Reader:
     """One view of a stack, for reading. Thread-safe."""
@@ -42,6 +44,8 @@ class Reader:
         self._binding = stack.bind(path, codec)  # it lives as long as somebody has it
         self.members = self._binding.members
         self.space = self._binding.space
+        #: What counts the keys that callers are given the values of, if these are counted.
+        self.popular = self._binding.popular
         self._lower = self.members[1:]
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
         #: For the ledger.
@@ -369,6 +373,13 @@ class Reader:
         self.suppressed(len(dropped))
         if interruption is not None:
             raise interruption
+
+    def given(self, asked: Sequence[str], values: D) -> D:
+        """Count those of the keys ``asked`` for, with their duplicates, that the caller gets
+        ``values`` of, which are returned."""
+        if self.popular is not None and values:
+            self.popular.add([key for key in asked if key in values])
+        return values
 
     def count(self, hits: int, misses: int) -> None:
         """Count keys looked up in the chain."""

@@ -27,7 +27,8 @@ from tiercache.errors import CacheClosed, ConfigError
 from tiercache.events import Emitter
 from tiercache.forks import reset_after_fork
 from tiercache.observing import Observer
-from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, Tier
+from tiercache.popular import KeyCounter
+from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, SupportsKeyCounts, Tier
 from tiercache.stats import CacheCounters, CacheStats, TierStats
 
 if TYPE_CHECKING:
@@ -55,17 +56,30 @@ class Tab:
 class Binding:
     """What equal views of one chain share: their namespace, and its tiers as these views see them."""
 
-    def __init__(self, space: Space, members: tuple[Member, ...], path: tuple[str, ...]) -> None:
+    def __init__(
+        self, space: Space, members: tuple[Member, ...], path: tuple[str, ...], popular: KeyCounter | None
+    ) -> None:
         self.space = space
         self.members = members
         self.tab = Tab(path, [member.fast for member in members])
+        #: What counts the keys of the namespace, if they are counted.
+        self.popular = popular
+        road: object = members[0].fast
+        if popular is not None and isinstance(road, SupportsKeyCounts):
+            road.count_keys(popular.add)
 
 
 class Stack:
     """The shared part of a chain and its views. Thread-safe."""
 
     def __init__(
-        self, tiers: Sequence[Any], *, clock: Clock, promote: str, events: Emitter | None = None
+        self,
+        tiers: Sequence[Any],
+        *,
+        clock: Clock,
+        promote: str,
+        events: Emitter | None = None,
+        popular: int | None = None,
     ) -> None:
         if not tiers:
             raise ConfigError("tiers: a cache needs at least one tier")
@@ -95,6 +109,9 @@ class Stack:
         # Weak, so that a view for each user of a service costs nothing once it is forgotten.
         self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()
         self._bindings: WeakValueDictionary[Any, Binding] = WeakValueDictionary()
+        #: How many counters of keys each namespace has, if any, and those of the namespaces in use.
+        self._popular = popular
+        self._key_counters: WeakValueDictionary[tuple[str, ...], KeyCounter] = WeakValueDictionary()
         #: The fast roads of forgotten views, whose hits are yet to be counted.
         self._retired: deque[Tab] = deque()
         #: What keeps the ledger, if one is kept.
@@ -170,10 +187,27 @@ class Stack:
                 )
                 for depth, guard in enumerate(self.guards)
             )
-            binding = self._bindings[view] = Binding(space, members, path)
+            binding = self._bindings[view] = Binding(space, members, path, self._key_counter(path))
             # Only an append: the garbage collector may come while this thread holds any lock.
             weakref.finalize(binding, self._retired.append, binding.tab).atexit = False
             return binding
+
+    def _key_counter(self, path: tuple[str, ...]) -> KeyCounter | None:
+        if self._popular is None:
+            return None
+        counter = self._key_counters.get(path)
+        if counter is None:
+            counter = self._key_counters[path] = KeyCounter(self._popular)
+        return counter
+
+    def settle_counts(self, path: tuple[str, ...]) -> None:
+        """Have the keys counted that memory has answered by itself in the namespace at ``path``."""
+        with self._lock:
+            bindings = [binding for binding in self._bindings.values() if binding.tab.path == path]
+        for binding in bindings:
+            road: object = binding.members[0].fast
+            if isinstance(road, SupportsKeyCounts):
+                road.settle_counts()
 
     def _count_retired(self) -> None:
         """Count what forgotten views were answered by their fast roads."""

@@ -53,7 +53,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     encode = None if core.codec is None else core.codec.encode
     copy = getattr(core.codec, "copy", None)
     copied, tier, chain = core.copied, guard.counters, stack.counters
-    time, monotonic = clock.time, clock.monotonic
+    time, monotonic, popular = clock.time, clock.monotonic, core.popular
 
     def load_one(key: str, loader: Callable[[str], Any], ttl: float | None) -> Any:
         if type(key) is not str or not callable(loader) or stack.closed or ledger.debts:
@@ -104,6 +104,8 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
                 if value is None:
                     values = {}
                     return None
+                if popular is not None:
+                    popular.add((key,))
                 if store(key, value, ttl, ticket):
                     values = {key: value}
                     return value if copy is None else copied(value)

@@ -125,7 +125,7 @@ class Loading:
                 values.update(given)
                 missing += left
             again = True
-        return values
+        return self._core.given(spares.asked, values)
 
     async def _lead(
         self, runtime: Runtime, led: Sequence[Flight], load: Load, changed: Collection[str], spares: Spares

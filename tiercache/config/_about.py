@@ -174,6 +174,9 @@ _OWN: dict[type[Options], dict[str, About]] = {
             {"per_day": 100.0, "warn_at": [0.75, 0.9], "action": "block"},
         ),
         "model": About("Whose answers are loaded, by its name in the prices.", "a-model"),
+        "popular": About(
+            "Keys are counted, for `cache.popular()`, with so many counters for each namespace.", 1000
+        ),
     },
     RootOptions: {
         "views": About(

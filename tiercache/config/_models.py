@@ -159,6 +159,7 @@ class ChainOptions(Options):
     prices: OptionalPlace = None
     budget: OptionalBudget = None
     model: OptionalName = None
+    popular: OptionalCount = None
 
 
 class RootOptions(ChainOptions):

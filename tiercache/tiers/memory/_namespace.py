@@ -263,6 +263,14 @@ class MemoryNamespace:
         """Seconds that some of the last of them took, a key."""
         return list(self._reads.samples)
 
+    def count_keys(self, add: Callable[[Sequence[str], int], None]) -> None:
+        """See `SupportsKeyCounts`."""
+        self._reads.told = add
+
+    def settle_counts(self) -> None:
+        """See `SupportsKeyCounts`."""
+        self._reads.settle()
+
     def scan(
         self, prefix: str, *, skip: str = "", cursor: Cursor | None = None, limit: int = 1000
     ) -> tuple[list[str], Cursor | None]:

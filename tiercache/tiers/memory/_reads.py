@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
+from time import perf_counter
 from typing import Any, TypeAlias
 
 from tiercache.entry import MISS
@@ -25,6 +26,11 @@ _PAUSE = 0.001
 #: From so many on a read of many keys is passed on by itself: to gather their slots takes longer.
 _BATCH = 256
 _SAMPLES = 256
+#: Where keys are counted: so many a second, since each takes as long as a hit or longer; of more hits only
+#: some, each for as many. (After a quiet time so many at once, and at most one stands for so many.)
+_COUNTED = 20_000.0
+_AT_ONCE = 4096.0
+_STANDS_FOR = 256
 
 #: There is no slot; or none any more, since the look into the dict; or the key is unhashable, which whoever
 #: looks closer says more clearly.
@@ -49,6 +55,9 @@ class Reads:
         self.known = False
         #: Seconds that a hit took, of about one in a thousand: taking each time would double what it takes.
         self.samples: deque[float] = deque(maxlen=_SAMPLES)
+        #: Who counts the keys, if anybody does: takes some, and for how many reads each of them stands.
+        self.told: Callable[[Sequence[str], int], None] | None = None
+        self._room, self._told_at, self._turn = _AT_ONCE, perf_counter(), 1
         self._collected = 0
 
     def total(self) -> int:
@@ -87,6 +96,8 @@ class Reads:
                 store.collect()
                 if batch is not None:
                     self._collected += len(batch)
+                    if self.told is not None:
+                        self.told(*self._some(batch))
                     store.ranking.note(batch)
                 store.sweep(now)
                 store.end()
@@ -112,9 +123,35 @@ class Reads:
         self.known = False
         self.due = -inf  # before the notes are taken: what is appended after that begins anew
         taken = self.notes[:]
+        if self.told is not None and taken:
+            self.told(*self._some(taken))  # first: the policy may do with the list what it likes
         self.store.ranking.note(taken)
         self._collected += len(taken)
         del self.notes[: len(taken)]
+
+    def settle(self) -> None:
+        """Collect now, for who wants to know of every read."""
+        store = self.store
+        with store.lock:
+            store.begin()
+            self.collect()
+            store.end()
+
+    def _some(self, slots: list[Slot]) -> tuple[list[str], int]:
+        """The keys of ``slots``, or of every so manyth, begun anywhere, and how many each stands for: as many
+        as there is time to count. What they stand for is right on average, whatever the order of the reads;
+        to leave out whole collections would not be, when those of one part of a program come in between."""
+        now = perf_counter()  # not the tier's clock: it is about what this machine can do
+        room = min(_AT_ONCE, self._room + (now - self._told_at) * _COUNTED)
+        self._told_at = now
+        step = 1
+        while step < _STANDS_FOR and len(slots) > room * step:
+            step *= 2
+        if step > 1:
+            self._turn = (self._turn * 1103515245 + 12345) & 0x7FFFFFFF  # random enough, without an import
+            slots = slots[(self._turn >> 8) % step :: step]
+        self._room = max(0.0, room - len(slots))
+        return [slot.key for slot in slots], step
 
 
 def fast_road(  # noqa: C901, PLR0915  # closures over the same cells; each of them is simple
