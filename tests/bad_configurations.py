@@ -27,8 +27,8 @@ SQL = (
 )
 CHAIN_KEYS = (
     "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
-    "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, stats_file, "
-    "ledger, prices, budget, model, popular"
+    "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, "
+    "min_bytes, min_cost, stats_file, ledger, prices, budget, model, popular"
 )
 ROOT_KEYS = f"{CHAIN_KEYS}, views"
 DRIVERS = (

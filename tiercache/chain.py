@@ -38,6 +38,7 @@ from tiercache.popular import check_count
 from tiercache.protocols import SYSTEM_CLOCK, AsyncTier, Clock, Codec, Tier
 from tiercache.stats import CacheStats
 from tiercache.units import Duration, optional_duration
+from tiercache.units import Size as SizeText
 
 if TYPE_CHECKING:
     from tiercache.budget import Budget
@@ -90,6 +91,9 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
     ``rate``, ``rate_shared``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
         how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
         with the cache's own.
+    ``min_bytes``, ``min_cost``
+        what is smaller, or was loaded more quickly, is kept in memory alone: see `AdmissionOptions`. The same
+        holds for these; `set` goes by ``min_bytes``.
 
     One object serves threads, tasks and several event loops at once. Reads never raise because a tier
     is ill. After `close` every call raises `CacheClosed`. Wrong arguments raise `ConfigError` (a
@@ -157,6 +161,8 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         retry: bool | int | Mapping[str, Any] | Retry = False,
         batch_window: Duration = 0,
         max_batch: int | None = None,
+        min_bytes: SizeText | None = None,
+        min_cost: Duration | None = None,
         stats_file: str | PathLike[str] | Literal[Sentinel.UNSET] | None = UNSET,
         ledger: bool | Ledger = False,
         prices: str | PathLike[str] | Prices | None = None,
@@ -181,6 +187,8 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
                 "retry": retry,
                 "batch_window": batch_window,
                 "max_batch": max_batch,
+                "min_bytes": min_bytes,
+                "min_cost": min_cost,
             },
             Made("/".join(path)),
         )
@@ -326,7 +334,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         self._check_open()
         values = check_items(items)
         batch = self._core.batch(values, self._seconds(ttl), self._staleness)
-        return await self._core.write(runtime, batch)
+        return await self._core.write(runtime, batch, self._manner.admission.above(batch.objects))
 
     def mdelete(self, keys: Sequence[str]) -> WriteResult:
         """Drop ``keys`` from every tier, lowest first; absent ones are no error.

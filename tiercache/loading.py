@@ -55,8 +55,8 @@ class LoadingMethods(View[T]):
 
         ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
         ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``rate_shared``,
-        ``concurrency``, ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), in the place of
-        the cache's own.
+        ``concurrency``, ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), ``min_bytes`` and
+        ``min_cost`` (see `AdmissionOptions`), in the place of the cache's own.
         """
         value = self._hit(key)
         if value is not MISS and ttl is UNSET and not options and not self._eager:

@@ -25,7 +25,7 @@ Counting rules:
 * ``coalesced`` counts callers that joined a flight, ``promotions_dropped`` entries that the promoter had
   no room for, ``refreshes_dropped`` keys that there was no room or thread to refresh, ``unstorable`` loaded
   values that were handed out and not kept: refused by their codec, no bytes where there is none, or too
-  large for every tier.
+  large for every tier, ``not_admitted`` values that were kept in memory alone, being small or cheap.
 
 The views of a chain share its statistics, as they share its tiers.
 """
@@ -109,6 +109,7 @@ class CacheStats:
     promotions_dropped: int = 0
     refreshes_dropped: int = 0
     unstorable: int = 0
+    not_admitted: int = 0
 
     @property
     def hit_ratio(self) -> float:
@@ -258,14 +259,15 @@ class CacheCounters:
 
     __slots__ = (
         "coalesced", "hits", "load_errors", "load_seconds", "loads", "lock", "misses",
-        "promotions_dropped", "refreshes_dropped", "stale_served", "suppressed_writes", "unstorable",
+        "not_admitted", "promotions_dropped", "refreshes_dropped", "stale_served", "suppressed_writes",
+        "unstorable",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.hits = self.misses = self.loads = self.load_errors = self.coalesced = 0
         self.stale_served = self.suppressed_writes = self.unstorable = 0
-        self.promotions_dropped = self.refreshes_dropped = 0
+        self.promotions_dropped = self.refreshes_dropped = self.not_admitted = 0
         self.load_seconds = 0.0
 
 

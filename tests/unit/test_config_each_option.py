@@ -54,6 +54,7 @@ def parts(cache):
         described(cache),
         cache._staleness,
         repr(cache._manner.pace),
+        cache._manner.admission,
         cache._manner.pace.shared,
         views,
         shared(cache._stack),

@@ -26,6 +26,7 @@ from tiercache.protocols import Debt, Purge
 __all__ = ["Core", "WriteResult", "check_bytes"]
 
 _BYTES = frozenset({bytes})
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,19 @@ class Core(Reader):
         return Batch(objects, codec, payloads)
 
     @owned
-    async def write(self, owner: Owner, runtime: Runtime, batch: Batch) -> WriteResult:
-        """Store ``batch`` in every tier, lowest first. Raises `WriteError` if none took any of it."""
+    async def write(
+        self, owner: Owner, runtime: Runtime, batch: Batch, above: Collection[str] = _NONE
+    ) -> WriteResult:
+        """Store ``batch`` in every tier, lowest first; but the keys ``above`` in memory alone, and the others
+        drop these. Raises `WriteError` if none took any of it."""
         if not batch.objects:
             return WriteResult(tuple(guard.name for guard in self.stack.guards), ())
+        above = self.withheld(above)
         epochs = self.space.epochs
         write = await epochs.begin_write(batch.objects.keys(), runtime, owner)
         try:
             with holding(write):
-                taken = await self.write_all(runtime, batch, write)
+                taken = await self.write_all(runtime, batch, write, None, above)
         except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
             thrown(error)
             epochs.throw_away(write)
@@ -141,35 +146,97 @@ class Core(Reader):
         return WriteResult(accepted, failed)
 
     async def write_all(
-        self, runtime: Runtime, batch: Batch, operation: Operation, fences: Fences | None = None
+        self,
+        runtime: Runtime,
+        batch: Batch,
+        operation: Operation,
+        fences: Fences | None = None,
+        above: Collection[str] = _NONE,
+        old: Collection[str] = _NONE,
     ) -> list[tuple[str, int, Exception | None]]:
         """Write ``batch`` into every tier, lowest first; for each, from the top down, its name, how many
         entries it took, and the reason if that is not all.
 
         The entries take the place of what there was: a tier that fails is owed that, and the journal notes
-        it. With ``fences``, which were opened before the values were made, see `_fill_all`.
+        it. Tiers below memory drop the keys ``above`` instead, or an older value would come back when memory
+        has none any more. With ``fences``, which were opened before the values were made, see `_fill_all`;
+        then only the ``old`` ones of these are there to be dropped.
         """
         if fences is not None:
-            return await self._fill_all(runtime, batch, operation, fences)
+            return await self._fill_all(runtime, batch, operation, fences, above, old)
         taken = []
         missed = Missed(self.stack.journal, runtime, self.members)
         for member in reversed(self.members):
             left = self._left(batch, operation.superseded)
-            count, failure = await member.write(runtime, left, debts=missed.along(member))
-            if failure is None:
-                await missed.confirmed(member)
-            elif not isinstance(failure, EntryRejected):
-                written = {key: entry.created_at for key, entry in left.objects.items()}
-                missed.missed(member, member.debts(written, self.stack.clock.time()), failure)
-            taken.append((member.guard.name, count + len(batch) - len(left), failure))
+            dropped, undropped = 0, None
+            if above and not member.nonblocking:
+                drop = [key for key in left.objects if key in above]
+                undropped = await self._drop(runtime, member, drop, missed)
+                dropped = 0 if undropped else len(drop)
+                written_batch = self._left(left, above)
+            else:
+                written_batch = left
+            count, failure = await self._write_member(
+                runtime, member, written_batch, missed, along=undropped is None
+            )
+            done = count + dropped + len(batch) - len(left)
+            taken.append((member.guard.name, done, failure or undropped))
         await missed.end()
         return taken[::-1]
 
+    async def _write_member(
+        self, runtime: Runtime, member: Member, batch: Batch, missed: Missed, *, along: bool
+    ) -> tuple[int, Exception | None]:
+        """Write ``batch`` into ``member``: how many entries it took, and the reason if that is not all.
+        Unless ``along`` it is not given what others missed, having failed with that just now."""
+        if not batch.objects:
+            return 0, None
+        debts = missed.along(member) if along else ()
+        count, failure = await member.write(runtime, batch, debts=debts)
+        if failure is None:
+            if along:
+                await missed.confirmed(member)
+        elif not isinstance(failure, EntryRejected):
+            written = {key: entry.created_at for key, entry in batch.objects.items()}
+            missed.missed(member, member.debts(written, self.stack.clock.time()), failure)
+        return count, failure
+
+    async def _drop(
+        self, runtime: Runtime, member: Member, keys: Collection[str], missed: Missed
+    ) -> Exception | None:
+        """Drop ``keys`` from ``member``, which is owed that if it fails; the reason if it did."""
+        if not keys:
+            return None
+        now = self.stack.clock.time()
+        debts = missed.along(member)
+        failure = await member.delete(runtime, keys, counted=False, everywhere=True, debts=debts)
+        if failure is None:
+            await missed.confirmed(member)
+        else:
+            missed.missed(member, member.debts(dict.fromkeys(keys), now), failure)
+        return failure
+
+    def withheld(self, above: Collection[str]) -> Collection[str]:
+        """Those keys of which values are to be kept in memory alone: ``above``, counted, if there is anything
+        below memory."""
+        if not above or all(member.nonblocking for member in self.members):
+            return _NONE
+        with self.stack.counters.lock:
+            self.stack.counters.not_admitted += len(above)
+        return above
+
     async def _fill_all(
-        self, runtime: Runtime, batch: Batch, operation: Operation, fences: Fences
+        self,
+        runtime: Runtime,
+        batch: Batch,
+        operation: Operation,
+        fences: Fences,
+        above: Collection[str],
+        old: Collection[str],
     ) -> list[tuple[str, int, Exception | None]]:
         """Write ``batch`` into every tier, but for keys that any process wrote since the ``fences`` were
-        opened. A tier that fails is owed nothing, for nothing was replaced.
+        opened. A tier that fails is owed nothing, for nothing was replaced; but for the ``old`` ones of the
+        keys ``above``, which tiers below memory do not get and have to drop.
 
         The tiers that can tell come first: the others, which may be shared too, get what those found good.
         """
@@ -177,9 +244,16 @@ class Core(Reader):
         late: set[str] = set()
         for member in sorted(self.members, key=lambda member: (not member.has_fences, -member.depth)):
             left = self._left(batch, operation.superseded | late)
+            undropped = None
+            if above and not member.nonblocking:
+                missed = Missed(self.stack.journal, runtime, self.members)
+                drop = [key for key in left.objects if key in old]
+                undropped = await self._drop(runtime, member, drop, missed)
+                await missed.end()
+                left = self._left(left, above)
             count, refused, failure = await self._fill_member(runtime, member, left, fences, promotion=False)
             late.update(refused)
-            taken[member.depth] = (member.guard.name, count + len(batch) - len(left), failure)
+            taken[member.depth] = (member.guard.name, count + len(batch) - len(left), failure or undropped)
         return [taken[depth] for depth in sorted(taken)]
 
     @staticmethod

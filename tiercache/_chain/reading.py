@@ -342,6 +342,16 @@ class Reader:
         self.suppressed(len(late))
         return count, late, failure
 
+    def trouble(self) -> int:
+        """How often the tiers below memory have failed, or were left alone: while this has not grown, their
+        misses were misses."""
+        return sum(
+            counters.errors + counters.timeouts + counters.skipped
+            for member in self.members
+            if not member.nonblocking
+            for counters in (member.guard.counters,)
+        )
+
     # -- what writes need too ----------------------------------------------------------------------
 
     async def undo_superseded(

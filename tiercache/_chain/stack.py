@@ -258,6 +258,7 @@ class Stack:
                 promotions_dropped=counters.promotions_dropped,
                 refreshes_dropped=counters.refreshes_dropped,
                 unstorable=counters.unstorable,
+                not_admitted=counters.not_admitted,
             )
 
     async def flush(self, runtime: Runtime) -> None:

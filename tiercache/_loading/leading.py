@@ -43,7 +43,8 @@ _WEIGHT = 0.25
 class Leading:
     """One flight, for its leader. ``sharing`` has the leases, if it is to lead for other processes too. Of
     ``stale`` keys there are old values. ``since``: the ticket of when the load was asked for, if that was not
-    just now. ``ends``: those of the values that it is to replace."""
+    just now. ``ends``: those of the values that it is to replace. ``trouble``: how often tiers had not
+    answered before they were asked for the keys; ``None``: they hold old values."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Leading:
         stale: Collection[str],
         since: Any = None,
         ends: Mapping[str, float] = _NO_ENDS,
+        trouble: int | None = None,
     ) -> None:
         self._core = core
         self._flight = flight
@@ -62,6 +64,9 @@ class Leading:
         self._sharing = sharing
         self._stale = stale
         self._ends = ends
+        self._trouble = trouble
+        #: How long the latest call of the loader took.
+        self._took: float | None = None
         epochs = core.space.epochs
         self._ticket = epochs.open_ticket() if since is None else epochs.share_ticket(since)
         #: What there is by now, and the keys that are still to be found or loaded.
@@ -209,7 +214,8 @@ class Leading:
             if self._attempted or isinstance(error, Exception):  # or it was cancelled before its turn
                 self._count(asked, start, failed=True)
             raise
-        note_load_time(self._core.space.flights, clock.monotonic() - begun)
+        self._took = clock.monotonic() - begun
+        note_load_time(self._core.space.flights, self._took)
         self._count(asked, start, failed=False)
         return answer
 
@@ -321,7 +327,9 @@ class Leading:
             gone = [key for key in gone if key in good]
             with holding(fill):
                 if batch.objects:
-                    taken = await self._core.write_all(runtime, batch, fill, fences)
+                    above = self._core.withheld(self._load.admission.above(batch.objects, self._took))
+                    old = self._old(above) if above else above
+                    taken = await self._core.write_all(runtime, batch, fill, fences, above, old)
                     tell_too_large(self._core, batch, taken, self._load)
                 if gone:
                     for member in reversed(self._core.members):
@@ -336,6 +344,13 @@ class Leading:
                     await self._core.undo_superseded(runtime, fill, self._core.members)
             finally:
                 epochs.end_fill(fill, stored=True)
+
+    def _old(self, keys: Collection[str]) -> Collection[str]:
+        """Those of ``keys`` of which tiers may hold older values. After a miss in all of them none does,
+        unless one of them had not answered."""
+        if self._trouble is None or self._trouble != self._core.trouble():
+            return keys
+        return frozenset(key for key in keys if key in self._stale)
 
 
 def note_load_time(flights: Flights, seconds: float) -> None:

@@ -137,7 +137,12 @@ class Loading:
                 for flight in led:
                     try:
                         leading = Leading(
-                            self._core, flight, load, sharing=self._leases(load), stale=spares.stale
+                            self._core,
+                            flight,
+                            load,
+                            sharing=self._leases(load),
+                            stale=spares.stale,
+                            trouble=spares.trouble,
                         )
                         loaded = await leading.fly(runtime, changed)
                     except Exception as error:  # noqa: BLE001 - raised again unless there are old values

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from tiercache._loading.admission import ADMIT_ALL, Admission
 from tiercache._loading.pace import UNPACED, Pace
 from tiercache._loading.sending import joint_of
 from tiercache._loading.staleness import NEVER_STALE, Staleness
@@ -42,6 +43,7 @@ class Load:
     ttl: float | None = None
     staleness: Staleness = NEVER_STALE
     pace: Pace = UNPACED
+    admission: Admission = ADMIT_ALL
     batch_size: int | None = None
     #: Loads that have the same one may become one call of the loader; ``None``: this one never does.
     group: Hashable = None
@@ -74,11 +76,14 @@ def batched(load_many: Callable[[list[str]], Any]) -> Batched[Any]:
     return Batched(load_many)
 
 
-def load_of(loader: Any, told: Told, ttl: float | None, staleness: Staleness, pace: Pace) -> Load:
+def load_of(
+    loader: Any, told: Told, ttl: float | None, staleness: Staleness, pace: Pace, admission: Admission
+) -> Load:
     """The load of one key by ``loader``, which may be `Batched`."""
     if type(loader) is not Batched:
-        return Load(single(loader), ttl, staleness, pace)
-    return Load(many(loader.load_many, told), ttl, staleness, pace, group=group_of(loader.load_many, pace))
+        return Load(single(loader), ttl, staleness, pace, admission)
+    group = group_of(loader.load_many, pace)
+    return Load(many(loader.load_many, told), ttl, staleness, pace, admission, group=group)
 
 
 def group_of(load_many: Any, pace: Pace) -> Hashable:

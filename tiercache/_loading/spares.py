@@ -26,6 +26,8 @@ class Spares:
 
     def __init__(self, core: Core, staleness: Staleness, keys: Sequence[str], asked: Sequence[str]) -> None:
         self.asked = asked
+        #: How often tiers had not answered when the call began.
+        self.trouble = core.trouble()
         self._duplicates = len(asked) != len(keys)
         #: The keys of which some tier has a stale value, usable or not.
         self.stale: set[str] = set()

@@ -153,6 +153,12 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "5ms",
         ),
         "max_batch": About("How many keys such a call has at most.", 100),
+        "min_bytes": About("Values that are smaller, as they are encoded, are kept in memory alone.", "1KiB"),
+        "min_cost": About(
+            "Values that were loaded in less time are kept in memory alone; with `min_bytes` too, those "
+            "that are small as well.",
+            "50ms",
+        ),
         "stats_file": About(
             "Where the counters of all processes are shared, for `tiercache stats`. Unless given, beside "
             "the disk tier's database, where there is one.",

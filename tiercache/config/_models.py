@@ -154,6 +154,8 @@ class ChainOptions(Options):
     retry: Tries = False
     batch_window: Window = 0
     max_batch: OptionalCount = None
+    min_bytes: OptionalWeight = None
+    min_cost: OptionalWait = None
     stats_file: OptionalPlace = _UNSET
     ledger: Flag = False
     prices: OptionalPlace = None

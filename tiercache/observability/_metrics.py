@@ -62,6 +62,7 @@ CHAIN: Final = (
     Metric("promotions_dropped", "{entry}", "Entries not promoted because too much was waiting."),
     Metric("refreshes_dropped", "{key}", "Keys not refreshed because too much was waiting."),
     Metric("unstorable", "{value}", "Loaded values that no tier could keep."),
+    Metric("not_admitted", "{value}", "Values kept in memory alone, being small or cheap."),
 )
 
 TIER: Final = (
