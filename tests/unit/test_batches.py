@@ -11,7 +11,7 @@ import pytest
 from races import assert_at_rest
 from waiting import LIMIT, GatedLoader, auntil, pool, until
 
-from tiercache import ConfigError, LoadError, MemoryTier, TieredCache
+from tiercache import ConfigError, DiskTier, LoadError, MemoryTier, TieredCache
 from tiercache.loading import batched
 from tiercache.testing import DictTier
 
@@ -224,6 +224,28 @@ def test_another_leads_when_the_leader_is_cancelled(make):
     run(scenario())
     assert sorted(loader.calls[0]) == ["a", "b", "c"]
     assert sorted(key for call in loader.calls[1:] for key in call) == ["a", "b"]
+
+
+def test_keys_whose_leases_come_one_after_the_other_are_each_loaded(tmp_path):
+    gate, loader = GatedLoader(), Loader()
+
+    def fails(keys):
+        gate(keys)
+        raise ValueError
+
+    def loads(keys):
+        gate.go.set()
+        return loader(keys)
+
+    options = {"lock": "shared", "batch_window": "1ms"}
+    one, two = (TieredCache([MemoryTier(), DiskTier(tmp_path)], **options) for _ in range(2))
+    with one, two, pool(1) as threads:
+        other = threads.submit(two.mget_or_load, ["b"], fails)
+        until(gate.entered.is_set)
+        assert one.mget_or_load(["a", "b"], loads) == [b"a", b"b"]
+        assert loader.calls == [["a"], ["b"]]
+        with pytest.raises(ValueError):
+            other.result(LIMIT)
 
 
 def test_a_plain_loader_ends_the_batch_of_a_leader_who_was_cancelled(make):

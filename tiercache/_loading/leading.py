@@ -226,7 +226,7 @@ class Leading:
             return await self._run(runtime, [Seat(asked, self._load.load_many, self._flight)])
         if self._core.stack.books is not None:  # of one call there is one account
             group = group, self._core.path, self._core.model
-        if self._seat is None:
+        if self._seat is None or not isinstance(runtime, Resumed):  # leases may come for a part of the keys
             self._seat = Seat(asked, self._load.load_many, self._flight)
         batches = self._core.stack.batches
         return await batches.load(runtime, group, pace.window, pace.most, self._seat, self._run)
