@@ -222,8 +222,47 @@ def test_another_leads_when_the_leader_is_cancelled(make):
         assert await asyncio.gather(*tasks[:2]) == [[b"a"], [b"b"]]
 
     run(scenario())
-    assert sorted(loader.calls[0]) == ["a", "b", "c"]
-    assert sorted(key for call in loader.calls[1:] for key in call) == ["a", "b"]
+    assert [sorted(call) for call in loader.calls] == [["a", "b", "c"], ["a", "b"]]
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["tasks", "threads"])
+def test_who_is_left_of_a_batch_stays_together_however_many_leaders_give_up(make, native):
+    cache, most, left = make(max_batch=30), 30, 3
+    calls, leaders = [], []
+
+    async def gives_up(keys):
+        calls.append(len(keys))
+        if len(calls) <= left:
+            leaders.append(asyncio.current_task())
+            leaders[-1].cancel()
+            if len(calls) == 2:  # and two of those who wait
+                for task in [task for task in tasks if not task.done() and task is not leaders[-1]][:2]:
+                    task.cancel()
+            await asyncio.sleep(LIMIT)
+        return [key.encode() for key in keys]
+
+    def interrupted(keys):
+        calls.append(len(keys))
+        if len(calls) <= left:
+            raise KeyboardInterrupt
+        return [key.encode() for key in keys]
+
+    tasks = []
+
+    async def scenario():
+        tasks.extend(asyncio.ensure_future(cache.amget_or_load([f"k{n}"], gives_up)) for n in range(most))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    if native:
+        found = run(scenario())
+    else:
+        with pool(most) as threads:
+            asked = [threads.submit(cache.mget_or_load, [f"k{n}"], interrupted) for n in range(most)]
+            found = [future.exception(LIMIT) or future.result() for future in asked]
+    gone = left + 2 if native else left
+    assert calls == ([30, 29, 26, 25] if native else [30, 29, 28, 27])
+    assert sum(isinstance(one, BaseException) for one in found) == gone
+    assert all(one == [b"k%d" % n] for n, one in enumerate(found) if not isinstance(one, BaseException))
 
 
 def test_keys_whose_leases_come_one_after_the_other_are_each_loaded(tmp_path):

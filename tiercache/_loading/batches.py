@@ -2,7 +2,8 @@
 
 Whoever comes to it first when the window is over, or fills the batch, leads it: he takes all that has
 gathered and calls the loader; the others wait for their part of what that gives. A leader that is cancelled
-hands over, and a caller that is cancelled before leaves the batch. A plain loader that runs on in its thread
+hands over to one of these, all at once: each by itself would be as many calls as there are callers. A caller
+that is cancelled before leaves the batch. A plain loader that runs on in its thread
 ends the batch from there.
 """
 
@@ -54,13 +55,15 @@ _APART = object()
 class Seat:
     """One load in a batch: of ``keys``, by ``loader``, for ``flight``."""
 
-    __slots__ = ("batch", "flight", "keys", "loader", "riding")
+    __slots__ = ("batch", "flight", "gone", "keys", "loader", "riding")
 
     def __init__(self, keys: list[str], loader: Any, flight: Flight) -> None:
         self.keys = keys
         self.loader = loader
         self.flight = flight
         self.batch: _Batch | None = None
+        #: Whether its caller waits no more.
+        self.gone = False
         #: All that waits with it.
         self.riding: tuple[Awaited, ...] = loading()
 
@@ -116,12 +119,12 @@ class Batches:
         if isinstance(runtime, Resumed):
             return await self._resumed(seat, run)
         place = (group, window, most)
+        seat.batch = None
         while True:
             leavings.settle()
-            seat.batch = None
-            leads = False
+            leads = stays = False
             try:
-                batch = self._sit(place, seat, window, most)
+                batch = seat.batch or self._sit(place, seat, window, most)
                 # Who fills it goes at once.
                 if most is None or len(batch.keys) < most:
                     left = max(0.0, batch.due - monotonic())
@@ -129,18 +132,19 @@ class Batches:
                 leads = self._claim(batch, seat)
                 if not leads:
                     await self._wait(runtime, batch)
+                stays = True
             except GeneratorExit as gone:
                 thrown(gone)
                 raise
             finally:
-                if not leads:
+                if not stays:
                     self._leave(seat)
             outcome = await self._lead(runtime, batch, run) if leads else batch.outcome.result()
             if outcome is _APART:
                 return seat.part(await run(runtime, [seat]))
             if outcome is not None:
                 return seat.part(outcome)
-            window = 0.0  # its leader gave up: who is left has waited for long enough
+            # Its leader gave up: `_end` has put who is left into another one.
 
     async def _resumed(self, seat: Seat, run: Run) -> dict[str, Any]:
         """The same for a leader who was cancelled: the batch has ended behind him."""
@@ -242,6 +246,7 @@ class Batches:
         if leavings.take(self._leave, seat):
             return
         with self._lock:
+            seat.gone = True
             batch = seat.batch
             if batch is None or batch.leader is not None:
                 return
@@ -249,6 +254,15 @@ class Batches:
                 batch.keys.difference_update(seat.keys)
             if not batch.seats:
                 self._shut(batch)
+
+    def _hand_over(self, batch: _Batch, seats: Sequence[Seat]) -> None:
+        """Who is left of ``batch``, without its leader, is another, which goes at once and which nobody joins.
+        The lock is held."""
+        rest = _Batch(batch.place, monotonic())
+        for seat in seats:
+            seat.batch = rest
+            rest.keys.update(seat.keys)
+            rest.seats[seat] = None
 
     def _shut(self, batch: _Batch) -> None:
         if self._open.get(batch.place) is batch:
@@ -263,10 +277,13 @@ class Batches:
                 return
             batch.ended = True
             self._shut(batch)
-        leader = batch.leader
+            leader = batch.leader
+            others = [seat for seat in batch.seats if seat is not leader]
+            if outcome is None:
+                self._hand_over(batch, [seat for seat in others if not seat.gone])
         if leader is not None:
-            for other in batch.seats:
-                for one in other.riding if other is not leader else ():
+            for other in others:
+                for one in other.riding:
                     one.waits_for.remove(leader.flight)
         if isinstance(outcome, Exception):
             batch.outcome.set_exception(outcome)
