@@ -144,6 +144,29 @@ def test_each_gets_its_own_value_or_error(make):
     assert [cache.get(key) for key in ("good", "bad", "absent")] == [b"1", None, None]
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_window": 0}, {"batch_window": 0, "retry": 1}, {"ledger": True}]
+)
+def test_an_exception_in_the_place_of_a_value_is_raised_also_to_who_goes_by_himself(make, options):
+    cache = make(**options)
+
+    def load(keys):
+        return [ValueError(key) if key == "bad" else key.encode() for key in keys]
+
+    async def held_up():  # a blocking call on a loop's thread waits for nobody
+        with pytest.raises(ValueError, match="bad"):
+            cache.get_or_load("bad", batched(load))
+        assert cache.get_or_load("good", batched(load)) == b"good"
+
+    run(held_up())
+    if options.get("batch_window") == 0:
+        with pytest.raises(ValueError, match="bad"):
+            cache.get_or_load("bad", batched(load))
+    if "ledger" in options:
+        assert (cache.ledger().total.calls, cache.ledger().total.texts) == (2, 1)
+    assert cache.stats().load_errors >= 1
+
+
 def test_what_the_loader_raises_reaches_all(make):
     cache, boom = make(max_batch=3), LookupError("the provider is ill")
 

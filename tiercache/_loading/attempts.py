@@ -49,6 +49,7 @@ async def _counted(
         call.broken_off(core, call.seconds)
         raise
     values = [value.value if isinstance(value, Loaded) else value for value in given.values()]
-    count = len(values) - sum(value is MISS for value in values)
+    # An exception in the place of a value is the outcome of one key in a batch.
+    count = len(values) - sum(value is MISS or isinstance(value, Exception) for value in values)
     await call.ended(runtime, core, values, texts, call.seconds, texts=count)
     return given

@@ -35,7 +35,7 @@ from tiercache.forks import reset_after_fork
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Batches", "Run", "Seat", "may_gather"]
+__all__ = ["Batches", "Run", "Seat", "may_gather", "part"]
 
 
 def may_gather(runtime: Runtime, loader: Any) -> bool:
@@ -69,10 +69,15 @@ class Seat:
 
     def part(self, values: dict[str, Any]) -> dict[str, Any]:
         """What it gets of the batch's ``values``. Raises an error that stands in the place of one."""
-        for key in self.keys:
-            if isinstance(values.get(key), Exception):
-                raise values[key]
-        return {key: values[key] for key in self.keys if key in values}
+        return part(values, self.keys)
+
+
+def part(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Those of ``values`` that are for ``keys``. Raises an error that stands in the place of one."""
+    for key in keys:
+        if isinstance(values.get(key), Exception):
+            raise values[key]
+    return {key: values[key] for key in keys if key in values}
 
 
 #: Calls a loader, at its pace, for all keys of some seats.

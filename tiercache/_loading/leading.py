@@ -20,7 +20,7 @@ from tiercache._chain.leases import Sharing
 from tiercache._consistency.flights import Flight, Flights
 from tiercache._consistency.operations import holding
 from tiercache._loading.attempts import attempt
-from tiercache._loading.batches import Seat, may_gather
+from tiercache._loading.batches import Seat, may_gather, part
 from tiercache._loading.loaded import Answer
 from tiercache._loading.loaders import Load, LoadMany, many
 from tiercache._loading.pace import UNPACED
@@ -206,7 +206,8 @@ class Leading:
         try:
             with unnoted():
                 ask = self._attempt if self._load.pace is UNPACED else self._paced
-                answer = Answer.of(await ask(runtime, asked))
+                given = await ask(runtime, asked)
+                answer = Answer.of(part(given, asked) if self._load.apart else given)
             note(self._core.stack, answer.values, Source.LOADER)
         except (LeftRunning, Unfinished, GeneratorExit):  # to be counted when it ends, or by nobody
             raise

@@ -47,6 +47,13 @@ class Load:
     batch_size: int | None = None
     #: Loads that have the same one may become one call of the loader; ``None``: this one never does.
     group: Hashable = None
+    #: Whether the loader is `Batched`.
+    batched: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether the loader may give an exception in the place of a value: also to who goes by himself."""
+        return self.batched or self.pace.window > 0
 
     @property
     def size(self) -> int | None:
@@ -70,8 +77,8 @@ def batched(load_many: Callable[[list[str]], Any]) -> Batched[Any]:
     ``batch_window`` on, loads of several callers become one call of it; what is batched is told by the
     function, not by this object.
 
-    ``load_many`` is that of `mget_or_load`. In a batch it may also give an exception in the place of a value:
-    that is raised to those who asked for this key.
+    ``load_many`` is that of `mget_or_load`. It may also give an exception in the place of a value: that is
+    raised to those who asked for this key.
     """
     return Batched(load_many)
 
@@ -83,7 +90,8 @@ def load_of(
     if type(loader) is not Batched:
         return Load(single(loader), ttl, staleness, pace, admission)
     group = group_of(loader.load_many, pace)
-    return Load(many(loader.load_many, told), ttl, staleness, pace, admission, group=group)
+    load_many = many(loader.load_many, told)
+    return Load(load_many, ttl, staleness, pace, admission, group=group, batched=True)
 
 
 def group_of(load_many: Any, pace: Pace) -> Hashable:
