@@ -175,6 +175,39 @@ def test_a_counter_that_fails_breaks_nothing(caplog):
     assert "count_tokens raised ValueError" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [TokenUsage(-5, 3), TokenUsage(10**20), TokenUsage("7"), TokenUsage(float("nan")), {"prompt_tokens": 3}],
+    ids=["negative", "too many", "text", "no number", "a mapping"],
+)
+@pytest.mark.parametrize("told", ["usage", "reported", "failed"])
+def test_what_is_told_and_is_no_usage_breaks_nothing(tmp_path, caplog, wrong, told):
+    def load(key):
+        if told != "usage" and key == "a":
+            report_usage(wrong if isinstance(wrong, TokenUsage) else TokenUsage(wrong))
+        if told == "failed" and key == "a":
+            raise OSError
+        return b"four"
+
+    ledger = Ledger(usage=lambda _value: wrong) if told == "usage" else True
+    with TieredCache([MemoryTier(), DiskTier(tmp_path)], prices=PRICES, model="m", ledger=ledger) as cache:
+        if told == "failed":
+            with pytest.raises(OSError):
+                cache.get_or_load("a", load)
+        else:
+            assert cache.get_or_load("a", load) == b"four"
+        assert cache.get_or_load("b", load) == b"four"
+        total = cache._stack.books.place._store.posted("")
+        [row] = [amounts for account, amounts in total if account.tier == "loader"]
+        assert (row["calls"], row["failed"]) == (2, told == "failed")
+        assert row["input"] == row["estimated"] == (1 if told == "failed" else 2)
+    assert "is no number of tokens" in caplog.text
+
+
+def test_parts_of_tokens_are_counted_as_whole_ones():
+    assert loaded("four!", ledger=Ledger(count_tokens=lambda text: len(text) / 4)) == (2, 2, 0)
+
+
 def test_of_a_cached_function_the_arguments_are_estimated(cache):
     @cache.cached
     def ask(messages, *, system):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from weakref import ref
 
 from tiercache._books.books import Books, Place, name_of, text_of
-from tiercache._books.counting import amounts_of, usage_of
+from tiercache._books.counting import amounts_of, sound, usage_of
 from tiercache._books.spending import Spending
 from tiercache._running.bridge import Runtime
 from tiercache.accounts import LOADER, MICRO, Account
@@ -200,6 +200,8 @@ class Call:
         books = self._books
         if usage is None:
             usage = usage_of(books.ledger, self._reports, values, asked)
+        else:
+            usage = next(iter(sound([usage])), TokenUsage(estimated=True))
         amounts = amounts_of(usage, texts, seconds, books.cost(self._model, usage))
         await self._record(runtime, view, amounts, texts)
 
@@ -216,8 +218,9 @@ class Call:
         return Account(self._books.today(), name_of(view.path), text_of(self._model), LOADER)
 
     def _of_failed(self, seconds: float) -> dict[str, int]:
-        if self._reports:
-            usage = sum(self._reports[1:], self._reports[0])
+        reports = sound(self._reports)
+        if reports:
+            usage = sum(reports[1:], reports[0])
             told = amounts_of(usage, 0, seconds, self._books.cost(self._model, usage))
             return {**told, "failed": 1}
         return {"calls": 1, "failed": 1, "micros": round(seconds * MICRO)}
