@@ -16,6 +16,7 @@ from provider import HALF, NOTHING, SILENCE, provider
 from waiting import LIMIT, auntil
 
 from tiercache import MemoryTier, TieredCache
+from tiercache._loading import pacing
 from tiercache._running import bridge
 from tiercache.codecs import JSONCodec
 from tiercache.loading import Retry
@@ -38,6 +39,8 @@ def slept(clock, monkeypatch):
 
     for runtime in (bridge._Blocking, bridge._Native):
         monkeypatch.setattr(runtime, "sleep", sleep)
+    # What goes on behind a caller sleeps only until its cache is closed.
+    monkeypatch.setattr(pacing, "_pause", lambda runtime, _closing, pause: sleep(runtime, pause))
     return seconds
 
 

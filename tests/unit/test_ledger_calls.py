@@ -186,13 +186,13 @@ def test_what_is_told_and_is_no_usage_breaks_nothing(tmp_path, caplog, wrong, to
         if told != "usage" and key == "a":
             report_usage(wrong if isinstance(wrong, TokenUsage) else TokenUsage(wrong))
         if told == "failed" and key == "a":
-            raise OSError
+            raise OSError("failed")
         return b"four"
 
     ledger = Ledger(usage=lambda _value: wrong) if told == "usage" else True
     with TieredCache([MemoryTier(), DiskTier(tmp_path)], prices=PRICES, model="m", ledger=ledger) as cache:
         if told == "failed":
-            with pytest.raises(OSError):
+            with pytest.raises(OSError, match="failed"):
                 cache.get_or_load("a", load)
         else:
             assert cache.get_or_load("a", load) == b"four"

@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from races import assert_at_rest
 from virtual_time import VirtualTime
 from waiting import LIMIT, auntil
 
 from tiercache import ConfigError, MemoryTier, TieredCache
+from tiercache._loading import pacing
 from tiercache._loading.rate import limits_of
 from tiercache._loading.windows import Window
 from tiercache._running import bridge
@@ -20,6 +22,7 @@ from tiercache._running.bridge import drive
 from tiercache.codecs import JSONCodec
 from tiercache.loading import Rate
 from tiercache.testing import FakeClock
+from tiercache.units import LONGEST_WAIT
 
 
 def most_in(times, period):
@@ -273,11 +276,12 @@ def test_who_never_looks_again_holds_up_nobody():
 def test_waiting_is_part_of_what_load_deadline_bounds(clock, monkeypatch):
     go = threading.Event()
 
-    async def sleep(_runtime, seconds):
+    async def pause(_runtime, closing, seconds):
+        assert closing is not None
         assert go.wait(LIMIT)
         clock.advance(seconds)
 
-    monkeypatch.setattr(bridge._Blocking, "sleep", sleep)
+    monkeypatch.setattr(pacing, "_pause", pause)
     with TieredCache([MemoryTier(clock=clock)], rate="1/min", stale_if_error="1h", clock=clock) as cache:
         cache.set("k", b"old", ttl=1)
         cache.get_or_load("l", lambda key: b"1")
@@ -286,3 +290,49 @@ def test_waiting_is_part_of_what_load_deadline_bounds(clock, monkeypatch):
         go.set()
         cache.flush()
         assert cache.get("k") == b"new"
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["task", "thread"])
+@pytest.mark.parametrize("why", ["rate", "retry"])
+def test_what_waits_behind_the_callers_does_not_keep_a_cache_from_closing(clock, caplog, native, why):
+    tries = []
+
+    def load(key):
+        tries.append(key)
+        if why == "retry" and len(tries) > 1:
+            raise TimeoutError
+        return b"%d" % len(tries)
+
+    async def load_native(key):
+        return load(key)
+
+    limit = {"rate": "1/d"} if why == "rate" else {"retry": {"wait": "1h", "longest": "2h"}}
+    cache = TieredCache([MemoryTier(clock=clock)], stale_for="1h", ttl=1, clock=clock, **limit)
+
+    async def scenario():
+        for _ in range(2):
+            found = await cache.aget_or_load("k", load_native) if native else cache.get_or_load("k", load)
+            assert found == b"1"
+            clock.advance(2)
+        if why == "retry":
+            await auntil(lambda: len(tries) == 2)
+        await asyncio.wait_for(cache.aclose(), LIMIT)
+
+    asyncio.run(scenario())
+    assert len(tries) == (1 if why == "rate" else 2)
+    assert not caplog.records
+    assert_at_rest(cache._core)
+
+
+def test_a_period_longer_than_any_sleep_is_slept_for_in_parts(clock):
+    slept = []
+    rate = Rate("1/999999999d")
+
+    async def pause(seconds):
+        slept.append(seconds)
+        clock.advance(seconds * 2**20)
+
+    for _ in range(2):
+        drive(rate.take(bridge.BLOCKING, clock, 0, pause))
+    assert slept
+    assert max(slept) <= LONGEST_WAIT

@@ -1,7 +1,7 @@
 """What a call of a loader amounts to: its tokens, as somebody tells them or as estimated, and their price.
 
-Those who tell are users' functions, and what they give is looked at: what is no count would break the call that
-was paid for, or be refused by the store each time it is repeated, with all that comes after it.
+Those who tell are users' functions, and what they give is looked at: what is no count would break the call
+that was paid for, or be refused by the store each time it is repeated, with all that comes after it.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def sound(told: Iterable[TokenUsage]) -> list[TokenUsage]:
 
 
 def _sound(usage: TokenUsage) -> TokenUsage:
-    counts = [ceil(getattr(usage, name)) for name in _TOKENS]
-    if not all(0 <= count <= _MOST_TOKENS for count in counts):
+    counts = {name: ceil(getattr(usage, name)) for name in _TOKENS}
+    if not all(0 <= count <= _MOST_TOKENS for count in counts.values()):
         raise ValueError
-    return TokenUsage(*counts, estimated=bool(usage.estimated))
+    return TokenUsage(**counts, estimated=bool(usage.estimated))
 
 
 def amounts_of(usage: TokenUsage, texts: int, seconds: float, money: Decimal | None) -> dict[str, int]:

@@ -261,7 +261,7 @@ class Batches:
                 self._shut(batch)
 
     def _hand_over(self, batch: _Batch, seats: Sequence[Seat]) -> None:
-        """Who is left of ``batch``, without its leader, is another, which goes at once and which nobody joins.
+        """Who is left of ``batch`` without its leader is another one: it goes at once, and nobody joins it.
         The lock is held."""
         rest = _Batch(batch.place, monotonic())
         for seat in seats:

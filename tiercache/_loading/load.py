@@ -280,7 +280,8 @@ class Loading:
             # Who waits is told, or it would load again at once; as it should where this was thrown away.
             if not refresh.over and not isinstance(error, GeneratorExit):
                 outcome.error = error if isinstance(error, Exception) else _gave_up(error)
-                pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)
+                if not self._core.stack.closed:
+                    pause(self._core, [key for key in refresh.keys if key not in outcome.keys], outcome.error)
             if not isinstance(error, Exception):
                 raise  # a cancelled task stays cancelled
         finally:

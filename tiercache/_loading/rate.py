@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from tiercache._loading.shared_rate import SharedWindows, margin
 from tiercache._loading.windows import Window
@@ -21,8 +21,12 @@ from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.protocols import Clock
 from tiercache.tokens import Tokens
+from tiercache.units import LONGEST_WAIT
 
-__all__ = ["RATES", "RATE_TEXT", "Rate"]
+__all__ = ["RATES", "RATE_TEXT", "Pause", "Rate"]
+
+#: Lets so many seconds pass.
+Pause: TypeAlias = "Callable[[float], Awaitable[None]]"
 
 #: What may be written, for messages.
 RATES = 'such as "60/min", "100/30s" or "500/min, 90000 tokens/min" (units: s, min, h, d)'
@@ -104,11 +108,12 @@ class Rate:
         """How many tokens ``texts`` are."""
         return max(0, self._tokens.of(texts)) if self.counts_tokens else 0
 
-    async def take(self, runtime: Runtime, clock: Clock, tokens: int) -> None:
-        """Wait until there is room for a request of so many ``tokens``, and take it. Who is cancelled while
-        waiting has taken nothing."""
+    async def take(self, runtime: Runtime, clock: Clock, tokens: int, pause: Pause | None = None) -> None:
+        """Wait until there is room for a request of so many ``tokens``, and take it. ``pause`` is how to
+        sleep, unless as ``runtime`` does. Who is cancelled while waiting has taken nothing."""
+        sleep = runtime.sleep if pause is None else pause
         me = _Waiting(min(tokens, self._spent.limit) if self._spent else 0)
-        if self._shared is not None and await self._take_shared(runtime, me):
+        if self._shared is not None and await self._take_shared(runtime, me, sleep):
             with self._lock:
                 self._take(clock.monotonic(), me)
             return
@@ -117,7 +122,7 @@ class Rate:
         try:
             seconds = self._look(clock, me, first=True)
             while seconds:
-                await runtime.sleep(seconds)
+                await sleep(min(seconds, LONGEST_WAIT))
                 seconds = self._look(clock, me, first=False)
         except GeneratorExit as gone:
             thrown(gone)
@@ -146,7 +151,7 @@ class Rate:
             self._waiting[me] = None
             return min(in_turn, alone + _LOOK_AGAIN)
 
-    async def _take_shared(self, runtime: Runtime, me: _Waiting) -> bool:
+    async def _take_shared(self, runtime: Runtime, me: _Waiting, sleep: Pause) -> bool:
         """The same of the windows that processes share; whether they could be asked."""
         assert self._shared is not None  # noqa: S101 - the caller looks
         amounts, taken = {"requests": 1, "tokens": me.tokens}, set[str]()
@@ -159,7 +164,7 @@ class Rate:
             except LeftRunning as left:
                 raise left.cancelled from None  # what it may have taken is lost: that errs on the safe side
             if seconds:
-                await runtime.sleep(seconds)
+                await sleep(min(seconds, LONGEST_WAIT))
             elif seconds is not None and monotonic() - asked > least and late < _MOST_LATE:
                 late += 1  # it was let go so long ago that it would be among those of the next window: again
                 taken.clear()

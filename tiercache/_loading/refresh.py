@@ -100,6 +100,8 @@ class Refresher:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        #: Ends when the cache is closed: what runs behind the callers then waits for no rate any more.
+        self.closing: Future[None] = new_future()
         #: Those that run as tasks (an event loop itself keeps no task alive), by their loops: whoever is
         #: served an old value looks at each loop, and must not look at thousands of tasks.
         self._tasks: dict[asyncio.AbstractEventLoop, dict[Refresh, asyncio.Task[None]]] = {}

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tiercache._loading.failures import is_passing, retry_after
+from tiercache._loading.rate import Pause
 from tiercache._loading.shared_rate import is_installed
 from tiercache._loading.staleness import chance
-from tiercache._running.bridge import Runtime
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.protocols import Clock
 from tiercache.units import Duration
@@ -67,19 +67,19 @@ class Retry:
     def __repr__(self) -> str:
         return f"Retry({self.tries}, wait={self.wait}, longest={self.longest}, on={self.on!r})"
 
-    async def run(self, runtime: Runtime, clock: Clock, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        """What ``attempt()`` makes, at the last try if need be."""
+    async def run(self, sleep: Pause, clock: Clock, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        """What ``attempt()`` makes, at the last try if need be; with ``sleep`` before each further one."""
         from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-        def pause(state: RetryCallState) -> float:
+        def seconds(state: RetryCallState) -> float:
             told = self._told(state.outcome.exception() if state.outcome is not None else None, clock)
             own = min(self.wait * 2.0 ** (state.attempt_number - 1), self.longest)
             return (own if told is None else told) + chance() * self.wait / 2
 
         again = AsyncRetrying(
-            sleep=runtime.sleep,
+            sleep=sleep,
             stop=stop_after_attempt(1 + self.tries),
-            wait=pause,
+            wait=seconds,
             retry=retry_if_exception(lambda error: self._is_worth_it(error, clock)),
             reraise=True,
         )
