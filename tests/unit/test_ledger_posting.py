@@ -88,6 +88,20 @@ def test_what_could_not_be_posted_is_told_and_posted_later(tmp_path):
         assert cache.stats().tiers[1].errors == 5
 
 
+def test_what_waits_for_an_ill_tier_is_added_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiercache._books.books._MOST_WAITING", 10)
+    cache, post = made(tmp_path / "d")
+    with cache:
+        books, views = cache._stack.books, [cache.view(name) for name in "abc"]
+        post.faults = ["before"] * 100
+        for number in range(100):
+            views[number % 3].get_or_load(f"k{number}", paid_load)
+            assert len(books._waiting) <= 12
+        assert not post.faults
+        assert totals(cache) == (100, 0, 100, 0, 100 * COST)
+        assert books.unposted() == []
+
+
 def test_threads_post_at_once(tmp_path):
     cache, post = made(tmp_path / "d")
     post.faults = ["after", "before", ""] * 20

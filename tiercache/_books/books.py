@@ -31,6 +31,8 @@ __all__ = ["Books", "Place", "place_of"]
 #: Names are kept as they are up to this many characters.
 _LONGEST = 200
 _LONGEST_PART = 80
+#: So many rows that wait are added up, account by account: while the tier is ill each call brings more.
+_MOST_WAITING = 500
 
 
 class Place:
@@ -121,6 +123,7 @@ class Books:
         self._pens: deque[Pen] = deque()
         #: What is yet to be posted, and surely was not.
         self._waiting: deque[tuple[Account, Amounts]] = deque()
+        self._room = _MOST_WAITING
         self._pruned = ""
         self.awake = self._wake is None
 
@@ -206,6 +209,10 @@ class Books:
                 own, pen.sent = list(pen.sent.rows), None  # it was not even asked
         finally:
             self._waiting.extend(own)
+            if len(self._waiting) > self._room:
+                sums = merged(self._taken())
+                self._waiting.extend(sums.items())
+                self._room = max(_MOST_WAITING, 2 * len(sums))  # or many accounts would be added up each time
             # Those with something to repeat are taken first.
             if pen.sent is None:
                 self._pens.appendleft(pen)
