@@ -365,6 +365,33 @@ def test_a_blocking_call_on_a_loop_waits_for_no_batch_of_that_loop(make):
     run(scenario())
 
 
+@pytest.mark.parametrize("first", ["thread", "task"])
+def test_what_only_tasks_can_await_is_no_error_of_theirs(make, first):
+    cache, loader = make(max_batch=2), Loader()
+
+    class Awaited:
+        async def __call__(self, keys):
+            return await loader.native(keys)
+
+    load = Awaited()
+
+    async def scenario():
+        asks = {
+            "thread": lambda: asyncio.to_thread(cache.mget_or_load, ["t"], load),
+            "task": lambda: cache.amget_or_load(["a"], load),
+        }
+        one = asyncio.ensure_future(asks.pop(first)())
+        await auntil(seated(cache, 1))
+        other = asyncio.ensure_future(asks.popitem()[1]())
+        found = await asyncio.gather(one, other, return_exceptions=True)
+        thread, task = found if first == "thread" else reversed(found)
+        assert task == [b"a"]
+        # Where the task leads, it awaits for both.
+        assert thread == [b"t"] or "await the async twin" in str(thread)
+
+    run(scenario())
+
+
 def test_a_batch_whose_leaders_loop_is_closed_is_led_by_another(make):
     gate = GatedLoader()
     cache, loader = make(max_batch=2), Loader(gate)

@@ -23,6 +23,7 @@ from tiercache._running.bridge import (
     LeftRunning,
     Resumed,
     Runtime,
+    Unawaited,
     Unfinished,
     drive,
     in_thread,
@@ -176,6 +177,8 @@ class Batches:
         except LeftRunning as left:
             runs_on = self._go_on(batch, run, left)
             raise (LeftRunning(batch.outcome, left.cancelled) if runs_on else left.cancelled) from None
+        except Unawaited:  # that is its own error: another leads, who may await it
+            raise
         except Exception as error:
             # A request that is wrong is so because of one caller's key: the others are not to hear of it.
             outcome = _APART if len(seats) > 1 and is_wrong_request(error) else error

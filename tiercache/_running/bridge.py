@@ -44,6 +44,7 @@ __all__ = [
     "Port",
     "Resumed",
     "Runtime",
+    "Unawaited",
     "Unfinished",
     "called",
     "drive",
@@ -452,6 +453,10 @@ class Unfinished(BaseException):
     """What a user's function returned needs the event loop of a caller who has gone."""
 
 
+class Unawaited(TypeError):
+    """A blocking call was given what would have to be awaited. Others may await it."""
+
+
 def _unwanted(awaitable: Awaitable[Any]) -> None:
     if inspect.iscoroutine(awaitable):
         awaitable.close()  # or Python complains that nobody awaited it
@@ -474,7 +479,7 @@ def called(function: Callable[..., Any], *args: Any) -> Any:
     result = _checked(function, *args)
     if type(result) not in _VALUES and inspect.isawaitable(result):
         _unwanted(result)
-        raise TypeError(
+        raise Unawaited(
             "an async loader was given to a blocking call; await the async twin (aget_or_load, ...)"
         )
     return result
