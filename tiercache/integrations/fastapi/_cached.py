@@ -19,6 +19,7 @@ from tiercache._chain.answers import collecting
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError, TierCacheError
 from tiercache.integrations.fastapi._answers import Style, answer, mark
+from tiercache.integrations.fastapi._declared import Declared
 from tiercache.integrations.fastapi._handlers import Asked, CachedHandler, Handler, asked
 from tiercache.integrations.fastapi._headers import Wishes, wishes
 from tiercache.integrations.fastapi._responses import Kept, ResponseCodec, keepable
@@ -57,7 +58,7 @@ def cached(
         Host, path, identity and ``vary`` are in the key anyway.
     ``vary``
         names of request headers that the response depends on; those that the handler or its dependencies
-        declare with ``Header()`` are found by themselves.
+        declare with ``Header()`` or ``Cookie()`` are found by themselves.
     ``identity``
         a dependency that returns as text whose response it is: nobody else gets it, shared caches are told
         ``private``. ``None``: this request has nothing to do with the cache.
@@ -173,33 +174,39 @@ class _Responses:
         request, rules = asked.request, self._rules
         if request.method not in ("GET", "HEAD"):
             return await self._handler.run(arguments)
-        route = self._handler.route(request)
-        vary = rules.vary | route.headers
+        declared = self._handler.route(request).declared
+        vary = rules.vary | declared.headers
         # Who sends credentials gets another answer, unless they make no difference.
         style = Style(rules.identified, vary if rules.public else vary | _CREDENTIALS, rules.max_age)
-        if not self._takes_part(asked, identity, secured=route.secured):
+        if not self._takes_part(asked, identity, declared):
             value = await self._handler.run(arguments)
             mark(value if isinstance(value, Response) else asked.response, style.vary)
             return value
-        parts = _parts(request, sorted(vary), identity, chosen if rules.chosen else None)
-        response = await self._respond(asked, style, parts, arguments)
+        key = _key(request, sorted(vary), identity, chosen if rules.chosen else None)
+        # Credentials are in no key: who sends them has a part in this only by identity, or as anybody.
+        varies = vary if rules.identified else style.vary
+        response = await self._respond(asked, style, key, varies, arguments)
         # FastAPI adds these to what it makes of a value by itself.
         response.headers.raw.extend(asked.response.headers.raw)
         return response
 
-    def _takes_part(self, asked: Asked, identity: Any, *, secured: bool) -> bool:
+    def _takes_part(self, asked: Asked, identity: Any, declared: Declared) -> bool:
         """Whether a response to this request may be one that is kept."""
         headers, rules = asked.request.headers, self._rules
         # A body, as some send it with GET, is in no key.
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return False
+        if declared.unbounded:
+            return False
         if any(name in asked.response.headers for name in _OF_DEPENDENCIES):
             return False
         if rules.identified:
             return identity is not None
-        return rules.public or not (secured or any(name in headers for name in _CREDENTIALS))
+        return rules.public or not (declared.secured or any(name in headers for name in _CREDENTIALS))
 
-    async def _respond(self, asked: Asked, style: Style, key: str, arguments: dict[str, Any]) -> Response:
+    async def _respond(
+        self, asked: Asked, style: Style, key: str, varies: frozenset[str], arguments: dict[str, Any]
+    ) -> Response:
         run = _Run()
         request = asked.request
         wish = wishes(request.headers.getlist("cache-control"), request.headers.getlist("pragma"))
@@ -213,7 +220,7 @@ class _Responses:
                 if wish.no_store or request.method == "HEAD":
                     kept = await self._look(view, key, wish, clock.time())
                 else:
-                    kept = await self._load(view, key, wish, run, asked, style, arguments)
+                    kept = await self._load(view, key, wish, run, asked, varies, arguments)
             source = "miss" if kept is None else source_of(view, answers.get(key))
             now = clock.time()
         except TierCacheError:
@@ -242,7 +249,7 @@ class _Responses:
         wish: Wishes,
         run: _Run,
         asked: Asked,
-        style: Style,
+        varies: frozenset[str],
         arguments: dict[str, Any],
     ) -> Kept | None:
         clock = view._stack.clock  # noqa: SLF001 - as above
@@ -260,7 +267,7 @@ class _Responses:
                 run.refusal = error
                 return None
             rules = self._rules
-            if not keepable(response, statuses=rules.statuses, varies=style.vary, private=style.private):
+            if not keepable(response, statuses=rules.statuses, varies=varies, private=rules.identified):
                 run.response = response
                 return None
             run.background = response.background
@@ -288,7 +295,7 @@ def _too_old(kept: Kept, wish: Wishes, now: float) -> bool:
     return wish.max_age is not None and (not wish.max_age or kept.age(now) > wish.max_age)
 
 
-def _parts(request: Request, vary: Iterable[str], identity: Any, chosen: Any) -> str:
+def _key(request: Request, vary: Iterable[str], identity: Any, chosen: Any) -> str:
     """The key: all that the response depends on. A digest, for there may be secrets in it."""
     scope = request.scope
     # Parameters of one name keep their order.

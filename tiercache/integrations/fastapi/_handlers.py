@@ -15,10 +15,10 @@ from weakref import ref
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security.base import SecurityBase
 from starlette.concurrency import run_in_threadpool
 
 from tiercache.chain import TieredCache
+from tiercache.integrations.fastapi._declared import Declared, declared
 from tiercache.integrations.fastapi._lifespan import Cache
 
 __all__ = ["Asked", "CachedHandler", "Handler", "asked"]
@@ -53,14 +53,12 @@ async def asked(request: Request, response: Response, cache: Cache) -> Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """``make`` runs the handler of `_running` and makes a response of what it returns. ``headers``: those
-    that its parameters are declared to come from; ``secured``: one of its dependencies is a scheme of
-    security. ``route`` is weak: it has the application, and that has its cache."""
+    """``make`` runs the handler of `_running` and makes a response of what it returns. ``route`` is weak: it
+    has the application, and that has its cache."""
 
     route: ref[Any]
     make: Callable[[Request], Any]
-    headers: frozenset[str]
-    secured: bool
+    declared: Declared
 
 
 #: The handler that runs for this task, with its arguments.
@@ -119,12 +117,10 @@ class Handler:
         name = id(route)
         known = self._routes.get(name)
         if known is None:
-            tree = list(_tree(route.dependant))
             known = self._routes[name] = _Route(
                 ref(route, lambda _: self._routes.pop(name, None)),
                 _like(route).get_route_handler(),
-                frozenset(param.alias.lower() for node in tree for param in node.header_params),
-                any(isinstance(node.call, SecurityBase) for node in tree),
+                declared(route.dependant),
             )
         return known
 
@@ -150,10 +146,3 @@ def _like(route: Any) -> APIRoute:
         )
     }
     return APIRoute(route.path if route.path.startswith("/") else "/", _endpoint, **options)
-
-
-def _tree(dependant: Any) -> Any:
-    """``dependant`` and all that it depends on."""
-    yield dependant
-    for inner in dependant.dependencies:
-        yield from _tree(inner)
