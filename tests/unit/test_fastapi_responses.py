@@ -120,3 +120,14 @@ def test_a_tag_is_of_the_content_and_its_type():
     assert tag(content="a") == tag(content="a")
     assert len({tag(content="a"), tag(content="b"), tag(content="a", media_type="text/html")}) == 3
     assert tag(content="a", headers={"etag": 'W/"mine"'}) == 'W/"mine"'
+
+
+def test_names_that_were_sent_on_in_capitals_are_the_same_names():
+    for name, value in (b"Set-Cookie", b"session=a"), (b"Cache-Control", b"no-store"), (b"Vary", b"x-mood"):
+        response = Response("a")
+        response.raw_headers.append((name, value))
+        assert not keepable(response, statuses={200}, varies=(), private=True)
+    response = Response("a")
+    response.raw_headers += [(b"ETag", b'"mine"'), (b"Content-Length", b"1"), (b"X-Of-It", b"b")]
+    kept = Kept.of(response, made=1.0, life=1.0)
+    assert (kept.etag, kept.headers) == ('"mine"', (("x-of-it", "b"),))

@@ -184,7 +184,10 @@ def test_what_a_handler_sets_in_its_response_counts_as_well(app, count):
     ask(app, scenario)
 
 
-@pytest.mark.parametrize("header", [("set-cookie", "a=b"), ("cache-control", "no-store"), ("vary", "x-mood")])
+@pytest.mark.parametrize(
+    "header",
+    [("set-cookie", "a=b"), ("cache-control", "no-store"), ("vary", "x-mood"), ("etag", '"of-it"')],
+)
 def test_what_a_dependency_says_of_this_response_does_not_go_with_a_kept_one(app, count, header):
     def says(request: Request, response: Response) -> None:
         if "x-mood" in request.headers:
@@ -201,6 +204,24 @@ def test_what_a_dependency_says_of_this_response_does_not_go_with_a_kept_one(app
         assert (said.text, told(said)) == ("2", None)
         assert header[1] in said.headers[header[0]]
         assert (await served.get("/kept")).text == "1"
+
+    ask(app, scenario)
+
+
+def test_a_status_that_a_dependency_says_is_the_requests(app, count):
+    def says(request: Request, response: Response) -> None:
+        if "x-mood" in request.headers:
+            response.status_code = 203
+
+    @app.get("/kept", dependencies=[Depends(says)])
+    @cached(ttl=60)
+    async def kept() -> int:
+        return count()
+
+    async def scenario(served: Served) -> None:
+        for mood, status, run in ("", 200, "1"), ("good", 203, "2"), ("", 200, "1"):
+            found = await served.get("/kept", **({"x_mood": mood} if mood else {}))
+            assert (found.status_code, found.text) == (status, run)
 
     ask(app, scenario)
 

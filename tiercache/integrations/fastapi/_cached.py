@@ -22,7 +22,7 @@ from tiercache.integrations.fastapi._answers import Style, answer, mark
 from tiercache.integrations.fastapi._declared import Declared
 from tiercache.integrations.fastapi._handlers import Asked, CachedHandler, Handler, asked
 from tiercache.integrations.fastapi._headers import Wishes, wishes
-from tiercache.integrations.fastapi._responses import Kept, ResponseCodec, keepable
+from tiercache.integrations.fastapi._responses import Kept, ResponseCodec, headers_of, keepable
 from tiercache.integrations.fastapi._sources import source_of
 from tiercache.units import Duration, duration
 
@@ -32,7 +32,7 @@ P = ParamSpec("P")
 
 _CREDENTIALS = frozenset({"authorization", "cookie"})
 #: What a dependency says with them is about this response, and none that is kept goes with it.
-_OF_DEPENDENCIES = ("cache-control", "set-cookie", "vary")
+_OF_DEPENDENCIES = ("cache-control", "etag", "set-cookie", "vary")
 _AT_ONCE: Mapping[str, Any] = {"stale_for": 0, "refresh_ahead": 0, "load_deadline": None}
 _ASKED, _IDENTITY, _CHOSEN = "tiercache_asked", "tiercache_identity", "tiercache_key"
 
@@ -198,7 +198,9 @@ class _Responses:
             return False
         if declared.unbounded:
             return False
-        if any(name in asked.response.headers for name in _OF_DEPENDENCIES):
+        status: int | None = asked.response.status_code  # FastAPI has none there until somebody says one
+        said = headers_of(asked.response)
+        if status is not None or any(name in said for name in _OF_DEPENDENCIES):
             return False
         if rules.identified:
             return identity is not None

@@ -9,12 +9,13 @@ from hashlib import blake2b
 from math import isfinite
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from tiercache.errors import CodecError
 from tiercache.integrations.fastapi._headers import directives, names
 
-__all__ = ["Kept", "ResponseCodec", "keepable"]
+__all__ = ["Kept", "ResponseCodec", "headers_of", "keepable"]
 
 #: Headers of one connection, or of one answer, and those that are made anew for each.
 _NOT_KEPT = frozenset(
@@ -53,9 +54,9 @@ class Kept:
     @classmethod
     def of(cls, response: Response, *, made: float, life: float) -> Kept:
         """What is kept of ``response``, one that is `keepable`."""
-        headers = tuple((name, value) for name, value in response.headers.items() if name not in _NOT_KEPT)
-        body = bytes(response.body)
-        tag = response.headers.get("etag") or _tag(body, response.headers.get("content-type", ""))
+        said, body = headers_of(response), bytes(response.body)
+        headers = tuple((name, value) for name, value in said.items() if name not in _NOT_KEPT)
+        tag = said.get("etag") or _tag(body, said.get("content-type", ""))
         return cls(response.status_code, headers, body, tag, made, life)
 
     def age(self, now: float) -> float:
@@ -67,6 +68,12 @@ class Kept:
         return max(0.0, self.life - self.age(now))
 
 
+def headers_of(response: Response) -> Headers:
+    """The headers, with their names in small letters: those that a handler sends on from elsewhere may have
+    others, and Starlette would not find them."""
+    return Headers(raw=[(name.lower(), value) for name, value in response.raw_headers])
+
+
 def keepable(response: Response, *, statuses: Container[int], varies: Container[str], private: bool) -> bool:
     """Whether the response to a GET may be kept and given to others who ask the same. It says by itself why
     not: by its status, a cookie, ``Cache-Control``, or a ``Vary`` of more than ``varies``. ``private``: those
@@ -76,7 +83,7 @@ def keepable(response: Response, *, statuses: Container[int], varies: Container[
         return False
     if response.status_code not in statuses or response.status_code in (206, 304):
         return False
-    headers = response.headers
+    headers = headers_of(response)
     said = directives(headers.getlist("cache-control"))
     if "set-cookie" in headers or "no-store" in said or "no-cache" in said:
         return False
