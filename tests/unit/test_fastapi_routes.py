@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tiercache import CacheClosed, ConfigError, DiskTier, MemoryTier, TieredCache
 from tiercache.integrations.fastapi import Cache, cached, get_cache, health_router, lifespan, metrics_router
+from tiercache.observability._ledgers import LedgerReader
 from tiercache.testing import ChaosTier, DictStore, FakeClock, Raise
 
 # -- the cache of an application --------------------------------------------------------------------------
@@ -261,6 +263,35 @@ def test_metrics_are_those_of_the_cache():
 
     ask(app, scenario)
     ask(app, scenario)  # started again, with another cache
+
+
+def test_scrapes_of_a_ledger_that_stands_still_pile_up_no_threads(monkeypatch):
+    monkeypatch.setattr("tiercache.observability._sources._PATIENCE", 0.01)
+    go = threading.Event()
+    reading: list[int] = []
+    read = LedgerReader._read
+
+    def gated(reader: LedgerReader) -> None:
+        reading.append(1)
+        assert go.wait(10)
+        read(reader)
+
+    monkeypatch.setattr(LedgerReader, "_read", gated)
+    app = FastAPI(lifespan=lifespan(lambda: TieredCache([MemoryTier()], ledger=True)))
+    app.include_router(metrics_router(name="shop"))
+
+    async def scenario(served: Served) -> None:
+        await served.cache.aget_or_load("key", lambda key: b"value")
+        try:
+            for _ in range(5):
+                assert "tiercache_ledger_calls" not in _values((await served.get("/metrics")).text)
+            assert len(reading) == 1
+        finally:
+            go.set()
+        monkeypatch.setattr("tiercache.observability._sources._PATIENCE", 10.0)
+        assert "tiercache_ledger_calls" in _values((await served.get("/metrics")).text)
+
+    ask(app, scenario)
 
 
 def test_metrics_of_all_workers_are_their_sum(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from os import PathLike
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Response
 
+from tiercache.chain import TieredCache
 from tiercache.errors import CacheClosed, MissingPackage
 from tiercache.integrations.fastapi._lifespan import Cache
 from tiercache.integrations.fastapi._sources import shown
@@ -58,9 +61,9 @@ def metrics_router(
     *, path: str = "/metrics", name: str = "cache", stats_file: str | PathLike[str] | None = None
 ) -> APIRouter:
     """A route for Prometheus, with the metrics of the cache as ``name``: those of the worker that is asked;
-    or with ``stats_file`` the sum over all workers whose caches have that one. Needs ``prometheus_client``;
-    raises `MissingPackage` without it. Metrics of other things are not there: those are `CacheCollector`'s
-    business, in a registry of yours."""
+    or with ``stats_file`` the sum over all workers whose caches have that one, without their ledger. Needs
+    ``prometheus_client``; raises `MissingPackage` without it. Metrics of other things are not there: those
+    are `CacheCollector`'s business, in a registry of yours."""
     try:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     except ImportError as missing:
@@ -71,11 +74,20 @@ def metrics_router(
     of_all = CacheCollector()
     if stats_file is not None:
         of_all.add_file(name, stats_file)
+    #: Kept from one scrape to the next: it knows what a ledger said before, and reads it once at a time.
+    collectors: WeakKeyDictionary[TieredCache[Any], CacheCollector] = WeakKeyDictionary()
+    lock = Lock()
+
+    def collector_of(cache: TieredCache[Any]) -> CacheCollector:
+        with lock:
+            if cache not in collectors:
+                collectors[cache] = CacheCollector({name: cache})
+            return collectors[cache]
 
     @router.get(path)
     def metrics(cache: Cache) -> Response:  # no coroutine: it may wait for a file
         registry = CollectorRegistry()
-        registry.register(of_all if stats_file is not None else CacheCollector({name: cache}))
+        registry.register(of_all if stats_file is not None else collector_of(cache))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
     return router
