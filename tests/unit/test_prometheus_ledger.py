@@ -6,6 +6,7 @@ import re
 import threading
 from dataclasses import fields
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from ledgers import PRICES, paid_load
@@ -18,6 +19,7 @@ from tiercache.accounts import Account
 from tiercache.ledger import LedgerRow
 from tiercache.observability._metrics import PAID, SAVED, TOKENS
 from tiercache.observability.prometheus import CacheCollector
+from tiercache.spending import ModelPrice, Prices
 from tiercache.testing import FakeClock
 
 
@@ -135,3 +137,11 @@ def test_a_ledger_that_stands_still_holds_up_no_scrape(tmp_path, monkeypatch):
         assert not collector._sources._sources["c"].ledger._reading.done()
         go.set()
         until(lambda: scraped() == 2)
+
+
+def test_no_currency_is_the_end_of_a_scrape():
+    table = Prices({"m": ModelPrice(input=Decimal(3))}, "\udc80")
+    with TieredCache([MemoryTier()], prices=table, model="m") as cache:
+        cache.get_or_load("a", paid_load)
+        said = samples(exposed(CacheCollector({"c": cache})))
+        assert value(said, "tiercache_ledger_spent_money", cache="c", model="m", currency="\\udc80") > 0

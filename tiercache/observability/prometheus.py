@@ -105,7 +105,7 @@ class CacheCollector(Collector):
     def _of_ledgers(self, ledgers: Ledgers) -> Iterator[core.Metric]:
         paid: dict[Labels, LedgerRow] = {}
         saved: dict[Labels, LedgerRow] = {}
-        currencies = {cache: statement.currency for cache, statement in ledgers}
+        currencies = {cache: label(statement.currency) for cache, statement in ledgers}
         for cache, statement in ledgers:
             for row in statement.rows:
                 known = {"cache": cache, "model": label(row.model)}
