@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,9 +11,9 @@ from ledgers import paid_load
 from selections import together
 from shell import run
 
-from tiercache import TieredCache
+from tiercache import MemoryTier, TieredCache
 from tiercache.errors import ConfigError
-from tiercache.spending.roi import Assumptions, project
+from tiercache.spending.roi import Assumptions, measured, project
 
 
 @together(
@@ -185,3 +186,10 @@ def test_wrong_uses_are_told(measured_here, tmp_path):
     ]:
         done = run("roi", *arguments)
         assert (done.code, said in done.err) == (code, True), (arguments, done.err)
+
+
+def test_a_day_that_another_machines_clock_has_begun_is_a_day():
+    with TieredCache([MemoryTier()], ledger=True) as cache:
+        cache.get_or_load("a", paid_load)
+        yesterday = date.fromisoformat(cache.ledger().rows[0].day) - timedelta(days=1)
+        assert measured(cache.ledger(), yesterday)["daily_queries"] == 1

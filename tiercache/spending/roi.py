@@ -140,7 +140,8 @@ def measured(said: Statement, today: date) -> dict[str, Any]:
     queries = total.texts + total.served
     if not queries:
         return {}
-    days = (today - date.fromisoformat(min(row.day for row in said.rows))).days + 1
+    # At least one: a machine whose clock is ahead may have begun its next day.
+    days = max(1, (today - date.fromisoformat(min(row.day for row in said.rows))).days + 1)
     found: dict[str, Any] = {
         "daily_queries": _rounded(Decimal(queries) / days, 1),
         "duplicate_rate": _rounded(Decimal(total.served) / queries, 4),
