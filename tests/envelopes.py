@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import strategies as st
 
-from tiercache.entry import Entry
+from tiercache.entry import Entry, Sliding
 from tiercache.envelope import Opened
 
 __all__ = ["CORRUPT", "ENTRY", "entries"]
@@ -21,4 +23,5 @@ entries = st.builds(
     created_at=_times,
     fresh_until=_times,
     codec=st.text(max_size=20),
+    sliding=st.none() | st.builds(Sliding, st.floats(1e-3, 1e9), st.just(inf) | st.floats(1e-3, 1e9)),
 )

@@ -9,8 +9,8 @@ Layout, little-endian::
         20     8  created_at      Unix seconds; NaN: unknown
         28     8  expires_at      Unix seconds; inf: never
         36     8  fresh_until     Unix seconds; inf: until it expires
-        44     8  idle time       seconds; inf: none (for sliding expiry, to come)
-        52     8  epoch           0 (for a journal, to come)
+        44     8  idle time       seconds that a use gives it (sliding expiry); inf: none
+        52     8  life            seconds from created_at on, the latest end of one with an idle time; else 0
         60     1  length of the codec's name
         61     …  codec's name, UTF-8; then the payload
 
@@ -45,7 +45,7 @@ except ImportError as error:
 
     raise MissingPackage("xxhash", "disk", "a tier that stores bytes") from error
 
-from tiercache.entry import Entry, make_entry
+from tiercache.entry import Entry, Sliding, make_entry
 from tiercache.errors import ConfigError
 from tiercache.protocols import Blob
 
@@ -66,7 +66,7 @@ __all__ = [
 MAGIC = b"tc\x9e"
 VERSION = 1
 SIGNED_VERSION = 2
-_TIMES = struct.Struct("<ddddQB")
+_TIMES = struct.Struct("<dddddB")
 _TIMES_AT = 20
 _SIZE_AT = _TIMES_AT + _TIMES.size - 1
 _NAME_AT = _SIZE_AT + 1
@@ -75,6 +75,8 @@ _SIGNED_BEGINNING = MAGIC + bytes([SIGNED_VERSION])
 _ID_AT, _SIGNATURE_AT, _SIGNED_TIMES_AT = 4, 12, 44
 _CREATED_AT = struct.Struct("<d")
 _NEVER = inf
+#: The idle time and the life of what does not slide.
+_FIXED = _NEVER, 0.0
 #: So many bytes of an envelope are enough for `written_at`.
 HEAD = _SIGNED_TIMES_AT + _TIMES.size
 _SHORTEST_SECRET = 16  # bytes
@@ -164,7 +166,7 @@ def seal_all(entries: Mapping[str, Entry[bytes]], secrets: Secrets | None = None
     digest, seed, join, beginning = xxh3_128_digest, xxh3_64_intdigest, b"".join, _BEGINNING
     for key, entry in entries.items():
         expires_at, value = entry.expires_at, entry.value
-        said = entry.created_at, expires_at, entry.fresh_until, entry.codec
+        said = entry.created_at, expires_at, entry.fresh_until, entry.codec, entry.sliding
         if said != latest:  # most often they are of one write, and their headers the same
             header, latest = _header(*said), said
         if secrets is not None:
@@ -180,7 +182,11 @@ def seal_all(entries: Mapping[str, Entry[bytes]], secrets: Secrets | None = None
 
 
 def _header(
-    created_at: float | None, expires_at: float | None, fresh_until: float | None, codec: str
+    created_at: float | None,
+    expires_at: float | None,
+    fresh_until: float | None,
+    codec: str,
+    sliding: Sliding | None,
 ) -> bytes:
     name = codec.encode()
     if len(name) > 255:
@@ -190,8 +196,7 @@ def _header(
             nan if created_at is None else created_at,
             _NEVER if expires_at is None else expires_at,
             _NEVER if fresh_until is None else fresh_until,
-            _NEVER,
-            0,
+            *(_FIXED if sliding is None else sliding),
             len(name),
         )
         + name
@@ -240,6 +245,7 @@ def _open(blobs: Iterable[tuple[str, Any]], now: float, *, values: bool) -> tupl
     expires_at: float | None = None
     created_at: float | None = None
     fresh_until: float | None = None
+    sliding: Sliding | None = None
     late = False
     # One loop with local names, of calls into C but for one: a function for each envelope, which calls
     # others and raises what it refuses, took a tenth longer.
@@ -259,11 +265,11 @@ def _open(blobs: Iterable[tuple[str, Any]], now: float, *, values: bool) -> tupl
             if header != latest and whole:
                 # Most often one write made them all: what its headers say is read once.
                 codec = header[_TIMES.size :].decode()
-                created_at, expires_at, fresh_until = _times(header)
+                created_at, expires_at, fresh_until, sliding = _times(header)
                 late = expires_at is not None and expires_at <= now
                 latest = header
                 if values and not late:
-                    until = min(until, _good_until(expires_at, fresh_until, codec))
+                    until = min(until, _good_until(expires_at, fresh_until, codec, sliding))
         except (TypeError, IndexError, UnicodeDecodeError):  # no bytes; too few; forged
             whole = False
         if not whole:
@@ -276,14 +282,16 @@ def _open(blobs: Iterable[tuple[str, Any]], now: float, *, values: bool) -> tupl
         elif values:
             found[key] = payload
         else:
-            found[key] = make(payload, expires_at, created_at, fresh_until, codec, len(payload))
+            found[key] = make(payload, expires_at, created_at, fresh_until, codec, len(payload), sliding)
     return Opened(found, corrupt, expired, foreign), until
 
 
-def _good_until(expires_at: float | None, fresh_until: float | None, codec: str) -> float:
+def _good_until(
+    expires_at: float | None, fresh_until: float | None, codec: str, sliding: Sliding | None
+) -> float:
     """See `open_values`."""
-    # NaN compares with no time: `min` overlooks it, and it is over.
-    if codec != "bytes" or expires_at != expires_at or fresh_until != fresh_until:  # noqa: PLR0124 - NaN
+    # NaN compares with no time: `min` overlooks it, and it is over. What slides is to be renewed by its uses.
+    if sliding is not None or codec != "bytes" or expires_at != expires_at or fresh_until != fresh_until:  # noqa: PLR0124 - NaN
         return -inf
     return min(inf if expires_at is None else expires_at, inf if fresh_until is None else fresh_until)
 
@@ -300,13 +308,13 @@ def open_envelope(key: str, data: Any, now: float) -> Entry[bytes] | None:
         payload = data[start:]
         if data[:_TIMES_AT] != _BEGINNING + _checksum(key, header, payload):
             return None
-        created_at, expires_at, fresh_until = _times(header)
+        created_at, expires_at, fresh_until, sliding = _times(header)
         codec = header[_TIMES.size :].decode()
     except (TypeError, IndexError, UnicodeDecodeError):  # as in `open_envelopes`
         return None
     if expires_at is not None and expires_at <= now:
         return None
-    return make_entry(payload, expires_at, created_at, fresh_until, codec, len(payload))
+    return make_entry(payload, expires_at, created_at, fresh_until, codec, len(payload), sliding)
 
 
 def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets) -> Opened:
@@ -328,12 +336,14 @@ def _open_signed(blobs: Iterable[tuple[str, Any]], now: float, secrets: Secrets)
             continue
         start = _SIGNED_TIMES_AT + _TIMES.size + data[_SIGNED_TIMES_AT + _TIMES.size - 1]
         header, payload = data[_SIGNED_TIMES_AT:start], data[start:]
-        created_at, expires_at, fresh_until = _times(header)
+        created_at, expires_at, fresh_until, sliding = _times(header)
         if expires_at is not None and expires_at <= now:
             expired += 1
         else:
             codec = header[_TIMES.size :].decode()
-            entries[key] = make_entry(payload, expires_at, created_at, fresh_until, codec, len(payload))
+            entries[key] = make_entry(
+                payload, expires_at, created_at, fresh_until, codec, len(payload), sliding
+            )
     return Opened(entries, corrupt, expired, foreign)
 
 
@@ -355,13 +365,15 @@ def written_at(data: bytes) -> float | None:
     return created_at if created_at == created_at else None  # noqa: PLR0124 - NaN equals nothing
 
 
-def _times(header: bytes) -> tuple[float | None, float | None, float | None]:
-    """When it was created, expires, and stops being fresh, by a header that was verified."""
-    created_at, expires_at, fresh_until, _idle, _epoch, _size = _TIMES.unpack_from(header)
+def _times(header: bytes) -> tuple[float | None, float | None, float | None, Sliding | None]:
+    """When it was created, expires, stops being fresh, and how it slides, by a header that was verified."""
+    created_at, expires_at, fresh_until, idle, life, _size = _TIMES.unpack_from(header)
     return (
         created_at if created_at == created_at else None,  # noqa: PLR0124 - NaN equals nothing
         None if expires_at == _NEVER else expires_at,
         None if fresh_until == _NEVER else fresh_until,
+        # Of what says less than both, uses do not renew the life.
+        Sliding(idle, life) if 0 < idle < _NEVER and life > 0 else None,
     )
 
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tiercache.entry import Entry
+from tiercache.entry import Entry, Sliding
 from tiercache.envelope import SIGNED_VERSION, VERSION, Secrets, seal
 
 HERE = Path(__file__).parent
@@ -35,6 +35,16 @@ SAMPLES: dict[str, tuple[str, Entry[bytes]]] = {
     "surrogate-key": ("a\ud800b\0c", Entry(b"v", created_at=0.0)),
     "namespaced-key": ("\x1ftc:5:myapp5:users/Zoë", Entry("größe".encode(), codec="text")),
     "long-codec-name": ("key", Entry(b"v", codec="vectors-f32-" + "ü" * 100)),
+    "sliding": (
+        "key",
+        Entry(
+            b"v",
+            expires_at=1700003900.0,
+            created_at=1700000000.0,
+            fresh_until=1700003600.5,
+            sliding=Sliding(3600.0, 86400.0),
+        ),
+    ),
     "large-payload": ("large", Entry(bytes(range(256)) * 64, created_at=-1.5, codec="vectors-f32")),
 }
 

@@ -12,8 +12,17 @@ from envelopes import CORRUPT, ENTRY, entries
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercache.entry import Entry
-from tiercache.envelope import MAGIC, SIGNED_VERSION, VERSION, Opened, _checksum, open_envelopes, seal
+from tiercache.entry import Entry, Sliding
+from tiercache.envelope import (
+    MAGIC,
+    SIGNED_VERSION,
+    VERSION,
+    Opened,
+    _checksum,
+    open_envelopes,
+    open_values,
+    seal,
+)
 
 NOTHING = Opened({}, [], 0)
 FOREIGN = Opened({}, [], 0, 1)
@@ -27,11 +36,27 @@ def opened(key: str, data: bytes) -> Opened:
 def test_what_is_sealed_can_be_opened(key, entry):
     found = opened(key, seal(key, entry)).entries[key]
     assert (found.value, found.codec, found.size) == (entry.value, entry.codec, len(entry.value))
+    assert found.sliding == entry.sliding
     assert (found.expires_at, found.created_at, found.fresh_until) == (
         entry.expires_at,
         entry.created_at,
         entry.fresh_until,
     )
+
+
+@pytest.mark.parametrize(
+    ("idle", "life"), [(inf, 0.0), (inf, 5.0), (nan, 5.0), (-1.0, 5.0), (0.0, 5.0), (5.0, 0.0), (5.0, nan)]
+)
+def test_what_does_not_say_how_it_slides_does_not(idle, life):
+    """The two fields were none and zero before there was sliding expiry."""
+    entry = dataclasses.replace(ENTRY, sliding=Sliding(idle, life))
+    assert opened("key", seal("key", entry)).entries["key"] == dataclasses.replace(ENTRY, sliding=None)
+
+
+def test_values_without_entries_are_not_given_of_what_slides():
+    plain = dataclasses.replace(ENTRY, codec="bytes")
+    for entry, good in ((plain, 1.5e9), (dataclasses.replace(plain, sliding=Sliding(5.0, inf)), -inf)):
+        assert open_values([("key", seal("key", entry))], 0.0)[1] == good
 
 
 def test_every_flipped_bit_is_noticed():

@@ -7,11 +7,12 @@ samples are never written again.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from selections import together
 
-from tiercache.entry import Entry
+from tiercache.entry import Entry, Sliding
 from tiercache.envelope import SIGNED_VERSION, Secrets, open_envelopes, seal
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -21,6 +22,8 @@ SAMPLES = sorted(GOLDEN.glob("envelope-v*.bin"))
 def _expected(sample: Path) -> tuple[str, Entry[bytes], Secrets | None]:
     table = json.loads(sample.with_suffix(".json").read_text())
     entry = Entry(**{**table["entry"], "value": bytes.fromhex(table["entry"]["value"])})
+    if entry.sliding is not None:
+        entry = replace(entry, sliding=Sliding(*entry.sliding))
     return table["key"], entry, Secrets.of(table.get("secret"), "secret")
 
 

@@ -52,6 +52,21 @@ class Batch:
         payloads = None if self._payloads is None else {key: self._payloads[key] for key in keys}
         return Batch(objects, self.codec, payloads)
 
+    def with_times_of(self, entries: Mapping[str, Entry[Any]]) -> Batch:
+        """The same, with the times of those of ``entries`` under their keys, which are all here."""
+
+        def timed(key: str, entry: Entry[Any]) -> Entry[Any]:
+            other = entries.get(key)
+            if other is None:
+                return entry
+            return replace(entry, expires_at=other.expires_at, fresh_until=other.fresh_until)
+
+        objects = {key: timed(key, entry) for key, entry in self.objects.items()}
+        payloads = self._payloads
+        if payloads is not None:
+            payloads = {key: timed(key, entry) for key, entry in payloads.items()}
+        return Batch(objects, self.codec, payloads)
+
     def detached(self, copy: Callable[[Any], Any], *, objects: bool) -> Batch:
         """The same with values of its own, for use after a caller got these and may change them.
         ``objects``: not only as payloads."""
@@ -87,7 +102,13 @@ def encoded(entry: Entry[Any], codec: Codec[Any]) -> Entry[bytes]:
     """``entry`` with its value encoded. Raises `CodecError`, whatever the codec itself raised."""
     payload = payload_of(entry.value, codec)
     return make_entry(
-        payload, entry.expires_at, entry.created_at, entry.fresh_until, codec.name, len(payload)
+        payload,
+        entry.expires_at,
+        entry.created_at,
+        entry.fresh_until,
+        codec.name,
+        len(payload),
+        entry.sliding,
     )
 
 
@@ -110,6 +131,8 @@ def at_longest(entry: Entry[Any], other: Entry[Any]) -> Entry[Any]:
         return other
     if entry.expires_at is None or (other.expires_at is not None and other.expires_at <= entry.expires_at):
         return entry
+    if entry.sliding is not None:  # renewed in one tier, and not yet in the other
+        return replace(entry, expires_at=other.expires_at, fresh_until=other.fresh_until)
     return replace(entry, expires_at=other.expires_at)
 
 
@@ -147,6 +170,12 @@ def decoded(
             corrupt.append(key)
             continue
         objects[key] = Entry(
-            value, entry.expires_at, entry.created_at, entry.fresh_until, name, len(entry.value)
+            value,
+            entry.expires_at,
+            entry.created_at,
+            entry.fresh_until,
+            name,
+            len(entry.value),
+            entry.sliding,
         )
     return objects, corrupt, foreign

@@ -7,9 +7,10 @@ and a size that can be added up: nothing behind it has to ask again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
-from tiercache.entry import Entry
+from tiercache.entry import Entry, Sliding
 from tiercache.errors import TierError
 
 __all__ = ["alive", "sound"]
@@ -73,9 +74,18 @@ def _is_whole(entry: Any) -> bool:
             and created_at == created_at  # noqa: PLR0124 - the same
             and fresh_until == fresh_until  # noqa: PLR0124 - the same
             and type(entry.size) in _SIZES
+            and (entry.sliding is None or _is_sliding(entry.sliding))
         )
     except AttributeError:
         return False
+
+
+def _is_sliding(sliding: Any) -> bool:
+    return (
+        isinstance(sliding, Sliding)
+        and all(isinstance(one, int | float) and one > 0 for one in sliding)  # and no NaN
+        and sliding.period != inf
+    )
 
 
 def _is_time(time: Any) -> bool:
