@@ -26,7 +26,7 @@ SQL = (
     "(with a driver, for instance, postgresql+psycopg://)"
 )
 CHAIN_KEYS = (
-    "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, "
+    "tiers, namespace, ttl, codec, promote, stale_for, stale_if_error, refresh_ahead, jitter, sliding, "
     "load_deadline, lock, rate, rate_shared, concurrency, retry, batch_window, max_batch, "
     "min_bytes, min_cost, stats_file, ledger, prices, budget, model, popular"
 )

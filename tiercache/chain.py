@@ -85,9 +85,9 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         whose answers the loaders bring, by its name in the prices; views may say otherwise.
     ``popular``
         keys are counted, with so many counters for each namespace: see `popular`. ``None``: they are not.
-    ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``load_deadline``, ``lock``
-        values past their time, loads ahead of it, and which callers one load serves: see
-        `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
+    ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``sliding``, ``load_deadline``, ``lock``
+        values past their time, loads ahead of it, lives that uses renew, and which callers one load serves:
+        see `StalenessOptions`. Loading calls may say otherwise for themselves, and views inherit them.
     ``rate``, ``rate_shared``, ``concurrency``, ``retry``, ``batch_window``, ``max_batch``
         how fast loaders may be called: see `PaceOptions`. The same holds for these; the loads of views count
         with the cache's own.
@@ -153,6 +153,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         stale_if_error: Duration | bool = False,
         refresh_ahead: float = 0,
         jitter: Duration = 0,
+        sliding: Duration | None = None,
         load_deadline: Duration | None = None,
         lock: Literal["process", "shared"] = "process",
         rate: str | Rate | None = None,
@@ -179,6 +180,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
                 "stale_if_error": stale_if_error,
                 "refresh_ahead": refresh_ahead,
                 "jitter": jitter,
+                "sliding": sliding,
                 "load_deadline": load_deadline,
                 "lock": lock,
                 "rate": rate,

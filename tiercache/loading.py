@@ -53,7 +53,7 @@ class LoadingMethods(View[T]):
         loader. That may return `Loaded` to say how long its value lives, or that there is none for a while.
         Raises `LoadError` if a loader asks for its own key.
 
-        ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``,
+        ``options`` are ``stale_for``, ``stale_if_error``, ``refresh_ahead``, ``jitter``, ``sliding``,
         ``load_deadline`` and ``lock`` (see `StalenessOptions`), ``rate``, ``rate_shared``,
         ``concurrency``, ``retry``, ``batch_window`` and ``max_batch`` (see `PaceOptions`), ``min_bytes`` and
         ``min_cost`` (see `AdmissionOptions`), in the place of the cache's own.

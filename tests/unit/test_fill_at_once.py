@@ -76,7 +76,7 @@ def test_it_does_what_the_whole_road_does(monkeypatch):
 
 
 def test_it_is_taken(monkeypatch):
-    monkeypatch.setattr(Reader, "_fill", None)
+    monkeypatch.setattr(Reader, "fill", None)
     clock = FakeClock()
     with TieredCache([MemoryTier(clock=clock), Lower()], clock=clock) as cache:
         cache._core.members[1].guard.tier.entries["k"] = Entry(b"1", None, clock.time(), None, "bytes", 1)

@@ -12,17 +12,23 @@ from selections import together
 
 from tiercache import Entry, MemoryTier, TieredCache, TierError
 from tiercache._guard.sound import sound
+from tiercache.entry import Sliding
 from tiercache.protocols import Debt
 from tiercache.testing import DictTier, FakeClock
 
 NAN = float("nan")
 BAD_TIMES = ["2030-01-01", "", b"1", object(), [], {}, NAN, True, False, 1j, Fraction(1, 2)]
 BAD_SIZES = ["7", "", object(), NAN, 7.0, True, []]
+BAD_SLIDING = [
+    "1h", 3600, (40, 100), [], Sliding(NAN, 1), Sliding(1, NAN), Sliding(-1, 1), Sliding(1, 0),
+    Sliding(float("inf"), 1), Sliding("1", 1),
+]  # fmt: skip
 FIELDS = [
     *(("expires_at", value) for value in BAD_TIMES),
     *(("created_at", value) for value in BAD_TIMES),
     *(("fresh_until", value) for value in BAD_TIMES),
     *(("size", value) for value in BAD_SIZES),
+    *(("sliding", value) for value in BAD_SLIDING),
 ]
 each_bad_field = together(("field", "bad"), FIELDS)
 

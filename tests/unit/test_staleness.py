@@ -562,7 +562,7 @@ def test_zero_is_off_and_none_no_deadline(call: Any) -> None:
         load_deadline=None,
         clock=clock,
     ) as cache:
-        assert cache._staleness.times(0.0, 10.0) == (10.0, None)
+        assert cache._staleness.times(0.0, 10.0) == (10.0, None, None)
         call(cache, "set", "a", OLD)
         clock.advance(10)
         assert call(cache, "get_or_load", "a", lambda _key: NEW, stale_for=0, jitter="0%") == NEW

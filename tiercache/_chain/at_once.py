@@ -41,7 +41,7 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
     """What makes ``set`` for ``view``, which has these defaults; ``None`` where there can be none.
     ``seconds`` reads a ttl that is not the default, and raises for a wrong one."""
     memory: Any = core.members[0].fast
-    if not is_memory_alone(core) or staleness.varies:
+    if not is_memory_alone(core) or staleness.varies or staleness.sliding is not None:
         return None
     guard, clock = core.stack.guards[0], core.stack.clock
     stack, ledger, counters = core.stack, guard.ledger, guard.counters

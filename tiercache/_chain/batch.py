@@ -63,7 +63,7 @@ class Batch:
 
         objects = {key: timed(key, entry) for key, entry in self.objects.items()}
         payloads = self._payloads
-        if payloads is not None:
+        if payloads is not None and self.codec is not None:
             payloads = {key: timed(key, entry) for key, entry in payloads.items()}
         return Batch(objects, self.codec, payloads)
 

@@ -82,7 +82,7 @@ class Core(Reader):
         in a test with memory alone, and not first in production; and memory can weigh it.
         """
         now = self.stack.clock.time()
-        expires_at, fresh_until = staleness.times(now, ttl)
+        expires_at, fresh_until, sliding = staleness.times(now, ttl)
         varies = staleness.varies and ttl is not None
         codec = self.codec
         if codec is None:
@@ -92,19 +92,19 @@ class Core(Reader):
             entries: dict[str, Entry[Any]] = {}
             for key, value in values.items():
                 if varies:
-                    expires_at, fresh_until = staleness.times(now, ttl)
-                entries[key] = make_entry(value, expires_at, now, fresh_until, "bytes", len(value))
+                    expires_at, fresh_until, sliding = staleness.times(now, ttl)
+                entries[key] = make_entry(value, expires_at, now, fresh_until, "bytes", len(value), sliding)
             return Batch(entries, None)
         name = codec.name
         objects: dict[str, Entry[Any]] = {}
         payloads: dict[str, Entry[bytes]] = {}
         for key, value in values.items():
             if varies:
-                expires_at, fresh_until = staleness.times(now, ttl)
+                expires_at, fresh_until, sliding = staleness.times(now, ttl)
             payload = payload_of(value, codec)
             size = len(payload)
-            payloads[key] = make_entry(payload, expires_at, now, fresh_until, name, size)
-            objects[key] = make_entry(value, expires_at, now, fresh_until, name, size)
+            payloads[key] = make_entry(payload, expires_at, now, fresh_until, name, size, sliding)
+            objects[key] = make_entry(value, expires_at, now, fresh_until, name, size, sliding)
         return Batch(objects, codec, payloads)
 
     @owned

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiercache._chain.answers import note
+from tiercache._chain.batch import Batch
 from tiercache._chain.core import Core
 from tiercache.protocols import SupportsReadOne, SupportsReadValues
 
@@ -79,6 +80,8 @@ def _get_at_once(
             elif entry.fresh_until is not None and not entry.fresh_until > time():  # as in `Reader.lookup`
                 guard.no_hits(1)
                 entry = None
+            elif entry.sliding is not None:
+                core.renewer.used(member, Batch({key: entry}, None), {key: entry}, time())
         with counters.lock:
             if entry is None:
                 counters.misses += 1

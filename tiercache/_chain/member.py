@@ -53,7 +53,8 @@ class Member:
         )  # else a chain of some that cannot
         self.namespace = namespace
         self._clock = clock
-        self._cap: float | None = None
+        #: The longest that the tier holds an entry, in seconds, unless it sees to that by itself.
+        self.cap: float | None = None
         self._copy: Callable[[Any], Any] | None = None
         self._keeps_objects = False
         bound: Any = tier
@@ -65,7 +66,7 @@ class Member:
             if codec is not None and hasattr(tier, "with_codec"):
                 bound = tier.with_codec(codec)  # a chain inside this one encodes for its own tiers
             cap = getattr(tier, "ttl", None)
-            self._cap = cap if isinstance(cap, int | float) else None
+            self.cap = cap if isinstance(cap, int | float) else None
             if not self.stores_bytes and bound is tier:
                 # It keeps the very objects that it is given, of whatever codec, and hands them out.
                 self._keeps_objects = True
@@ -79,7 +80,9 @@ class Member:
         #: Of a chain inside: its entries as its own tiers keep them, which `stored` is after.
         self._as_stored: Callable[..., Any] | None = getattr(bound, "as_stored", None)
         #: Whether it may hold entries for less than all of their life.
-        self.cuts_lives = self._cap is not None or self.fast is not None or self._as_stored is not None
+        self.cuts_lives = self.cap is not None or self.fast is not None or self._as_stored is not None
+        #: Whether entries that slide are renewed in it by being read there.
+        self.renews = self.fast is not None or self._as_stored is not None
         self._blocking = BLOCKING.port(bound, guard.lane)
         self._native = NATIVE.port(bound, guard.lane)
 
@@ -243,7 +246,7 @@ class Member:
         return ours if self._copy is None else copied(ours, self._copy)
 
     async def write(
-        self, runtime: Runtime, batch: Batch, *, promotion: bool = False, debts: Sequence[Debt] = ()
+        self, runtime: Runtime, batch: Batch, *, promotion: bool | None = False, debts: Sequence[Debt] = ()
     ) -> tuple[int, Exception | None]:
         """Store ``batch``; how many entries the tier took, and the reason if that is not all. ``debts`` are
         noted with it, where the tier keeps the journal."""
@@ -257,7 +260,7 @@ class Member:
         return taken, failure
 
     async def fill(
-        self, runtime: Runtime, batch: Batch, ticket: Any, *, promotion: bool
+        self, runtime: Runtime, batch: Batch, ticket: Any, *, promotion: bool | None
     ) -> tuple[int, Collection[str], Exception | None]:
         """Store ``batch`` but for what any process wrote since the glance that gave ``ticket`` (``None``: it
         did not answer, and nothing is stored); how many entries the tier took, which came too late, and the
@@ -278,8 +281,8 @@ class Member:
         entries = batch.payloads if self.stores_bytes else batch.objects
         if not entries:
             return {}
-        if self._cap is not None:
-            entries = self._capped(entries, self._cap)
+        if self.cap is not None:
+            entries = self._capped(entries, self.cap)
         if self._copy is not None:
             entries = copied(entries, self._copy)
         return dict(zip(self.namespace().fold_all(list(entries)), entries.values(), strict=True))

@@ -16,6 +16,7 @@ from tiercache._chain.batch import Batch
 from tiercache._chain.journal import Fences
 from tiercache._chain.member import Member
 from tiercache._chain.promotions import Promotion
+from tiercache._chain.renewals import Renewer
 from tiercache._chain.stack import Stack
 from tiercache._consistency.operations import Operation, holding
 from tiercache._running.bridge import BLOCKING, Runtime, drive, is_cancellation
@@ -47,6 +48,7 @@ class Reader:
         #: What counts the keys that callers are given the values of, if these are counted.
         self.popular = self._binding.popular
         self._lower = self.members[1:]
+        self.renewer = Renewer(self, stack, self._binding)
         self._copy: Callable[[Any], Any] | None = getattr(codec, "copy", None)
         #: For the ledger.
         self.tab = self._binding.tab
@@ -212,13 +214,20 @@ class Reader:
     def _fresh(
         self, member: Member, hits: Batch, stale: dict[str, tuple[Entry[Any], str]] | None, *, counted: bool
     ) -> Batch:
-        """``hits`` of ``member`` without what is stale, which goes into ``stale``."""
+        """``hits`` of ``member`` without what is stale, which goes into ``stale``; the others were used."""
+        timed = {key: entry for key, entry in hits.objects.items() if entry.fresh_until is not None}
+        if not timed:
+            return hits
         now = self.stack.clock.time()
         late = {
-            key: entry.fresh_until
-            for key, entry in hits.objects.items()
-            if entry.fresh_until is not None and not entry.fresh_until > now  # so that NaN is stale too
+            key: fresh_until
+            for key, entry in timed.items()
+            if (fresh_until := entry.fresh_until) is not None
+            and not fresh_until > now  # so that NaN is stale too
         }
+        slide = {key: entry for key, entry in timed.items() if entry.sliding is not None and key not in late}
+        if slide:
+            hits = self.renewer.used(member, hits, slide, now)
         if not late:
             return hits
         if counted:
@@ -228,6 +237,8 @@ class Reader:
                 if key not in stale or not fresh_until <= (stale[key][0].fresh_until or 0.0):
                     stale[key] = hits.objects[key], member.guard.name
         return hits.only([key for key in hits.objects if key not in late])
+
+    # -- promoting ---------------------------------------------------------------------------------
 
     async def _promote(self, runtime: Runtime, below: list[Batch], ticket: int, fences: Fences) -> None:
         """Copy hits into every tier above the one that had them. ``below[i]`` came from tier i + 1."""
@@ -242,14 +253,14 @@ class Reader:
             member = self.members[depth]
             if member.nonblocking:
                 if not self._fill_at_once(member, rising, ticket):
-                    await self._fill(runtime, member, rising, ticket, fences)
+                    await self.fill(runtime, member, rising, ticket, fences)
             else:
                 behind.append((member, rising))
         if not behind:
             return
         if self.stack.promote_inline:
             for member, batch in behind:
-                await self._fill(runtime, member, batch, ticket, fences)
+                await self.fill(runtime, member, batch, ticket, fences)
             return
         if self._copy is not None:
             behind = [
@@ -272,7 +283,7 @@ class Reader:
     ) -> None:
         try:
             for member, batch in behind:
-                drive(self._fill(BLOCKING, member, batch, ticket, fences))
+                drive(self.fill(BLOCKING, member, batch, ticket, fences))
         finally:
             for _ in range(tickets):
                 self.space.epochs.close_ticket(ticket)
@@ -280,7 +291,7 @@ class Reader:
     def _fill_at_once(self, member: Member, batch: Batch, ticket: int) -> bool:
         """Promote a single entry into memory, all of it under the lock of the epochs: nobody ever sees it
         going on, so that it needs no operation that others wait for, and leaves nothing to clean up. These
-        are most of what `_fill` of one entry takes. False, and nothing was done, where there is more to
+        are most of what `fill` of one entry takes. False, and nothing was done, where there is more to
         it."""
         if not member.puts or len(batch.objects) > 1 or member.guard.ledger.debts:
             return False
@@ -295,17 +306,26 @@ class Reader:
             one = memory.ready(key, value, entry, now, wall)
             if one is None or not self.space.epochs.fill_at_once(ticket, key, memory.put, one, stored=False):
                 return False
-        except Exception:  # noqa: BLE001 - it comes once more in `_fill`, which knows what to do with it
+        except Exception:  # noqa: BLE001 - it comes once more in `fill`, which knows what to do with it
             return False
         memory.free()
         member.guard.promoted_one(perf_counter() - start)
         return True
 
     @owned
-    async def _fill(
-        self, owner: Owner, runtime: Runtime, member: Member, batch: Batch, ticket: int, fences: Fences
+    async def fill(
+        self,
+        owner: Owner,
+        runtime: Runtime,
+        member: Member,
+        batch: Batch,
+        ticket: int,
+        fences: Fences,
+        *,
+        promotion: bool | None = True,
     ) -> None:
-        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``."""
+        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``. ``promotion``
+        is ``None`` if it comes from that member, and is renewed there."""
         epochs = self.space.epochs
         fill = epochs.begin_fill(ticket, batch.objects, runtime, owner)
         try:
@@ -314,7 +334,7 @@ class Reader:
                 try:
                     with holding(fill):
                         await self._fill_member(
-                            runtime, member, batch.only(fill.keys), fences, promotion=True
+                            runtime, member, batch.only(fill.keys), fences, promotion=promotion
                         )
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
@@ -330,7 +350,7 @@ class Reader:
                 epochs.end_fill(fill)
 
     async def _fill_member(
-        self, runtime: Runtime, member: Member, batch: Batch, fences: Fences, *, promotion: bool
+        self, runtime: Runtime, member: Member, batch: Batch, fences: Fences, *, promotion: bool | None
     ) -> tuple[int, Collection[str], Exception | None]:
         """Store what was read or loaded after the ``fences`` were opened, where no process wrote since; how
         many entries the tier took, which keys came too late, and the reason if that is not all."""

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from tiercache._chain.journal import Journal
 from tiercache._chain.member import Member
+from tiercache._chain.renewals import Renewals
 from tiercache._consistency.domains import Space, join, keep_owing
 from tiercache._guard.guard import Guard
 from tiercache._loading.batches import Batches
@@ -62,6 +63,7 @@ class Binding:
         self.space = space
         self.members = members
         self.tab = Tab(path, [member.fast for member in members])
+        self.renewals = Renewals()
         #: What counts the keys of the namespace, if they are counted.
         self.popular = popular
         road: object = members[0].fast

@@ -188,12 +188,13 @@ class Guard(Tally):
         port: Port,
         entries: Mapping[str, Entry[Any]],
         *,
-        promotion: bool,
+        promotion: bool | None,
         debts: Sequence[Debt] = (),
         ticket: Any = None,
     ) -> tuple[int, Collection[str], Exception | None]:
         """Store ``entries``; how many the tier took, which came too late, and the reason if those are not
-        all. ``debts`` are noted with them; a ``ticket`` is for `SupportsJournal.fill`."""
+        all. ``debts`` are noted with them; a ``ticket`` is for `SupportsJournal.fill`. ``promotion`` is
+        ``None`` for a renewal, which counts neither as that nor as a set."""
         counters = self.counters
         breaker = self._writes
         permit = self._permit(breaker)
@@ -235,10 +236,8 @@ class Guard(Tally):
                 self._stood(breaker, permit)
         seconds = perf_counter() - start
         with counters.lock:
-            if promotion:
-                counters.promotions += taken
-            else:
-                counters.sets += taken
+            counters.promotions += taken if promotion else 0
+            counters.sets += taken if promotion is False else 0
             counters.rejected += rejected
             counters.write_seconds += seconds
             counters.write_latency.add(seconds)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import log
+from math import inf, log
 from sys import float_info
 from typing import Any, Literal, TypedDict
 
+from tiercache.entry import Sliding
 from tiercache.errors import ConfigError
-from tiercache.units import Duration, duration, optional_wait
+from tiercache.units import Duration, duration, optional_duration, optional_wait
 
 __all__ = ["NEVER_STALE", "READERS", "Staleness", "StalenessOptions", "chance"]
 
@@ -37,6 +38,9 @@ class StalenessOptions(TypedDict, total=False):
     ``jitter``
         shorten each life at random by up to this much: a duration, or a share of the ttl such as
         ``"10%"``. Zero: not at all.
+    ``sliding``
+        what is stored ends so long after its last use, and at the end of its ttl at the latest. A use renews
+        it, within a quarter of this, in every tier that holds it. ``None``: uses renew nothing.
     ``load_deadline``
         when the loader takes longer, the caller gets the old value that ``stale_if_error`` allows, and the
         load is finished behind it. Without such a value the caller waits. ``None``: everybody waits.
@@ -49,6 +53,7 @@ class StalenessOptions(TypedDict, total=False):
     stale_if_error: Duration | bool
     refresh_ahead: float
     jitter: Duration
+    sliding: Duration | None
     load_deadline: Duration | None
     lock: Literal["process", "shared"]
 
@@ -66,6 +71,7 @@ class Staleness:
     load_deadline: float | None = None
     shared: bool = False
     keep: float = 0.0
+    sliding: float | None = None
 
     def override(self, options: Mapping[str, Any]) -> Staleness:
         """The same with ``options`` in the place of these. Raises `ConfigError` for a value that is wrong
@@ -86,17 +92,20 @@ class Staleness:
         """Whether lives of one ttl differ."""
         return self.jitter > 0 or self.jitter_share > 0
 
-    def times(self, now: float, ttl: float | None) -> tuple[float | None, float | None]:
-        """When an entry stored ``now`` for ``ttl`` expires, and until when it is fresh (``None``: until
-        then)."""
-        if ttl is None:
-            return None, None
-        if self.varies:
+    def times(self, now: float, ttl: float | None) -> tuple[float | None, float | None, Sliding | None]:
+        """When an entry stored ``now`` for ``ttl`` expires, until when it is fresh (``None``: until then),
+        and how it slides."""
+        if self.varies and ttl is not None:
             # chance() is below one, so that something of every life is left.
             ttl -= chance() * min(ttl, self.jitter or ttl * self.jitter_share)
+        period = self.sliding
+        if period is not None and (ttl is None or period < ttl):
+            return now + period + self.keep, now + period, Sliding(period, inf if ttl is None else ttl)
+        if ttl is None:
+            return None, None, None
         if not self.keep:
-            return now + ttl, None
-        return now + ttl + self.keep, now + ttl
+            return now + ttl, None, None
+        return now + ttl + self.keep, now + ttl, None
 
     def due(self, left: float, load_seconds: float) -> bool:
         """Whether a value that is fresh for ``left`` more seconds is to be made anew already, when making
@@ -151,6 +160,7 @@ READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "stale_if_error": _if_error,
     "refresh_ahead": _beta,
     "jitter": _jitter,
+    "sliding": lambda value: {"sliding": optional_duration(value, name="sliding")},
     "load_deadline": lambda value: {"load_deadline": optional_wait(value, name="load_deadline")},
     "lock": _lock,
 }

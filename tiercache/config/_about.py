@@ -123,6 +123,11 @@ _OWN: dict[type[Options], dict[str, About]] = {
             1.0,
         ),
         "jitter": About("Shorten each life at random by up to this much.", "10%"),
+        "sliding": About(
+            "An entry ends so long after its last use, and at the end of its `ttl` at the latest; a use "
+            "renews it in every tier that holds it.",
+            "1h",
+        ),
         "load_deadline": About(
             "When a loader takes longer, the caller gets the old value that `stale_if_error` allows, if "
             "there is one.",

@@ -146,6 +146,7 @@ class ChainOptions(Options):
     stale_if_error: GraceOnError = False
     refresh_ahead: Eagerness = 0
     jitter: Jitter = 0
+    sliding: OptionalLasting = None
     load_deadline: OptionalWait = None
     lock: Annotated[str, choice("process", "shared")] = "process"
     rate: OptionalRate = None

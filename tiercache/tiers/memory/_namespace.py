@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from sys import intern
 from typing import Any, TypeAlias
 
-from tiercache.entry import MISS, Entry
+from tiercache.entry import MISS, Entry, Sliding
 from tiercache.errors import EntryRejected
 from tiercache.protocols import Clock, Codec, Purge, SupportsCopy
 from tiercache.tiers.memory._reads import Reads, fast_road
 from tiercache.tiers.memory._slots import UNKNOWN, Slot, SlotStore, Space, new_slot
-from tiercache.tiers.memory._terms import PLAIN, set_for, told
+from tiercache.tiers.memory._terms import PLAIN, Slides, set_for, slides, told
 
 __all__ = ["Cursor", "MemoryNamespace"]
 
@@ -75,9 +75,20 @@ class MemoryNamespace:
         self.hit = self.get_or(lambda _key, _default: MISS)
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
-        """The live entries under ``keys``, hits only; not counted here. Stale ones are included."""
+        """The live entries under ``keys``, hits only; not counted here. Stale ones are included.
+
+        One that slides is renewed, and comes with the times that it had until now: so who reads knows that it
+        is to be renewed elsewhere.
+        """
+        return self._entries(keys, uses=True)
+
+    def peek(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
+        """See `SupportsPeek`."""
+        return self._entries(keys, uses=False)
+
+    def _entries(self, keys: Sequence[str], *, uses: bool) -> dict[str, Entry[Any]]:
         store, data, maker = self._store, self._space.data, self._maker
-        found: list[tuple[Slot, Any, float | None, float | None, float | None, str, int]] = []
+        found: list[tuple[Slot, Any, float | None, float | None, float | None, str, int, Sliding | None]] = []
         hash(tuple(keys))  # a key that has none raises here, before a change has begun
         with store.lock:
             store.check_open()
@@ -91,16 +102,23 @@ class MemoryNamespace:
                 if now >= slot.expiry:
                     store.expire(slot)
                     continue
-                slot.used = now
+                if uses:
+                    slot.used = now
                 # Taken apart under the lock, because a writer changes slots in place.
-                expires_at, fresh_until, codec = slot.terms.times(slot)
-                if fresh_until is not None and now >= slot.deadline:
+                terms = slot.terms
+                expires_at, fresh_until, codec = terms.times(slot)
+                if type(terms) is Slides:
+                    wall = self.clock.time()
+                    expires_at, fresh_until = terms.times_now(now, wall)
+                    if uses and now < terms.fresh:
+                        terms.use(slot, now, wall)
+                elif fresh_until is not None and now >= slot.deadline:
                     # Also where the wall clock was set back since, which must not make it fresh again, nor
                     # less stale than it is.
                     fresh_until = min(fresh_until, self.clock.time() - (now - slot.deadline))
                 times = expires_at, slot.created_at, fresh_until
-                found.append((slot, slot.value, *times, codec, slot.weight))
-            if found:
+                found.append((slot, slot.value, *times, codec, slot.weight, terms.sliding))
+            if found and uses:
                 store.collect()
                 store.ranking.note([row[0] for row in found])
             store.end()
@@ -114,8 +132,9 @@ class MemoryNamespace:
                 fresh_until,
                 codec,
                 None if weight == UNKNOWN or self._sizeof is not None else weight,
+                sliding,
             )
-            for slot, value, expires_at, created_at, fresh_until, codec, weight in found
+            for slot, value, expires_at, created_at, fresh_until, codec, weight, sliding in found
         }
 
     def lengths(self, keys: Sequence[str]) -> dict[str, int]:
@@ -164,9 +183,13 @@ class MemoryNamespace:
                     fresh = entry.fresh_until - since
                 expiry = now + left
                 deadline = expiry if fresh == left else now + fresh
+                terms = told(entry.fresh_until, entry.codec, maker)
+                if entry.sliding is not None and slides(entry):
+                    terms = sliding = Slides(entry, since, now, cap)
+                    deadline = sliding.deadline()
                 slot = new_slot(
                     key, self._space, maker, value, weight, now, expiry, deadline,
-                    entry.expires_at, entry.created_at, told(entry.fresh_until, entry.codec, maker),
+                    entry.expires_at, entry.created_at, terms,
                 )  # fmt: skip
                 store.put(slot, now)
             store.end()
@@ -217,8 +240,8 @@ class MemoryNamespace:
         left, weight, created_at = self._cap, entry.size, entry.created_at
         if weight is None or weight > self._store.most_bytes:
             return None
-        if created_at is not None and created_at > wall:  # `mset` knows what to do
-            return None
+        if entry.sliding is not None or (created_at is not None and created_at > wall):
+            return None  # `mset` knows what to do
         if entry.expires_at is not None:
             left = min(entry.expires_at - wall, left)
             if not left > 0:  # so that NaN is not stored either
