@@ -91,7 +91,7 @@ def who(x_key: Annotated[str, Header()]) -> str:
     return x_key
 
 
-@pytest.mark.parametrize("options", [{"public": True}, {"identity": who}], ids=str)
+@pytest.mark.parametrize("options", [{"public": True}, {"identity": who}], ids=["public", "identity"])
 def test_a_cookie_that_is_declared_makes_a_difference(app, options):
     @app.get("/one")
     @cached(ttl=60, **options)
