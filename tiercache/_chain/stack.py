@@ -278,7 +278,7 @@ class Stack:
                 return
             self.closed = True
             bindings = list(self._bindings.values())
-        self.refresher.closing.set_result(None)
+        self.refresher.close()
         for binding in bindings:
             for member in binding.members:
                 if member.fast is not None:
