@@ -274,6 +274,25 @@ def test_memory_holds_it_for_its_own_ttl_and_goes_on_renewing_what_is_below(
     assert cache.stats().tiers[1].hits == 1
 
 
+@pytest.mark.parametrize("upper", ["memory", "disk"])
+def test_a_tier_that_cuts_lives_short_delays_no_renewal_below_it(
+    upper: str, clock: FakeClock, disk: DiskTier, tmp_path: Path
+) -> None:
+    short: Any = (
+        MemoryTier(ttl=2, clock=clock)
+        if upper == "memory"
+        else DiskTier(tmp_path / "short", ttl=16, clock=clock)
+    )
+    with closing(TieredCache([short, disk], clock=clock, sliding=100)) as cache:
+        cache.set("key", b"value")
+        for seconds in (23, 1.5, 2, 7):  # the second is a use at 24.5, when it is too early on disk
+            clock.advance(seconds)
+            assert cache.mget(["key", "absent"]) == [b"value", None]
+            cache.flush()
+        clock.advance(75)
+        assert cache.get("key") == b"value"
+
+
 def test_the_ttl_of_a_lower_tier_bounds_it_from_when_it_was_written(clock: FakeClock, tmp_path: Path) -> None:
     with closing(DiskTier(tmp_path / "capped", ttl=60, clock=clock)) as disk:
         cache = TieredCache([disk], clock=clock, sliding=40)

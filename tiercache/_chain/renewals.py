@@ -54,7 +54,7 @@ def renewed(entry: Entry[Any], used: float, cap: float | None = None) -> Entry[A
     if sliding is None or created_at is None or fresh_until is None or expires_at is None:
         return None
     period = sliding.period
-    if min(fresh_until, expires_at) - used > (1 - QUARTER) * period:
+    if _wait(entry, used) > 0:
         return None
     until = min(used + period, created_at + sliding.life)
     end = until + max(0.0, expires_at - fresh_until)
@@ -63,6 +63,15 @@ def renewed(entry: Entry[Any], used: float, cap: float | None = None) -> Entry[A
     if not end - expires_at > _ROUNDING * period:
         return None
     return replace(entry, expires_at=end, fresh_until=until)
+
+
+def _wait(entry: Entry[Any], when: float) -> float:
+    """How many seconds after ``when`` a use of ``entry``, which slides, is worth a write; none or less: one
+    then is, if it gives a later end at all."""
+    sliding, fresh_until, expires_at = entry.sliding, entry.fresh_until, entry.expires_at
+    if sliding is None or fresh_until is None or expires_at is None:
+        return 0.0
+    return min(fresh_until, expires_at) - when - (1 - QUARTER) * sliding.period
 
 
 class Renewals:
@@ -87,6 +96,15 @@ class Renewals:
             noted[key] = entry.created_at, now + _PAUSE * entry.sliding.period
             uses[key] = entry.created_at, used
         return uses
+
+    def too_early(self, entries: Mapping[str, Entry[Any]], wall: float, now: float) -> None:
+        """A tier had nothing to do yet for these: the first use that is worth a write there is to be queued.
+        (A tier above that cuts lives short has uses queued at any time.)"""
+        for key, entry in entries.items():
+            written, until = self._noted.get(key, (None, now))
+            due = now + max(0.0, _wait(entry, wall))
+            if written == entry.created_at and due < until:
+                self._noted[key] = written, due
 
     def forget(self, keys: Iterable[str]) -> None:
         """They could not be queued: the next use is to try."""
@@ -130,12 +148,16 @@ class Renewer:
             if not keys or not await journal.look(runtime, self.members, keepers, keys, fences):
                 return
             held = await member.read(runtime, keys, counted=False, deleted=fences.deleted)
+            same = {key: entry for key, entry in held.objects.items() if entry.created_at == uses[key][0]}
+            early = {key: entry for key, entry in same.items() if _wait(entry, uses[key][1]) > 0}
+            if early:
+                clock = self._stack.clock
+                self._renewals.too_early(early, clock.time(), clock.monotonic())
             if member.renews or (member.has_fences and not member.guard.tier.journals):
                 return  # the latter is only read
             later: dict[str, Entry[Any]] = {}
-            for key, entry in held.objects.items():
-                written, used = uses[key]
-                one = renewed(entry, used, member.cap) if entry.created_at == written else None
+            for key, entry in same.items():
+                one = renewed(entry, uses[key][1], member.cap)
                 if one is not None:
                     later[key] = one
             if later:
