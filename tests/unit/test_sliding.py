@@ -293,6 +293,27 @@ def test_a_tier_that_cuts_lives_short_delays_no_renewal_below_it(
         assert cache.get("key") == b"value"
 
 
+@settings(max_examples=50, deadline=None)
+@given(uses=st.lists(st.tuples(st.booleans(), st.floats(0.1, 40)), min_size=1, max_size=30))
+def test_below_the_memories_of_two_processes_an_entry_lives_for_half_a_period_after_its_last_use(
+    uses: list[tuple[bool, float]],
+) -> None:
+    clock, store = FakeClock(), DictStore()
+    tiers = [EncodedTier(store, clock=clock) for _ in range(2)]
+    caches = [
+        TieredCache([MemoryTier(ttl=None, clock=clock), tier], clock=clock, sliding=100) for tier in tiers
+    ]
+    caches[0].set("key", b"value")
+    for which, seconds in uses:
+        clock.advance(seconds)
+        assert caches[which].get("key") == b"value"
+        caches[which].flush()
+        (entry,) = tiers[0].mget(["key"]).values()
+        assert entry.expires_at - clock.time() > 50 - 1e-3
+    for cache in caches:
+        cache.close()
+
+
 def test_the_ttl_of_a_lower_tier_bounds_it_from_when_it_was_written(clock: FakeClock, tmp_path: Path) -> None:
     with closing(DiskTier(tmp_path / "capped", ttl=60, clock=clock)) as disk:
         cache = TieredCache([disk], clock=clock, sliding=40)

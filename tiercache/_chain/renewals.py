@@ -3,7 +3,8 @@
 The entry in a tier ends with the present period, so that whoever reads it obeys that, another process or an
 older version of this library too. A use moves the end on, if at least a quarter of the period has gone by
 since it was moved last. So an entry lives for at least three quarters of a period after its last use, for one
-period at most, and no use goes beyond the end of its life.
+period at most, and no use goes beyond the end of its life. (Where several processes have
+memories of their own over a tier, at least half of one there: their quarters begin at different times.)
 
 Memory renews by itself, as it is read: its fast road serves such an entry for a quarter, and leaves the hit
 after that to the common one. In the other tiers it is done behind the caller. What they hold is read, and
