@@ -193,6 +193,38 @@ def test_a_delete_between_the_use_and_its_renewal_wins(
     assert disk.peek(["key"]) == {}
 
 
+def test_a_value_that_is_loaded_while_an_older_one_is_renewed_is_not_lost_to_it(clock: FakeClock) -> None:
+    written, go = Event(), Event()
+
+    class Hanging(DictStore):
+        """Keeps the second write from coming about until it may."""
+
+        writes = 0
+
+        def mset(self, blobs: Any) -> None:
+            self.writes += 1
+            if self.writes == 2:
+                written.set()
+                assert go.wait(20)
+            super().mset(blobs)
+
+    low = EncodedTier(Hanging(), clock=clock)
+    with TieredCache([MemoryTier(clock=clock), low], clock=clock, ttl="1d", sliding=100) as cache:
+        cache.set("key", b"old")
+        clock.advance(50)
+        assert cache.get("key") == b"old"  # which is to be renewed below
+        assert written.wait(20)
+        clock.advance(60)  # the renewal did not come in time for memory either
+        cache._core.members[0].fast.clear()
+        assert cache.get_or_load("key", lambda _: b"new") == b"new"
+        go.set()
+        cache.flush()
+        assert cache.get("key") == b"new"
+        cache._core.members[0].fast.clear()
+        assert cache.get("key") in {None, b"new"}
+        assert not cache._core.space.epochs._tickets
+
+
 def test_renewals_are_batched_and_at_most_one_a_key_and_quarter(
     clock: FakeClock, disk: DiskTier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

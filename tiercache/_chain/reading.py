@@ -336,6 +336,12 @@ class Reader:
                         await self._fill_member(
                             runtime, member, batch.only(fill.keys), fences, promotion=promotion
                         )
+                        if promotion is None and not member.has_fences:
+                            # What a loader stored meanwhile may lie under the older value, which ends later
+                            # now. Whoever writes waits for this.
+                            overtaken = epochs.overtaken(ticket, fill)
+                            if overtaken:
+                                await member.delete(runtime, overtaken, counted=False)
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
         except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited

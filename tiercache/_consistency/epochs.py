@@ -194,6 +194,18 @@ class Epochs:
                 self._note(self._stored, (key,))
             return write(given)
 
+    def overtaken(self, ticket: int, fill: Operation) -> list[str]:
+        """Those keys of ``fill`` that a loader stored since ``ticket`` was opened, or that others fill too
+        just now."""
+        with self._lock:
+            return [
+                key
+                for key in fill.keys
+                if self._stored.get(key, 0) > ticket
+                or self._floor > ticket
+                or any(other is not fill for other in self._filling.get(key, ()))
+            ]
+
     # -- writes ------------------------------------------------------------------------------------
 
     async def begin_write(
