@@ -147,6 +147,20 @@ def test_a_call_may_share_the_rate_of_its_cache(valkey):
         assert cache._options({"rate_shared": valkey.url, "rate": None}).pace.rate is None
 
 
+def test_a_rate_of_the_users_own_is_not_said_to_be_shared():
+    url = "redis://127.0.0.1:1/0"
+    with pytest.raises(ConfigError, match=r"^rate_shared: .* give Rate\(\.\.\., shared=\.\.\.\)"):
+        TieredCache([MemoryTier()], rate=Rate("1/s"), rate_shared=url)
+    with TieredCache([MemoryTier()], rate=Rate("9/s", count_tokens=len)) as cache:
+        with pytest.raises(ConfigError, match=r"^rate_shared: "):
+            cache.get_or_load("k", lambda _: b"v", rate_shared=url)
+        own = cache._options({"rate_shared": None}).pace.rate
+        assert own is cache._manner.pace.rate
+    with TieredCache([MemoryTier()], rate="9/s", rate_shared=url) as cache:
+        own = Rate("9/s")
+        assert cache._options({"rate": own}).pace.rate is own
+
+
 def test_it_shows_no_password():
     with TieredCache([MemoryTier()], rate="1/s", rate_shared="redis://user:hidden@127.0.0.1:1/0") as cache:
         assert "hidden" not in repr(cache._manner)

@@ -66,7 +66,12 @@ class Pace:
             given.update(PACE_READERS[name](value, made))
         rate, shared = options.get("rate"), given.get("shared", self.shared)
         if "rate" not in options and "shared" in given and self.rate is not None:
-            rate = self.rate.text  # as it is, but for whom it is shared with
+            # As it is, but for whom it is shared with.
+            rate = self.rate.text if self.rate.of_option else self.rate
+        if isinstance(rate, Rate) and given.get("shared") is not None:
+            raise ConfigError(
+                "rate_shared: a Rate is not shared by this; give Rate(..., shared=...), or the rate as text"
+            )
         if isinstance(rate, str):
             given["rate"] = made.rate(rate, shared)
         made_so = replace(self, **given)
@@ -90,7 +95,9 @@ class Made:
         """The one for ``text`` that is ``shared``. Raises `ConfigError`."""
         found = self._made.get((text, shared))
         if found is None:
-            found = self._made.setdefault((text, shared), Rate(text, shared=shared, name=self.name))
+            new = Rate(text, shared=shared, name=self.name)
+            new.of_option = True
+            found = self._made.setdefault((text, shared), new)
         return found  # type: ignore[no-any-return]  # of what was made under such a key
 
     def one(self, kind: Callable[[Any], Any], value: Any) -> Any:

@@ -84,6 +84,8 @@ class Rate:
         if count_tokens is not None and not callable(count_tokens):
             raise ConfigError(f"count_tokens: {count_tokens!r:.60} cannot be called; give a function")
         self.text = text
+        #: Whether an option made it of its text, and could make another of the same.
+        self.of_option = False
         self.limits = limits_of(text)
         self.counts_tokens = "tokens" in self.limits
         self._tokens = Tokens(count_tokens, wanted=self.counts_tokens)
