@@ -147,7 +147,7 @@ def locks(cache):
     yield from (rings.lock, cache._core.space.epochs._lock, stack.journal._lock, stack.refresher._lock)
     yield from (flights._lock, flights.pauses._lock, flights.absent._lock, stack.counters.lock)
     for guard in stack.guards:
-        yield from (guard.counters.lock, guard._log_lock, guard.ledger._lock, guard.lane._lock)
+        yield from (guard.counters.lock, guard._log_lock, guard.arrears._lock, guard.lane._lock)
         yield guard._reads._lock
 
 

@@ -11,7 +11,7 @@ from apis import both_apis
 from missing import LAYOUTS, BareTier, LossyTier, World, fails, forget, restart_process
 
 from tiercache import Entry, EntryRejected, MemoryTier, TieredCache, WriteError
-from tiercache._guard import ledger as ledger_module
+from tiercache._guard import arrears as arrears_module
 from tiercache._running.bridge import BLOCKING, drive
 from tiercache.tiers.disk import _journal as disk_journal
 from tiercache.tiers.disk._directory import DATABASE, PENDING
@@ -505,7 +505,7 @@ def test_while_the_journal_cannot_be_read_a_tier_is_asked_only_if_nothing_is_owe
 def test_an_overflow_makes_the_tier_cold_for_what_was_there_and_for_nothing_else(
     world, clock, durable, monkeypatch
 ):
-    monkeypatch.setattr(ledger_module, "_MOST_KEYS", 20)
+    monkeypatch.setattr(arrears_module, "_MOST_KEYS", 20)
     monkeypatch.setattr(disk_journal, "MOST_NOTES", 20)
     here = world("memory disk L3" if durable else "memory L3")
     keys = [str(number) for number in range(50)]

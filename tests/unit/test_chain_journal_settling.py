@@ -231,5 +231,5 @@ def test_a_write_that_ran_out_of_time_is_remembered_by_its_keys(error, noted):
     tier = Ill({})
     guard = Guard(tier, "low", FakeClock())
     drive(guard.write(BLOCKING.port(tier), {"k": Entry(OLD)}, promotion=False))
-    assert bool(guard.ledger.noted(["k", "other"])) == noted
-    assert guard.ledger.owed() == 0
+    assert bool(guard.arrears.noted(["k", "other"])) == noted
+    assert guard.arrears.owed() == 0

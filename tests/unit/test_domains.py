@@ -486,4 +486,4 @@ def test_what_a_store_is_owed_is_never_taken_for_what_another_is_owed(kind: Any)
     others = []
     while len(others) < 100 and (not others or id(others[-1]) != place):
         others.append(kind())
-    assert not TieredCache([EncodedTier(others[-1])])._core.stack._anchors[0].ledger.debts
+    assert not TieredCache([EncodedTier(others[-1])])._core.stack._anchors[0].arrears.debts

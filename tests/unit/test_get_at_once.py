@@ -95,7 +95,7 @@ def failing(cache, clock):
 def owed(cache, clock):
     hit(cache, clock)
     member = cache._core.members[0]
-    member.guard.ledger.owe(member.debts(dict.fromkeys(KEYS), clock.time() + 1))
+    member.guard.arrears.owe(member.debts(dict.fromkeys(KEYS), clock.time() + 1))
 
 
 CASES = [

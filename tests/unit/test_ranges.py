@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierTimeout
-from tiercache._guard.ledger import Ledger
+from tiercache._guard.arrears import Arrears
 from tiercache._guard.ranges import Ranges, covers
 from tiercache.entry import Entry
 from tiercache.protocols import Debt
@@ -45,17 +45,17 @@ def test_ranges_are_found_by_the_beginnings_of_keys():
     assert ranges.covering(texts) == []
 
 
-def test_a_ledger_of_too_many_ranges_refuses_all_that_is_older(monkeypatch):
-    monkeypatch.setattr("tiercache._guard.ledger._MOST_RANGES", 10)
-    ledger = Ledger()
+def test_arrears_of_too_many_ranges_refuses_all_that_is_older(monkeypatch):
+    monkeypatch.setattr("tiercache._guard.arrears._MOST_RANGES", 10)
+    arrears = Arrears()
     for number in range(10):
-        ledger.owe([debt(f"view {number}/", before=100.0 + number)])
+        arrears.owe([debt(f"view {number}/", before=100.0 + number)])
     found = {"other": Entry(b"", created_at=50.0), "view 3/k": Entry(b"", created_at=50.0)}
-    assert list(ledger.too_old(found, ())) == ["view 3/k"]
-    ledger.owe([debt("one more/", before=110.0)])
-    assert sorted(ledger.too_old(found, ())) == ["other", "view 3/k"]
-    assert ledger.owed() == 0  # nobody knows any more what to clear
-    assert list(ledger.too_old({"new": Entry(b"", created_at=1_000.0)}, ())) == []
+    assert list(arrears.too_old(found, ())) == ["view 3/k"]
+    arrears.owe([debt("one more/", before=110.0)])
+    assert sorted(arrears.too_old(found, ())) == ["other", "view 3/k"]
+    assert arrears.owed() == 0  # nobody knows any more what to clear
+    assert list(arrears.too_old({"new": Entry(b"", created_at=1_000.0)}, ())) == []
 
 
 def test_clears_that_succeed_leave_no_notes():
@@ -63,11 +63,11 @@ def test_clears_that_succeed_leave_no_notes():
     with TieredCache([MemoryTier(), server]) as cache:
         server.inject(Raise(TierTimeout("late")), on="mset", times=1)
         cache.set("k", b"timed out")
-        ledger = cache._stack.guards[1].ledger
-        assert ledger.debts
+        arrears = cache._stack.guards[1].arrears
+        assert arrears.debts
         for number in range(20):
             cache.view(f"view {number}").clear()
-        assert not ledger._wide
+        assert not arrears._wide
 
 
 def test_a_clear_that_comes_later_settles_the_one_that_was_missed(tmp_path: Path):

@@ -60,8 +60,10 @@ def test_such_an_entry_is_a_corrupt_miss_and_the_others_are_served(call, field, 
     clock = FakeClock()
     with TieredCache([MemoryTier(clock=clock), tier, DictTier("lowest")], clock=clock) as cache:
         if owing:  # then the ages of entries are compared with what the tier was told
-            tier_ledger = cache._stack.guards[1].ledger
-            tier_ledger.add([Debt("rows", "bad", 5.0, settled=True), Debt("rows", "", 5.0, "", settled=True)])
+            tier_arrears = cache._stack.guards[1].arrears
+            tier_arrears.add(
+                [Debt("rows", "bad", 5.0, settled=True), Debt("rows", "", 5.0, "", settled=True)]
+            )
             tier.rows["good"] = Entry(b"good", created_at=6.0)
         assert call(cache, "mget", ["bad", "good"]) == [None, b"good"]
         low = cache.stats().tiers[1]

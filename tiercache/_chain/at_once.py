@@ -44,7 +44,7 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
     if not is_memory_alone(core) or staleness.varies or staleness.sliding is not None:
         return None
     guard, clock = core.stack.guards[0], core.stack.clock
-    stack, ledger, counters = core.stack, guard.ledger, guard.counters
+    stack, arrears, counters = core.stack, guard.arrears, guard.counters
     (shared,), at_once = core.space.shared, core.space.epochs.at_once
     put, dropped, free = memory.put, memory.dropped, memory.free
     usual, other = _makers(memory, ttl, staleness.keep)
@@ -61,7 +61,7 @@ def set_at_once(  # noqa: C901 - closures over the same cells, for one road with
                 or value is None
                 or stack.closed
                 or view._closed  # noqa: SLF001 - its own view
-                or ledger.debts
+                or arrears.debts
                 or (stack.sharing is not None and not stack.sharing.awake)
             ):
                 return whole_road(key, value, ttl)

@@ -317,7 +317,7 @@ class Core(Reader):
                 try:
                     with holding(clear):
                         cleared = await member.clear(runtime, prefix, skip)
-                    if cleared and member.guard.ledger.debts:
+                    if cleared and member.guard.arrears.debts:
                         fences = member.wide_debts(prefix, skip, now, settled=True)
                         journal.cleared(member.depth, fences)
                     if not cleared:

@@ -48,7 +48,7 @@ def _get_at_once(
 ) -> Callable[..., Any]:
     member, stack = core.members[0], core.stack
     guard = member.guard
-    ledger, lane = guard.ledger, guard.lane
+    arrears, lane = guard.arrears, guard.lane
     # Bound here, as a port binds its verbs.
     read_one, read, certain, counters = (
         guard.read_one,
@@ -65,7 +65,7 @@ def _get_at_once(
             not isinstance(key, str)
             or stack.closed
             or view_closed()
-            or ledger.debts
+            or arrears.debts
             or lane.stuck
             or stack.observer is not None
             or (sharing is not None and not sharing.awake)
@@ -106,7 +106,7 @@ def _mget_at_once(
 ) -> Callable[[Sequence[str]], list[Any]]:
     member, stack = core.members[0], core.stack
     guard = member.guard
-    ledger, lane = guard.ledger, guard.lane
+    arrears, lane = guard.arrears, guard.lane
     read_values, read, certain, counters = (
         guard.read_values,
         tier.read_values,
@@ -123,7 +123,7 @@ def _mget_at_once(
             or set(map(type, keys)) != of_text
             or stack.closed
             or view_closed()
-            or ledger.debts
+            or arrears.debts
             or lane.stuck
             or stack.observer is not None
             or (sharing is not None and not sharing.awake)

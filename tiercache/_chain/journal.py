@@ -2,7 +2,7 @@
 
 When a tier fails while a key is deleted or overwritten, the chain owes it that: a *debt*. It is noted in the
 durable tier of the chain (the first that is `SupportsJournal`), in the transaction of that tier's own delete
-where the failed tier comes first, and in the process's `Ledger` of the tier. Before the tier serves the key
+where the failed tier comes first, and in the process's `Arrears` of the tier. Before the tier serves the key
 again the debt is *settled*: the key is deleted there (`Member.read`). Debts are also settled behind the
 caller, as soon as the tier answers again.
 
@@ -11,7 +11,7 @@ before a load. It gives the debts about the keys at hand, whichever process note
 promotion or a loaded value is stored into a durable tier only if no process wrote the key since
 (`SupportsJournal.fill`).
 
-Without a durable tier the ledger alone keeps the debts: bounded, and as long as the process.
+Without a durable tier the arrears alone hold the debts: bounded, and as long as the process.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Journal:
             if hasattr(guard.tier, "glance") and isinstance(guard.tier, SupportsJournal)
         ]
         writable = [depth for depth in keepers if guards[depth].tier.journals]
-        #: The depth of the tier that keeps the journal, the first that can; ``None``: the ledgers alone do.
+        #: The depth of the tier that keeps the journal, the first that can; ``None``: the arrears alone do.
         self.depth: int | None = next(iter(writable or keepers), None)
         self.keepers = tuple(keepers)
         #: Before the tier at a depth is read, these are to be looked at, if they were not yet.
@@ -147,7 +147,7 @@ class Journal:
         for debt in debts:
             for depth, name in enumerate(self.names):
                 if debt.tier == name or (debt.tier == "*" and depth != keeper and depth in self.looks):
-                    self._guards[depth].ledger.add([debt])
+                    self._guards[depth].arrears.add([debt])
 
     async def _count(self, runtime: Runtime, member: Member) -> None:
         try:
@@ -173,9 +173,9 @@ class Journal:
         for debt in debts:
             guard = self._guards[self.names.index(debt.tier)]
             if debt.settled:
-                guard.ledger.add([debt])
+                guard.arrears.add([debt])
                 continue
-            new[debt.tier] = new.get(debt.tier, 0) + guard.ledger.owe([debt])
+            new[debt.tier] = new.get(debt.tier, 0) + guard.arrears.owe([debt])
             with guard.counters.lock:
                 guard.counters.journalled += 1
         if new:
@@ -205,12 +205,12 @@ class Journal:
         """The tier at ``depth`` was told about ``keys``: what is older than the time beside each stays fenced
         off where the tier was ever owed something, or where a write that timed out may still arrive."""
         guard = self._guards[depth]
-        owed = guard.ledger.unsettled(keys)
-        fenced = guard.ledger.noted(keys)
+        owed = guard.arrears.unsettled(keys)
+        fenced = guard.arrears.noted(keys)
         fences = {key: Debt(self.names[depth], key, keys[key], settled=True) for key in fenced}
         for debt in owed:
             fences.pop(debt.key, None)
-        guard.ledger.add(fences.values())
+        guard.arrears.add(fences.values())
         if owed:
             self.settled(depth, [replace(debt, before=max(debt.before, keys[debt.key])) for debt in owed])
         if fences and self.depth is not None:
@@ -220,12 +220,12 @@ class Journal:
     def cleared(self, depth: int, fences: Sequence[Debt]) -> None:
         """The tier at ``depth`` has dropped the ranges of ``fences``: it has heard of those, and of the keys
         in them. (Nothing is noted about ranges that it was not owed: there would be no end of them.)"""
-        ledger = self._guards[depth].ledger
-        owed = ledger.owed_of(fences)
+        arrears = self._guards[depth].arrears
+        owed = arrears.owed_of(fences)
         if owed:
             now = fences[0].before
             self.settled(depth, [replace(debt, before=max(debt.before, now)) for debt in owed])
-        keys = ledger.within(fences)
+        keys = arrears.within(fences)
         if keys:
             self.heard(depth, dict.fromkeys(keys, fences[0].before))
 
@@ -233,7 +233,7 @@ class Journal:
         """The tier at ``depth`` has heard of ``debts``. The durable tier is told behind the caller: what it
         does not learn is settled once more."""
         guard = self._guards[depth]
-        fewer = guard.ledger.settled(debts)
+        fewer = guard.arrears.settled(debts)
         with guard.counters.lock:
             guard.counters.settled += fewer
         if self.depth is not None:
@@ -290,8 +290,8 @@ class Journal:
         port = BLOCKING.port(guard.tier, guard.lane)
         while debts := await self._due(depth, guard):
             # Somebody may have told the tier of a newer value since they were noted, which is to stay.
-            guard.ledger.add(debts)
-            keys = [debt.key for debt in guard.ledger.unsettled(debt.key for debt in debts)]
+            guard.arrears.add(debts)
+            keys = [debt.key for debt in guard.arrears.unsettled(debt.key for debt in debts)]
             if keys and await guard.delete(port, keys, counted=False) is not None:
                 return True
             heard = [debt for debt in debts if debt.skip is None]
@@ -300,7 +300,7 @@ class Journal:
                     if not await self._clear(guard, port, debt):
                         return True
                     heard.append(debt)
-            fewer = guard.ledger.settled(heard)
+            fewer = guard.arrears.settled(heard)
             with guard.counters.lock:
                 guard.counters.settled += fewer
             if self.depth is not None and not self._settle_behind(heard):
@@ -328,7 +328,7 @@ class Journal:
             return False
 
     async def _due(self, depth: int, guard: Guard) -> list[Debt]:
-        due = guard.ledger.due(_PAGE)
+        due = guard.arrears.due(_PAGE)
         if due or self.depth is None or depth == self.depth:
             return due
         keeper = self._guards[self.depth]
@@ -342,7 +342,7 @@ class Journal:
 
     def owed(self, depth: int) -> int:
         """How many debts the tier at ``depth`` has yet to hear of, as far as this process knows."""
-        return max(self._guards[depth].ledger.owed(), self._owed.get(self.names[depth], 0))
+        return max(self._guards[depth].arrears.owed(), self._owed.get(self.names[depth], 0))
 
 
 class Missed:

@@ -109,7 +109,7 @@ class Member:
         port = self._blocking if runtime.blocking else self._native
         namespace = self.namespace()
         folded = namespace.fold_all(keys)
-        if self.guard.ledger.debts or deleted:
+        if self.guard.arrears.debts or deleted:
             found = await self._read_settled(port, folded, deleted or {}, counted=counted)
         else:
             found = await self.guard.read(port, folded, counted=counted)
@@ -146,15 +146,15 @@ class Member:
         them, for who looks at their times alone.
         """
         namespace = self.namespace()
-        ledger = self.guard.ledger
-        owed = {debt.key for debt in ledger.unsettled(namespace.fold_all(keys))}
+        arrears = self.guard.arrears
+        owed = {debt.key for debt in arrears.unsettled(namespace.fold_all(keys))}
         names = {
             key: name for key, name in zip(keys, namespace.fold_all(keys), strict=True) if name not in owed
         }
         if not names:
             return {}
         asked = list(names.values())
-        ranges = ledger.ranges(asked)
+        ranges = arrears.ranges(asked)
         port = self.port(runtime)
         verb: Callable[..., Any] = port.peek or port.mget
         if self._as_stored is not None:
@@ -163,7 +163,7 @@ class Member:
         found, _, _ = sound(
             answer, asked, self._clock.time(), tier=self.guard.name, ours=self.fast is not None
         )
-        old = set(ledger.too_old(found, ranges))
+        old = set(arrears.too_old(found, ranges))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
         entries = {key: found[name] for key, name in names.items() if name in found and name not in old}
         if raw or self.stores_bytes or self._as_stored is not None:
@@ -193,7 +193,7 @@ class Member:
         misses, and so is what is older than that."""
         guard = self.guard
         asked = folded
-        owed = guard.ledger.unsettled(folded)
+        owed = guard.arrears.unsettled(folded)
         if owed:
             names = [debt.key for debt in owed]
             failure = await guard.delete(port, names, counted=False)
@@ -208,11 +208,11 @@ class Member:
                 asked = [name for name in folded if name not in refused]
                 if counted:
                     guard.unasked(len(folded) - len(asked))
-        ranges = guard.ledger.ranges(asked)
+        ranges = guard.arrears.ranges(asked)
         if any(not debt.settled for debt in ranges):
             self._journal.pursue()
         found = await guard.read(port, asked, counted=counted) if asked else {}
-        old = set(guard.ledger.too_old(found, ranges, drops=self._drops(port)))
+        old = set(guard.arrears.too_old(found, ranges, drops=self._drops(port)))
         old.update(name for name, when in deleted.items() if _is_older(found.get(name), when))
         if old:
             if counted:
@@ -255,7 +255,7 @@ class Member:
             return 0, None
         port = self.port(runtime)
         taken, _, failure = await self.guard.write(port, folded, promotion=promotion, debts=debts)
-        if failure is None and self.guard.ledger.debts:
+        if failure is None and self.guard.arrears.debts:
             self._journal.heard(self.depth, {key: entry.created_at or 0.0 for key, entry in folded.items()})
         return taken, failure
 
@@ -304,7 +304,7 @@ class Member:
         if self.has_fences and everywhere:
             options["everywhere"] = True
         failure = await self.guard.delete(self.port(runtime), folded, counted=counted, **options)
-        if failure is None and self.guard.ledger.debts:
+        if failure is None and self.guard.arrears.debts:
             self._journal.heard(self.depth, dict.fromkeys(folded, now))
         return failure
 

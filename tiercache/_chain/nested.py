@@ -78,9 +78,9 @@ class ChainTier:
         if not self._noted_outside:
             return
         for member in self._core.members:
-            ledger = member.guard.ledger
-            if ledger.debts and (
-                ledger.owes_ranges() if keys is None else ledger.unsettled(member.fold_all(keys))
+            arrears = member.guard.arrears
+            if arrears.debts and (
+                arrears.owes_ranges() if keys is None else arrears.unsettled(member.fold_all(keys))
             ):
                 name = member.guard.name
                 raise TierUnavailable(f"{name}, a tier of the chain inside, has yet to hear of it", tier=name)

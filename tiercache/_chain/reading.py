@@ -136,7 +136,7 @@ class Reader:
         """Whether memory over other tiers holds nothing under a single key, not even what is past its time:
         then that is its answer. (Where memory is all there is it is asked: nobody promotes into it, and
         its reads drop what has expired.)"""
-        if not top.puts or len(keys) != 1 or len(self.members) == 1 or top.guard.ledger.debts:
+        if not top.puts or len(keys) != 1 or len(self.members) == 1 or top.guard.arrears.debts:
             return False
         start = perf_counter()
         memory: Any = top.fast
@@ -293,7 +293,7 @@ class Reader:
         going on, so that it needs no operation that others wait for, and leaves nothing to clean up. These
         are most of what `fill` of one entry takes. False, and nothing was done, where there is more to
         it."""
-        if not member.puts or len(batch.objects) > 1 or member.guard.ledger.debts:
+        if not member.puts or len(batch.objects) > 1 or member.guard.arrears.debts:
             return False
         memory: Any = member.fast
         ((key, entry),) = batch.objects.items()

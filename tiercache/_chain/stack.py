@@ -106,7 +106,7 @@ class Stack:
         self.sharing: Publisher | None = None
         self._anchors, self.domains = join(tiers)
         for guard, anchor in zip(self.guards, self._anchors, strict=True):
-            guard.ledger = anchor.ledger
+            guard.arrears = anchor.arrears
         self.journal = Journal(self.guards, self.promoter, partial(keep_owing, self._anchors, tiers))
         # Weak, so that a view for each user of a service costs nothing once it is forgotten.
         self._spaces: WeakValueDictionary[tuple[str, ...], Space] = WeakValueDictionary()

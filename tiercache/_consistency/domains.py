@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from tiercache._consistency.epochs import Epochs
 from tiercache._consistency.flights import Flights
 from tiercache._consistency.operations import Operation, holding
-from tiercache._guard.ledger import Ledger
+from tiercache._guard.arrears import Arrears
 from tiercache._running.bridge import Runtime
 from tiercache._running.owners import Owner, thrown
 from tiercache.forks import reset_after_fork
@@ -73,7 +73,7 @@ class Anchor:
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
         self.moved: dict[tuple[str, ...], Namespace] = {}
-        self.ledger = Ledger()
+        self.arrears = Arrears()
 
 
 class _Registry:
@@ -110,7 +110,7 @@ def keep_owing(anchors: Sequence[Anchor], tiers: Sequence[Any]) -> None:
     """Keep those of ``anchors`` whose tiers owe something, for the next chain over them."""
     with _registry.lock:
         for anchor, tier in zip(anchors, tiers, strict=True):
-            if anchor.ledger.debts:
+            if anchor.arrears.debts:
                 _registry.keep(anchor, tier)
 
 

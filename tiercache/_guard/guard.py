@@ -12,8 +12,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
+from tiercache._guard.arrears import Arrears
 from tiercache._guard.breaker import Breaker, Permit
-from tiercache._guard.ledger import Ledger
 from tiercache._guard.retries import tried
 from tiercache._guard.sound import alive, sound
 from tiercache._guard.tally import LOG_INTERVAL, Tally
@@ -48,7 +48,7 @@ class Guard(Tally):
         #: Where the tier's blocking calls run for async callers.
         self.lane = Lane(name, patience=self.policy.deadline)
         #: What the tier has yet to hear of; all chains of the process over the tier share one.
-        self.ledger = Ledger()
+        self.arrears = Arrears()
         self._reads = self._writes = Breaker(self.policy, clock) if self.policy.breaker_failures else None
         if self._reads is not None and self.policy.writes_apart:
             self._writes = Breaker(self.policy, clock)
@@ -224,7 +224,7 @@ class Guard(Tally):
         except Exception as error:  # noqa: BLE001 - a cache must not take its application down
             self.failed(error, "write")
             if isinstance(error, TierTimeout | TimeoutError):
-                self.ledger.expect(self.name, entries)
+                self.arrears.expect(self.name, entries)
             self._fell(breaker, permit, error, value=True)
             failure = error
             taken = 0

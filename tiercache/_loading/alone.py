@@ -44,7 +44,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     memory: Any = core.members[0].fast
     if not is_memory_alone(core) or manner != PLAIN or core.stack.books is not None:
         return None
-    stack, ledger, epochs, flights = core.stack, guard.ledger, core.space.epochs, core.space.flights
+    stack, arrears, epochs, flights = core.stack, guard.arrears, core.space.epochs, core.space.flights
     lead_one, end, fill_at_once = flights.lead_one, flights.end, epochs.fill_at_once
     open_ticket, close_ticket = epochs.open_ticket, epochs.close_ticket
     holds, put, free, sets = memory.holds, memory.put, memory.free, guard.counters.set_seconds
@@ -56,7 +56,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
     time, monotonic, popular = clock.time, clock.monotonic, core.popular
 
     def load_one(key: str, loader: Callable[[str], Any], ttl: float | None) -> Any:
-        if type(key) is not str or not callable(loader) or stack.closed or ledger.debts:
+        if type(key) is not str or not callable(loader) or stack.closed or arrears.debts:
             return LEFT
         if flights.pauses.notes or flights.absent.notes or is_collecting() or stack.observer is not None:
             return LEFT

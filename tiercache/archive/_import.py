@@ -345,11 +345,11 @@ class _Import:
         deleted = drive(core.fences(BLOCKING, list(group))).deleted
         old: set[str] = set()
         for member in core.members:
-            ledger = member.guard.ledger
-            if deleted or ledger.debts:
+            arrears = member.guard.arrears
+            if deleted or arrears.debts:
                 names = dict(zip(member.fold_all(list(group)), group, strict=True))
                 folded = {name: group[key] for name, key in names.items()}
-                late = {*ledger.too_old(folded, ()), *_before(folded, deleted)}
+                late = {*arrears.too_old(folded, ()), *_before(folded, deleted)}
                 old.update(names[name] for name in late)
         if not old:
             return group

@@ -60,8 +60,8 @@ def _held(core: Core, key: str, within: str) -> Iterator[Held]:
         keepers = journal.looks.get(member.depth, ())
         drive(journal.look(BLOCKING, core.members, keepers, [key], fences))
         late = fences.deleted.get(folded) if keepers else None
-        owed = guard.ledger.unsettled([folded]) or guard.ledger.too_old(
-            {folded: entry}, guard.ledger.ranges([folded])
+        owed = guard.arrears.unsettled([folded]) or guard.arrears.too_old(
+            {folded: entry}, guard.arrears.ranges([folded])
         )
         deleted = bool(owed) or (late is not None and (entry.created_at or 0.0) < late)
         yield Held(name, entry, deleted=deleted)

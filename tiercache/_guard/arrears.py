@@ -1,11 +1,12 @@
-"""The ledger: what one tier has yet to hear of, and what is too old to come from it, as this process knows.
+"""Arrears: what one tier has yet to hear of, and what is too old to come from it, as this process knows.
 
 Every chain of the process over that tier shares it. Where a chain has a durable tier, that one's journal is
-what counts, and the ledger holds what was read from it for the keys at hand; where it has none, or where that
-one failed too, the ledger is all there is.
+what counts, and the arrears hold what was read from it for the keys at hand; where it has none, or where that
+one failed too, the arrears are all there is.
 
-It is bounded. What overflows becomes one note about all of the tier: nothing that was written before may be
-served any more. A key that is noted costs a dict entry; a tier that owes nothing costs one look at `debts`.
+They are bounded. What overflows becomes one note about all of the tier: nothing that was written before may
+be served any more. A key that is noted costs a dict entry; a tier that owes nothing costs one look at
+`debts`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from tiercache.debts import CLOCKS_APART, JUST_LATER, Debt
 from tiercache.entry import Entry
 from tiercache.forks import reset_after_fork
 
-__all__ = ["Ledger"]
+__all__ = ["Arrears"]
 
 _MOST_KEYS = 100_000
 _MOST_RANGES = 10_000
 
 
-class Ledger:
+class Arrears:
     """The debts of one tier. Thread-safe."""
 
     def __init__(self) -> None:
