@@ -12,7 +12,7 @@ from doc_snippets import ROOT
 
 from tiercache.config import schema
 
-FILE = ROOT / "docs" / "tiercache.schema.json"
+FILE = ROOT / "docs" / "reference" / "tiercache.schema.json"
 RENEW = "python tests/schema_pages.py"
 #: Where a table is: its first line says which part of the schema it shows.
 _TABLE = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end of options -->)", re.DOTALL)

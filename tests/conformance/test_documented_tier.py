@@ -1,4 +1,4 @@
-"""The tier of docs/writing-a-tier.md passes the suite, as the page has it."""
+"""The tier of docs/how-to/writing-a-tier.md passes the suite, as the page has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 
 from doc_snippets import ROOT, blocks, run
 
-PAGE = ROOT / "docs" / "writing-a-tier.md"
+PAGE = ROOT / "docs" / "how-to" / "writing-a-tier.md"
 
 # Not a fixture: pytest has to find the page's test class when it collects.
 with tempfile.TemporaryDirectory() as _folder:

@@ -23,13 +23,13 @@ def _flags(command):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_names_each_flag_of_its_command(name):
-    page = (ROOT / "docs" / "cli" / f"{name}.md").read_text()
+    page = (ROOT / "docs" / "reference" / "cli" / f"{name}.md").read_text()
     rows = re.findall(r"^\| (`-[^|]*) \|", page, re.MULTILINE)
     named = {flag for row in rows for flag in re.findall(r"`(--?[a-z-]+)", row)}
     assert named == _flags(command_line.get_command(click.Context(command_line), name))
 
 
 def test_the_page_of_migrate_names_each_of_its_commands():
-    page = (ROOT / "docs" / "cli" / "migrate.md").read_text()
+    page = (ROOT / "docs" / "reference" / "cli" / "migrate.md").read_text()
     group = command_line.get_command(click.Context(command_line), "migrate")
     assert set(re.findall(r"^\| `(langchain-[a-z-]+) ", page, re.MULTILINE)) == set(group.commands)

@@ -12,7 +12,7 @@ from shell import run
 
 from tiercache.cli._app import COMMANDS, command_line
 
-PAGES = ROOT / "docs" / "cli"
+PAGES = ROOT / "docs" / "reference" / "cli"
 #: Those whose examples have their output beside them, in a folder with the configuration below.
 SHOWN = ["init", "check", "get", "set", "delete", "keys", "inspect", "clear", "purge", "roi"]
 CONFIG = """

@@ -8,7 +8,7 @@ from doc_snippets import ROOT, blocks
 from tiercache import TieredCache
 from tiercache.config import cache_names, read
 
-PAGE = ROOT / "docs" / "configuration.md"
+PAGE = ROOT / "docs" / "reference" / "configuration.md"
 EXAMPLES = blocks(PAGE, "toml", "yaml", "json")
 
 

@@ -16,7 +16,7 @@ from tiercache.observability import opentelemetry
 from tiercache.observability._metrics import CHAIN, LATENCIES, TIER
 from tiercache.observability.prometheus import CacheCollector
 
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "how-to"
 PROMETHEUS = DOCS / "prometheus.md"
 OPENTELEMETRY = (DOCS / "opentelemetry.md").read_text()
 LOGGING = (DOCS / "logging.md").read_text()

@@ -15,7 +15,7 @@ from tiercache.tiers.redis import tier as redis_tier
 from tiercache.tiers.sql import _engines
 from tiercache.units import duration
 
-PAGE = (ROOT / "docs" / "in-production.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "in-production.md").read_text()
 
 
 def default(tier, name):

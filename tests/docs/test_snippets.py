@@ -18,7 +18,7 @@ def _name(page):
 
 PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 #: Embeds with a real model, which takes its time; the page begins in an empty folder each time.
-REAL_MODEL = "docs/langchain/caching-embeddings.md"
+REAL_MODEL = "docs/how-to/langchain/caching-embeddings.md"
 SHELL = ("console", "sh", "bash", "shell")
 
 

@@ -9,7 +9,7 @@ from schema_pages import RENEW, SCHEMA, options, pages, part, renewed, required,
 from tiercache import TieredCache
 from tiercache.config._models import MODELS
 
-FOLDER = ROOT / "docs" / "tiers"
+FOLDER = ROOT / "docs" / "reference" / "tiers"
 PAGES = sorted(FOLDER.glob("*.md"))
 EXAMPLES = [block for page in PAGES for block in blocks(page, "toml")]
 

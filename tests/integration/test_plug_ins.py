@@ -21,7 +21,7 @@ from shell import run
 from tiercache import register_tier
 from tiercache.testing import Capabilities, TierConformance
 
-PAGE = ROOT / "docs" / "writing-a-plug-in.md"
+PAGE = ROOT / "docs" / "how-to" / "writing-a-plug-in.md"
 
 
 def files():

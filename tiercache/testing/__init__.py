@@ -1,7 +1,7 @@
 """What authors of tiers, and of programs with caches, need to test them. Public, and as stable as the rest.
 
-`TierConformance` is the suite that every tier passes, ours and yours: see ``docs/writing-a-tier.md``. It
-needs pytest, which is imported when that name is first used; everything else here needs nothing.
+`TierConformance` is the suite that every tier passes, ours and yours: see ``docs/how-to/writing-a-tier.md``.
+It needs pytest, which is imported when that name is first used; everything else here needs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A report as JSON has it, with the names of statistics and of the ledger (see `docs/cli/report.md`)."""
+"""A report as JSON has it, with the names of statistics and of the ledger: `docs/reference/cli/report.md`."""
 
 from __future__ import annotations
 
