@@ -20,6 +20,13 @@ PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 #: Embeds with a real model, which takes its time; the page begins in an empty folder each time.
 REAL_MODEL = "docs/how-to/langchain/caching-embeddings.md"
 SHELL = ("console", "sh", "bash", "shell")
+#: The variables by which a page is told of a server, and the fixture that starts it.
+SERVERS = {
+    "REDIS_URL": "valkey",
+    "REDIS_SENTINEL_URL": "valkey_sentinel",
+    "REDIS_CLUSTER_URL": "valkey_cluster",
+    "DATABASE_URL": "postgres_url",
+}
 
 
 def _commands():
@@ -39,10 +46,14 @@ COMMANDS = list(_commands())
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=_name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+def test_python_blocks_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, fixture in SERVERS.items():
+        if f'os.environ["{name}"]' in page.read_text():
+            server = request.getfixturevalue(fixture)
+            monkeypatch.setenv(name, getattr(server, "url", server))
     # Twice in one place, as readers do: a cache remembers, and what an example claims holds then too.
     for _ in range(1 if _name(page) == REAL_MODEL else 2):
         with run(page):
