@@ -112,3 +112,9 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not re.match(r"[a-z]+:|#", target):
             assert (page.parent / target.split("#")[0]).exists(), f"{_name(page)} links to {target}"
+
+
+@together("page", PAGES)
+def test_modules_that_are_named_are_there(page):
+    for name in re.findall(r"`(tiercache/[\w/]+\.py)`", page.read_text()):
+        assert (ROOT / name).is_file(), f"{_name(page)} names {name}"
