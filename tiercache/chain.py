@@ -454,7 +454,8 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         await self._stack.flush(NATIVE)
 
     def close(self) -> None:
-        """Flush, and close every tier (of a view: only the view). Idempotent."""
+        """Flush, and close every tier (of a view: only the view). Idempotent. Loads that have begun go on to
+        their end; who waits for a turn to load (rate, place, further try) gets a `CacheClosed`."""
         drive(self._close(BLOCKING))
 
     async def aclose(self) -> None:

@@ -15,7 +15,7 @@ from provider import provider
 from waiting import LIMIT, GatedLoader, auntil, pool, until
 
 from tiercache import Budget, BudgetExceeded, DiskTier, MemoryTier, TieredCache, TokenUsage, report_usage
-from tiercache._running import bridge
+from tiercache._loading.closing import Closing
 from tiercache.loading import Retry, batched
 from tiercache.testing import FakeClock
 
@@ -34,12 +34,11 @@ def slept(clock, monkeypatch):
     """For how long callers slept, on a clock that went on at once."""
     seconds = []
 
-    async def sleep(_runtime, pause):
+    async def sleep(_self, _runtime, pause):
         seconds.append(pause)
         clock.advance(pause)
 
-    for runtime in (bridge._Blocking, bridge._Native):
-        monkeypatch.setattr(runtime, "sleep", sleep)
+    monkeypatch.setattr(Closing, "pause", sleep)
     return seconds
 
 
@@ -116,10 +115,10 @@ def test_attempts_last_as_long_as_they_do_and_pauses_do_not_count(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("tiercache._books.keeping.perf_counter", lambda: now[0])
 
-    async def sleep(_runtime, pause):
+    async def sleep(_self, _runtime, pause):
         now[0] += 1000
 
-    monkeypatch.setattr(bridge._Blocking, "sleep", sleep)
+    monkeypatch.setattr(Closing, "pause", sleep)
     tries = [Passing(), Passing(), None]
 
     def load(key):

@@ -16,8 +16,7 @@ from provider import HALF, NOTHING, SILENCE, provider
 from waiting import LIMIT, auntil
 
 from tiercache import MemoryTier, TieredCache
-from tiercache._loading import pacing
-from tiercache._running import bridge
+from tiercache._loading.closing import Closing
 from tiercache.codecs import JSONCodec
 from tiercache.loading import Retry
 
@@ -33,14 +32,11 @@ def slept(clock, monkeypatch):
     """For how long callers slept, on a clock that went on at once."""
     seconds = []
 
-    async def sleep(_runtime, pause):
+    async def sleep(_self, _runtime, pause):
         seconds.append(pause)
         clock.advance(pause)
 
-    for runtime in (bridge._Blocking, bridge._Native):
-        monkeypatch.setattr(runtime, "sleep", sleep)
-    # What goes on behind a caller sleeps only until its cache is closed.
-    monkeypatch.setattr(pacing, "_pause", lambda runtime, _closing, pause: sleep(runtime, pause))
+    monkeypatch.setattr(Closing, "pause", sleep)
     return seconds
 
 

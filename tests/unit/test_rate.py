@@ -14,7 +14,7 @@ from virtual_time import VirtualTime
 from waiting import LIMIT, auntil
 
 from tiercache import ConfigError, MemoryTier, TieredCache
-from tiercache._loading import pacing
+from tiercache._loading.closing import Closing
 from tiercache._loading.rate import limits_of
 from tiercache._loading.windows import Window
 from tiercache._running import bridge
@@ -123,7 +123,7 @@ def test_no_rounding_makes_it_wait_for_nothing():
 def passing(clock, monkeypatch):
     """A time in which blocking callers sleep."""
     time = VirtualTime(clock)
-    monkeypatch.setattr(bridge._Blocking, "sleep", lambda _self, seconds: time.sleep(seconds))
+    monkeypatch.setattr(Closing, "pause", lambda _self, _runtime, seconds: time.sleep(seconds))
     return time
 
 
@@ -276,12 +276,11 @@ def test_who_never_looks_again_holds_up_nobody():
 def test_waiting_is_part_of_what_load_deadline_bounds(clock, monkeypatch):
     go = threading.Event()
 
-    async def pause(_runtime, closing, seconds):
-        assert closing is not None
+    async def pause(_self, _runtime, seconds):
         assert go.wait(LIMIT)
         clock.advance(seconds)
 
-    monkeypatch.setattr(pacing, "_pause", pause)
+    monkeypatch.setattr(Closing, "pause", pause)
     with TieredCache([MemoryTier(clock=clock)], rate="1/min", stale_if_error="1h", clock=clock) as cache:
         cache.set("k", b"old", ttl=1)
         cache.get_or_load("l", lambda key: b"1")

@@ -18,6 +18,7 @@ from tiercache._chain.renewals import Renewals
 from tiercache._consistency.domains import Space, join, keep_owing
 from tiercache._guard.guard import Guard
 from tiercache._loading.batches import Batches
+from tiercache._loading.closing import Closing
 from tiercache._loading.pace import Made
 from tiercache._loading.refresh import Refresher
 from tiercache._loading.telling import Told
@@ -99,6 +100,7 @@ class Stack:
         self.batches = Batches()
         self.promoter = Promoter()
         self.refresher = Refresher()
+        self.closing = Closing()
         self.closed = False
         #: Who is told of look-ups that leave memory, and of loads, if anybody is.
         self.observer: Observer | None = None
@@ -278,7 +280,7 @@ class Stack:
                 return
             self.closed = True
             bindings = list(self._bindings.values())
-        self.refresher.close()
+        self.closing.close()
         for binding in bindings:
             for member in binding.members:
                 if member.fast is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tiercache._consistency.flights import loading
 from tiercache._consistency.rings import Awaited, Waiting, rings
+from tiercache._loading.closing import Closing, end
 from tiercache._running.bridge import Runtime, new_future, running_loop
 from tiercache._running.owners import Owner, leavings, thrown
 from tiercache.forks import reset_after_fork
@@ -70,9 +71,10 @@ class Gate:
         """How many places are taken."""
         return len(self._taken)
 
-    async def enter(self, runtime: Runtime, owner: Owner) -> Place:
+    async def enter(self, runtime: Runtime, owner: Owner, closing: Closing) -> Place:
         """A place, once there is one; to be given back, and that is done when its ``owner`` is gone. A caller
-        whose waiting would hold up those who have the places gets one at once, over their number."""
+        whose waiting would hold up those who have the places gets one at once, over their number. Who waits
+        when the cache is closed gets a `CacheClosed`."""
         leavings.settle()
         place = Place(self, runtime, owner)
         if len(self._taken) >= self.size:
@@ -92,9 +94,10 @@ class Gate:
                     self._give(place)
                 else:
                     waiting.begin(ahead)
-            while not await runtime.ended(given, seconds=_LOOK_AGAIN):
-                leavings.settle()
-                self._sweep()
+            with closing.ending(given):
+                while not await runtime.ended(given, seconds=_LOOK_AGAIN):
+                    leavings.settle()
+                    self._sweep()
             entered = True
         except GeneratorExit as gone:
             thrown(gone)
@@ -163,8 +166,8 @@ class Gate:
 
 def _tell(ready: list[Place]) -> None:
     for place in ready:
-        if place.given is not None and not place.given.done():
-            place.given.set_result(None)
+        if place.given is not None:
+            end(place.given)
 
 
 class inside:  # noqa: N801 - read as a statement

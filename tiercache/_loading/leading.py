@@ -250,10 +250,9 @@ class Leading:
 
         stack = self._core.stack
         check = None if stack.books is None else stack.books.check
-        # Who waits for a load sees to it himself; what runs behind the callers would keep `close` waiting.
-        behind = self._ends is not _NO_ENDS or self._flight.goes_on
-        closing = stack.refresher.closing if behind else None
-        return await paced(runtime, stack.clock, self._load.pace, attempted, keys, texts, check, closing)
+        return await paced(
+            runtime, stack.clock, self._load.pace, attempted, keys, texts, check, stack.closing
+        )
 
     async def _attempt(
         self,

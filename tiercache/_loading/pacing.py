@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from tiercache._loading.closing import Closing
 from tiercache._loading.gate import inside
 from tiercache._loading.pace import Pace
-from tiercache._loading.rate import Pause
 from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime
 from tiercache._running.owners import Owner, thrown
-from tiercache.errors import CacheClosed
 from tiercache.protocols import Clock
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Attempt", "Check", "Texts", "paced"]
 
@@ -35,13 +31,13 @@ async def paced(
     attempt: Attempt,
     keys: list[str],
     texts: Texts,
-    check: Check | None = None,
-    closing: Future[None] | None = None,
+    check: Check | None,
+    closing: Closing,
 ) -> dict[str, Any]:
-    """What ``attempt`` makes of ``keys``, when it is its turn. Who waits when ``closing`` ends gets a
-    `CacheClosed`."""
+    """What ``attempt`` makes of ``keys``, when it is its turn. Who waits for that when the cache is closed
+    gets a `CacheClosed`."""
     resumed = isinstance(runtime, Resumed)
-    pause = partial(_pause, runtime, closing)
+    pause = partial(closing.pause, runtime)
 
     async def turn() -> dict[str, Any]:
         nonlocal resumed
@@ -51,19 +47,12 @@ async def paced(
         owner = Owner()
         # A plain loader whose caller has gone is tried again in the thread where it is waited for.
         where = BLOCKING if isinstance(runtime, Resumed) else runtime
-        return await owner.own(_in_turn(owner, where, clock, pace, attempt, keys, texts, check, pause))
+        return await owner.own(_in_turn(owner, where, clock, pace, attempt, keys, texts, check, closing))
 
     if pace.retry is None:
         return await turn()
     made: dict[str, Any] = await pace.retry.run(pause, clock, turn)
     return made
-
-
-async def _pause(runtime: Runtime, closing: Future[None] | None, seconds: float) -> None:
-    if closing is None:
-        await runtime.sleep(seconds)
-    elif await runtime.ended(closing, seconds=seconds):
-        raise CacheClosed("the cache was closed while a load behind its callers waited for its turn")
 
 
 async def _in_turn(
@@ -75,18 +64,19 @@ async def _in_turn(
     keys: list[str],
     texts: Texts,
     check: Check | None,
-    pause: Pause,
+    closing: Closing,
 ) -> dict[str, Any]:
     rate, gate = pace.rate, pace.gate
     # First the place, then the rate: waiting for a place in between, calls would gather that have their share
     # of the rate already, and go all at once.
-    place = None if gate is None else await gate.enter(runtime, owner)
+    place = None if gate is None else await gate.enter(runtime, owner, closing)
     runs_on = False
     try:
         if rate is not None:
             if check is not None:  # the attempt asks again, after the wait; what is refused now takes nothing
                 await check(runtime)
-            await rate.take(runtime, clock, rate.tokens(texts()) if rate.counts_tokens else 0, pause)
+            tokens = rate.tokens(texts()) if rate.counts_tokens else 0
+            await rate.take(runtime, clock, tokens, partial(closing.pause, runtime))
         with nullcontext() if place is None else inside(place):
             return await attempt(runtime, keys)
     except LeftRunning as left:

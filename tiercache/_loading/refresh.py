@@ -100,8 +100,6 @@ class Refresher:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._closing: Future[None] | None = None
-        self._closed = False
         #: Those that run as tasks (an event loop itself keeps no task alive), by their loops: whoever is
         #: served an old value looks at each loop, and must not look at thousands of tasks.
         self._tasks: dict[asyncio.AbstractEventLoop, dict[Refresh, asyncio.Task[None]]] = {}
@@ -112,24 +110,6 @@ class Refresher:
         self._left: dict[Flight, Future[Any]] = {}
         #: Of those, the ones that have a thread.
         self._at_work: list[Awaited] = []
-
-    @property
-    def closing(self) -> Future[None]:
-        """Ends when the cache is closed: what runs behind the callers then waits for no rate any more. Made
-        for the first who asks, since a future takes an import."""
-        with self._lock:
-            if self._closing is None:
-                self._closing = new_future()
-                if self._closed:
-                    self._closing.set_result(None)
-            return self._closing
-
-    def close(self) -> None:
-        """The cache is being closed. Once."""
-        with self._lock:
-            self._closed = True
-            if self._closing is not None:
-                self._closing.set_result(None)
 
     def start(
         self, runtime: Runtime, refresh: Refresh, run: Callable[[Runtime], Coroutine[Any, Any, None]]
