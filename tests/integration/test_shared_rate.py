@@ -59,6 +59,29 @@ def test_threads_and_tasks_share_it_with_other_caches(valkey):
     assert SharedWindows(valkey.url, "another", one.limits).seconds({"requests": 1}, set()) == 0
 
 
+def test_who_does_not_wait_takes_all_that_he_needs_or_nothing(valkey, caplog):
+    rate, clock = Rate("2/h, 100 tokens/h", shared=valkey.url, name="n", count_tokens=len), FakeClock()
+
+    def take(runtime, tokens):
+        taking = rate.take_now(runtime, clock, tokens)
+        return drive(taking) if runtime.blocking else asyncio.run(taking)
+
+    assert take(BLOCKING, 60)
+    assert not take(NATIVE, 60)
+    assert not take(BLOCKING, 41)
+    assert take(NATIVE, 40)
+    assert not take(BLOCKING, 0)
+    assert not caplog.records
+
+
+def test_who_does_not_wait_is_told_by_the_process_where_the_server_is_ill(caplog):
+    rate = Rate("1/h", shared=f"redis://127.0.0.1:{free_port()}", name="n")
+    clock = FakeClock()
+    assert drive(rate.take_now(BLOCKING, clock, 0))
+    assert not drive(rate.take_now(BLOCKING, clock, 0))
+    assert caplog.records
+
+
 def test_many_tokens_are_counted_in_grains(valkey):
     windows = SharedWindows(valkey.url, "", {"tokens": (1_000_000, 3600.0)})
     assert windows.seconds({"tokens": 999_500}, set()) == 0

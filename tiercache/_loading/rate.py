@@ -133,6 +133,24 @@ class Rate:
             if seconds:
                 self._leave(me)
 
+    async def take_now(self, runtime: Runtime, clock: Clock, tokens: int) -> bool:
+        """The same for who does not wait: whether there was room."""
+        me = _Waiting(min(tokens, self._spent.limit) if self._spent else 0)
+        if self._shared is not None:
+            try:
+                room = await runtime.call(self._shared.have_room, {"requests": 1, "tokens": me.tokens})
+            except LeftRunning as left:
+                raise left.cancelled from None  # as in `_take_shared`
+            if room:
+                with self._lock:
+                    self._take(clock.monotonic(), me)
+            if room is not None:
+                return bool(room)
+        if not self._look(clock, me, first=True):
+            return True
+        self._leave(me)
+        return False
+
     def _look(self, clock: Clock, me: _Waiting, *, first: bool) -> float:
         """Take what ``me`` is to have if there is room, and say zero; or else how long to sleep.
 

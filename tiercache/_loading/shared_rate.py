@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from tiercache._log import logger
 from tiercache.errors import ConfigError, MissingPackage
 from tiercache.forks import reset_after_fork
 
 __all__ = ["RATE_SCHEMES", "SharedWindows", "check_shared", "is_installed", "margin"]
+
+T = TypeVar("T")
 
 RATE_SCHEMES = ("redis://", "rediss://", "unix://")
 #: Seconds that a call of the server may take.
@@ -76,23 +78,44 @@ class SharedWindows:
     def seconds(self, amounts: Mapping[str, int], taken: set[str]) -> float | None:
         """Take ``amounts`` where there is room for them, and say zero; or else in how many seconds there may
         be some. What was ``taken`` is noted there, and is not taken again. ``None``: the server is ill."""
+        return self._ask(partial(self._seconds, amounts, taken))
+
+    def have_room(self, amounts: Mapping[str, int]) -> bool | None:
+        """Take ``amounts`` where there is room for all of them, and say whether there was. ``None`` as
+        above."""
+
+        def ask(storage: Any) -> bool:
+            windows = (
+                (self._windows[what], amount) for what, amount in amounts.items() if what in self._windows
+            )
+            if not all(window.has_room(storage, amount) for window, amount in windows):
+                return False
+            return not self._seconds(amounts, set(), storage)  # somebody may have been quicker
+
+        return self._ask(ask)
+
+    def _seconds(self, amounts: Mapping[str, int], taken: set[str], storage: Any) -> float:
+        # Tokens before requests, so that the moment which counts exactly is that of the request.
+        for what in sorted(amounts, reverse=True):
+            if what in taken or what not in self._windows:
+                continue
+            seconds = self._windows[what].seconds(storage, amounts[what])
+            if seconds:
+                return seconds
+            taken.add(what)
+        return 0.0
+
+    def _ask(self, ask: Callable[[Any], T]) -> T | None:
+        """What ``ask`` hears from the server; ``None`` where that is ill."""
         if time.monotonic() < self._alone_until:
             return None
         try:
-            storage = self._connected()
-            # Tokens before requests, so that the moment which counts exactly is that of the request.
-            for what in sorted(amounts, reverse=True):
-                if what in taken or what not in self._windows:
-                    continue
-                seconds = self._windows[what].seconds(storage, amounts[what])
-                if seconds:
-                    return seconds
-                taken.add(what)
+            answer = ask(self._connected())
         except Exception as error:  # noqa: BLE001 - whatever is wrong there, loads go on
             self._failed(error)
             return None
         self._pause = _PAUSE
-        return 0.0
+        return answer
 
     def _connected(self) -> Any:
         with self._lock:
@@ -138,6 +161,13 @@ class _Window:
         self._grain = -(-limit // _GRAINS)
         self._limit = limit // self._grain
         self._ticks = round((period + margin(period)) * _TICKS)
+
+    def has_room(self, storage: Any, amount: int) -> bool:
+        """Whether ``amount`` could be taken now."""
+        cost = min(-(-amount // self._grain), self._limit)
+        since = time.time() * _TICKS - self._ticks
+        found = storage.lua_moving_window([storage.prefixed_key(self._key)], [since, self._limit])
+        return (int(found[1]) if found else 0) + cost <= self._limit
 
     def seconds(self, storage: Any, amount: int) -> float:
         """Take ``amount`` and say zero, or in how many seconds to ask again."""

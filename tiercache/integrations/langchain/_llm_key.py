@@ -26,6 +26,7 @@ from typing import Any
 
 from tiercache.errors import CodecError
 from tiercache.integrations.langchain._llm_classes import ADDRESS, schemas
+from tiercache.tokens import texts_in
 
 __all__ = ["UNSENT", "CallKey", "MessageParts", "Parts"]
 
@@ -118,6 +119,18 @@ class CallKey:
                 messages.append(MessageParts("later messages", {"all": _mark(rest)}))
         classes = {f"schema of {path}": _mark(schema) for path, schema in self._schemas.items()}
         return Parts(tuple(messages), _parameters(self._llm_string) | classes)
+
+    def texts(self) -> list[str]:
+        """What is in the messages, for who counts tokens; their classes and roles are not."""
+        if self._messages is None:
+            return [self._prompt]
+        return [
+            text
+            for _, fields in self._messages
+            for name, value in fields
+            if name != "type"
+            for text in texts_in(value)
+        ]
 
     def _digest(self) -> str:
         digest = blake2b(digest_size=20)

@@ -1,25 +1,22 @@
-"""Calls of models that no loader of the cache makes, for its ledger and budget, where it has these: those
-that LangChain makes itself after a miss of an `LLMCache`, and those of queries that are not cached."""
+"""Calls of models that no loader of the cache makes, for its ledger and budget, where it has these: those of
+queries that are not cached. (`_misses` has those that LangChain makes after a miss of an `LLMCache`.)"""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
 
-from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
 from tiercache.chain import TieredCache
-from tiercache.forks import reset_after_fork
 from tiercache.spending.prices import ModelPrice
 from tiercache.tokens import TokenUsage
 
-__all__ = ["Misses", "apaying", "books_of", "model_in", "model_of", "note_price", "paying", "per_thousand"]
+__all__ = ["apaying", "books_of", "model_in", "model_of", "note_price", "paying", "per_thousand"]
 
-#: Misses whose answers are waited for: LangChain does not tell of calls that fail.
+#: Models whose prices are kept.
 _MOST = 1000
 #: Where models keep their names, and where LangChain has those of a call.
 _NAMES = ("model_name", "model", "model_id", "deployment_name")
@@ -92,48 +89,3 @@ async def apaying(view: TieredCache[Any], usage: Callable[[], TokenUsage]) -> As
         call.broken_off(core, perf_counter() - start)
         raise
     await call.ended(NATIVE, core, (), tuple, perf_counter() - start, usage=usage())
-
-
-class Misses:
-    """Calls that somebody else makes after ``view`` was asked in vain. Thread-safe."""
-
-    def __init__(self, view: TieredCache[Any]) -> None:
-        self._view = view
-        self._begun: OrderedDict[str, float] = OrderedDict()
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """A new lock, for a forked child: another thread may have held the old one."""
-        self._lock = threading.Lock()
-
-    async def missed(self, runtime: Runtime, key: str) -> None:
-        """A call for ``key`` begins now. Raises `BudgetExceeded`."""
-        books = books_of(self._view)
-        if books is None:
-            return
-        call = await books.begin(runtime, self._view._core, 1)  # noqa: SLF001 - as above
-        call.drop()  # nobody says when it ends, if it fails
-        with self._lock:
-            self._begun[key] = perf_counter()
-            if len(self._begun) > _MOST:
-                self._begun.popitem(last=False)
-
-    async def answered(
-        self,
-        runtime: Runtime,
-        key: str,
-        model: str,
-        usage: TokenUsage | None,
-        values: Sequence[Any],
-        asked: Callable[[], Iterable[str]],
-    ) -> None:
-        """It brought ``values``, with the ``usage`` that they tell."""
-        books = books_of(self._view)
-        if books is None:
-            return
-        with self._lock:
-            begun = self._begun.pop(key, None)
-        seconds = 0.0 if begun is None else perf_counter() - begun
-        core = self._view._core  # noqa: SLF001 - as above
-        await books.made(core, 1, model).ended(runtime, core, values, asked, seconds, usage=usage)

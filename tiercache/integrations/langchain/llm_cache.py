@@ -18,11 +18,14 @@ from tiercache.chain import TieredCache
 from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, CodecError, ConfigError, TierCacheError
 from tiercache.forks import reset_after_fork
+from tiercache.integrations.langchain._failed_calls import FailedCalls
 from tiercache.integrations.langchain._generations import AnswerCodec, from_record, to_record
 from tiercache.integrations.langchain._llm_explain import Difference, Explanation, nearest
 from tiercache.integrations.langchain._llm_key import CallKey, Parts
 from tiercache.integrations.langchain._llm_stats import LLMCounters, LLMStats, Prices, Tokens, tokens_of
-from tiercache.integrations.langchain._paid import Misses, books_of, model_in, note_price, per_thousand
+from tiercache.integrations.langchain._misses import Misses
+from tiercache.integrations.langchain._paid import books_of, note_price, per_thousand
+from tiercache.integrations.langchain._rate_limiter import RateLimiter
 from tiercache.tokens import TokenUsage
 
 __all__ = ["Difference", "Explanation", "LLMCache", "LLMStats", "Prices", "Tokens"]
@@ -77,8 +80,9 @@ class LLMCache(BaseCache):
             raise ConfigError(f"prices: {prices!r} is no Prices(input=…, output=…)")
         self._cache: TieredCache[dict[str, Any]] = cache.view(namespace, codec=AnswerCodec(), ttl=ttl)
         self._counters = LLMCounters(prices)
-        self._misses = Misses(self._cache)
-        self._model = check_model(model_name)
+        self._misses = Misses(self._cache, check_model(model_name))
+        self._limiter = RateLimiter(self._cache, self._misses)
+        self._failed_calls = FailedCalls(self._misses)
         self._price = (
             None
             if prices is None
@@ -102,22 +106,32 @@ class LLMCache(BaseCache):
         """The view that holds the answers; its keys are digests."""
         return self._cache
 
+    @property
+    def rate_limiter(self) -> RateLimiter:
+        """For a chat model's ``rate_limiter``: calls of the model keep to the ``rate`` (and ``rate_shared``)
+        of the cache, together with its loads, and to its budget. A hit waits for nothing."""
+        return self._limiter
+
+    @property
+    def callback_handler(self) -> FailedCalls:
+        """For the ``callbacks`` of a chat model, or of a call: has the ledger count calls that failed, each
+        once, after a miss here. Without it there are in the ledger those that brought an answer."""
+        return self._failed_calls
+
     # -- LangChain's methods -----------------------------------------------------------------------
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """The stored answer as new objects, or ``None``."""
         call = self._asked(prompt, llm_string)
         found = None if call.unkeyable else self._answer(call, self._cache.get(call.key))
-        if found is None:
-            drive(self._misses.missed(BLOCKING, call.key))
+        drive(self._misses.looked_up(BLOCKING, call, found=found is not None))
         return found
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """`lookup` for async code."""
         call = self._asked(prompt, llm_string)
         found = None if call.unkeyable else self._answer(call, await self._cache.aget(call.key))
-        if found is None:
-            await self._misses.missed(NATIVE, call.key)
+        await self._misses.looked_up(NATIVE, call, found=found is not None)
         return found
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
@@ -218,15 +232,13 @@ class LLMCache(BaseCache):
         self, runtime: Runtime, prompt: str, llm_string: str, generations: Sequence[Generation]
     ) -> None:
         """Have the ledger, where one is kept, know what was paid for ``generations``."""
-        if books_of(self._cache) is None:
-            return
         call = CallKey(prompt, llm_string)
-        model = self._model or model_in(call.parts.parameters)
-        note_price(self._cache, model, self._price)
+        if books_of(self._cache) is not None:
+            note_price(self._cache, self._misses.model_of(call), self._price)
         told = (TokenUsage.of(getattr(one, "message", None)) for one in generations)
         usage = next((one for one in told if one is not None), None)
         texts = [one.text for one in generations]
-        await self._misses.answered(runtime, call.key, model, usage, texts, lambda: [prompt])
+        await self._misses.answered(runtime, call, usage, texts, lambda: [prompt])
 
     def _answer(self, call: CallKey, record: dict[str, Any] | None) -> list[Generation] | None:
         if record is None:

@@ -1,0 +1,218 @@
+"""Calls of models that LangChain makes itself after a miss of an `LLMCache`: when they begin, what they are
+sent, and how they end, as far as it can be known.
+
+LangChain asks a cache for an answer, then a rate limiter for leave, and gives the cache the answer, all in
+one thread or task, whose context tells here what belongs together. Of a call that fails it tells callbacks
+alone, by the number of a run, and these are told of a run before its look-up; of several runs that one call
+of ``generate`` starts, the look-ups come in the same order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any, TypeVar
+from uuid import UUID
+
+from tiercache._running.bridge import Runtime
+from tiercache.chain import TieredCache
+from tiercache.forks import reset_after_fork
+from tiercache.integrations.langchain._llm_key import CallKey
+from tiercache.integrations.langchain._paid import books_of, model_in
+from tiercache.tokens import TokenUsage
+
+__all__ = ["Misses", "Run"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: Calls, and runs, whose end is waited for: of those that are cancelled nobody tells.
+_MOST = 1000
+
+
+class Call:
+    """One that a look-up in vain announced. ``of``: whose look-up it was."""
+
+    __slots__ = ("begun", "key", "let_go", "of", "over")
+
+    def __init__(self, of: Misses, key: CallKey) -> None:
+        self.of = of
+        self.key = key
+        self.begun = perf_counter()
+        #: Whether a limiter has let it begin.
+        self.let_go = False
+        #: Whether it has ended, or was never made.
+        self.over = False
+
+    def begin(self) -> None:
+        """It begins only now."""
+        self.begun = perf_counter()
+        self.let_go = True
+
+    def texts(self) -> Sequence[str]:
+        """What the model is sent, without the parameters."""
+        return self.key.texts()
+
+
+class Run:
+    """A run that a callback was told of, and the ``call`` that it came to, if it did."""
+
+    __slots__ = ("call", "run_id")
+
+    def __init__(self, run_id: UUID) -> None:
+        self.run_id = run_id
+        self.call: Call | None = None
+
+
+class _Started:
+    """The runs that one call of ``generate`` starts, ``size`` of them, and how many have looked up."""
+
+    __slots__ = ("asked", "runs", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.runs: list[Run] = []
+        self.asked = 0
+
+
+#: Of the current thread or task: what its latest look-up in vain announced, and the runs that it started.
+_call: ContextVar[Call | None] = ContextVar("tiercache_langchain_call", default=None)
+_started: ContextVar[_Started | None] = ContextVar("tiercache_langchain_runs", default=None)
+
+
+class Misses:
+    """The calls that are made since ``view`` was asked in vain. ``model``: what they are called, unless as
+    each of them says. Thread-safe."""
+
+    def __init__(self, view: TieredCache[Any], model: str | None) -> None:
+        self._view = view
+        self._model = model
+        self._calls: OrderedDict[str, Call] = OrderedDict()
+        self._runs: OrderedDict[UUID, Run] = OrderedDict()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A new lock, for a forked child: another thread may have held the old one."""
+        self._lock = threading.Lock()
+
+    def model_of(self, key: CallKey) -> str:
+        """What the model of a call is called."""
+        return self._model or model_in(key.parts.parameters)
+
+    # -- look-ups and answers ----------------------------------------------------------------------
+
+    async def looked_up(self, runtime: Runtime, key: CallKey, *, found: bool) -> None:
+        """A look-up for ``key`` has ended; unless it was ``found``, a call of the model follows. Raises
+        `BudgetExceeded`."""
+        run = self._next_run()
+        if found:
+            return
+        books = books_of(self._view)
+        if books is not None:
+            begun = await books.begin(runtime, self._view._core, 1)  # noqa: SLF001 - of our own class
+            begun.drop()  # nobody says when it ends, if it fails
+        call = Call(self, key)
+        _call.set(call)
+        if run is not None:
+            run.call = call
+        if books is not None:
+            with self._lock:
+                _note(self._calls, key.key, call)
+
+    def announced(self) -> Call | None:
+        """The call that the current thread or task has announced here, and that has not begun."""
+        call = _call.get()
+        return None if call is None or call.of is not self or call.let_go or call.over else call
+
+    async def answered(
+        self,
+        runtime: Runtime,
+        key: CallKey,
+        usage: TokenUsage | None,
+        values: Sequence[Any],
+        asked: Callable[[], Iterable[str]],
+    ) -> None:
+        """It brought ``values``, with the ``usage`` that they tell."""
+        call = self._ended(key)
+        books = books_of(self._view)
+        if books is None:
+            return
+        seconds = 0.0 if call is None else perf_counter() - call.begun
+        core = self._view._core  # noqa: SLF001 - as above
+        made = books.made(core, 1, self.model_of(key))
+        await made.ended(runtime, core, values, asked, seconds, usage=usage)
+
+    def _ended(self, key: CallKey) -> Call | None:
+        """The call for ``key`` that has ended: this thread's or task's own, or else the latest that there is
+        (an LLM is given several prompts at once)."""
+        own = _call.get()
+        with self._lock:
+            call = self._calls.get(key.key)
+            if own is not None and own.of is self and own.key.key == key.key and not own.over:
+                call = own
+            if call is not None:
+                self._forget(call)
+        if call is own:
+            _call.set(None)  # a long prompt is not to be kept by an idle thread
+        return call
+
+    def _forget(self, call: Call) -> None:
+        """``call`` is over. The lock is held."""
+        call.over = True
+        if self._calls.get(call.key.key) is call:
+            del self._calls[call.key.key]
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def started(self, run_id: UUID, size: int) -> None:
+        """The current thread or task begins a run, one of ``size`` that one call starts."""
+        group = _started.get()
+        # Handlers of other caches are told of the same run.
+        if group is None or not group.runs or group.runs[-1].run_id != run_id:
+            if group is None or group.asked or len(group.runs) >= group.size or group.size != size:
+                group = _Started(size)
+                _started.set(group)
+            group.runs.append(Run(run_id))
+        run = group.runs[-1]
+        with self._lock:
+            _note(self._runs, run_id, run)
+
+    def _next_run(self) -> Run | None:
+        """The run that the look-up of the current thread or task is for, if a callback was told of it."""
+        group = _started.get()
+        if group is None:
+            return None
+        with self._lock:
+            at, group.asked = group.asked, group.asked + 1
+        return group.runs[at] if at < len(group.runs) else None
+
+    def ended(self, run_id: UUID) -> None:
+        """The run ended well."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+
+    def failed(self, run_id: UUID) -> None:
+        """The run failed: so did its call, if it came to one here. Noted for the ledger, without I/O."""
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+            call = None if run is None else run.call
+            if call is None or call.of is not self or call.over:
+                return
+            self._forget(call)
+        books = books_of(self._view)
+        if books is not None:
+            core = self._view._core  # noqa: SLF001 - as above
+            made = books.made(core, 1, self.model_of(call.key))
+            made.broken_off(core, perf_counter() - call.begun)
+
+
+def _note(kept: OrderedDict[K, V], name: K, what: V) -> None:
+    """Keep ``what``, the latest of at most so many."""
+    kept[name] = what
+    kept.move_to_end(name)
+    if len(kept) > _MOST:
+        kept.popitem(last=False)
