@@ -22,7 +22,7 @@ from tiercache.protocols import Codec
 __all__ = ["LoadingMethods", "Rate", "Retry", "batched"]
 
 if TYPE_CHECKING:
-    from tiercache.memoize import Memoized, Memoizer
+    from tiercache.memoize import BatchMemoizer, Memoized, Memoizer
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -169,8 +169,21 @@ class LoadingMethods(View[T]):
         name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
+        batch: Literal[False] = False,
         **options: Unpack[LoadingOptions],
     ) -> Memoizer: ...
+    @overload
+    def cached(
+        self,
+        *,
+        ttl: TTL = UNSET,
+        key: Callable[..., str] | None = None,
+        name: str | None = None,
+        codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
+        cache_none: bool = False,
+        batch: Literal[True],
+        **options: Unpack[LoadingOptions],
+    ) -> BatchMemoizer: ...
     def cached(  # type: ignore[misc]  # mypy finds the second overload, without a ParamSpec, unmatched
         self,
         function: Callable[..., Any] | None = None,
@@ -181,6 +194,7 @@ class LoadingMethods(View[T]):
         name: str | None = None,
         codec: Codec[Any] | Literal[Sentinel.UNSET] | None = UNSET,
         cache_none: bool = False,
+        batch: bool = False,
         **options: Unpack[LoadingOptions],
     ) -> Any:
         """Decorator that keeps the results of a function or async function; single-flight.
@@ -190,8 +204,11 @@ class LoadingMethods(View[T]):
         given the same one share their results. ``key`` makes the whole key of the arguments: two functions
         with the same keys get each other's results, unless a ``name`` is given too, which stands before it.
         ``codec`` is used instead of the cache's. A result of ``None`` is kept only with
-        ``cache_none=True``. ``options`` are those of `get_or_load`. The decorated function has
-        ``cache_key(*args)`` and ``cache_delete(*args)`` (to be awaited for an async one).
+        ``cache_none=True``. With ``batch=True`` the function takes a list and returns as many results (or a
+        mapping), and its callers give one item each: those that come within ``batch_window`` share a call of
+        it, and an exception in the place of a result is raised to who asked for that. ``options`` are those
+        of `get_or_load`. The decorated function has ``cache_key(*args)`` and ``cache_delete(*args)`` (to be
+        awaited for an async one).
         """
         from tiercache.memoize import memoize  # it needs inspect, and a dozen types that arguments may have
 
@@ -210,6 +227,7 @@ class LoadingMethods(View[T]):
             name=name,
             codec=codec,
             cache_none=cache_none,
+            batch=batch,
             manner=manner,
         )
         return decorate if function is None else decorate(function)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from tiercache._chain.arguments import check_key
+from tiercache._loading.gathered import Gathered, Many
+from tiercache._loading.loaders import Batched
 from tiercache._loading.options import Manner
 from tiercache.call_keys import call_key, function_name
 from tiercache.codecs.optional import NONE, OptionalCodec
@@ -19,11 +21,12 @@ from tiercache.units import Duration
 if TYPE_CHECKING:
     from tiercache.chain import TieredCache
 
-__all__ = ["Memoized", "Memoizer", "cached_arguments", "cached_function", "memoize"]
+__all__ = ["BatchMemoizer", "Memoized", "Memoizer", "memoize"]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Memoized(Protocol[P, R_co]):
@@ -50,6 +53,23 @@ class Memoizer(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
 
 
+class BatchMemoizer(Protocol):
+    """The same with ``batch=True``: of a function of a list it makes one of a single item."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Coroutine[Any, Any, Sequence[R]]], /
+    ) -> Memoized[[T], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Coroutine[Any, Any, Mapping[T, R]]], /
+    ) -> Memoized[[T], Coroutine[Any, Any, R | None]]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], Sequence[R]], /) -> Memoized[[T], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], Mapping[T, R]], /) -> Memoized[[T], R | None]: ...
+
+
 def memoize(
     cache: TieredCache[Any],
     function: Callable[P, R],
@@ -59,6 +79,7 @@ def memoize(
     name: str | None,
     codec: Codec[Any] | Literal[Sentinel.UNSET] | None,
     cache_none: bool,
+    batch: bool,
     manner: Manner,
 ) -> Memoized[P, R]:
     """``function`` with its results kept in ``cache``; the options are those of `LoadingMethods.cached`."""
@@ -76,35 +97,34 @@ def memoize(
         raise ConfigError("name: '' names nothing; leave it out, and key= makes the whole key")
     if not isinstance(cache_none, bool):
         raise ConfigError(f"cache_none: {cache_none!r:.60} is not allowed; it is True or False")
+    if not isinstance(batch, bool):
+        raise ConfigError(f"batch: {batch!r:.60} is not allowed; it is True or False")
+    if batch:
+        _check_takes_a_list(function)
     kept = cache
     if codec is not UNSET or cache_none:
         inner = cache.codec if codec is UNSET else codec
         kept = cache.with_codec(OptionalCodec(inner) if cache_none else inner)
     kept = kept.with_manner(manner)
     make_key = call_key(function, name) if key is None else _checked(key, name)
-    wrap = _async if inspect.iscoroutinefunction(function) else _blocking
+    native = inspect.iscoroutinefunction(function)
+    wrap = (_async_gathering if batch else _async) if native else (_gathering if batch else _blocking)
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
 
 
-def cached_function(loader: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose results ``loader`` makes, for the log; any other loader itself. Looked for behind
-    the call's own closure, so that a hit pays nothing for it."""
-    loader = inspect.unwrap(loader)
-    if getattr(loader, "__module__", None) != __name__:
-        return loader
-    function: Callable[..., Any] = inspect.getclosurevars(loader).nonlocals["function"]
-    return function
-
-
-def cached_arguments(loader: Callable[..., Any]) -> list[Any] | None:
-    """What the function was called with whose result ``loader`` makes; ``None`` for any other loader. As in
-    `cached_function`."""
-    if getattr(loader, "__module__", None) != __name__ or not inspect.isfunction(loader):
-        return None
-    inside = inspect.getclosurevars(loader).nonlocals
-    return [inside["args"], inside["kwargs"]]
+def _check_takes_a_list(function: Callable[..., Any]) -> None:
+    """Raise `TypeError` unless ``function`` takes one argument, and that alone."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) != 1 or parameters[0].kind not in {
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    }:
+        raise TypeError(
+            f"{function_name(function)}: with batch=True a function takes one argument, the list of what its "
+            f"callers give; bind others with functools.partial"
+        )
 
 
 def _checked(key: Callable[..., str], name: str | None) -> Callable[..., str]:
@@ -154,6 +174,50 @@ def _async(
             return none if result is None else result
 
         result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
+        return None if result is NONE else result
+
+    async def delete(*args: Any, **kwargs: Any) -> Any:
+        return await cache.adelete(make_key(*args, **kwargs))
+
+    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
+    return call
+
+
+def _gathering(
+    cache: TieredCache[Any],
+    function: Callable[..., Any],
+    make_key: Callable[..., str],
+    ttl: Any,
+    none: Any,
+) -> Any:
+    many = Many(function, none)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        key = make_key(*args, **kwargs)
+        (item,) = args or kwargs.values()
+        result = cache.get_or_load(key, Batched(Gathered(many, {key: item}).load), ttl=ttl)
+        return None if result is NONE else result
+
+    def delete(*args: Any, **kwargs: Any) -> Any:
+        return cache.delete(make_key(*args, **kwargs))
+
+    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
+    return call
+
+
+def _async_gathering(
+    cache: TieredCache[Any],
+    function: Callable[..., Any],
+    make_key: Callable[..., str],
+    ttl: Any,
+    none: Any,
+) -> Any:
+    many = Many(function, none)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        key = make_key(*args, **kwargs)
+        (item,) = args or kwargs.values()
+        result = await cache.aget_or_load(key, Batched(Gathered(many, {key: item}).aload), ttl=ttl)
         return None if result is NONE else result
 
     async def delete(*args: Any, **kwargs: Any) -> Any:

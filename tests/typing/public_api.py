@@ -130,6 +130,22 @@ async def later(x: int) -> bool:
     return True
 
 
+@numbers.cached(batch=True, batch_window="5ms")
+def lengths(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+@numbers.cached(batch=True)
+async def alengths(texts: list[str]) -> dict[str, int]:
+    return {text: len(text) for text in texts}
+
+
+async def use_batches() -> None:
+    assert_type(lengths("one"), int)
+    assert_type(await alengths("one"), int | None)
+    lengths(["one"])  # type: ignore[arg-type]
+
+
 assert_type(bare(1, y="2"), bytes)
 assert_type(bare.cache_key(1), str)
 bare.cache_delete(1, y="2")

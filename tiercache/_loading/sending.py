@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from tiercache.tokens import texts_in
 
-__all__ = ["Joint", "joint", "joint_of", "sent"]
+__all__ = ["MEMOIZE", "Joint", "joint", "joint_of", "sent"]
 
+#: Where the loaders of functions that are `cached` are made.
+MEMOIZE = "tiercache.memoize"
 #: Among the attributes of a loader's function; of a method, those of all its objects.
 _JOINT = "_tiercache_joint"
 
@@ -42,7 +44,16 @@ def sent(load_many: Callable[..., Any], keys: Sequence[str]) -> Sequence[str]:
     told = joint_of(loader)
     if told is not None:
         return told.texts(loader, keys)
-    from tiercache.memoize import cached_arguments  # it needs inspect
-
-    arguments = None if loader is None else cached_arguments(loader)
+    arguments = None if loader is None else _cached_arguments(loader)
     return keys if arguments is None else list(texts_in(arguments))
+
+
+def _cached_arguments(loader: Callable[..., Any]) -> list[Any] | None:
+    """What the function was called with whose result ``loader`` makes, where that is `cached`; ``None`` for
+    any other loader."""
+    import inspect
+
+    if getattr(loader, "__module__", None) != MEMOIZE or not inspect.isfunction(loader):
+        return None
+    inside = inspect.getclosurevars(loader).nonlocals
+    return [inside["args"], inside["kwargs"]]
