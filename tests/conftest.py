@@ -43,6 +43,7 @@ pytest_plugins = [
     "servers.databases",
     "servers.postgres",
     "servers.valkey",
+    "ledger_places",  # it imports some of these
 ]
 
 

@@ -158,10 +158,13 @@ class AsyncSQLStore(SQLStore):
             return (await self._adrive(driver, plan, progress),)
         except TierError as error:
             error.tier = self.name
+            if not await _rolled_back(driver):
+                await connection.invalidate()
             raise
         except connection.dialect.loaded_dbapi.Error as error:
             broken = connection.dialect.is_disconnect(error, driver, None)
-            if broken:
+            # A transaction that was begun by a statement is the next call's otherwise, and its locks stay.
+            if broken or not await _rolled_back(driver):
                 await connection.invalidate()
             if not progress.again(broken=broken, deadlocked=self._plans.dialect.deadlocked(error)):
                 raise self._failure(error, progress) from error
@@ -199,3 +202,12 @@ class AsyncSQLStore(SQLStore):
         except StopIteration as done:
             value: T = done.value
             return value
+
+
+async def _rolled_back(driver: Any) -> bool:
+    """Whether ``driver``'s connection is fit for another call after an error."""
+    try:
+        await driver.rollback()
+    except Exception:  # noqa: BLE001 - whatever the driver raises, the connection is of no use
+        return False
+    return True

@@ -4,7 +4,9 @@
     <table>_ledger_mark  id, day, number, token: of writers their last number, of claims whose they are
 
 Plans as in `_plans`. A deposit is a transaction: first its writer's mark is locked, so that one that is
-repeated while the first try is still under way waits for that, and finds its number there.
+repeated while the first try is still under way waits for that, and finds its number there. What is too old
+is dropped after it: a transaction that deletes by the day locks more than it deletes, in MySQL everything
+that it looks at, and depositors would deadlock with it.
 """
 
 # ruff: noqa: S608 - names of tables are checked against an allow-list; all else is a parameter
@@ -23,6 +25,9 @@ from tiercache.tiers.sql._ids import row_id
 from tiercache.tiers.sql._plans import COMMIT, Plan
 
 __all__ = ["LedgerPlans"]
+
+#: Rows that are dropped in one transaction.
+_AT_ONCE: Final = 250
 
 
 class LedgerPlans:
@@ -53,12 +58,12 @@ class LedgerPlans:
                 counts = [amounts.get(name, 0) for name in COLUMNS]
                 yield Step(one.add, (row, place.day, json.dumps(place).encode(), *counts))
             yield Step(one.number, (deposit.number, deposit.day, writer))
-            if deposit.keep_from:
-                yield Step(one.forget, (deposit.keep_from,))
-                # What has not been written for a day has nothing left to repeat.
-                before = date.fromisoformat(deposit.day) - timedelta(days=2)
-                yield Step(one.forget_marks, (before.isoformat(),))
         yield from self._commit()
+        if deposit.keep_from:
+            yield from self._forget(one.ledger, deposit.keep_from)
+            # What has not been written for a day has nothing left to repeat.
+            before = date.fromisoformat(deposit.day) - timedelta(days=2)
+            yield from self._forget(one.marks, before.isoformat())
 
     def posted(self, since: str) -> Plan[list[tuple[Account, dict[str, int]]]]:
         """See `SupportsLedger.posted`."""
@@ -105,13 +110,23 @@ class LedgerPlans:
         self._known = account.day, (known if day == account.day else frozenset()) | {row}
         return account
 
+    def _forget(self, table: str, before: str) -> Plan[None]:
+        """Drop what is of a day ``before`` that, by its ids: then no other row is locked."""
+        one = self._statements
+        while old := (yield Step(one.old.format(table), (before,))):
+            yield Step(one.begin)
+            ids = sorted(bytes(row) for (row,) in old)
+            yield Step(one.drop.format(table, _marks(one.place, len(ids))), ids)
+            yield from self._commit()
+
     def _prepare(self) -> Plan[None]:
         if self._ready:
             return
         one = self._statements
         if not (yield one.exists())[0][0]:
             if not self._create:
-                raise TierUnavailable(f"there is no table {one.last!r} to keep a ledger in, and create=False")
+                names = " and ".join(map(repr, one.names))
+                raise TierUnavailable(f"there are no tables {names} to keep a ledger in, and create=False")
             for create in one.create:
                 yield Step(create)
             yield COMMIT
@@ -138,8 +153,7 @@ class _Statements:
     lock: ClassVar[str] = " FOR UPDATE"
     #: The types of an id, of a day, a token, an account and a number.
     types: ClassVar[tuple[str, ...]]
-    #: How a row is inserted unless it is there, and how one that is there is added to.
-    insert: ClassVar[str] = "INSERT INTO"
+    #: What an insertion does where the row is there, and how one that is there is added to.
     unless: ClassVar[str] = " ON CONFLICT DO NOTHING"
     added: ClassVar[str] = "l.{0} + excluded.{0}"
     conflict: ClassVar[str] = "ON CONFLICT (id) DO UPDATE SET"
@@ -147,20 +161,20 @@ class _Statements:
 
     def __init__(self, table: str) -> None:
         self.schema, _, name = table.rpartition(".")
-        self.last = f"{name}_ledger_mark"
-        ledger, marks = self._named(f"{name}_ledger"), self._named(self.last)
+        self.names = f"{name}_ledger", f"{name}_ledger_mark"
+        self.ledger, self.marks = ledger, marks = self._named(self.names[0]), self._named(self.names[1])
         columns = [f"{self.quote}{column}{self.quote}" for column in COLUMNS]
         listed = ", ".join(columns)
         key, day, token, account, number = self.types
         counts = ", ".join(f"{column} {number} NOT NULL" for column in columns)
         self.create = self._made(
             f"CREATE TABLE IF NOT EXISTS {ledger} (id {key} NOT NULL PRIMARY KEY, day {day} NOT NULL, "
-            f"account {account} NOT NULL, {counts})",
+            f"account {account} NOT NULL, {counts}",
             f"CREATE TABLE IF NOT EXISTS {marks} (id {key} NOT NULL PRIMARY KEY, day {day} NOT NULL, "
-            f"number {number} NOT NULL, token {token} NOT NULL)",
+            f"number {number} NOT NULL, token {token} NOT NULL",
         )
         here = self.place
-        self.mark = f"{self.insert} {marks} (id, day, number, token) VALUES ({_marks(here, 4)}){self.unless}"
+        self.mark = f"INSERT INTO {marks} (id, day, number, token) VALUES ({_marks(here, 4)}){self.unless}"
         self.locked = f"SELECT number FROM {marks} WHERE id = {here}{self.lock}"
         self.number = f"UPDATE {marks} SET number = {here}, day = {here} WHERE id = {here}"
         self.whose = f"SELECT token FROM {marks} WHERE id = {here}"
@@ -173,11 +187,11 @@ class _Statements:
         self.rows = f"SELECT count(*) FROM {ledger} WHERE day = {here}"
         self.since = f"SELECT account, {listed} FROM {ledger} WHERE day >= {here}"
         self.money = f"SELECT {self.quote}money{self.quote} FROM {ledger} WHERE id = {here}"
-        self.forget = f"DELETE FROM {ledger} WHERE day < {here}"
-        self.forget_marks = f"DELETE FROM {marks} WHERE day < {here}"
+        self.old = f"SELECT id FROM {{}} WHERE day < {here} LIMIT {_AT_ONCE}"
+        self.drop = "DELETE FROM {} WHERE id IN ({})"
 
     def exists(self) -> Step:
-        """One row, whose first column says whether the tables are there."""
+        """One row, whose first column says whether both tables are there: somebody may have dropped one."""
         raise NotImplementedError
 
     def _named(self, name: str) -> str:
@@ -185,7 +199,13 @@ class _Statements:
         return ".".join(f"{self.quote}{part}{self.quote}" for part in parts)
 
     def _made(self, *tables: str) -> Sequence[str]:
-        return tables
+        """The statements that make ``tables``, which want their last bracket, and indexes of their days."""
+        name = self.names[0].removesuffix("_ledger")
+        indexes = [
+            f"CREATE INDEX IF NOT EXISTS {self.quote}{name}{kind}_day{self.quote} ON {of} (day)"
+            for kind, of in (("_ledger", self.ledger), ("_mark", self.marks))
+        ]
+        return [*(f"{table})" for table in tables), *indexes]
 
 
 class _SQLite(_Statements):
@@ -196,20 +216,21 @@ class _SQLite(_Statements):
     types = ("BLOB", "TEXT", "TEXT", "BLOB", "INTEGER")
 
     def exists(self) -> Step:
-        found = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
-        return Step(f"SELECT EXISTS ({found})", (self.last,))
+        found = "type = 'table' AND lower(name) IN (lower(?), lower(?))"
+        return Step(f"SELECT count(*) = 2 FROM sqlite_master WHERE {found}", self.names)
 
 
 class _PostgreSQL(_Statements):
     types = ("bytea", "varchar(10)", "text", "bytea", "bigint")
 
     def exists(self) -> Step:
-        return Step("SELECT to_regclass(%s::text) IS NOT NULL", (self._named(self.last),))
+        found = "to_regclass(%s::text) IS NOT NULL"
+        return Step(f"SELECT {found} AND {found}", (self.ledger, self.marks))
 
     def _made(self, *tables: str) -> Sequence[str]:
         # IF NOT EXISTS alone loses races, as for the table of the entries.
-        lock = int.from_bytes(row_id(self._named(self.last).encode())[:7], "big")
-        made = "; ".join(tables)
+        lock = int.from_bytes(row_id(self.marks.encode())[:7], "big")
+        made = "; ".join(super()._made(*tables))
         return (f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({lock}); {made}; END $do$",)
 
 
@@ -219,21 +240,21 @@ class _MySQL(_Statements):
     quote = "`"
     begin = "START TRANSACTION"
     types = ("BINARY(20)", "VARCHAR(10)", "VARCHAR(64)", "BLOB", "BIGINT")
-    insert = "INSERT IGNORE INTO"
-    unless = ""
+    # Not INSERT IGNORE: that warns of each row that is there, and a driver logs it.
+    unless = " ON DUPLICATE KEY UPDATE number = number"
     added = "{0} + VALUES({0})"
     conflict = "ON DUPLICATE KEY UPDATE"
     alias = ""
 
     def exists(self) -> Step:
-        found = (
-            "SELECT 1 FROM information_schema.tables "
-            "WHERE table_schema = COALESCE(%s, DATABASE()) AND table_name = %s"
+        found = "table_schema = COALESCE(%s, DATABASE()) AND table_name IN (%s, %s)"
+        return Step(
+            f"SELECT count(*) = 2 FROM information_schema.tables WHERE {found}",
+            (self.schema or None, *self.names),
         )
-        return Step(f"SELECT EXISTS ({found})", (self.schema or None, self.last))
 
     def _made(self, *tables: str) -> Sequence[str]:
-        return [f"{table} ENGINE=InnoDB" for table in tables]
+        return [f"{table}, INDEX (day)) ENGINE=InnoDB" for table in tables]
 
 
 _KINDS: Final[dict[str, type[_Statements]]] = {
