@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 
 from tiercache.protocols import Clock
 from tiercache.tiers.disk._statements import row_keys
+from tiercache.tiers.disk._tables import exists
 
 __all__ = ["LeaseMethods"]
 
 T = TypeVar("T")
 
 _LONGEST: Final = 3600.0  # seconds; longer than any lease: such a row is damaged
-# Made when it is first needed: most databases hold no lease in all their life.
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS Tier_lease (key TEXT PRIMARY KEY, token TEXT NOT NULL,"
     " taken REAL NOT NULL, until REAL NOT NULL) WITHOUT ROWID"
@@ -71,19 +71,14 @@ class LeaseMethods:
         asked = row_keys(keys)[1]
 
         def give_up(connection: sqlite3.Connection) -> None:
-            if _exists(connection):
+            if exists(connection, "Tier_lease"):
                 connection.execute(_RELEASE, (asked, token))
 
         self._write(give_up)
 
 
 def _held_by_others(connection: sqlite3.Connection, asked: str, token: str, now: float) -> int:
-    if not _exists(connection):
+    if not exists(connection, "Tier_lease"):
         return 0
     ((count,),) = connection.execute(_HELD_BY_OTHERS, (asked, token, now, _LONGEST)).fetchall()
     return int(count)
-
-
-def _exists(connection: sqlite3.Connection) -> bool:
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Tier_lease'")
-    return bool(found.fetchall())

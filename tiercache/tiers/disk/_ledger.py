@@ -11,29 +11,24 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Deposit, others
+from tiercache.tiers.disk._tables import exists
 
 __all__ = ["LedgerMethods"]
 
 _NAMES: Final = ", ".join(Account._fields)
 _COUNTS: Final = ", ".join(f'"{name}"' for name in COLUMNS)
-# Made when they are first needed, as the table of leases is.
-_TABLES: Final = (
-    (
-        "CREATE TABLE IF NOT EXISTS Tier_ledger (day TEXT NOT NULL, namespace TEXT NOT NULL,"
-        " model TEXT NOT NULL, tier TEXT NOT NULL,"
+#: The rows, the last number of each writer, and whose the claims are; and what each of these tables is.
+_TABLES: Final = {
+    "Tier_ledger": (
+        "(day TEXT NOT NULL, namespace TEXT NOT NULL, model TEXT NOT NULL, tier TEXT NOT NULL,"
         + ",".join(f' "{name}" INTEGER NOT NULL' for name in COLUMNS)
-        + f", PRIMARY KEY ({_NAMES})) WITHOUT ROWID"
+        + f", PRIMARY KEY ({_NAMES}))"
     ),
-    (
-        "CREATE TABLE IF NOT EXISTS Tier_ledger_writer (writer TEXT PRIMARY KEY, number INTEGER NOT NULL,"
-        " day TEXT NOT NULL) WITHOUT ROWID"
+    "Tier_ledger_writer": "(writer TEXT PRIMARY KEY, number INTEGER NOT NULL, day TEXT NOT NULL)",
+    "Tier_ledger_claim": (
+        "(day TEXT NOT NULL, name TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (day, name))"
     ),
-    (
-        "CREATE TABLE IF NOT EXISTS Tier_ledger_claim (day TEXT NOT NULL, name TEXT NOT NULL,"
-        " token TEXT NOT NULL, PRIMARY KEY (day, name)) WITHOUT ROWID"
-    ),
-)
-_IS_THERE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Tier_ledger_claim'"
+}
 _NEXT: Final = (
     "INSERT INTO Tier_ledger_writer VALUES (?, ?, ?) ON CONFLICT (writer) DO UPDATE"
     " SET number = excluded.number, day = excluded.day WHERE number < excluded.number"
@@ -110,13 +105,13 @@ class LedgerMethods:
 
 
 def _make(connection: sqlite3.Connection) -> None:
-    if not connection.execute(_IS_THERE).fetchall():
-        for table in _TABLES:
-            connection.execute(table)
+    if not exists(connection, *_TABLES):
+        for name, columns in _TABLES.items():
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns} WITHOUT ROWID")
 
 
 def _rows(connection: sqlite3.Connection, statement: str, values: tuple[str, ...]) -> list[Any]:
-    if not connection.execute(_IS_THERE).fetchall():
+    if not exists(connection, "Tier_ledger"):
         return []
     return connection.execute(statement, values).fetchall()
 
