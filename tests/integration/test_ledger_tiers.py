@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from ledgers import PRICES, FailingPost, paid_load, totals
 
-from tiercache import Budget, BudgetExceeded, MemoryTier, RedisTier, TieredCache
+from tiercache import Budget, BudgetExceeded, MemoryTier, RedisTier, TieredCache, TierUnavailable
 from tiercache.accounts import COLUMNS, LOADER, PICO, TOTAL, Account, Deposit
 from tiercache.testing import FakeClock
 from tiercache.tiers.redis import tier as redis_tier
@@ -210,6 +210,48 @@ def test_threads_tasks_and_faults(make, api):
         two.flush()
         assert totals(one) == totals(two) == (64, 0, 64, 0, 64 * COST)
         assert tiers[0].spent(one._stack.books.today(), "n") == 64 * COST * PICO
+
+
+@pytest.mark.parametrize("prefix", ["tiercache:", "a{b}c:", "a{b", "a}b{"])
+@pytest.mark.parametrize("server", ["valkey", "valkey_cluster"])
+def test_a_day_in_redis_does_not_grow_with_its_writers(request, server, prefix, clock):
+    server = request.getfixturevalue(server)
+    with closing(RedisTier(server.url, prefix=prefix, deadline=20, clock=clock)) as tier:
+        for number in range(300):
+            tier.post(deposit(1, f"{number}"))
+            tier.post(deposit(1, f"{number}"))
+        assert read(tier) == {ONE: amounts(calls=300, money=1500)}
+        assert tier.claim(DAY, "x", "y")
+        lengths = {}
+        for node in getattr(server, "nodes", [server]):
+            with node.client() as client:
+                for key in client.keys("*ledger*"):
+                    lengths[key[-1:]] = client.hlen(key), client.ttl(key) // 86_400
+        assert lengths[b"}"][0] < 10
+        assert lengths[b"}"][1] in (401, 402)  # as long as days are kept, also after a claim
+        assert lengths[b"w"][0] == 301
+        assert lengths[b"w"][1] <= 3  # the writers of a second are gone long before
+
+
+def test_what_others_write_in_redis_does_no_harm(valkey, clock):
+    with closing(RedisTier(valkey.url, deadline=20, clock=clock)) as tier, valkey.client() as client:
+        tier.post(deposit(rows=[(ONE, {"calls": 1, "money": 2**63 - 2, "texts": 1})]))
+        [key] = client.keys("*ledger*}")
+        [texts] = [field for field in client.hkeys(key) if field.endswith(b"\0texts")]
+        client.hset(key, texts, "no number")
+        client.hset(key, "n", "none either")
+        client.hset(key, b"[1]\0calls", "5")
+        client.hset(key, b"[no JSON\0calls", "5")
+        tier.post(deposit(2, rows=[(ONE, {"calls": 1, "texts": 1, "money": 5, "micros": 3})]))
+        assert read(tier) == {ONE: amounts(calls=2, micros=3, money=2**63 - 2)}
+        client.delete(key)
+        client.set(key, "no hash")
+        for _ in range(2):  # and so nothing of it is done
+            with pytest.raises(TierUnavailable):
+                tier.post(deposit(3))
+        client.delete(key)
+        tier.post(deposit(3))
+        assert read(tier) == {ONE: amounts(calls=1, money=5)}
 
 
 def test_redis_needs_no_more_rights_than_are_told(valkey):

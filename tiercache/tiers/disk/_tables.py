@@ -1,8 +1,8 @@
 """Tables of the disk tier's database that are made when they are first needed: most databases hold no lease
 and no ledger in all their life.
 
-Whether they are there is asked each time, which is a look into what SQLite has read anyhow: another process may
-have made the database anew, or somebody dropped them.
+Whether they are there is asked each time, which is a look into what SQLite has read anyhow: another process
+may have made the database anew, or somebody dropped them.
 """
 
 from __future__ import annotations

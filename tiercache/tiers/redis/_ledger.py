@@ -1,15 +1,19 @@
 """The ledger in Redis: one hash for each day, under the tier's prefix, which the server drops after its time.
 
 Its key goes on with a byte that no UTF-8 text holds, as those of leases do. A deposit is a script, since its
-sums and the number of its writer have to change in one step: with it, adding may be repeated. That takes the
-rights ``+eval +hget +hgetall +hset +hsetnx +hexists +hincrby +expire`` besides those of the tier. A server
-that evicts keys when it is full may evict a day, too.
+sums and the number of its writer have to change in one step: with it, adding may be repeated. The numbers
+lie in a hash of their own, which no reader asks for and which goes long before the sums: a day may have
+thousands of writers that live for a second. Both keys have the day for their hash tag, so that a cluster has
+them in one place; a prefix with a tag brings its own. That takes the rights ``+eval +hget +hgetall +hset
++hsetnx +hexists +hincrby +expire`` besides those of the tier. A server that evicts keys when it is full may
+evict a day, too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -25,26 +29,32 @@ _MARK: Final = b"\xffledger:"
 #: Days that are read at most.
 _MOST_DAYS: Final = 4000
 
-#: The fields of a day: ``w`` and a writer, its last number; ``r`` and a row, which is there; ``n``, how many
-#: of them; ``c`` and a name, whose claim it is; and a row and a column, its amount.
+#: The fields of a day: ``r`` and a row, which is there; ``n``, how many of them; and a row and a column, its
+#: amount. What a script has done before an error stays done, so nothing may fail once the number is set: what
+#: is no hash does before that, and an amount that cannot be added to (somebody wrote there, or it has no room
+#: in 64 bits) keeps no others out.
 _POST: Final = (
-    b"local k=KEYS[1] local w='w\\0'..ARGV[1] local last=redis.call('HGET',k,w) "
-    b"if last and tonumber(last)>=tonumber(ARGV[2]) then return 0 end "
-    b"redis.call('HSET',k,w,ARGV[2]) local i=5 "
+    b"local k=KEYS[1] local n=tonumber(redis.call('HGET',k,'n') or '0') or 0 "
+    b"local last=redis.call('HGET',KEYS[2],ARGV[1]) "
+    b"if last and (tonumber(last) or 0)>=tonumber(ARGV[2]) then return 0 end "
+    b"redis.call('HSET',KEYS[2],ARGV[1],ARGV[2]) redis.call('EXPIRE',KEYS[2],ARGV[5]) local i=6 "
     b"while i<=#ARGV do local row=ARGV[i] "
     b"if ARGV[i+1]~='' and redis.call('HEXISTS',k,'r\\0'..row)==0 then "
-    b"if tonumber(redis.call('HGET',k,'n') or '0')>=tonumber(ARGV[3]) then row=ARGV[i+1] end "
-    b"if redis.call('HSETNX',k,'r\\0'..row,'1')==1 then redis.call('HINCRBY',k,'n',1) end end "
+    b"if n>=tonumber(ARGV[3]) then row=ARGV[i+1] end "
+    b"if redis.call('HSETNX',k,'r\\0'..row,'1')==1 then n=n+1 redis.pcall('HINCRBY',k,'n',1) end end "
     b"local m=tonumber(ARGV[i+2]) "
-    b"for j=i+3,i+2+2*m,2 do redis.call('HINCRBY',k,row..'\\0'..ARGV[j],ARGV[j+1]) end "
+    b"for j=i+3,i+2+2*m,2 do redis.pcall('HINCRBY',k,row..'\\0'..ARGV[j],ARGV[j+1]) end "
     b"i=i+3+2*m end "
     b"redis.call('EXPIRE',k,ARGV[4]) return 1"
 )
+#: Claims lie with the numbers: a field is ``c`` and a name, and a number's is the writer.
 _CLAIM: Final = (
     b"redis.call('HSETNX',KEYS[1],ARGV[1],ARGV[2]) redis.call('EXPIRE',KEYS[1],ARGV[3]) "
     b"if redis.call('HGET',KEYS[1],ARGV[1])==ARGV[2] then return 1 end return 0"
 )
-_CLAIMS_LAST: Final = b"%d" % (3 * 86_400)
+#: So long after the last deposit of a day the numbers and claims are kept: what failed is repeated within
+#: seconds, or once the server is well.
+_NUMBERS_LAST: Final = b"%d" % (3 * 86_400)
 
 
 async def post(wire: Wire, until: float, last: bool, prefix: bytes, deposit: Deposit) -> None:
@@ -54,12 +64,13 @@ async def post(wire: Wire, until: float, last: bool, prefix: bytes, deposit: Dep
         days.setdefault(account.day, []).append((account, amounts))
     commands: list[Command] = [
         (
-            b"EVAL", _POST, b"1", _key(prefix, day), deposit.writer.encode(), b"%d" % deposit.number,
-            b"%d" % MOST_ROWS, b"%d" % ((deposit.keep_days + 2) * 86_400), *_arguments(rows),
+            b"EVAL", _POST, b"2", _key(prefix, day), _numbers(prefix, day), deposit.writer.encode(),
+            b"%d" % deposit.number, b"%d" % MOST_ROWS, b"%d" % ((deposit.keep_days + 2) * 86_400),
+            _NUMBERS_LAST, *_arguments(rows),
         )
         for day, rows in days.items()
     ]  # fmt: skip
-    _numbers(await perform(wire, commands, until, last=last))
+    _counts(await perform(wire, commands, until, last=last))
 
 
 async def posted(
@@ -90,12 +101,12 @@ async def claim(wire: Wire, until: float, last: bool, prefix: bytes, day: str, n
     """See `SupportsLedger.claim`."""
     field = b"c\0" + name.encode()
     command: Command = (
-        b"EVAL", _CLAIM, b"1", _key(prefix, day), field, token.encode(), _CLAIMS_LAST,
+        b"EVAL", _CLAIM, b"1", _numbers(prefix, day), field, token.encode(), _NUMBERS_LAST,
     )  # fmt: skip
-    return bool(_numbers(await perform(wire, [command], until, last=last))[0])
+    return bool(_counts(await perform(wire, [command], until, last=last))[0])
 
 
-def _numbers(replies: Sequence[Any]) -> list[int]:
+def _counts(replies: Sequence[Any]) -> list[int]:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
@@ -105,7 +116,11 @@ def _numbers(replies: Sequence[Any]) -> list[int]:
 
 
 def _key(prefix: bytes, day: str) -> bytes:
-    return prefix + _MARK + day.encode()
+    return prefix + _MARK + b"{" + day.encode() + b"}"
+
+
+def _numbers(prefix: bytes, day: str) -> bytes:
+    return _key(prefix, day) + b"w"
 
 
 def _row(account: Account) -> bytes:
@@ -134,9 +149,16 @@ def _days(since: str, now: float) -> Iterator[str]:
 def _rows(day: str, reply: Any) -> list[tuple[Account, dict[str, int]]]:
     """Of a day's hash, without what makes no sense: anybody may write on a server."""
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    found: dict[bytes, dict[str, int]] = {}
+    found: dict[Account, dict[str, int]] = {}
     for field, amount in pairs:
         row, _, column = bytes(field).partition(b"\0")
-        if row.startswith(b"[") and column.decode("ascii", "replace") in COLUMNS:
-            found.setdefault(row, {})[column.decode()] = int(amount)
-    return [(Account(day, *json.loads(row)), amounts) for row, amounts in found.items()]
+        name = column.decode("ascii", "replace")
+        if row.startswith(b"[") and name in COLUMNS:
+            with suppress(ValueError, TypeError):
+                found.setdefault(_account(day, row), {})[name] = int(amount)
+    return list(found.items())
+
+
+def _account(day: str, row: bytes) -> Account:
+    namespace, model, tier = map(str, json.loads(row))
+    return Account(day, namespace, model, tier)
