@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from ledgers import PRICES, paid_load, totals
+from ledgers import PRICES, FailingPost, paid_load, totals
 from waiting import GatedLoader, pool
 
 from tiercache import (
@@ -221,6 +221,91 @@ def test_where_the_sum_cannot_be_read_the_last_one_counts(tmp_path):
         with pytest.raises(BudgetExceeded):
             cache.get_or_load("new", paid_load)
         assert totals(cache)[0] == 10
+
+
+def test_what_is_being_posted_is_spent(tmp_path):
+    """What waited while the tier was ill is sent just now, and neither there nor waiting."""
+    tier = DiskTier(tmp_path / "d", breaker_failures=None)
+    post = FailingPost(tier)
+    gate, entered = threading.Event(), threading.Event()
+
+    def slow(deposit):
+        if not post.faults:
+            entered.set()
+            assert gate.wait(20)
+        post(deposit)
+
+    tier.post = slow
+    with (
+        TieredCache([MemoryTier(), tier], prices=PRICES, model="m", budget=Budget(4 * COST)) as cache,
+        pool(1) as threads,
+    ):
+        post.faults = ["before"] * 4
+        spend(cache, 4)
+        flushed = threads.submit(cache.flush)
+        assert entered.wait(20)
+        try:
+            for _ in range(2):
+                with pytest.raises(BudgetExceeded):
+                    cache.get_or_load("new", paid_load)
+        finally:
+            gate.set()
+        flushed.result(20)
+        with pytest.raises(BudgetExceeded) as raised:
+            cache.get_or_load("new", paid_load)
+        assert raised.value.spent == 4 * COST  # and nothing of it twice
+        assert totals(cache)[0] == 4
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_posted_while_the_sum_is_read_is_spent(tmp_path, fails):
+    tier = DiskTier(tmp_path / "d", breaker_failures=None)
+    spent = tier.spent
+    armed, gate, entered = (threading.Event() for _ in range(3))
+
+    def slow(*arguments):
+        read = spent(*arguments)
+        if armed.is_set() and not entered.is_set():
+            entered.set()
+            assert gate.wait(20)
+            if fails:
+                raise TierUnavailable("as the test wants it")
+        return read
+
+    tier.spent = slow
+    with (
+        TieredCache([MemoryTier(), tier], prices=PRICES, model="m", budget=Budget(4 * COST)) as cache,
+        pool(1) as threads,
+    ):
+        spend(cache, 1)
+        armed.set()
+        late = threads.submit(cache.get_or_load, "late", paid_load)
+        assert entered.wait(20)
+        spend(cache, 3, "l")
+        gate.set()
+        with pytest.raises(BudgetExceeded):
+            late.result(20)
+        assert totals(cache)[0] == 4
+
+
+def test_calls_that_ask_at_the_same_moment_see_each_other(tmp_path):
+    async def load(key):
+        await asyncio.sleep(0.01)
+        return paid_load(key)
+
+    async def all_at_once(cache):
+        return await asyncio.gather(
+            *(cache.aget_or_load(f"a{number}", load) for number in range(20)), return_exceptions=True
+        )
+
+    budget = Budget(5 * COST, warn_at=(0.4,))  # by then the other spends; so one of these stops to tell
+    with made(directory=tmp_path / "d", budget=budget) as cache:
+        spend(cache, 1)
+        with made(directory=tmp_path / "d", budget=budget) as other:
+            spend(other, 1, "other")
+        given = asyncio.run(all_at_once(cache))
+        assert totals(cache)[0] == 5
+        assert sum(isinstance(one, BudgetExceeded) for one in given) == 17
 
 
 @pytest.mark.parametrize("given", [1.5, {"per_day": 1.5}, Budget(1.5)])

@@ -102,6 +102,26 @@ def test_what_waits_for_an_ill_tier_is_added_up(tmp_path, monkeypatch):
         assert books.unposted() == []
 
 
+def test_accounts_that_wait_for_an_ill_tier_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiercache._books.books._MOST_WAITING", 10)
+    monkeypatch.setattr("tiercache._books.books.MOST_ROWS", 10)
+    cache, post = made(tmp_path / "d")
+    with cache:
+        books = cache._stack.books
+        post.faults = ["before"] * 200
+        for number in range(200):
+            cache.view(f"v{number}").get_or_load("k", paid_load)
+            assert len(books._waiting) <= 2 * 12
+            assert len(books.pending.rows()) <= 4 * 12
+        assert not post.faults
+        assert totals(cache) == (200, 0, 200, 0, 200 * COST)
+        assert books.unposted() == []
+        names = {row.namespace for row in cache.ledger().rows}
+        assert "/(others)" in names
+        assert len(names) <= 24
+        assert books.place._store.spent(books.today(), "") == 200 * 200_000_000
+
+
 def test_threads_post_at_once(tmp_path):
     cache, post = made(tmp_path / "d")
     post.faults = ["after", "before", ""] * 20

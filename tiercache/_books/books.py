@@ -16,11 +16,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from tiercache._books.memory import MemoryLedger, merged
+from tiercache._books.memory import MemoryLedger, folded, merged
+from tiercache._books.pending import Pending, Row
 from tiercache._guard.guard import Guard
 from tiercache._log import logger
 from tiercache._running.bridge import BLOCKING, NATIVE, Port, Runtime, drive
-from tiercache.accounts import TOTAL, Account, Amounts, Deposit
+from tiercache.accounts import MOST_ROWS, TOTAL, Account, Amounts, Deposit
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.ledger import Ledger, Pricing, Statement, statement
@@ -33,6 +34,8 @@ _LONGEST = 200
 _LONGEST_PART = 80
 #: So many rows that wait are added up, account by account: while the tier is ill each call brings more.
 _MOST_WAITING = 500
+#: How often what is posted is read where this process confirms something meanwhile: is that in it or not?
+_READINGS = 3
 
 
 class Place:
@@ -80,14 +83,16 @@ def place_of(guards: Sequence[Guard], ledger: Ledger) -> Place:
 
 
 class Pen:
-    """A writer of deposits, one after the other. ``sent``: the last, until it is confirmed."""
+    """A writer of deposits, one after the other. ``sent``: the last, until it is confirmed, of these
+    ``rows``."""
 
-    __slots__ = ("number", "sent", "writer")
+    __slots__ = ("number", "rows", "sent", "writer")
 
     def __init__(self) -> None:
         self.writer = uuid4().hex
         self.number = 0
         self.sent: Deposit | None = None
+        self.rows: list[Row] = []
 
 
 class Books:
@@ -113,6 +118,8 @@ class Books:
         self._wake = wake
         #: Whether somebody looks at them every few seconds; read without a lock.
         self.awake = wake is None
+        #: Whatever is not yet known to be posted.
+        self.pending = Pending()
         self.after_fork()
         reset_after_fork(self)
 
@@ -122,7 +129,8 @@ class Books:
         # may hold any lock. To append and to take is one step each.
         self._pens: deque[Pen] = deque()
         #: What is yet to be posted, and surely was not.
-        self._waiting: deque[tuple[Account, Amounts]] = deque()
+        self._waiting: deque[Row] = deque()
+        self.pending.clear()
         self._room = _MOST_WAITING
         self._pruned = ""
         self.awake = self._wake is None
@@ -144,21 +152,27 @@ class Books:
 
     def note(self, account: Account, amounts: Amounts) -> None:
         """Have ``amounts`` posted with what comes next, or within a few seconds. Takes no time."""
-        self._waiting.extend(self._with_total(account, amounts))
+        self._waiting.extend(self._noted(account, amounts))
 
-    async def record(self, runtime: Runtime, account: Account, amounts: Amounts) -> None:
-        """Post ``amounts`` now, with all that waits. Raises nothing of what the tier raises."""
+    async def record(
+        self, runtime: Runtime, account: Account, amounts: Amounts, noted: Callable[[], None]
+    ) -> None:
+        """Post ``amounts`` now, with all that waits. ``noted`` is called once they are among the sums of this
+        process. Raises nothing of what the tier raises."""
         if not self.awake:
             self.wake()
-        await self._post(runtime, self._with_total(account, amounts))
+        rows = self._noted(account, amounts)
+        noted()
+        await self._post(runtime, rows)
 
     async def settle(self, runtime: Runtime) -> None:
         """Post the hits since the last time, and whatever waits."""
         day = self.today()
-        own: list[tuple[Account, Amounts]] = [
+        own: list[Row] = [
             (Account(day, name_of(path), text_of(model), text_of(tier)), {"served": texts})
             for path, model, tier, texts in self._served()
         ]
+        self.pending.add(own)
         if own or self._waiting or any(pen.sent for pen in list(self._pens)):
             await self._post(runtime, own)
 
@@ -179,13 +193,15 @@ class Books:
         if self._wake is not None:
             self._wake(self)
 
-    def _with_total(self, account: Account, amounts: Amounts) -> list[tuple[Account, Amounts]]:
-        rows = [(account, amounts)]
+    def _noted(self, account: Account, amounts: Amounts) -> list[Row]:
+        """The rows to post, with the total, among those that are `pending`."""
+        rows: list[Row] = [(account, amounts)]
         if money := amounts.get("money", 0):
             rows.append((Account(account.day, self.root, "", TOTAL), {"money": money}))
+        self.pending.add(rows)
         return rows
 
-    async def _post(self, runtime: Runtime, own: list[tuple[Account, Amounts]]) -> None:
+    async def _post(self, runtime: Runtime, own: list[Row]) -> None:
         pen = self._pen()
         first = False  # whether what was sent last was sent for the first time
         try:
@@ -199,25 +215,32 @@ class Books:
                 deposit = Deposit(
                     pen.writer, pen.number, day, list(merged(own).items()), keep_from, self.ledger.keep_days
                 )
-                first, pen.sent, own = True, deposit, []
+                first, pen.sent, pen.rows, own = True, deposit, own, []
                 await self._send(runtime, pen, deposit)
                 if keep_from:
                     self._pruned = day
         except Exception as error:  # noqa: BLE001 - what was loaded is worth more than the word that it was
             self.place.failed(error, "keep the ledger")
             if first and pen.sent is not None and isinstance(error, TierUnavailable) and error.skipped:
-                own, pen.sent = list(pen.sent.rows), None  # it was not even asked
+                own, pen.sent = pen.rows, None  # it was not even asked
         finally:
             self._waiting.extend(own)
             if len(self._waiting) > self._room:
-                sums = merged(self._taken())
-                self._waiting.extend(sums.items())
-                self._room = max(_MOST_WAITING, 2 * len(sums))  # or many accounts would be added up each time
+                self._fold()
             # Those with something to repeat are taken first.
             if pen.sent is None:
                 self._pens.appendleft(pen)
             else:
                 self._pens.append(pen)
+
+    def _fold(self) -> None:
+        """Add up what waits: a row for each account, of which there may be as many as a day may have."""
+        taken = self._taken()
+        rows = list(folded(merged(taken), MOST_ROWS).items())
+        self.pending.add(rows)
+        self.pending.drop(taken)
+        self._waiting.extend(rows)
+        self._room = max(_MOST_WAITING, 2 * len(rows))  # or many accounts would be added up each time
 
     def _pen(self) -> Pen:
         try:
@@ -225,9 +248,9 @@ class Books:
         except IndexError:
             return Pen()
 
-    def _taken(self) -> list[tuple[Account, Amounts]]:
+    def _taken(self) -> list[Row]:
         """All that waits; it waits no longer."""
-        taken: list[tuple[Account, Amounts]] = []
+        taken: list[Row] = []
         while True:
             try:
                 taken.append(self._waiting.popleft())
@@ -236,7 +259,8 @@ class Books:
 
     async def _send(self, runtime: Runtime, pen: Pen, deposit: Deposit) -> None:
         await self.place.ask(runtime, "post", deposit)
-        pen.sent = None
+        rows, pen.sent, pen.rows = pen.rows, None, []
+        self.pending.confirm(rows)
 
     def _keep_from(self) -> str:
         """The first day to keep, once a day."""
@@ -252,8 +276,12 @@ class Books:
         those inside. Raises a `TierError` where it cannot be read."""
         await self.settle(runtime)
         first = (date.fromisoformat(self.today()) - timedelta(days=self.ledger.keep_days)).isoformat()
-        rows = list(await self.place.ask(runtime, "posted", first, reads=True))
-        rows += self.unposted()
+        for _ in range(_READINGS):
+            before = self.pending.confirmations
+            rows = list(await self.place.ask(runtime, "posted", first, reads=True))
+            rows += self.unposted()
+            if self.pending.confirmations is before:
+                break
         currency = "" if self.prices is None else self.prices.currency
         name = self.root if path is None else name_of(path)
         inside = f"{name}/"
@@ -264,13 +292,9 @@ class Books:
         }
         return statement(of_it.items(), since, currency)
 
-    def unposted(self) -> list[tuple[Account, Amounts]]:
+    def unposted(self) -> list[Row]:
         """What waits, and what was sent and not confirmed."""
-        rows = list(self._waiting)
-        for pen in list(self._pens):
-            if pen.sent is not None:
-                rows += pen.sent.rows
-        return rows
+        return self.pending.rows()
 
 
 def name_of(path: tuple[str, ...]) -> str:

@@ -208,7 +208,7 @@ class Call:
     async def _record(self, runtime: Runtime, view: Viewed, amounts: Mapping[str, int], texts: int) -> None:
         account = self._account(view)
         try:
-            await self._books.record(runtime, account, amounts)
+            await self._books.record(runtime, account, amounts, self.drop)
         finally:
             self.drop()
         if self._books.spending is not None and amounts["calls"] > amounts.get("failed", 0):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
 from tiercache.forks import reset_after_fork
 
-__all__ = ["MemoryLedger", "add_to", "merged"]
+__all__ = ["MemoryLedger", "add_to", "folded", "merged"]
 
 
 class MemoryLedger:
@@ -33,10 +33,11 @@ class MemoryLedger:
                 known = account in self._rows or account.tier == TOTAL
                 full = not known and sum(one.day == account.day for one in self._rows) >= MOST_ROWS
                 add_to(self._rows, others(account) if full else account, amounts)
-            for old in [one for one in self._rows if one.day < deposit.keep_from]:
-                del self._rows[old]
-            for claim in [one for one in self._claims if one[0] < deposit.keep_from]:
-                del self._claims[claim]
+            if deposit.keep_from:
+                for old in [one for one in self._rows if one.day < deposit.keep_from]:
+                    del self._rows[old]
+                for claim in [one for one in self._claims if one[0] < deposit.keep_from]:
+                    del self._claims[claim]
 
     def posted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
         """See `SupportsLedger.posted`."""
@@ -68,3 +69,14 @@ def merged(several: Iterable[tuple[Account, Amounts]]) -> dict[Account, dict[str
     for account, amounts in several:
         add_to(rows, account, amounts)
     return rows
+
+
+def folded(rows: dict[Account, dict[str, int]], most: int) -> dict[Account, dict[str, int]]:
+    """``rows``, those beyond ``most`` added to `others`; totals are left as they are."""
+    if len(rows) <= most:
+        return rows
+    fewer: dict[Account, dict[str, int]] = {}
+    for account, amounts in rows.items():
+        own = account.tier == TOTAL or len(fewer) < most
+        add_to(fewer, account if own else others(account), amounts)
+    return fewer

@@ -1,9 +1,10 @@
 """The budget of a chain: may a loader be called, and who is told when much of it is spent.
 
 Before each call the sum of the day is read where the ledger is kept, so that all processes see the same; to
-it comes what this one has yet to post, and what its calls under way will probably cost. A call begins while
-that is less than the limit. So what is spent beyond it is at most what the calls under way cost then: one for
-each thread or task of each other process, and of this process as much as they cost more than calls before.
+it comes what this one has spent that is not in it (see `tiercache._books.pending`), and what its calls under
+way will probably cost. A call begins while that is less than the limit, and counts from that moment on. So
+what is spent beyond the limit is at most what the calls under way cost then: one for each thread or task of
+each other process, and of this process as much as they cost more than calls before.
 
 Where the sum cannot be read the last one counts, with what this process has spent since.
 """
@@ -16,9 +17,10 @@ from uuid import uuid4
 from weakref import ref
 
 from tiercache._books.books import Books
+from tiercache._books.pending import Watch
 from tiercache._log import logger
 from tiercache._running.bridge import Runtime
-from tiercache.accounts import PICO, TOTAL
+from tiercache.accounts import PICO
 from tiercache.budget import Budget
 from tiercache.errors import BudgetExceeded
 from tiercache.events import BudgetReached, Emitter
@@ -35,9 +37,8 @@ class Spending:
         self.budget = budget
         self._ref = ref(books)
         self._events = events
-        #: The sum that was read last, of which day, and what was posted from here since.
-        self._known: tuple[str, int] = ("", 0)
-        self._since = 0
+        #: The sum that was read last, and what watches since then, which has its day.
+        self._known: tuple[int, Watch] = (0, books.pending.watch(""))
         #: What a text costs, as a mean over the calls of this process; the first ones cost nobody knows what.
         self._paid = self._texts = 0
         self._token = uuid4().hex
@@ -48,22 +49,33 @@ class Spending:
     def after_fork(self) -> None:
         """No call of the parent's ends here."""
         self._under_way: dict[object, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a destructor may load something meanwhile
 
     async def begin(self, runtime: Runtime, texts: int) -> object:
         """A call for ``texts`` may begin; what `end` takes. Raises `BudgetExceeded`."""
-        await self.check(runtime)
         call = object()
-        self._under_way[call] = texts * self._paid // self._texts if self._texts else 0
+        try:
+            await self._ask(runtime, call, texts)
+        except BaseException:
+            self.end(call)
+            raise
         return call
 
     async def check(self, runtime: Runtime) -> None:
         """Raise `BudgetExceeded` unless a call may begin."""
+        await self._ask(runtime, None, 0)
+
+    async def _ask(self, runtime: Runtime, call: object, texts: int) -> None:
         day = self._books.today()
-        spent = await self._sum(runtime, day)
+        await self._read(runtime, day)
+        with self._lock:  # or calls that ask at the same moment would not see each other
+            spent = self._spent(day)
+            under_way = sum(self._under_way.copy().values())
+            exceeded = spent + under_way >= self.budget.limit and self.budget.action == "block"
+            if call is not None and not exceeded:
+                self._under_way[call] = texts * self._paid // self._texts if self._texts else 0
         await self.tell(runtime, day, spent)
-        under_way = sum(self._under_way.copy().values())
-        if spent + under_way >= self.budget.limit and self.budget.action == "block":
+        if exceeded:
             raise BudgetExceeded(_amount(spent), Decimal(self.budget.per_day), day, self._currency)
 
     def end(self, call: object) -> None:
@@ -75,9 +87,7 @@ class Spending:
         with self._lock:
             self._paid += cost
             self._texts += texts
-            self._turn_to(day)
-            self._since += cost
-            spent = self._known[1] + self._since
+            spent = self._spent(day)
         await self.tell(runtime, day, spent)
 
     async def tell(self, runtime: Runtime, day: str, spent: int) -> None:
@@ -116,30 +126,29 @@ class Spending:
         )
         self._events.emit(event)
 
-    async def _sum(self, runtime: Runtime, day: str) -> int:
-        """What was spent on ``day``, as far as can be told."""
+    async def _read(self, runtime: Runtime, day: str) -> None:
+        """Read what was spent on ``day``; where that fails, the last reading counts on."""
         books = self._books
+        watch = books.pending.watch(day)
         try:
-            # Of what is posted meanwhile some may be in both: then it counts twice until the next look.
-            read = int(await books.place.ask(runtime, "spent", day, books.root, reads=True))
+            spent = int(await books.place.ask(runtime, "spent", day, books.root, reads=True))
         except Exception as error:  # noqa: BLE001 - the ledger never breaks a call
+            books.pending.leave(watch)
             books.place.failed(error, "tell what was spent")
-            with self._lock:
-                self._turn_to(day)
-                return self._known[1] + self._since
+            return
+        except BaseException:
+            books.pending.leave(watch)
+            raise
         with self._lock:
-            self._known, self._since = (day, read), 0
-        unposted = books.unposted()
-        return read + sum(
-            amounts.get("money", 0)
-            for account, amounts in unposted
-            if account.tier == TOTAL and account.day == day
-        )
+            (_, old), self._known = self._known, (spent, watch)
+        books.pending.leave(old)
 
-    def _turn_to(self, day: str) -> None:
-        """Of another day than the last nothing is known. The lock is held."""
-        if self._known[0] != day:
-            self._known, self._since = (day, 0), 0
+    def _spent(self, day: str) -> int:
+        """What was spent on ``day``, as far as can be told: never less. The lock is held."""
+        # What is on its way first: it may be confirmed before the next step, and then counts twice.
+        pending = self._books.pending.money(day)
+        read, watch = self._known
+        return (read if watch.day == day else 0) + watch.money(day) + pending
 
     @property
     def _books(self) -> Books:
