@@ -30,7 +30,11 @@ def application() -> FastAPI:
     app = FastAPI(
         lifespan=lifespan(
             lambda: TieredCache(
-                [MemoryTier(), DiskTier(folder / "disk")], lock="shared", stats_file=stats, promote="inline"
+                [MemoryTier(), DiskTier(folder / "disk")],
+                lock="shared",
+                stats_file=stats,
+                promote="inline",
+                ledger=True,
             )
         )
     )

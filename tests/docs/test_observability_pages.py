@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from tiercache import MemoryTier, TieredCache, events
 from tiercache.events import Event
 from tiercache.observability import opentelemetry
-from tiercache.observability._metrics import CHAIN, LATENCIES, TIER
+from tiercache.observability._metrics import BUDGET, CHAIN, KINDS, LATENCIES, PAID, SAVED, TIER
 from tiercache.observability.prometheus import CacheCollector
 
 DOCS = ROOT / "docs" / "how-to"
@@ -23,7 +23,7 @@ LOGGING = (DOCS / "logging.md").read_text()
 
 
 def exported() -> set[str]:
-    with TieredCache([MemoryTier()], ledger=True) as cache:
+    with TieredCache([MemoryTier()], ledger=True, budget=1) as cache:
         cache.get_or_load("a", str.encode)
         cache.get("a")
         registry = CollectorRegistry()
@@ -48,13 +48,14 @@ def test_prometheus_can_read_what_the_page_gives_it():
     assert scrapes["scrape_configs"][0]["static_configs"]
     assert grafana["providers"][0]["type"] == "file"
     names = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
-    assert len(set(names)) == len(names) == 5
+    assert len(set(names)) == len(names) == 6
     for group in alerts["groups"]:
         for rule in group["rules"]:
             assert set(rule) <= {"alert", "expr", "for", "annotations"}
-            (grouped,) = re.findall(r"by \(([a-z, ]+)\)", rule["expr"])
+            groups = re.findall(r"by \(([a-z, ]+)\)", rule["expr"])
             used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-            assert used <= set(grouped.split(", "))
+            assert groups
+            assert all(used <= set(grouped.split(", ")) for grouped in groups)
 
 
 def test_every_instrument_that_the_page_names_is_one():
@@ -70,6 +71,17 @@ def test_every_instrument_that_the_page_names_is_one():
         metric.for_opentelemetry("tiercache.tier") for metric in TIER if metric.dotted or metric.is_state
     }
     assert unlike <= named, "those with a name of their own are told"
+
+
+def test_every_instrument_of_the_ledger_is_told():
+    """In the table ``.calls`` stands for ``tiercache.ledger.calls``."""
+    table = OPENTELEMETRY.split("| instrument | unit")[1].split("\n\n")[0]
+    first = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    found = [name for cell in first for name in re.findall(r"`(?:tiercache\.ledger)?(\.[a-z_.]+)`", cell)]
+    named = {f"tiercache.ledger{name}" for name in found}
+    assert named == {entered.for_opentelemetry() for entered in (*PAID, *SAVED, KINDS, BUDGET)}
+    for name in opentelemetry._LABELS.values():
+        assert f"`{name}`" in OPENTELEMETRY
 
 
 def test_every_attribute_and_name_of_a_span_is_told():

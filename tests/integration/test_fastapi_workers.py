@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from scraped import samples, value
 from talking import hear
 from waiting import LIMIT, until
 
@@ -135,13 +135,22 @@ def test_health_and_the_metrics_of_all(server):
         assert clients[0].get("/health/ready").json()["status"] == "ok"
         clients[0].get("/page/counted")
 
+    scraped: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+
     def sum_is_there() -> bool:
-        text = httpx.get(f"{server.url}/metrics").text
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        counted = {sample.name: sample.value for sample in samples if sample.labels == {"cache": "shop"}}
-        return counted.get("tiercache_hits_total", 0) >= 1 and counted.get("tiercache_loads_total", 0) >= 1
+        scraped.update(samples(httpx.get(f"{server.url}/metrics").text))
+        shop = frozenset({("cache", "shop")})
+        return all(scraped.get((f"tiercache_{name}_total", shop), 0) >= 1 for name in ("hits", "loads"))
 
     until(sum_is_there, "the sum of both workers")
+    # Each worker that is asked tells the same ledger, and tells it once.
+    clients = [clients[0] for clients in server.connections(1).values()]
+    calls = [
+        value(samples(client.get("/metrics").text), "tiercache_ledger_calls", cache="shop", model="")
+        for client in clients
+    ]
+    with (server.folder / "runs").open() as runs:
+        assert calls == [len(list(runs))] * len(clients)
 
 
 def test_head_over_the_network(server):

@@ -307,6 +307,28 @@ def test_metrics_of_all_workers_are_their_sum(tmp_path):
     ask(app, scenario)
 
 
+def test_metrics_of_all_workers_have_the_ledger_that_they_share_once(tmp_path):
+    file = tmp_path / "stats.db"
+
+    def worker() -> TieredCache[Any]:
+        return TieredCache([MemoryTier(), DiskTier(tmp_path / "disk")], stats_file=file, ledger=True)
+
+    app = FastAPI(lifespan=lifespan(worker))
+    app.include_router(metrics_router(name="shop", stats_file=file))
+
+    async def scenario(served: Served) -> None:
+        with worker() as other:
+            for number in range(2):
+                other.get_or_load(f"theirs-{number}", str.encode)
+        await served.cache.aget_or_load("ours", str.encode)
+        for _ in range(2):
+            text = (await served.get("/metrics")).text
+            assert 'tiercache_loads_total{cache="shop"} 2.0' in text, "of the one that has written by now"
+            assert 'tiercache_ledger_calls{cache="shop",model=""} 3.0' in text
+
+    ask(app, scenario)
+
+
 def test_a_package_that_is_missing_is_named():
     said = said_without(
         "prometheus_client", code="metrics_router()", given="from tiercache.integrations.fastapi import *"

@@ -12,60 +12,14 @@ import pytest
 from absent import said_without
 from apis import both_apis
 from opentelemetry import context, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from telemetry import Setting, at
 from waiting import GatedLoader, auntil, pool
 
 from tiercache import ConfigError, MemoryTier, TieredCache, guarded
 from tiercache.observability._metrics import CHAIN, LATENCIES, TIER
-from tiercache.observability.opentelemetry import CacheTelemetry
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, FakeClock, Raise
-
-Points = dict[tuple[str, frozenset[tuple[str, Any]]], float]
-
-
-class Setting:
-    """An SDK of its own, and caches that tell it."""
-
-    def __init__(self, caches: dict[str, Any], **options: Any) -> None:
-        self.reader = InMemoryMetricReader()
-        self.meters = MeterProvider([self.reader])
-        self.exporter = InMemorySpanExporter()
-        self.tracers = TracerProvider()
-        self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = self.tracers.get_tracer("the application")
-        self.telemetry = CacheTelemetry(
-            caches, meter_provider=self.meters, tracer_provider=self.tracers, **options
-        )
-
-    def metrics(self) -> list[Any]:
-        data = self.reader.get_metrics_data()
-        return [
-            metric
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        ]
-
-    def points(self) -> Points:
-        return {
-            (metric.name, frozenset(point.attributes.items())): point.value
-            for metric in self.metrics()
-            for point in metric.data.data_points
-        }
-
-    def spans(self, *names: str) -> list[ReadableSpan]:
-        finished = self.exporter.get_finished_spans()
-        return [span for span in finished if not names or span.name in names]
-
-
-def at(name: str, **attributes: Any) -> tuple[str, frozenset[tuple[str, Any]]]:
-    long = {"cache": "tiercache.cache.name", "tier": "tiercache.tier.name", "quantile": "tiercache.quantile"}
-    return name, frozenset((long[key], value) for key, value in attributes.items())
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from waiting import LIMIT, until
 from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable
 from tiercache.accounts import Account
 from tiercache.ledger import LedgerRow
-from tiercache.observability._metrics import PAID, SAVED, TOKENS
+from tiercache.observability._metrics import BUDGET, KINDS, PAID, SAVED, TOKENS
 from tiercache.observability.prometheus import CacheCollector
 from tiercache.spending import ModelPrice, Prices
 from tiercache.testing import FakeClock
@@ -63,6 +63,37 @@ def test_what_the_ledger_says_of_today_is_exposed():
     assert "n4me" not in text, "a namespace may be a person's"
 
 
+def test_a_budget_is_told_beside_what_is_spent_of_it():
+    with paying() as cache:
+        assert "tiercache_ledger_budget_money{" not in exposed(CacheCollector({"c": cache})), "it has none"
+    with paying(budget=Decimal("1.5")) as cache:
+        found = samples(exposed(CacheCollector({"c": cache})))
+        assert value(found, "tiercache_ledger_budget_money", cache="c", currency="EUR") == 1.5
+
+
+def test_the_ledger_beside_the_statistics_of_several_processes(tmp_path):
+    """It is told once, and only where it is shared."""
+    path, collector = tmp_path / "stats.db", CacheCollector()
+    with (
+        paying(DiskTier(tmp_path / "disk"), stats_file=path) as cache,
+        paying(DiskTier(tmp_path / "disk"), stats_file=path) as other,
+        paying(stats_file=tmp_path / "other.db") as alone,
+    ):
+        cache.get_or_load("a", paid_load)
+        other.get_or_load("b", paid_load)
+        collector.add_file("all", path, ledger=cache)
+        collector.add_file("alone", tmp_path / "other.db", ledger=alone)
+        alone.get_or_load("a", paid_load)
+        found = samples(exposed(collector))
+        assert value(found, "tiercache_ledger_calls", cache="all", model="m") == 2
+        assert not any("ledger" in name and ("cache", "alone") in labels for name, labels in found), (
+            "it is in the memory of one of them"
+        )
+    found = samples(exposed(collector))
+    assert value(found, "tiercache_loads_total", cache="all") == 2
+    assert not any("ledger" in name for name, _ in found), "they are closed"
+
+
 def test_namespaces_are_labels_for_who_wants_that():
     with paying() as cache:
         used_and_paid(cache)
@@ -76,7 +107,7 @@ def test_metrics_of_the_ledger_are_states_in_base_units():
         used_and_paid(cache)
         families = list(text_string_to_metric_families(exposed(CacheCollector({"c": cache}))))
     kept = [family for family in families if family.name.startswith("tiercache_ledger_")]
-    assert len(kept) == len(PAID) + len(SAVED) + 1
+    assert len(kept) == len((*PAID, *SAVED, KINDS, BUDGET))
     for family in kept:
         assert family.type == "gauge", "each day begins at zero"
         assert re.fullmatch(r"tiercache(_[a-z]+)+", family.name)

@@ -1,22 +1,83 @@
-"""`LedgerReader`: what the ledger of a cache says of today, read in a thread of its own: the tier that keeps
-it may be slow, or stand still, and no scrape is to wait for that."""
+"""What the ledgers of caches say of today: `LedgerReader` reads one in a thread of its own, for the tier that
+keeps it may be slow, or stand still, and no scrape is to wait for that. `samples` makes metrics of them."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
 from tiercache._chain.stack import Stack
 from tiercache._log import logger
 from tiercache._running.bridge import BLOCKING, drive, in_thread
+from tiercache.accounts import LOADER
 from tiercache.forks import reset_after_fork
-from tiercache.ledger import Statement
+from tiercache.ledger import LedgerRow, Statement
+from tiercache.observability._metrics import BUDGET, KINDS, PAID, SAVED, TOKENS, Entered
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["LedgerReader"]
+__all__ = ["LedgerReader", "Said", "Sample", "samples"]
+
+#: Of one metric: its labels, and the value.
+Sample: TypeAlias = tuple[dict[str, str], float]
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the ledger of the cache of that name says of today; ``budget``: what may be spent, if there is a
+    limit."""
+
+    cache: str
+    statement: Statement
+    budget: Decimal | None
+
+
+def samples(
+    ledgers: Iterable[Said], label: Callable[[str], str], *, namespaces: bool = False
+) -> Iterator[tuple[Entered, list[Sample]]]:
+    """Each metric of ledgers, with what there is of it; also those of which there is nothing. ``label`` makes
+    text fit for a label."""
+    paid: dict[Labels, LedgerRow] = {}
+    saved: dict[Labels, LedgerRow] = {}
+    currencies: dict[str, str] = {}
+    budgets: list[Sample] = []
+    for said in ledgers:
+        currency = currencies[said.cache] = label(said.statement.currency)
+        if said.budget is not None:
+            budgets.append(({"cache": said.cache, "currency": currency}, float(said.budget)))
+        for row in said.statement.rows:
+            known = {"cache": said.cache, "model": label(row.model)}
+            if namespaces:
+                known["namespace"] = label(row.namespace)
+            rows = paid
+            if row.tier != LOADER:
+                known["tier"], rows = label(row.tier), saved
+            at = tuple(known.items())
+            # Summed: those beyond what a day has room for, and what two labels have in common.
+            rows[at] = rows[at] + row if at in rows else row
+    for entered, rows in [(one, paid) for one in PAID] + [(one, saved) for one in SAVED]:
+        found: list[Sample] = []
+        for at, row in rows.items():
+            known = dict(at)
+            if entered.is_money:
+                known["currency"] = currencies[known["cache"]]
+            found.append((known, float(getattr(row, entered.field))))
+        yield entered, found
+    yield (
+        KINDS,
+        [
+            ({**dict(at), "kind": kind}, float(getattr(row, kind)))
+            for at, row in paid.items()
+            for kind in TOKENS
+        ],
+    )
+    yield BUDGET, budgets
 
 
 class LedgerReader:
@@ -39,6 +100,19 @@ class LedgerReader:
         with self._lock:
             if self._reading is None or self._reading.done():
                 self._reading = in_thread(self._read)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may have it too: it is in a tier, and not in memory."""
+        stack = self._stack()
+        return stack is not None and stack.books is not None and stack.books.place.name != ""
+
+    @property
+    def budget(self) -> Decimal | None:
+        """What may be spent in a day."""
+        stack = self._stack()
+        spending = None if stack is None or stack.books is None else stack.books.spending
+        return None if spending is None else Decimal(spending.budget.per_day)
 
     def latest(self, seconds: float) -> Statement | None:
         """What it says, read for at most so long; ``None`` where nothing is known of today, and once the

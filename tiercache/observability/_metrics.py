@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "BUDGET",
     "CHAIN",
+    "KINDS",
     "LATENCIES",
+    "MONEY",
     "PAID",
     "QUANTILES",
     "SAVED",
@@ -114,34 +117,59 @@ LATENCIES: Final = (
 @dataclass(frozen=True, slots=True)
 class Entered:
     """The field of that name in `tiercache.ledger.LedgerRow`, today, and its name behind
-    ``tiercache_ledger``. They are states and no counters: each day begins at zero, and an estimate may go
-    down."""
+    ``tiercache_ledger``; ``unit`` and ``dotted`` are as those of a `Metric`. They are states and no counters:
+    each day begins at zero, and an estimate may go down. They are no sums either: each process that shares a
+    ledger says the same of it."""
 
     field: str
     name: str
+    unit: str
     about: str
-    is_money: bool = False
+    dotted: str = ""
 
+    @property
+    def is_money(self) -> bool:
+        """Whether it is in a currency, which is a label."""
+        return self.unit == MONEY
+
+    def for_prometheus(self) -> str:
+        """The name there."""
+        return f"tiercache_ledger_{self.name}"
+
+    def for_opentelemetry(self) -> str:
+        """The name there."""
+        return f"tiercache.ledger.{self.dotted or self.name}"
+
+
+#: UCUM knows no currencies. An annotation, and not ``1``: exporters call that a ratio.
+MONEY: Final = "{currency}"
 
 #: Of calls of loaders.
 PAID: Final = (
-    Entered("calls", "calls", "Calls of loaders today (UTC), each attempt of a retry among them."),
-    Entered("failed", "failed_calls", "Those of them that gave nothing."),
-    Entered("unpriced", "unpriced_calls", "Those of them whose model has no price."),
-    Entered("texts", "texts", "Keys that calls gave a value for today."),
-    Entered("estimated", "estimated_tokens", "Tokens of today that nobody counted."),
-    Entered("money_spent", "spent_money", "Money spent on calls today, in the currency.", is_money=True),
-    Entered("seconds_spent", "spent_seconds", "Time spent in calls today."),
+    Entered("calls", "calls", "{call}", "Calls of loaders today (UTC), each attempt of a retry among them."),
+    Entered("failed", "failed_calls", "{call}", "Those of them that gave nothing."),
+    Entered("unpriced", "unpriced_calls", "{call}", "Those of them whose model has no price."),
+    Entered("texts", "texts", "{text}", "Keys that calls gave a value for today."),
+    Entered("estimated", "estimated_tokens", "{token}", "Tokens of today that nobody counted."),
+    Entered(
+        "money_spent", "spent_money", MONEY, "Money spent on calls today, in the currency.", "spent.money"
+    ),
+    Entered("seconds_spent", "spent_seconds", "s", "Time spent in calls today.", "spent.time"),
 )
 #: Of what a tier had.
 SAVED: Final = (
-    Entered("served", "served_texts", "Keys that the tier had today."),
-    Entered("calls_saved", "saved_calls", "Calls that this saved, as estimated."),
-    Entered("money_saved", "saved_money", "Money that this saved, as estimated.", is_money=True),
-    Entered("seconds_saved", "saved_seconds", "Time in calls that this saved, as estimated."),
+    Entered("served", "served_texts", "{text}", "Keys that the tier had today."),
+    Entered("calls_saved", "saved_calls", "{call}", "Calls that this saved, as estimated.", "saved.calls"),
+    Entered("money_saved", "saved_money", MONEY, "Money that this saved, as estimated.", "saved.money"),
+    Entered(
+        "seconds_saved", "saved_seconds", "s", "Time in calls that this saved, as estimated.", "saved.time"
+    ),
 )
 #: The fields that are tokens: each is a ``kind`` of one metric.
 TOKENS: Final = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+KINDS: Final = Entered("tokens", "tokens", "{token}", "Tokens of calls today, by kind.")
+#: Of a cache that has one, which is no field of a row.
+BUDGET: Final = Entered("", "budget_money", MONEY, "Money that may be spent today.", "budget.money")
 
 #: The fields of `tiercache.stats.Latency`, and what they are.
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -20,8 +20,7 @@ from tiercache._paths import absolute
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError
 from tiercache.forks import reset_after_fork
-from tiercache.ledger import Statement
-from tiercache.observability._ledgers import LedgerReader
+from tiercache.observability._ledgers import LedgerReader, Said
 from tiercache.shared_stats import StatsFile, Unreadable, summed
 
 __all__ = ["Sources", "label", "labels", "stack_of"]
@@ -73,10 +72,10 @@ class _Cache:
 
 class _File:
     is_over = False
-    ledger = None
 
-    def __init__(self, file: StatsFile) -> None:
+    def __init__(self, file: StatsFile, ledger: LedgerReader | None) -> None:
         self._file = file
+        self.ledger = ledger
         self._latest: Mapping[str, Any] = {"tiers": []}
 
     def read(self) -> Mapping[str, Any] | None:
@@ -108,9 +107,17 @@ class Sources:
         self._put(name, _Cache(stack))
         return stack
 
-    def add_file(self, name: str, path: str | PathLike[str]) -> None:
-        """Have the sum of what processes share in the file ``path`` exported as ``name``."""
-        self._put(name, _File(StatsFile(absolute(path, "path", ""))))
+    def add_file(self, name: str, path: str | PathLike[str], ledger: object = None) -> None:
+        """Have the sum of what processes share in the file ``path`` exported as ``name``; and what the ledger
+        says that they share, read through the cache ``ledger`` of this process."""
+        reader = None
+        if ledger is not None:
+            stack = stack_of(ledger)
+            if stack.books is not None:
+                reader = LedgerReader(stack)
+                # In memory it is this process's alone: the next scrape may reach another one.
+                reader = reader if reader.is_shared else None
+        self._put(name, _File(StatsFile(absolute(path, "path", "")), reader))
 
     def remove(self, name: str) -> None:
         """Export it no longer; nothing if there is none of that name."""
@@ -136,8 +143,8 @@ class Sources:
                         del self._sources[name]
         return found
 
-    def statements(self) -> list[tuple[str, Statement]]:
-        """What the ledgers say of today, by name; where one cannot be read in time, what it said before."""
+    def statements(self) -> list[Said]:
+        """What the ledgers say of today; where one cannot be read in time, what it said before."""
         with self._lock:
             readers = [(name, one.ledger) for name, one in self._sources.items() if one.ledger is not None]
         for name, reader in readers:
@@ -146,8 +153,12 @@ class Sources:
             except Exception as error:  # noqa: BLE001 - as above
                 self._complain(name, error)
         until = monotonic() + _PATIENCE
-        said = [(name, reader.latest(max(0.0, until - monotonic()))) for name, reader in readers]
-        return [(name, statement) for name, statement in said if statement is not None]
+        said = []
+        for name, reader in readers:
+            statement = reader.latest(max(0.0, until - monotonic()))
+            if statement is not None:
+                said.append(Said(name, statement, reader.budget))
+        return said
 
     def _put(self, name: str, source: _Source) -> None:
         if not isinstance(name, str) or not name:

@@ -1,8 +1,8 @@
 """Metrics and spans for OpenTelemetry: only its API is needed here, an SDK where they are to be seen.
 
-The metrics are those of `tiercache.stats`, read when somebody collects them. A span is made of each look-up
-that leaves memory and of each load, and of the time that a tier was left alone; what memory answers makes
-none. Nothing that is told holds a key, a value, or what an error says.
+The metrics are those of `tiercache.stats` and of ledgers, read when somebody collects them. A span is made of
+each look-up that leaves memory and of each load, and of the time that a tier was left alone; what memory
+answers makes none. Nothing that is told holds a key, a value, or what an error says.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from threading import RLock
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import ref
 
 from tiercache import __version__
 from tiercache._chain.stack import Stack
 from tiercache.errors import ConfigError, MissingPackage
-from tiercache.events import BreakerClosed, BreakerOpened, Event, TierFailed
+from tiercache.events import BreakerClosed, BreakerOpened, BudgetReached, Event, TierFailed
 from tiercache.forks import reset_after_fork
-from tiercache.observability._metrics import CHAIN, LATENCIES, QUANTILES, TIER
+from tiercache.observability._ledgers import Said, samples
+from tiercache.observability._metrics import BUDGET, CHAIN, KINDS, LATENCIES, PAID, QUANTILES, SAVED, TIER
 from tiercache.observability._sources import Sources, label, labels
 
 try:
@@ -33,11 +34,21 @@ except ImportError as error:
 __all__ = ["CacheTelemetry"]
 
 #: What a label's value says, everywhere.
-CACHE, TIER_NAME = "tiercache.cache.name", "tiercache.tier.name"
+CACHE, TIER_NAME, CURRENCY = "tiercache.cache.name", "tiercache.tier.name", "tiercache.currency"
+#: The same of what ledgers say, by the names of labels.
+_LABELS = {
+    "cache": CACHE,
+    "tier": TIER_NAME,
+    "currency": CURRENCY,
+    "model": "tiercache.model",
+    "namespace": "tiercache.namespace",
+    "kind": "tiercache.token.kind",
+}
 #: A snapshot serves all metrics of one collection, which takes no longer; seconds.
 _AGE = 1.0
 
 Attributes = dict[str, Any]
+T = TypeVar("T")
 
 
 class CacheTelemetry:
@@ -46,6 +57,9 @@ class CacheTelemetry:
     One serves all caches of a program; more can be added later. A cache is a `TieredCache`, or what stands on
     one (`LLMCache`, `CachedEmbeddings`, …); its views are counted with it. The providers are the global ones
     unless they are given; without ``spans`` (or ``metrics``) there are none.
+
+    What the ledgers say of today is by model, and with ``namespaces`` by namespace too, in an attribute: for
+    those whose namespaces are few and nobody's.
     """
 
     def __init__(
@@ -56,12 +70,13 @@ class CacheTelemetry:
         tracer_provider: trace.TracerProvider | None = None,
         spans: bool = True,
         metrics: bool = True,
+        namespaces: bool = False,
     ) -> None:
         self._sources = Sources()
         self._stop: dict[str, Callable[[], None]] = {}
         self._tracer = trace.get_tracer("tiercache", __version__, tracer_provider) if spans else None
         if metrics:
-            _instruments(self._sources, meter_provider)
+            _instruments(self._sources, meter_provider, namespaces=namespaces)
         for name, cache in (caches or {}).items():
             self.add(name, cache)
 
@@ -81,10 +96,11 @@ class CacheTelemetry:
         stack.events.add(observer.heard)
         self._stop[name] = partial(_stop, ref(stack), observer)
 
-    def add_file(self, name: str, path: str | PathLike[str]) -> None:
+    def add_file(self, name: str, path: str | PathLike[str], *, ledger: object = None) -> None:
         """Export, as ``name``, the metrics that the processes of this machine share in ``path``, the
-        ``stats_file`` of their caches, summed. It has no spans."""
-        self._sources.add_file(name, path)
+        ``stats_file`` of their caches, summed; and what the ledger says that they share, read through the
+        cache ``ledger`` of this process. It has no spans."""
+        self._sources.add_file(name, path, ledger)
 
     def remove(self, name: str) -> None:
         """Tell of it no longer; nothing if there is none of that name."""
@@ -106,13 +122,13 @@ def _stop(of: ref[Stack], observer: _Observer) -> None:
 # -- metrics ---------------------------------------------------------------------------------------
 
 
-class _Snapshots:
-    """What the sources say, once a collection: an SDK asks each instrument by itself, and does not tell which
-    collection it is. The second question of one instrument is of another."""
+class _Snapshots(Generic[T]):
+    """What ``read`` returns, once a collection: an SDK asks each instrument by itself, and does not tell
+    which collection it is. The second question of one instrument is of another."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
-        self._latest: list[tuple[str, Mapping[str, Any]]] = []
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._latest: T
         self._taken = float("-inf")
         self._served: set[str] = set()
         self.after_fork()
@@ -121,19 +137,24 @@ class _Snapshots:
     def after_fork(self) -> None:
         self._lock = RLock()  # re-entrant, as that of `Sources`
 
-    def of(self, instrument: str) -> list[tuple[str, Mapping[str, Any]]]:
+    def of(self, instrument: str) -> T:
+        """For one ``instrument``."""
         with self._lock:
             now = time.monotonic()
             if instrument in self._served or now - self._taken > _AGE:
-                self._latest, self._taken = self._sources.read(), now
+                self._latest, self._taken = self._read(), now
                 self._served.clear()
             self._served.add(instrument)
             return self._latest
 
 
-def _instruments(sources: Sources, provider: metrics.MeterProvider | None) -> None:
+_Stats = list[tuple[str, Mapping[str, Any]]]
+_Ledgers = Mapping[str, list[tuple[Attributes, float]]]
+
+
+def _instruments(sources: Sources, provider: metrics.MeterProvider | None, *, namespaces: bool) -> None:
     meter = metrics.get_meter("tiercache", __version__, provider)
-    snapshots = _Snapshots(sources)
+    snapshots = _Snapshots(sources.read)
     for scope, table in (("tiercache", CHAIN), ("tiercache.tier", TIER)):
         for metric in table:
             name = metric.for_opentelemetry(scope)
@@ -148,10 +169,33 @@ def _instruments(sources: Sources, provider: metrics.MeterProvider | None) -> No
         name = f"tiercache.tier.{latencies.dotted}"
         observe = partial(_observe_quantiles, snapshots, name, latencies.field)
         meter.create_observable_gauge(name, [observe], unit="s", description=latencies.about)
+    kept = _Snapshots(lambda: _of_ledgers(sources.statements(), namespaces=namespaces))
+    for entered in (*PAID, *SAVED, KINDS, BUDGET):
+        name = entered.for_opentelemetry()
+        # A gauge: up-down counters are added up over processes, which here say the same.
+        meter.create_observable_gauge(
+            name, [partial(_observe_ledgers, kept, name)], unit=entered.unit, description=entered.about
+        )
+
+
+def _of_ledgers(said: list[Said], *, namespaces: bool) -> _Ledgers:
+    return {
+        entered.for_opentelemetry(): [
+            ({_LABELS[name]: value for name, value in known.items()}, value) for known, value in found
+        ]
+        for entered, found in samples(said, label, namespaces=namespaces)
+    }
+
+
+def _observe_ledgers(
+    kept: _Snapshots[_Ledgers], name: str, _options: metrics.CallbackOptions
+) -> Iterator[metrics.Observation]:
+    for attributes, value in kept.of(name)[name]:
+        yield metrics.Observation(value, attributes)
 
 
 def _observe(
-    snapshots: _Snapshots, name: str, field: str, _options: metrics.CallbackOptions, *, tiers: bool
+    snapshots: _Snapshots[_Stats], name: str, field: str, _options: metrics.CallbackOptions, *, tiers: bool
 ) -> Iterator[metrics.Observation]:
     for attributes, counted in _tables(snapshots, name, tiers=tiers):
         value = counted.get(field)
@@ -160,7 +204,7 @@ def _observe(
 
 
 def _observe_quantiles(
-    snapshots: _Snapshots, name: str, field: str, _options: metrics.CallbackOptions
+    snapshots: _Snapshots[_Stats], name: str, field: str, _options: metrics.CallbackOptions
 ) -> Iterator[metrics.Observation]:
     for attributes, counted in _tables(snapshots, name, tiers=True):
         for quantile, share in QUANTILES.items():
@@ -170,7 +214,7 @@ def _observe_quantiles(
 
 
 def _tables(
-    snapshots: _Snapshots, name: str, *, tiers: bool
+    snapshots: _Snapshots[_Stats], name: str, *, tiers: bool
 ) -> Iterator[tuple[Attributes, Mapping[str, Any]]]:
     for cache, counted in snapshots.of(name):
         if not tiers:
@@ -210,7 +254,9 @@ class _Observer:
         """An event of the span in whose call it happened; of a tier that is asked again a span as well, from
         when it was left alone."""
         span = trace.get_current_span()
-        attributes: Attributes = {CACHE: self._cache, TIER_NAME: label(event.tier)}
+        attributes: Attributes = {CACHE: self._cache}
+        if event.tier:  # a ledger may be in memory
+            attributes[TIER_NAME] = label(event.tier)
         if isinstance(event, TierFailed):
             attributes |= {"tiercache.operation": event.action, "error.type": event.error}
             span.add_event("tiercache.tier.failed", attributes)
@@ -229,6 +275,18 @@ class _Observer:
                 links=[trace.Link(of)] if of.is_valid else [],
                 start_time=now - int(event.seconds * 1e9),
             ).end(now)
+        elif isinstance(event, BudgetReached):
+            span.add_event(
+                "tiercache.budget.reached",
+                {
+                    **attributes,
+                    "tiercache.budget.share": event.share,
+                    "tiercache.budget.spent": float(event.spent),
+                    "tiercache.budget.limit": float(event.limit),
+                    "tiercache.budget.day": event.day,
+                    CURRENCY: label(event.currency),
+                },
+            )
 
 
 class _Spanned:

@@ -12,10 +12,9 @@ from os import PathLike
 from typing import Any
 
 from tiercache import __version__
-from tiercache.accounts import LOADER
 from tiercache.errors import MissingPackage
-from tiercache.ledger import LedgerRow, Statement
-from tiercache.observability._metrics import CHAIN, LATENCIES, PAID, QUANTILES, SAVED, TIER, TOKENS, Metric
+from tiercache.observability._ledgers import Said, samples
+from tiercache.observability._metrics import CHAIN, LATENCIES, QUANTILES, TIER, Metric
 from tiercache.observability._sources import Sources, label, labels
 
 try:
@@ -27,8 +26,6 @@ except ImportError as error:
 __all__ = ["CacheCollector"]
 
 Stats = list[tuple[str, Mapping[str, Any]]]
-Ledgers = list[tuple[str, Statement]]
-Labels = tuple[tuple[str, str], ...]
 
 
 class CacheCollector(Collector):
@@ -53,10 +50,13 @@ class CacheCollector(Collector):
         no cache."""
         self._sources.add(name, cache)
 
-    def add_file(self, name: str, path: str | PathLike[str]) -> None:
+    def add_file(self, name: str, path: str | PathLike[str], *, ledger: object = None) -> None:
         """Export, as ``name``, the sum of what the processes of this machine share in ``path``, the
-        ``stats_file`` of their caches. For servers with several workers, any of which may be scraped."""
-        self._sources.add_file(name, path)
+        ``stats_file`` of their caches. For servers with several workers, any of which may be scraped.
+
+        ``ledger``: the cache of this process, through which the ledger is read that they share, as long as it
+        is open. One that is in memory is not shared, and left out."""
+        self._sources.add_file(name, path, ledger)
 
     def remove(self, name: str) -> None:
         """Export it no longer; nothing if there is none of that name."""
@@ -70,7 +70,7 @@ class CacheCollector(Collector):
         """The metrics as they are now."""
         return self._families(self._sources.read(), self._sources.statements())
 
-    def _families(self, stats: Stats, ledgers: Ledgers) -> Iterator[core.Metric]:
+    def _families(self, stats: Stats, ledgers: list[Said]) -> Iterator[core.Metric]:
         yield core.InfoMetricFamily(
             "tiercache", "The version of tiercache-framework.", value={"version": __version__}
         )
@@ -100,37 +100,12 @@ class CacheCollector(Collector):
                     if value is not None:
                         summary.add_sample(name, {**known, "quantile": str(quantile)}, value)
             yield summary
-        yield from self._of_ledgers(ledgers)
-
-    def _of_ledgers(self, ledgers: Ledgers) -> Iterator[core.Metric]:
-        paid: dict[Labels, LedgerRow] = {}
-        saved: dict[Labels, LedgerRow] = {}
-        currencies = {cache: label(statement.currency) for cache, statement in ledgers}
-        for cache, statement in ledgers:
-            for row in statement.rows:
-                known = {"cache": cache, "model": label(row.model)}
-                if self._namespaces:
-                    known["namespace"] = label(row.namespace)
-                rows = paid
-                if row.tier != LOADER:
-                    known["tier"], rows = label(row.tier), saved
-                at = tuple(known.items())
-                # Summed: those beyond what a day has room for, and what two labels have in common.
-                rows[at] = rows[at] + row if at in rows else row
-        for entered, rows in [(one, paid) for one in PAID] + [(one, saved) for one in SAVED]:
-            unit = "seconds" if entered.name.endswith("_seconds") else ""
-            family = core.GaugeMetricFamily(f"tiercache_ledger_{entered.name}", entered.about, unit=unit)
-            for at, row in rows.items():
-                known = dict(at)
-                if entered.is_money:
-                    known["currency"] = currencies[known["cache"]]
-                family.add_sample(family.name, known, float(getattr(row, entered.field)))
-            yield family
-        tokens = core.GaugeMetricFamily("tiercache_ledger_tokens", "Tokens of calls today, by kind.")
-        for at, row in paid.items():
-            for kind in TOKENS:
-                tokens.add_sample(tokens.name, {**dict(at), "kind": kind}, float(getattr(row, kind)))
-        yield tokens
+        for entered, found in samples(ledgers, label, namespaces=self._namespaces):
+            unit = "seconds" if entered.unit == "s" else ""
+            gauge = core.GaugeMetricFamily(entered.for_prometheus(), entered.about, unit=unit)
+            for known, value in found:
+                gauge.add_sample(gauge.name, known, value)
+            yield gauge
 
 
 def _family(scope: str, metric: Metric, values: Iterable[tuple[dict[str, str], float | None]]) -> core.Metric:

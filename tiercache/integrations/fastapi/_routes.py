@@ -61,9 +61,10 @@ def metrics_router(
     *, path: str = "/metrics", name: str = "cache", stats_file: str | PathLike[str] | None = None
 ) -> APIRouter:
     """A route for Prometheus, with the metrics of the cache as ``name``: those of the worker that is asked;
-    or with ``stats_file`` the sum over all workers whose caches have that one, without their ledger. Needs
-    ``prometheus_client``; raises `MissingPackage` without it. Metrics of other things are not there: those
-    are `CacheCollector`'s business, in a registry of yours."""
+    or with ``stats_file`` the sum over all workers whose caches have that one, and once what the ledger says
+    that they share; a ledger in memory, which is one worker's, is left out then. Needs ``prometheus_client``;
+    raises `MissingPackage` without it. Metrics of other things are not there: those are `CacheCollector`'s
+    business, in a registry of yours."""
     try:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     except ImportError as missing:
@@ -71,23 +72,27 @@ def metrics_router(
     from tiercache.observability.prometheus import CacheCollector
 
     router = APIRouter(include_in_schema=False)
-    of_all = CacheCollector()
     if stats_file is not None:
-        of_all.add_file(name, stats_file)
-    #: Kept from one scrape to the next: it knows what a ledger said before, and reads it once at a time.
+        CacheCollector().add_file(name, stats_file)  # a mistake is told now, and not by the first scrape
+    #: Kept from one scrape to the next: it knows what a file and a ledger said before, and reads a ledger
+    #: once at a time.
     collectors: WeakKeyDictionary[TieredCache[Any], CacheCollector] = WeakKeyDictionary()
     lock = Lock()
 
     def collector_of(cache: TieredCache[Any]) -> CacheCollector:
         with lock:
             if cache not in collectors:
-                collectors[cache] = CacheCollector({name: cache})
+                collectors[cache] = made = CacheCollector()
+                if stats_file is None:
+                    made.add(name, cache)
+                else:
+                    made.add_file(name, stats_file, ledger=cache)
             return collectors[cache]
 
     @router.get(path)
     def metrics(cache: Cache) -> Response:  # no coroutine: it may wait for a file
         registry = CollectorRegistry()
-        registry.register(of_all if stats_file is not None else collector_of(cache))
+        registry.register(collector_of(cache))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
     return router
