@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from promql import Exported, given
 
 from tiercache import MemoryTier, TieredCache
 from tiercache.observability.prometheus import CacheCollector
@@ -23,20 +24,27 @@ PANELS: list[dict[str, Any]] = BOARD["panels"]
 GRAPHS = [panel for panel in PANELS if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in GRAPHS for target in panel["targets"]]
 NAME = re.compile(r"\btiercache_\w+")
-#: What a selection after a name may have.
-SELECTED = re.compile(r"(?P<name>tiercache_\w+)(?P<labels>\{[^}]*\})?(?P<range>\[[^\]]*\])?")
+#: The names of Grafana's units, and what they are units of; each second of a second may be told in seconds.
+UNITS: dict[str, list[dict[str, int]]] = {
+    "percentunit": [{}],
+    "short": [{}],
+    "ops": [{"s": -1}],
+    "s": [{"s": 1}, {}],
+    "bytes": [{"B": 1}],
+    "none": [{"money": 1}],
+}
 
 
-def exported() -> dict[str, tuple[str, set[str]]]:
-    """The names of all samples, each with its type and its labels."""
-    with TieredCache([MemoryTier(), DictTier("below")], ledger=True) as cache:
+def exported() -> dict[str, Exported]:
+    """The names of all samples."""
+    with TieredCache([MemoryTier(), DictTier("below")], ledger=True, budget=1) as cache:
         cache.get_or_load("a", lambda _key: b"1")
         cache.get("a")
         registry = CollectorRegistry()
         registry.register(CacheCollector({"c": cache}))
         text = generate_latest(registry).decode()
     return {
-        sample.name: (family.type, set(sample.labels))
+        sample.name: Exported(family.type, frozenset(sample.labels))
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -50,37 +58,66 @@ def test_every_metric_that_it_names_is_exported_and_every_one_is_shown():
     assert named == set(EXPORTED)
 
 
-@pytest.mark.parametrize("query", QUERIES)
-def test_counters_are_rates_of_the_chosen_cache_by_labels_that_there_are(query):
-    assert query.count("(") == query.count(")")
-    selections = list(SELECTED.finditer(query))
-    assert selections
-    for selection in selections:
-        kind, labels = EXPORTED[selection["name"]]
-        before = query[: selection.start()]
-        assert before.endswith(("rate(", "increase(")) == (kind == "counter"), query
-        assert (selection["range"] is not None) == (kind == "counter")
-        if "cache" in labels:
-            assert selection["labels"] == '{cache=~"$cache"}'
-    for grouped in re.findall(r"by \(([^)]*)\) \((?:\w+\()?(tiercache_\w+)", query):
-        assert set(grouped[0].split(", ")) <= EXPORTED[grouped[1]][1], query
+def unit_of(panel: dict[str, Any], reference: str) -> str:
+    """That of a panel, or of one of its queries alone."""
+    unit: str = panel["fieldConfig"]["defaults"]["unit"]
+    for override in panel["fieldConfig"]["overrides"]:
+        assert override["matcher"]["id"] == "byFrameRefID"
+        assert override["matcher"]["options"] in {target["refId"] for target in panel["targets"]}
+        (changed,) = override["properties"]
+        assert changed["id"] == "unit"
+        if override["matcher"]["options"] == reference:
+            unit = changed["value"]
+    return unit
 
 
-def test_legends_name_labels_that_the_query_keeps():
-    for panel in GRAPHS:
-        for target in panel["targets"]:
-            kept = {
-                label
-                for group in re.findall(r"by \(([^)]*)\)", target["expr"])
-                for label in group.split(", ")
-            }
-            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept
-            assert panel["type"] == "stat" or kept
+@pytest.mark.parametrize(
+    ("panel", "target"),
+    [
+        pytest.param(panel, target, id=f"{panel['title']}-{panel['id']}-{target['refId']}")
+        for panel in GRAPHS
+        for target in panel["targets"]
+    ],
+)
+def test_each_query_has_an_answer_in_the_unit_of_its_panel(panel, target):
+    query = target["expr"]
+    answer = given(query, EXPORTED)
+    unit = unit_of(panel, target["refId"])
+    assert dict(answer.powers) in UNITS[unit], f"{unit}: {query}"
+    if unit == "s" and not answer.powers:
+        assert "_seconds_total" in query
+    legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+    assert legend == answer.labels, "each series has a name of its own"
+    for name in NAME.findall(query):
+        if "cache" in EXPORTED[name].labels:
+            assert not re.search(rf'{name}(?!{{cache=~"\$cache"}}|\w)', query), "of the chosen caches"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tiercache_hits_total",
+        "rate(tiercache_hits_total)",
+        "rate(tiercache_tier_entries[5m])",
+        "sum by (tier) (rate(tiercache_hits_total[5m]))",
+        "sum by (cache) (rate(tiercache_hits_total[5m])) / sum(rate(tiercache_hits_total[5m]))",
+        "sum(rate(tiercache_hits_total[5m])) + sum(rate(tiercache_load_seconds_total[5m]))",
+        "sum(rate(tiercache_hits_total[5m])",
+        "sum(rate(tiercache_hits_total[5m])))",
+        "sum(tiercache_bits)",
+        'sum(tiercache_tier_entries{model="a"})',
+    ],
+)
+def test_queries_without_an_answer_are_found(query):
+    with pytest.raises(AssertionError):
+        given(query, EXPORTED)
 
 
 def test_panels_have_ids_and_places_of_their_own():
     ids = [panel["id"] for panel in PANELS]
     assert len(set(ids)) == len(ids)
+    tops = [panel["gridPos"]["y"] for panel in PANELS]
+    assert tops == sorted(tops), "a row has what stands below it"
     for panel in PANELS:
         place = panel["gridPos"]
         assert place["x"] >= 0
