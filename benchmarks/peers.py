@@ -27,6 +27,8 @@ _WANTED: Final[Sequence[tuple[str, Sequence[str]]]] = (
     # What is taken apart, by tiers, by steps or by size, stands beside its own parts and drivers.
     (r"(memory|disk|redis|sqlite|postgresql)-alone-\w+", _NOBODY),
     (r"memory-(mget-|set-)?steps", _NOBODY),
+    # What tells of hits, beside none of it.
+    (r"observed-.+", _NOBODY),
     (r"scale-.+|disk-mget-signed|envelope-signed|codec-encrypted", _NOBODY),
     # Nobody else has chains of a disk or a database; what is done by hand stands beside them.
     (r"chain-(\d|miss|l3-hit).*", _NOBODY),

@@ -24,6 +24,7 @@ _HEADINGS = {
     "entries": "Memory an entry takes",
     "scale": "Growth",
     "pressure": "Writing into a full disk",
+    "observed": "Hits in memory that all are told of",
     "tiers": "Each tier by itself",
     "hit_ratio": "Hit ratios",
 }
