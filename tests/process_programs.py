@@ -263,8 +263,12 @@ def under_load(rounds: str) -> Any:
 
 def with_locks_held() -> Any:
     """A fork while another thread holds every lock of this package, but for the two that a fork waits for."""
+    from telemetry import watched  # it brings OpenTelemetry's SDK
+
     prepare()
     use(CACHE, "parent")
+    paid = TieredCache([MemoryTier()], ledger=True)
+    scraped = watched({"watched": CACHE, "paid": paid})
     held, leave = threading.Event(), threading.Event()
     taken: list[str] = []
 
@@ -285,6 +289,8 @@ def with_locks_held() -> Any:
         CACHE.view("child").set("k", b"x")
         CACHE.view("child").clear()
         assert "child 1" in set(CACHE.keys())
+        paid.get_or_load("k", str.encode)
+        scraped()
         CACHE.purge()
         assert str(CACHE.stats())
         CACHE.close()

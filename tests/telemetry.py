@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -9,10 +10,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from scraped import exposed
 
 from tiercache.observability.opentelemetry import CacheTelemetry
+from tiercache.observability.prometheus import CacheCollector
 
-__all__ = ["Points", "Setting", "at"]
+__all__ = ["Points", "Setting", "at", "watched"]
 
 Points = dict[tuple[str, frozenset[tuple[str, Any]]], float]
 
@@ -66,3 +69,18 @@ _LONG = {
 def at(name: str, **attributes: Any) -> tuple[str, frozenset[tuple[str, Any]]]:
     """The point of that metric with ``attributes``, by their last names."""
     return name, frozenset((_LONG[key], value) for key, value in attributes.items())
+
+
+def watched(caches: dict[str, Any]) -> Callable[[], None]:
+    """Has ``caches`` exported, of which one keeps a ledger; what comes back reads all of it."""
+    collector, it = CacheCollector(caches), Setting(caches, spans=False)
+
+    def scraped() -> None:
+        # In a registry of its own: the parent's has a lock that is not ours to make anew.
+        assert "tiercache_ledger_calls{" in exposed(collector)
+        assert {"tiercache.tier.sets", "tiercache.ledger.calls"} <= {metric.name for metric in it.metrics()}
+        for name in caches:
+            collector.remove(name)
+            it.telemetry.remove(name)
+
+    return scraped

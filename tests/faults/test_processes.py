@@ -80,6 +80,7 @@ def test_a_child_forked_while_every_lock_is_held_does_all_that_a_cache_does(conf
     assert code == 0
     assert len(taken) >= 20
     assert {"Flights._lock", "WorkQueue._changed", "SlotStore.lock", "_Keeper._changed"} <= set(taken)
+    assert {"Sources._lock", "_Snapshots._lock", "LedgerReader._lock"} <= set(taken)
 
 
 @pytest.mark.parametrize("config", ["SQLite"], indirect=True)
