@@ -12,19 +12,8 @@ from tiercache.cli._reporting.charts import budget_chart, charts_of_days, charts
 from tiercache.cli._reporting.elements import Element, el, html, raw_text
 from tiercache.cli._reporting.look import css
 from tiercache.cli._reporting.record import Books, Report, TierPart
-from tiercache.cli._reporting.words import (
-    amount,
-    entries_of,
-    hours,
-    moment,
-    percent,
-    processes,
-    seconds,
-    size_of,
-    spent_of,
-    state_of,
-    who,
-)
+from tiercache.cli._reporting.rows import answered, days_of, named, sums_of, tier_row
+from tiercache.cli._reporting.words import amount, hours, moment, percent, processes, spent_of
 from tiercache.ledger import LedgerRow
 
 __all__ = ["as_html"]
@@ -36,8 +25,6 @@ _ESTIMATED = (
 )
 #: Headings of columns of text, which begin at the left.
 _TEXT = ("kind", "its entries are")
-#: Rows of a table of models or namespaces.
-_MOST = 20
 
 
 def as_html(report: Report) -> str:
@@ -145,20 +132,14 @@ def _tiers(tiers: Sequence[TierPart]) -> Element:
 
 
 def _tier(tier: TierPart) -> list[str | Element]:
-    counted = tier.counted or {}
-
-    def number(name: str) -> str:
-        return f"{counted[name]:,}" if name in counted else "-"
-
-    errors = f"{tier.failures:,}" if counted else "-"
-    state = state_of(tier)
+    row = tier_row(tier)
+    owed = (tier.counted or {}).get("owed")
     return [
-        *(tier.name, tier.kind, entries_of(tier), size_of(tier), number("hits"), number("misses")),
-        *(percent(tier.hit_ratio), seconds(tier.read_seconds), seconds(tier.write_seconds)),
-        number("evictions"),
-        el("span", errors, class_="bad") if tier.failures else errors,
-        el("span", number("owed"), class_="warn") if counted.get("owed") else number("owed"),
-        el("span", f"down: {state}", class_="bad") if tier.state == "down" else state,
+        *(row[name] for name in ("name", "kind", "entries", "size", "hits", "misses")),
+        *(row[name] for name in ("ratio", "read", "write", "evictions")),
+        el("span", row["errors"], class_="bad") if tier.failures else row["errors"],
+        el("span", row["owed"], class_="warn") if owed else row["owed"],
+        el("span", f"down: {row['state']}", class_="bad") if tier.state == "down" else row["state"],
     ]
 
 
@@ -169,38 +150,25 @@ _SUMS = ("wanted", "from tiers", "hit ratio", "calls", "failed", "tokens", "spen
 
 
 def _tables(books: Books) -> Iterator[Element]:
-    days = [(day.day, day.row) for day in books.days if day.row.calls or day.row.served]
-    yield _details("By day", "day (UTC)", days, books)
+    yield _details("By day", "day (UTC)", days_of(books), books)
     for title, name, rows in (
         ("By model", "model", books.models),
         ("By namespace", "namespace", books.namespaces),
     ):
-        yield _details(
-            title, name, [(getattr(row, name) or "-", row) for row in rows[:_MOST]], books, len(rows)
-        )
-    answered = [[who(row.tier), f"{row.served + row.texts:,}"] for row in books.tiers]
-    table = _table("Who answered", ("answered by", "texts"), answered)
+        first, left = named(rows, name)
+        yield _details(title, name, first, books, left)
+    table = _table("Who answered", ("answered by", "texts"), answered(books))
     yield el("details", el("summary", "By who answered"), table)
 
 
 def _details(
-    title: str, name: str, rows: Sequence[tuple[str, LedgerRow]], books: Books, count: int = 0
+    title: str, name: str, rows: Sequence[tuple[str, LedgerRow]], books: Books, left: int = 0
 ) -> Element:
-    cells = [[first, *_sums(row, books.currency)] for first, row in rows]
-    total = ["all", *_sums(books.total, books.currency)]
-    more = el("p", f"{count - _MOST:,} more are not shown, and in the sum.", class_="soft")
+    cells = [[first, *sums_of(row, books.currency).values()] for first, row in rows]
+    total = ["all", *sums_of(books.total, books.currency).values()]
+    more = el("p", f"{left:,} more are not shown, and in the sum.", class_="soft")
     table = _table(title, (name, *_SUMS), cells, total)
-    return el("details", el("summary", title), table, more if count > _MOST else None)
-
-
-def _sums(row: LedgerRow, currency: str) -> list[str]:
-    wanted = row.served + row.texts
-    return [
-        *(f"{wanted:,}", f"{row.served:,}", percent(row.served / wanted if wanted else None)),
-        *(f"{row.calls:,}", f"{row.failed:,}", f"{row.tokens:,}"),
-        *(amount(row.money_spent, currency), amount(row.money_saved, currency)),
-        *(hours(row.seconds_spent), hours(row.seconds_saved)),
-    ]
+    return el("details", el("summary", title), table, more if left else None)
 
 
 def _table(

@@ -6,25 +6,12 @@ from collections.abc import Sequence
 
 from tiercache.cli._output import Column, Styled, note, say, show_table
 from tiercache.cli._reporting.record import Books, Report, Spent, Statistics, TierPart
-from tiercache.cli._reporting.words import (
-    amount,
-    entries_of,
-    hours,
-    moment,
-    percent,
-    processes,
-    seconds,
-    size_of,
-    spent_of,
-    state_of,
-    who,
-)
+from tiercache.cli._reporting.rows import answered, days_of, named, sums_of, tier_row
+from tiercache.cli._reporting.words import hours, moment, percent, processes, seconds, spent_of
 from tiercache.ledger import LedgerRow
 
 __all__ = ["show"]
 
-#: Rows of a table of models or namespaces.
-_MOST = 10
 _TIERS = (
     Column("tier"),
     Column("kind"),
@@ -38,7 +25,11 @@ _TIERS = (
     Column("owed", figures=True),
     Column("its entries are"),
 )
-_SUMS = ("wanted", "from tiers", "ratio", "calls", "failed", "spent", "saved (est.)", "time saved (est.)")
+#: Columns of the ledger: what `sums_of` calls them, and how they are headed.
+_SUMS = {
+    "wanted": "wanted", "served": "from tiers", "ratio": "ratio", "calls": "calls", "failed": "failed",
+    "spent": "spent", "saved": "saved (est.)", "time saved": "time saved (est.)",
+}  # fmt: skip
 
 
 def show(report: Report) -> None:
@@ -57,16 +48,13 @@ def show(report: Report) -> None:
 
 
 def _tier(tier: TierPart) -> list[str | Styled]:
-    counted = tier.counted
-    hits = "-" if counted is None else f"{counted['hits']:,}"
-    owed = 0 if counted is None else counted["owed"]
-    failures = "-" if counted is None else f"{tier.failures:,}"
+    row = tier_row(tier)
+    owed = (tier.counted or {}).get("owed")
     return [
-        *(tier.name, tier.kind, entries_of(tier), size_of(tier), hits, percent(tier.hit_ratio)),
-        *(seconds(tier.read_seconds), seconds(tier.write_seconds)),
-        Styled(failures, "red" if tier.failures else ""),
-        Styled("-" if counted is None else f"{owed:,}", "yellow" if owed else ""),
-        Styled(state_of(tier), "red" if tier.state == "down" else "dim"),
+        *(row[name] for name in ("name", "kind", "entries", "size", "hits", "ratio", "read", "write")),
+        Styled(row["errors"], "red" if tier.failures else ""),
+        Styled(row["owed"], "yellow" if owed else ""),
+        Styled(row["state"], "red" if tier.state == "down" else "dim"),
     ]
 
 
@@ -88,17 +76,17 @@ def _show_books(books: Books, since: str) -> None:
     if not books.total.calls and not books.total.served:
         return
     say(f"\nLedger{f' since {since}' if since else ''}")
-    days = [(day.day, day.row) for day in books.days if day.row.calls or day.row.served]
-    _show_sums("day (UTC)", [*days, ("total", books.total)], books)
+    _show_sums("day (UTC)", [*days_of(books), ("total", books.total)], books)
     for heading, rows in (("model", books.models), ("namespace", books.namespaces)):
         if len(rows) > 1:
+            first, more = named(rows, heading)
             say("")
-            _show_sums(heading, [(getattr(row, heading) or "-", row) for row in rows[:_MOST]], books)
-            if len(rows) > _MOST:
-                say(f"and {len(rows) - _MOST:,} more")
+            _show_sums(heading, first, books)
+            if more:
+                say(f"and {more:,} more")
     say("")
     columns = (Column("answered by"), Column("texts", figures=True))
-    show_table(columns, [(who(row.tier), f"{row.served + row.texts:,}") for row in books.tiers])
+    show_table(columns, answered(books))
     say("\nwhat was saved is estimated from what was spent (est.); all else is measured")
     if books.total.unpriced:
         say(f"{books.total.unpriced:,} calls of models without a price are not in the money")
@@ -107,17 +95,9 @@ def _show_books(books: Books, since: str) -> None:
 
 
 def _show_sums(heading: str, rows: Sequence[tuple[str, LedgerRow]], books: Books) -> None:
-    columns = (Column(heading), *(Column(one, figures=True) for one in _SUMS))
-    show_table(columns, [(name, *_sums(row, books.currency)) for name, row in rows])
-
-
-def _sums(row: LedgerRow, currency: str) -> tuple[str, ...]:
-    wanted = row.served + row.texts
-    return (
-        *(f"{wanted:,}", f"{row.served:,}", percent(row.served / wanted if wanted else None)),
-        *(f"{row.calls:,}", f"{row.failed:,}"),
-        *(amount(row.money_spent, currency), amount(row.money_saved, currency), hours(row.seconds_saved)),
-    )
+    columns = (Column(heading), *(Column(one, figures=True) for one in _SUMS.values()))
+    sums = [(name, sums_of(row, books.currency)) for name, row in rows]
+    show_table(columns, [(name, *(row[one] for one in _SUMS)) for name, row in sums])
 
 
 def _budget(spent: Spent) -> str:
