@@ -8,7 +8,7 @@ from decimal import Decimal
 from tiercache._counted import plain
 from tiercache.cli._reporting.record import Books, Day, Report, Spent, Statistics, TierPart
 from tiercache.ledger import LedgerRow
-from tiercache.stats import CacheStats, TierStats
+from tiercache.stats import CacheStats, Histograms, TierStats
 
 __all__ = ["NASTY", "bare", "full"]
 
@@ -47,7 +47,8 @@ def full(days=30, *, currency="USD", first="memory", spent="6.5"):
         ),
         hits=1_234_567, misses=4321, loads=4321, load_errors=3, load_seconds=9876.5,
     )  # fmt: skip
-    total = plain(counted)
+    calls = {55: 900, 70: 90, 90: 10}
+    total = plain(counted, Histograms([calls] * 3, [{}, calls, {60: 1}], {100: 5}))
     tiers = tuple(
         TierPart(name, "disk", "listed", 10**n * 321, 10**n * 123_456, n < 2, counted=total["tiers"][n])
         for n, name in enumerate(names)

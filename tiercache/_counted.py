@@ -4,6 +4,7 @@ the sum of many."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
@@ -11,18 +12,21 @@ from types import UnionType
 from typing import Any, Final
 
 from tiercache._processes import born, place
-from tiercache.stats import CacheStats, TierStats
+from tiercache.stats import CacheStats, Histograms, Latency, LatencyHistogram, TierStats
 
-__all__ = ["EARLIER", "Record", "as_row", "from_rows", "less", "never_used", "plain", "summed"]
+__all__ = ["EARLIER", "Record", "as_row", "from_rows", "less", "never_used", "plain", "quantiles", "summed"]
 
 #: The token of the row that those of processes which ended long ago are summed in.
 EARLIER: Final = ""
 
 _CHAIN: Final = tuple(field.name for field in fields(CacheStats) if field.name != "tiers")
-#: Quantiles are left out: those of several processes cannot be added up.
+#: Quantiles are left out: those of several processes cannot be added up, as what they are read from can.
 _TIER: Final = tuple(
     field.name for field in fields(TierStats) if field.name not in ("name", "read_latency", "write_latency")
 )
+#: How many calls there were in each bucket of a `LatencyHistogram`, of the chain and of a tier.
+_CHAIN_TIMES: Final = ("load_times",)
+_TIER_TIMES: Final = ("read_times", "write_times")
 #: What is so now, and not counted from the beginning.
 _STATES: Final = ("owed", "open_circuits", "entries", "bytes")
 #: Those of them that may be ``None``.
@@ -58,10 +62,28 @@ class Record:
         return "running" if born(self.pid) == self.born else "ended"
 
 
-def plain(stats: CacheStats) -> dict[str, Any]:
-    """``stats`` for a row: all but quantiles and ratios."""
-    tiers = [{"name": tier.name} | {name: getattr(tier, name) for name in _TIER} for tier in stats.tiers]
-    return {name: getattr(stats, name) for name in _CHAIN} | {"tiers": tiers}
+def plain(stats: CacheStats, histograms: Histograms | None = None) -> dict[str, Any]:
+    """``stats`` for a row: all but quantiles and ratios, and the ``histograms`` in their place."""
+    none: Sequence[Mapping[int, int]] = [{} for _ in stats.tiers]
+    reads, writes, loads = histograms or Histograms(none, none, {})
+    tiers = [
+        {"name": tier.name}
+        | {name: getattr(tier, name) for name in _TIER}
+        | {"read_times": _buckets(read), "write_times": _buckets(write)}
+        for tier, read, write in zip(stats.tiers, reads, writes, strict=True)
+    ]
+    chain = {name: getattr(stats, name) for name in _CHAIN}
+    return chain | {"load_times": _buckets(loads), "tiers": tiers}
+
+
+def _buckets(counts: Mapping[int, int]) -> dict[str, int]:
+    """With keys as JSON has them."""
+    return {str(number): calls for number, calls in counts.items()}
+
+
+def quantiles(counts: Mapping[str, int]) -> Latency:
+    """What ``counts``, those of a row, tell."""
+    return LatencyHistogram.of({int(number): calls for number, calls in counts.items()}).quantiles()
 
 
 def never_used(stats: Mapping[str, Any]) -> bool:
@@ -75,29 +97,45 @@ def never_used(stats: Mapping[str, Any]) -> bool:
 def less(stats: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """What was counted since ``before``, of the same cache."""
     tiers = [
-        {"name": tier["name"]} | _difference(tier, earlier, _TIER)
+        {"name": tier["name"]} | _difference(tier, earlier, _TIER) | _later(tier, earlier, _TIER_TIMES)
         for tier, earlier in zip(stats["tiers"], before["tiers"], strict=True)
     ]
-    return _difference(stats, before, _CHAIN) | {"tiers": tiers}
+    chain = _difference(stats, before, _CHAIN) | _later(stats, before, _CHAIN_TIMES)
+    return chain | {"tiers": tiers}
 
 
 def _difference(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: now[name] if name in _STATES else now[name] - before[name] for name in names}
 
 
+def _later(now: Mapping[str, Any], before: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The same of buckets. What is estimated from samples may go back, and there is no less than nothing."""
+    found = {}
+    for name in names:
+        more = {number: calls - before[name].get(number, 0) for number, calls in now[name].items()}
+        found[name] = {number: calls for number, calls in more.items() if calls > 0}
+    return found
+
+
 def summed(records: Iterable[Record]) -> dict[str, Any]:
     """All of them added up; tiers by their names. ``entries``, ``bytes`` and ``open_circuits`` are those of
     running processes, and ``owed`` is the most that one of these knows of: they may well share a journal."""
-    total: dict[str, Any] = dict.fromkeys(_CHAIN, 0)
+    total: dict[str, Any] = dict.fromkeys(_CHAIN, 0) | {name: Counter() for name in _CHAIN_TIMES}
     tiers: dict[str, dict[str, Any]] = {}
     for record in records:
         running = record.state == "running"
         _add(total, record.stats, _CHAIN)
+        _add_times(total, record.stats, _CHAIN_TIMES)
         for tier in record.stats["tiers"]:
             name = tier["name"]
             sums = tiers.setdefault(
-                name, {"name": name} | dict.fromkeys(_TIER, 0) | {"entries": None, "bytes": None}
+                name,
+                {"name": name}
+                | dict.fromkeys(_TIER, 0)
+                | {"entries": None, "bytes": None}
+                | {times: Counter() for times in _TIER_TIMES},
             )
+            _add_times(sums, tier, _TIER_TIMES)
             _add(sums, tier, [one for one in _TIER if one not in _STATES])
             if running:
                 sums["owed"] = max(sums["owed"], tier["owed"])
@@ -111,6 +149,11 @@ def summed(records: Iterable[Record]) -> dict[str, Any]:
 def _add(total: dict[str, Any], more: Mapping[str, Any], names: Sequence[str]) -> None:
     for name in names:
         total[name] += more[name]
+
+
+def _add_times(total: dict[str, Any], more: Mapping[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        total[name].update(more.get(name, {}))
 
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -127,8 +170,11 @@ def from_rows(rows: Iterable[Sequence[Any]]) -> list[Record]:
     for *columns, text in rows:
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             stats = json.loads(text)
-            tiers = [{"name": str(tier["name"])} | _numbers(tier, _TIER) for tier in stats["tiers"]]
-            counted = _numbers(stats, _CHAIN) | {"tiers": tiers}
+            tiers = [
+                {"name": str(tier["name"])} | _numbers(tier, _TIER) | _times(tier, _TIER_TIMES)
+                for tier in stats["tiers"]
+            ]
+            counted = _numbers(stats, _CHAIN) | _times(stats, _CHAIN_TIMES) | {"tiers": tiers}
             if all(map(_is_one, columns, _KINDS)):
                 found.append(Record(*(*columns, counted)))
     return found
@@ -148,5 +194,19 @@ def _numbers(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     found = {name: table.get(name, 0) for name in names}
     for name, value in found.items():
         if not (_is_one(value, int | float) or (value is None and name in _UNKNOWN)):
+            raise TypeError(name)
+    return found
+
+
+def _times(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The buckets that ``names`` are in ``table``; none where an earlier version did not count them."""
+    found = {}
+    for name in names:
+        counts = table.get(name, {})
+        found[name] = {str(int(number)): calls for number, calls in counts.items()}
+        if not all(
+            int(number) >= 0 and isinstance(calls, int) and 0 <= calls < _MOST
+            for number, calls in counts.items()
+        ):
             raise TypeError(name)
     return found

@@ -27,7 +27,7 @@ from tiercache._log import logger
 from tiercache._processes import born, place
 from tiercache.forks import reset_after_fork
 from tiercache.shared_stats import StatsFile
-from tiercache.stats import CacheStats
+from tiercache.stats import CacheStats, Histograms
 
 __all__ = ["Publisher", "keep", "leave", "look_at"]
 
@@ -43,6 +43,8 @@ class Counting(Protocol):
     """What is looked at: the stack of a cache."""
 
     def stats(self, *, asking: bool = True) -> CacheStats: ...
+
+    def histograms(self) -> Histograms: ...
 
     def own_counters(self) -> list[dict[str, int]]: ...
 
@@ -119,7 +121,7 @@ class Publisher:
         """Leave out what was counted until now, which the parent tells. In a child, before any other code: no
         tier is asked, for a thread of the parent may hold its lock for ever."""
         stack = self._stack()
-        self._before = None if stack is None else plain(stack.stats(asking=False))
+        self._before = None if stack is None else plain(stack.stats(asking=False), stack.histograms())
 
     def _leave_out_the_tiers(self) -> None:
         """The same for what the tiers count themselves: nothing since the fork, before the first call that
@@ -184,7 +186,7 @@ class Publisher:
         if stack is None:
             return
         # A child that does no more than end asks no tier either.
-        counted = plain(stack.stats(asking=self.awake))
+        counted = plain(stack.stats(asking=self.awake), stack.histograms())
         if self._before is not None:
             counted = less(counted, self._before)
         if counted == self._written and not last:

@@ -34,10 +34,19 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["CacheCounters", "CacheStats", "Latency", "LatencyHistogram", "TierCounters", "TierStats"]
+__all__ = [
+    "CacheCounters",
+    "CacheStats",
+    "Histograms",
+    "Latency",
+    "LatencyHistogram",
+    "TierCounters",
+    "TierStats",
+]
 
 
 _COLUMNS = (
@@ -183,6 +192,20 @@ class LatencyHistogram:
         self._counts[bisect_right(self._BOUNDS, seconds)] += calls
         self._total += calls
 
+    @classmethod
+    def of(cls, counts: Mapping[int, int]) -> LatencyHistogram:
+        """One with these `counts`; those of buckets that there are not go to the last."""
+        made = cls()
+        for number, calls in counts.items():
+            made._counts[min(number, len(made._counts) - 1)] += calls
+            made._total += calls
+        return made
+
+    def counts(self) -> dict[int, int]:
+        """How many calls there are in each bucket that has any. They can be added up, and so can those of
+        several processes: the bounds are for ever the same."""
+        return {number: calls for number, calls in enumerate(self._counts) if calls}
+
     def copy(self) -> LatencyHistogram:
         """Another one with the same counts."""
         other = LatencyHistogram()
@@ -203,6 +226,15 @@ class LatencyHistogram:
             if rest <= 0:
                 return bound
         return self._BOUNDS[-1]
+
+
+class Histograms(NamedTuple):
+    """How long the calls of a chain took, as `LatencyHistogram.counts` tells: ``reads`` and ``writes`` of
+    each tier, from the top down, and ``loads``, one for each call of a loader."""
+
+    reads: Sequence[Mapping[int, int]]
+    writes: Sequence[Mapping[int, int]]
+    loads: Mapping[int, int]
 
 
 class TierCounters:
@@ -258,7 +290,7 @@ class CacheCounters:
     """A chain's counters; ``lock`` as in `TierCounters`."""
 
     __slots__ = (
-        "coalesced", "hits", "load_errors", "load_seconds", "loads", "lock", "misses",
+        "coalesced", "hits", "load_errors", "load_latency", "load_seconds", "loads", "lock", "misses",
         "not_admitted", "promotions_dropped", "refreshes_dropped", "stale_served", "suppressed_writes",
         "unstorable",
     )  # fmt: skip
@@ -269,6 +301,12 @@ class CacheCounters:
         self.stale_served = self.suppressed_writes = self.unstorable = 0
         self.promotions_dropped = self.refreshes_dropped = self.not_admitted = 0
         self.load_seconds = 0.0
+        self.load_latency = LatencyHistogram()
+
+    def took(self, seconds: float) -> None:
+        """Count what a call of a loader took; the lock is held."""
+        self.load_seconds += seconds
+        self.load_latency.add(seconds)
 
 
 def _ratio(hits: int, misses: int) -> float:

@@ -90,9 +90,13 @@ def test_each_tier_is_told_with_its_entries_hits_and_times(used):
         assert 3 * len(VALUE) < tier["bytes"] < 1000
         assert tier["whole"] is True
         assert tier["hit_ratio"] == 0
+        for latency in (tier["read_latency"], tier["write_latency"]):
+            assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
     memory = data["tiers"][0]
     assert memory["hit_ratio"] == 9 / 12
     found = data["statistics"]
+    loads = found["sum"]["load_latency"]
+    assert 0 < loads["p50"] <= loads["p95"] <= loads["p99"]
     counted = found["sum"]["tiers"][0]
     assert memory["read_seconds_per_key"] == counted["read_seconds"] / 12 > 0
     written = counted["sets"] + counted["promotions"]
@@ -163,6 +167,10 @@ def test_text_has_the_same_numbers(used):
         f"{day(3)}      20          15  75.0%",
         "0.30 of 0.50 EUR spent (60.0%)",
         "estimated",
+        "\nread sql ",
+        "\nwrite disk ",
+        "\nloader ",
+        "of memory are estimated from samples",
     ):
         assert piece in done.out, (piece, done.out)
     code, shown = in_a_terminal("report", used)

@@ -164,6 +164,16 @@ def test_what_is_estimated_is_said_to_be_and_the_rest_is_measured():
     assert "calls of models without a price" in page
 
 
+def test_latency_is_told_in_quantiles_and_where_from():
+    page = as_html(full(1))
+    [drawn] = re.findall(r'<svg[^>]*aria-labelledby="latency-title.*?</svg>', page, re.DOTALL)
+    assert "loader 8.3 s / 8.3 s / 8.3 s" in drawn
+    assert "read memory 2.3 ms / 34.9 ms / 34.9 ms" in drawn
+    assert len(re.findall("<circle", drawn)) == 3 * 6  # nothing was written to the first tier
+    assert "memory: estimated from samples" in page
+    assert '<td role="cell" data-label="p99">34.9 ms</td>' in page
+
+
 def test_what_is_missing_is_told():
     page = as_html(bare())
     assert "The tier sql did not answer." in "".join(Strict(page).texts)

@@ -506,6 +506,10 @@ def test_the_exit_does_not_wait_for_the_thread(path, writer, monkeypatch):
         "stats = NULL", "stats = CAST(x'ff' AS TEXT)",
         """stats = replace(stats, '"owed": 0', '"owed": null')""",
         """stats = replace(stats, '"hits": 1', '"hits": 1e999')""",
+        *(
+            f"""stats = replace(stats, '"load_times": {{}}', '"load_times": {wrong}')"""
+            for wrong in ('{"x": 1}', '{"-1": 1}', '{"1": -1}', '{"1": 0.5}', "[1]", "3")
+        ),
         "pid = 'many'", "place = NULL", "born = x'ff'", "cache = x'ff'", "started = 'soon'",
         "updated = NULL", "updated = 'now'", "updated = 9e999", "ended = x''",
     ],

@@ -31,7 +31,7 @@ from tiercache.forks import reset_after_fork
 from tiercache.observing import Observer
 from tiercache.popular import KeyCounter
 from tiercache.protocols import AsyncTier, Clock, Codec, Namespaced, SupportsKeyCounts, Tier
-from tiercache.stats import CacheCounters, CacheStats, TierStats
+from tiercache.stats import CacheCounters, CacheStats, Histograms, TierStats
 
 if TYPE_CHECKING:
     from tiercache._books.keeping import Bookkeeping
@@ -235,15 +235,9 @@ class Stack:
 
     def stats(self, *, asking: bool = True) -> CacheStats:
         """A snapshot over all views. Unless ``asking``, no tier is called: it may stand still."""
-        with self._lock:
-            self._count_retired()
-            bindings = list(self._bindings.values())
         tiers: list[TierStats] = []
         fast_hits = 0  # at the top, where they are the chain's as well
-        for depth, guard in enumerate(self.guards):
-            roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
-            hits = sum(road.hit_count() for road in roads)
-            samples = [seconds for road in roads for seconds in road.hit_samples()]
+        for depth, (guard, (hits, samples)) in enumerate(zip(self.guards, self._fast(), strict=True)):
             tiers.append(guard.stats(hits, samples, owed=self.journal.owed(depth), asking=asking))
             if depth == 0:
                 fast_hits = hits
@@ -264,6 +258,25 @@ class Stack:
                 unstorable=counters.unstorable,
                 not_admitted=counters.not_admitted,
             )
+
+    def histograms(self) -> Histograms:
+        """How long calls took, over all views. No tier is called."""
+        pairs = [guard.histograms(*fast) for guard, fast in zip(self.guards, self._fast(), strict=True)]
+        with self.counters.lock:
+            loads = self.counters.load_latency.counts()
+        return Histograms([reads.counts() for reads, _ in pairs], [one.counts() for _, one in pairs], loads)
+
+    def _fast(self) -> list[tuple[int, list[float]]]:
+        """What the fast roads of each tier have answered, and the seconds that some of these hits took."""
+        with self._lock:
+            self._count_retired()
+            bindings = list(self._bindings.values())
+        found = []
+        for depth in range(len(self.guards)):
+            roads = [road for binding in bindings if (road := binding.members[depth].fast) is not None]
+            samples = [seconds for road in roads for seconds in road.hit_samples()]
+            found.append((sum(road.hit_count() for road in roads), samples))
+        return found
 
     async def flush(self, runtime: Runtime) -> None:
         """Wait until refresher and promoter have nothing left to do, in this order: a refresh may promote."""

@@ -10,7 +10,7 @@ from tiercache._log import describe, logger
 from tiercache.errors import TierTimeout, TierUnavailable
 from tiercache.events import Emitter, TierFailed
 from tiercache.protocols import Clock, Size
-from tiercache.stats import TierCounters, TierStats
+from tiercache.stats import LatencyHistogram, TierCounters, TierStats
 
 __all__ = ["LOG_INTERVAL", "Tally"]
 
@@ -128,11 +128,8 @@ class Tally:
         size = self._ask("size", None) if asking else None
         counters = self.counters
         fast_seconds = fast_hits * sum(samples) / len(samples) if samples else 0.0
+        reads, writes = self.histograms(fast_hits, samples)
         with counters.lock:
-            counters.add_sets()
-            read_latency = counters.read_latency.copy()
-            for seconds in samples:
-                read_latency.add(seconds, fast_hits // len(samples))
             return TierStats(
                 name=self.name,
                 hits=counters.hits + fast_hits,
@@ -156,9 +153,21 @@ class Tally:
                 bytes=None if size is None else size.bytes,
                 read_seconds=counters.read_seconds + fast_seconds,
                 write_seconds=counters.write_seconds,
-                read_latency=read_latency.quantiles(),
-                write_latency=counters.write_latency.quantiles(),
+                read_latency=reads.quantiles(),
+                write_latency=writes.quantiles(),
             )
+
+    def histograms(
+        self, fast_hits: int, samples: Sequence[float]
+    ) -> tuple[LatencyHistogram, LatencyHistogram]:
+        """How long reads and writes took; see `stats`."""
+        counters = self.counters
+        with counters.lock:
+            counters.add_sets()
+            reads, writes = counters.read_latency.copy(), counters.write_latency.copy()
+        for seconds in samples:
+            reads.add(seconds, fast_hits // len(samples))
+        return reads, writes
 
     def _ask(self, capability: str, otherwise: Any) -> Any:
         """What the tier says of itself. Statistics never break a call, and an attribute of the same name

@@ -99,7 +99,7 @@ def load_alone(  # noqa: C901, PLR0915  # closures over the same cells; each of 
                     with chain.lock:
                         chain.misses += 1
                         chain.loads += 1
-                        chain.load_seconds += perf_counter() - start - seconds
+                        chain.took(perf_counter() - start - seconds)
                         chain.load_errors += failed
                 if value is None:
                     values = {}

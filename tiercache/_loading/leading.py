@@ -294,7 +294,7 @@ class Leading:
         counters = self._core.stack.counters
         with counters.lock:
             counters.loads += len(asked)
-            counters.load_seconds += perf_counter() - start
+            counters.took(perf_counter() - start)
             if failed:
                 counters.load_errors += len(asked)
 

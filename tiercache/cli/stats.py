@@ -6,11 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tiercache._counted import quantiles
 from tiercache._paths import only_looking
 from tiercache.chain import TieredCache
 from tiercache.cli._context import ANY_PATH, Failed, Settings, command, for_a_shell, in_two_lines, sharings
@@ -236,5 +238,16 @@ def _record_as_data(record: Record) -> dict[str, Any]:
 
 
 def with_ratios(counted: Mapping[str, Any]) -> dict[str, Any]:
-    tiers = [{**tier, "hit_ratio": _ratio(tier)} for tier in counted["tiers"]]
-    return {**counted, "hit_ratio": _ratio(counted), "tiers": tiers}
+    """``counted`` with its ratios, and with quantiles in the place of what they are read from."""
+    tiers = [{**_timed(tier), "hit_ratio": _ratio(tier)} for tier in counted["tiers"]]
+    return {**_timed(counted), "hit_ratio": _ratio(counted), "tiers": tiers}
+
+
+def _timed(table: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        name: f"{kind}_latency" for kind in ("read", "write", "load") if (name := f"{kind}_times") in table
+    }
+    return {
+        names.get(name, name): asdict(quantiles(value)) if name in names else value
+        for name, value in table.items()
+    }

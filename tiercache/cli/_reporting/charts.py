@@ -10,7 +10,8 @@ from math import ceil
 
 from tiercache.cli._reporting.elements import Element, el
 from tiercache.cli._reporting.look import SERIES
-from tiercache.cli._reporting.record import Books, Day, Report, Spent, Statistics, TierPart
+from tiercache.cli._reporting.record import Books, Day, Report, Spent, TierPart
+from tiercache.cli._reporting.rows import latencies, quantiles_of
 from tiercache.cli._reporting.svg import Series, bars, columns, dots, meter
 from tiercache.cli._reporting.words import (
     amount,
@@ -57,7 +58,7 @@ def charts_of_tiers(report: Report) -> Iterator[Element]:
         drawn = bars("ratio", "Hit ratio of each tier", _told([(row[0], row[2]) for row in rows]), rows)
         yield _figure("Hit ratio", drawn, "Hits for each key that a tier was asked for. Measured.")
     if report.statistics is not None:
-        yield from _latencies(tiers, report.statistics)
+        yield from _latencies(report)
 
 
 def _amounts(
@@ -77,37 +78,22 @@ def _amounts(
     return _figure(title, drawn, f"{note} Measured.")
 
 
-def _latencies(tiers: Sequence[TierPart], statistics: Statistics) -> Iterator[Element]:
+def _latencies(report: Report) -> Iterator[Element]:
+    told = latencies(report)
+    if not told:
+        return
     rows = [
         (
-            tier.name,
-            [
-                (value, style)
-                for value, style in ((tier.read_seconds, "c1"), (tier.write_seconds, "c2"))
-                if value
-            ],
-            f"{seconds(tier.read_seconds)} / {seconds(tier.write_seconds)}",
+            who,
+            [(value, style) for value, style in ((one.p50, "c1"), (one.p95, "c2"), (one.p99, "c5")) if value],
+            f"p99 {seconds(one.p99)}",
         )
-        for tier in tiers
+        for who, one in told
     ]
-    if statistics.load_seconds:
-        rows.append(("loader", [(statistics.load_seconds, "c3")], seconds(statistics.load_seconds)))
-    if not any(marks for _, marks, _ in rows):
-        return
-    drawn = dots(
-        "latency",
-        "Latency of each tier",
-        _told([(name, number) for name, _, number in rows]),
-        rows,
-        tick=_power,
-    )
-    legend = [("c1", "read"), ("c2", "write")] + ([("c3", "load")] if statistics.load_seconds else [])
-    yield _figure(
-        "Latency",
-        drawn,
-        "Mean for each key, read / write; on a logarithmic scale. Measured.",
-        legend,
-    )
+    about = [(who, " / ".join(quantiles_of(one))) for who, one in told]
+    drawn = dots("latency", "Latency: p50, p95 and p99 of calls", _told(about), rows, tick=_power)
+    note = "Of calls, on a logarithmic scale. Measured, within 20 %; memory: estimated from samples."
+    yield _figure("Latency", drawn, note, [("c1", "p50"), ("c2", "p95"), ("c5", "p99")])
 
 
 def _power(value: float) -> str:

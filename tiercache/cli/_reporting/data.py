@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tiercache.cli._reporting.record import Books, Day, Report, Spent, Statistics, TierPart
@@ -37,6 +38,8 @@ def _tier(tier: TierPart) -> dict[str, Any]:
         "hit_ratio": tier.hit_ratio,
         "read_seconds_per_key": tier.read_seconds,
         "write_seconds_per_key": tier.write_seconds,
+        "read_latency": asdict(tier.read_latency),
+        "write_latency": asdict(tier.write_latency),
     }
 
 

@@ -12,7 +12,17 @@ from tiercache.cli._reporting.charts import budget_chart, charts_of_days, charts
 from tiercache.cli._reporting.elements import Element, el, html, raw_text
 from tiercache.cli._reporting.look import css
 from tiercache.cli._reporting.record import Books, Report, TierPart
-from tiercache.cli._reporting.rows import answered, days_of, named, sums_of, tier_row
+from tiercache.cli._reporting.rows import (
+    ABOUT_QUANTILES,
+    QUANTILES,
+    answered,
+    days_of,
+    latencies,
+    named,
+    quantiles_of,
+    sums_of,
+    tier_row,
+)
 from tiercache.cli._reporting.words import amount, hours, moment, percent, processes, spent_of
 from tiercache.ledger import LedgerRow
 
@@ -64,7 +74,7 @@ def _main(report: Report) -> Iterator[Element]:
     tiles = list(_tiles(report))
     if tiles:
         yield el("section", el("div", *tiles, class_="tiles"), aria_label="The most important numbers")
-    yield _section("Tiers", [_tiers(report.tiers), *charts_of_tiers(report)])
+    yield _section("Tiers", [_tiers(report.tiers), *charts_of_tiers(report), *_latencies(report)])
     books = report.books
     if books is not None and (books.total.calls or books.total.served):
         names = [tier.name for tier in report.tiers]
@@ -141,6 +151,13 @@ def _tier(tier: TierPart) -> list[str | Element]:
         el("span", row["owed"], class_="warn") if owed else row["owed"],
         el("span", f"down: {row['state']}", class_="bad") if tier.state == "down" else row["state"],
     ]
+
+
+def _latencies(report: Report) -> Iterator[Element]:
+    rows = [[who, *quantiles_of(latency)] for who, latency in latencies(report)]
+    if rows:
+        table = _table("Latency", ("calls", *QUANTILES), rows)
+        yield el("details", el("summary", "Latency"), table, el("p", f"{ABOUT_QUANTILES}.", class_="soft"))
 
 
 # -- tables of the ledger --------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
+from tiercache._counted import quantiles
 from tiercache.ledger import LedgerRow
+from tiercache.stats import Latency
 
 __all__ = ["Books", "Day", "Report", "Spent", "State", "Statistics", "TierPart"]
 
@@ -50,12 +52,25 @@ class TierPart:
         return self._mean("write_seconds", ("sets", "promotions", "deletes"))
 
     @property
+    def read_latency(self) -> Latency:
+        """Quantiles of its reads, a call each."""
+        return self._quantiles("read_times")
+
+    @property
+    def write_latency(self) -> Latency:
+        """Quantiles of its writes, a call each."""
+        return self._quantiles("write_times")
+
+    @property
     def failures(self) -> int:
         """Errors, time-outs and corrupt entries."""
         return self._count("errors") + self._count("timeouts") + self._count("corrupt")
 
     def _count(self, name: str) -> int:
         return 0 if self.counted is None else int(self.counted[name])
+
+    def _quantiles(self, name: str) -> Latency:
+        return Latency() if self.counted is None else quantiles(self.counted[name])
 
     def _mean(self, seconds: str, of: tuple[str, ...]) -> float | None:
         keys = sum(map(self._count, of))
@@ -84,6 +99,11 @@ class Statistics:
         """What a load took, as a mean."""
         loads = self.total["loads"]
         return self.total["load_seconds"] / loads if loads else None
+
+    @property
+    def load_latency(self) -> Latency:
+        """Quantiles of loaders, a call each."""
+        return quantiles(self.total["load_times"])
 
 
 @dataclass(frozen=True, slots=True)

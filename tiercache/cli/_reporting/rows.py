@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiercache.cli._reporting.record import Books, TierPart
+from tiercache.cli._reporting.record import Books, Report, TierPart
 from tiercache.cli._reporting.words import amount, entries_of, hours, percent, seconds, size_of, state_of, who
 from tiercache.ledger import LedgerRow
+from tiercache.stats import Latency
 
-__all__ = ["MOST", "answered", "days_of", "named", "sums_of", "tier_row"]
+__all__ = [
+    "ABOUT_QUANTILES", "MOST", "QUANTILES", "answered", "days_of", "latencies", "named", "quantiles_of",
+    "sums_of", "tier_row",
+]  # fmt: skip
 
+QUANTILES = ("p50", "p95", "p99")
+#: What there is to know of them.
+ABOUT_QUANTILES = (
+    "p50, p95 and p99: half of the calls took no longer, 95 % and 99 % of them, within 20 %; those of memory "
+    "are estimated from samples"
+)
 #: Rows of a table of models or namespaces.
 MOST = 20
 
@@ -33,6 +43,21 @@ def tier_row(tier: TierPart) -> dict[str, str]:
         "state": state_of(tier),
         **numbers,
     }
+
+
+def latencies(report: Report) -> list[tuple[str, Latency]]:
+    """Who was called for what, and how long that took; without those who were not."""
+    found = []
+    for tier in report.tiers:
+        found += [(f"read {tier.name}", tier.read_latency), (f"write {tier.name}", tier.write_latency)]
+    if report.statistics is not None:
+        found.append(("loader", report.statistics.load_latency))
+    return [(who, latency) for who, latency in found if latency.p50 is not None]
+
+
+def quantiles_of(latency: Latency) -> list[str]:
+    """Under `QUANTILES`."""
+    return [seconds(latency.p50), seconds(latency.p95), seconds(latency.p99)]
 
 
 def sums_of(row: LedgerRow, currency: str) -> dict[str, str]:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from tiercache.cli._output import Column, Styled, note, say, show_table
 from tiercache.cli._reporting.record import Books, Report, Spent, Statistics, TierPart
-from tiercache.cli._reporting.rows import answered, days_of, named, sums_of, tier_row
+from tiercache.cli._reporting.rows import (
+    ABOUT_QUANTILES,
+    QUANTILES,
+    answered,
+    days_of,
+    latencies,
+    named,
+    quantiles_of,
+    sums_of,
+    tier_row,
+)
 from tiercache.cli._reporting.words import hours, moment, percent, processes, seconds, spent_of
 from tiercache.ledger import LedgerRow
 
@@ -39,6 +49,7 @@ def show(report: Report) -> None:
     show_table(_TIERS, [_tier(tier) for tier in report.tiers])
     if report.statistics is not None:
         _show_statistics(report.statistics)
+        _show_latencies(report)
     if report.books is not None:
         _show_books(report.books, report.since)
     if report.budget is not None:
@@ -70,6 +81,14 @@ def _show_statistics(found: Statistics) -> None:
         + ("" if saved["seconds"] is None else f", about {hours(saved['seconds'])} of loading (estimated)")
     )
     say("read and write: the mean for each key")
+
+
+def _show_latencies(report: Report) -> None:
+    rows = [(who, *quantiles_of(latency)) for who, latency in latencies(report)]
+    if rows:
+        say("")
+        show_table((Column("calls"), *(Column(one, figures=True) for one in QUANTILES)), rows)
+        say(ABOUT_QUANTILES)
 
 
 def _show_books(books: Books, since: str) -> None:
