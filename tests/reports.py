@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 from tiercache._counted import plain
-from tiercache.cli._reporting.record import Books, Day, Report, Spent, Statistics, TierPart
+from tiercache.cli._reporting.record import Books, Day, Popular, Report, Spent, Statistics, TierPart
 from tiercache.ledger import LedgerRow
 from tiercache.stats import CacheStats, Histograms, TierStats
 
-__all__ = ["NASTY", "bare", "full"]
+__all__ = ["NASTY", "bare", "full", "popular"]
 
 #: What would end an element or an attribute, and a name that is longer than a window is wide.
 NASTY = """</style><script>alert("1 & 2")</script>'"""
@@ -30,10 +31,20 @@ def bare(**changes):
         "statistics": None,
         "books": None,
         "budget": None,
+        "popular": None,
         "problems": ("The tier sql did not answer",),
         "hints": ("The cache keeps no ledger.",),
     }
     return Report(**{**parts, **changes})
+
+
+def popular(*keys):
+    """A report in which these keys were asked for; ``None`` are keys that no tier has named."""
+    found = [
+        Popular(NASTY if number % 2 else "shop", f"{number:016x}", 10**7 // 5**number, number, key)
+        for number, key in enumerate(keys)
+    ]
+    return replace(full(1), popular=tuple(found))
 
 
 def full(days=30, *, currency="USD", first="memory", spent="6.5"):

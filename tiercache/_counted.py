@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, fields
 from types import UnionType
 from typing import Any, Final
 
+from tiercache._digests import Digests, merged, sound
 from tiercache._processes import born, place
 from tiercache.stats import CacheStats, Histograms, Latency, LatencyHistogram, TierStats
 
@@ -63,7 +64,8 @@ class Record:
 
 
 def plain(stats: CacheStats, histograms: Histograms | None = None) -> dict[str, Any]:
-    """``stats`` for a row: all but quantiles and ratios, and the ``histograms`` in their place."""
+    """``stats`` for a row: all but quantiles and ratios, and the ``histograms`` in their place. A row has
+    ``popular`` as well, as `digests` makes it."""
     none: Sequence[Mapping[int, int]] = [{} for _ in stats.tiers]
     reads, writes, loads = histograms or Histograms(none, none, {})
     tiers = [
@@ -122,7 +124,9 @@ def summed(records: Iterable[Record]) -> dict[str, Any]:
     running processes, and ``owed`` is the most that one of these knows of: they may well share a journal."""
     total: dict[str, Any] = dict.fromkeys(_CHAIN, 0) | {name: Counter() for name in _CHAIN_TIMES}
     tiers: dict[str, dict[str, Any]] = {}
+    popular: list[Digests] = []
     for record in records:
+        popular.append(record.stats.get("popular", {}))
         running = record.state == "running"
         _add(total, record.stats, _CHAIN)
         _add_times(total, record.stats, _CHAIN_TIMES)
@@ -143,7 +147,7 @@ def summed(records: Iterable[Record]) -> dict[str, Any]:
                 for state in ("entries", "bytes"):
                     if tier[state] is not None:
                         sums[state] = (sums[state] or 0) + tier[state]
-    return total | {"tiers": list(tiers.values())}
+    return total | {"popular": merged(popular), "tiers": list(tiers.values())}
 
 
 def _add(total: dict[str, Any], more: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -174,7 +178,8 @@ def from_rows(rows: Iterable[Sequence[Any]]) -> list[Record]:
                 {"name": str(tier["name"])} | _numbers(tier, _TIER) | _times(tier, _TIER_TIMES)
                 for tier in stats["tiers"]
             ]
-            counted = _numbers(stats, _CHAIN) | _times(stats, _CHAIN_TIMES) | {"tiers": tiers}
+            counted = _numbers(stats, _CHAIN) | _times(stats, _CHAIN_TIMES)
+            counted |= {"popular": sound(stats.get("popular")), "tiers": tiers}
             if all(map(_is_one, columns, _KINDS)):
                 found.append(Record(*(*columns, counted)))
     return found

@@ -23,9 +23,11 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from tiercache._counted import Record, less, never_used, plain
+from tiercache._digests import digests
 from tiercache._log import logger
 from tiercache._processes import born, place
 from tiercache.forks import reset_after_fork
+from tiercache.popular import KeyCounter
 from tiercache.shared_stats import StatsFile
 from tiercache.stats import CacheStats, Histograms
 
@@ -45,6 +47,8 @@ class Counting(Protocol):
     def stats(self, *, asking: bool = True) -> CacheStats: ...
 
     def histograms(self) -> Histograms: ...
+
+    def key_counters(self) -> list[tuple[tuple[str, ...], KeyCounter]]: ...
 
     def own_counters(self) -> list[dict[str, int]]: ...
 
@@ -197,7 +201,8 @@ class Publisher:
         self.file.write(
             Record(
                 self._token, self._pid, place(), born(self._pid) or "",
-                self.cache, self._started, now, now if last else None, counted,
+                self.cache, self._started, now, now if last else None,
+                counted | {"popular": digests(stack.key_counters())},
             ),
             seconds=seconds,
         )  # fmt: skip

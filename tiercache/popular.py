@@ -54,6 +54,10 @@ class KeyCounter:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._begin()
+        reset_after_fork(self)
+
+    def _begin(self) -> None:
         #: How often any key was counted.
         self.total = 0
         #: No key without a counter was counted more often than this.
@@ -64,14 +68,13 @@ class KeyCounter:
         self._queue: deque[tuple[Sequence[str], int]] = deque()
         self._waiting = 0
         self._settling = False
-        self.after_fork()
-        reset_after_fork(self)
-
-    def after_fork(self) -> None:
-        """A new lock: another thread of the parent may have held the old one."""
         # Re-entrant, so that a destructor that asks in the middle of it is answered from what there is.
         self._lock = threading.RLock()
-        self._settling = False
+
+    def after_fork(self) -> None:
+        """Begin anew: the parent tells what was counted until then, and another of its threads may have been
+        in the middle of that."""
+        self._begin()
 
     def add(self, keys: Sequence[str], times: int = 1) -> None:
         """Count each of ``keys``, which nobody else changes, so many ``times``."""
@@ -85,16 +88,26 @@ class KeyCounter:
 
     def top(self, n: int) -> list[PopularKey]:
         """The ``n`` keys with the highest counts, the highest first."""
+        return self.leading(n)[0]
+
+    def leading(self, n: int) -> tuple[list[PopularKey], int]:
+        """The same, and the `floor` that belongs to them."""
         with self._lock:
             self._settle()
-            counts, errors = list(self._counts.items()), self._errors.copy()
+            counts, errors, floor = list(self._counts.items()), self._errors.copy(), self.floor
         if n < len(counts):
             from heapq import nlargest  # few need it
 
             counts = nlargest(n, counts, key=_count)
         else:
             counts.sort(key=_count, reverse=True)
-        return [PopularKey(key, count, errors.get(key, 0)) for key, count in counts]
+        return [PopularKey(key, count, errors.get(key, 0)) for key, count in counts], floor
+
+    def settled(self) -> int:
+        """Count what waits, and say how often any key was counted."""
+        with self._lock:
+            self._settle()
+            return self.total
 
     def __len__(self) -> int:
         """How many counters there are just now."""

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from reports import NASTY, bare, full
+from reports import NASTY, bare, full, popular
 
 from tiercache.cli._reporting.look import DARK, LIGHT
 from tiercache.cli._reporting.page import as_html
@@ -81,8 +81,14 @@ def rgb(colour):
 
 @pytest.mark.parametrize(
     ("report", "charts"),
-    [(full(30), 9), (full(400, first=NASTY), 9), (full(1), 8), (bare(), 0)],
-    ids=["a month", "all days", "one day", "bare"],
+    [
+        (full(30), 9),
+        (full(400, first=NASTY), 9),
+        (full(1), 8),
+        (bare(), 0),
+        (popular(NASTY, None, "x" * 3000, *map(str, range(30))), 9),
+    ],
+    ids=["a month", "all days", "one day", "bare", "popular keys"],
 )
 @pytest.mark.parametrize(("scheme", "colours"), [(1, LIGHT), (0, DARK)], ids=["light", "dark"])
 def test_it_fits_its_window_and_can_be_read(tmp_path, report, charts, scheme, colours):

@@ -59,6 +59,7 @@ LAYERS = (
         "tokens",
         "stats",
         "_counted",
+        "_digests",
         "shared_stats",
         "events",
         "observing",

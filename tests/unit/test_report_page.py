@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from itertools import product
 
 import pytest
-from reports import NASTY, bare, full
+from reports import NASTY, bare, full, popular
 
 from tiercache.cli._reporting.look import DARK, LIGHT, SERIES, css
 from tiercache.cli._reporting.page import as_html
@@ -22,6 +22,7 @@ REPORTS = {
     "all days": full(400),
     "no prices": full(8, currency=""),
     "over the budget": full(3, spent="12"),
+    "popular keys": popular(NASTY, None, "x" * 3000, "\x00\x1b\ud800\u202e", *map(str, range(30))),
 }
 
 
@@ -172,6 +173,18 @@ def test_latency_is_told_in_quantiles_and_where_from():
     assert len(re.findall("<circle", drawn)) == 3 * 6  # nothing was written to the first tier
     assert "memory: estimated from samples" in page
     assert '<td role="cell" data-label="p99">34.9 ms</td>' in page
+
+
+def test_popular_keys_are_drawn_and_told_one_by_one_or_not_at_all():
+    page = as_html(popular("front-page", None, "x" * 3000))
+    [drawn] = re.findall(r'<svg[^>]*aria-labelledby="popular-title.*?</svg>', page, re.DOTALL)
+    widths = [float(one) for one in re.findall(r'width="([\d.]+)" height="10" rx="3" class="c1"', drawn)]
+    assert [round(one / widths[0], 2) for one in widths] == [1, 0.2, 0.04]
+    assert "front-page 10,000,000; 0000000000000001 2,000,000" in drawn
+    cells = re.findall(r'<td role="cell" data-label="(?:key|times|too high by at most)"[^>]*>([^<]*)<', page)
+    assert cells == ["front-page", "10,000,000", "0", "-", "2,000,000", "1", "x" * 99 + "…", "400,000", "2"]
+    assert "Popular keys" not in as_html(full(30))
+    assert "None are known" in as_html(bare(popular=()))
 
 
 def test_what_is_missing_is_told():

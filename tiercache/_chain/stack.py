@@ -204,10 +204,26 @@ class Stack:
             counter = self._key_counters[path] = KeyCounter(self._popular)
         return counter
 
-    def settle_counts(self, path: tuple[str, ...]) -> None:
-        """Have the keys counted that memory has answered by itself in the namespace at ``path``."""
+    @property
+    def counts_no_keys(self) -> bool:
+        """Whether no namespace has counters of keys."""
+        return self._popular is None
+
+    def key_counters(self) -> list[tuple[tuple[str, ...], KeyCounter]]:
+        """What counts the keys of each namespace in use."""
+        if self._popular is None:
+            return []
+        self.settle_counts()
         with self._lock:
-            bindings = [binding for binding in self._bindings.values() if binding.tab.path == path]
+            return list(self._key_counters.items())
+
+    def settle_counts(self, path: tuple[str, ...] | None = None) -> None:
+        """Have the keys counted that memory has answered by itself in the namespace at ``path``; ``None``: in
+        all."""
+        with self._lock:
+            bindings = [
+                binding for binding in self._bindings.values() if path is None or binding.tab.path == path
+            ]
         for binding in bindings:
             road: object = binding.members[0].fast
             if isinstance(road, SupportsKeyCounts):

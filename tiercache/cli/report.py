@@ -14,6 +14,7 @@ from tiercache.errors import ConfigError
 __all__ = ["report"]
 
 _MOST = 100_000
+_POPULAR = 10
 
 
 @command()
@@ -36,9 +37,23 @@ _MOST = 100_000
     metavar="N",
     help="Count about N entries of each tier at most; 0: none.",
 )
+@click.option(
+    "--popular",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=_POPULAR,
+    metavar="[N]",
+    help=f"Name the N keys that were asked for most often, {_POPULAR} unless said.",
+)
 @click.pass_obj
 def report(
-    settings: Settings, file: str | None, page: str | None, as_json: bool, since: str, most: int
+    settings: Settings,
+    file: str | None,
+    page: str | None,
+    as_json: bool,
+    since: str,
+    most: int,
+    popular: int | None,
 ) -> int:
     """Tell what the cache holds, hits, costs and saves.
 
@@ -53,7 +68,7 @@ def report(
         raise click.UsageError("--html or --json, not both")
     with open_cache(settings if file is None else replace(settings, config=file)) as cache:
         try:
-            found = gather(cache, since=since, most=most, tell=note)
+            found = gather(cache, since=since, most=most, popular=popular, tell=note)
         except ConfigError as error:
             raise Failed(str(error)) from error
     if as_json:

@@ -238,7 +238,9 @@ def _record_as_data(record: Record) -> dict[str, Any]:
 
 
 def with_ratios(counted: Mapping[str, Any]) -> dict[str, Any]:
-    """``counted`` with its ratios, and with quantiles in the place of what they are read from."""
+    """``counted`` with its ratios, and with quantiles in the place of what they are read from; without what
+    it says of popular keys, which is told to who asks for them."""
+    counted = {name: value for name, value in counted.items() if name != "popular"}
     tiers = [{**_timed(tier), "hit_ratio": _ratio(tier)} for tier in counted["tiers"]]
     return {**_timed(counted), "hit_ratio": _ratio(counted), "tiers": tiers}
 

@@ -10,7 +10,7 @@ from math import ceil
 
 from tiercache.cli._reporting.elements import Element, el
 from tiercache.cli._reporting.look import SERIES
-from tiercache.cli._reporting.record import Books, Day, Report, Spent, TierPart
+from tiercache.cli._reporting.record import Books, Day, Popular, Report, Spent, TierPart
 from tiercache.cli._reporting.rows import latencies, quantiles_of
 from tiercache.cli._reporting.svg import Series, bars, columns, dots, meter
 from tiercache.cli._reporting.words import (
@@ -18,17 +18,20 @@ from tiercache.cli._reporting.words import (
     day_of,
     entries_of,
     hours,
+    key_of,
     percent,
     seconds,
     size_of,
     spent_of,
 )
 
-__all__ = ["budget_chart", "charts_of_days", "charts_of_tiers"]
+__all__ = ["budget_chart", "charts_of_days", "charts_of_tiers", "popular_chart"]
 
 _ESTIMATED = "saved (estimated)"
 #: Columns of a chart: a reader can tell so many apart on a telephone.
 _MOST = 62
+#: Keys in a chart.
+_BARS = 10
 
 
 def style_of(number: int, kind: str = "c") -> str:
@@ -85,7 +88,7 @@ def _latencies(report: Report) -> Iterator[Element]:
     rows = [
         (
             who,
-            [(value, style) for value, style in ((one.p50, "c1"), (one.p95, "c2"), (one.p99, "c5")) if value],
+            [(value, style) for value, style in ((one.p99, "c5"), (one.p95, "c2"), (one.p50, "c1")) if value],
             f"p99 {seconds(one.p99)}",
         )
         for who, one in told
@@ -249,6 +252,20 @@ def budget_chart(spent: Spent) -> Element:
     )
     warns = f"It warns at {marks}. " if marks else ""
     return _figure(f"Budget of {day_of(spent.day)} (UTC)", drawn, f"{warns}{then} Measured.")
+
+
+# -- popular keys ----------------------------------------------------------------------------------
+
+
+def popular_chart(found: Sequence[Popular]) -> Element:
+    """The first of ``found``, of which there are some, and how often they were given."""
+    most = found[0].count or 1
+    rows = [
+        (one.digest if one.key is None else key_of(one), one.count / most, f"{one.count:,}", "c1")
+        for one in found[:_BARS]
+    ]
+    drawn = bars("popular", "Popular keys", _told([(row[0], row[2]) for row in rows]), rows)
+    return _figure("Given most often", drawn, "Times that callers were given the value of a key, at most.")
 
 
 # -- what they have in common ----------------------------------------------------------------------

@@ -21,6 +21,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "statistics": None if report.statistics is None else _statistics(report.statistics),
         "ledger": None if report.books is None else _books(report.books),
         "budget": None if report.budget is None else _budget(report.budget),
+        "popular": None if report.popular is None else [asdict(one) for one in report.popular],
         "problems": list(report.problems),
         "hints": list(report.hints),
     }

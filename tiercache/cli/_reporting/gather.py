@@ -22,7 +22,8 @@ from tiercache._running.bridge import BLOCKING, drive
 from tiercache.chain import TieredCache
 from tiercache.cli._lasting import fleeting, listed
 from tiercache.cli._output import printable
-from tiercache.cli._reporting.record import Books, Day, Report, Spent, Statistics, TierPart
+from tiercache.cli._reporting.popular import popular_keys
+from tiercache.cli._reporting.record import Books, Day, Popular, Report, Spent, Statistics, TierPart
 from tiercache.cli.stats import savings
 from tiercache.errors import ConfigError, TierError, TierTimeout
 from tiercache.ledger import LedgerRow, Statement
@@ -43,6 +44,7 @@ _NO_LEDGER = (
     "The cache keeps no ledger, so nothing is known of single days, money and hours: set ledger = true, or "
     "name a file of prices, in its configuration."
 )
+_NO_POPULAR = "The cache counts no keys, so none are known to be popular: set popular in its configuration."
 _NO_PRICES = "No prices are given, so nothing is known of money: set prices in the configuration."
 
 
@@ -59,9 +61,12 @@ class _Remarks:
         self.tell(f"{what}: {reason}")
 
 
-def gather(cache: TieredCache[Any], *, since: str | None, most: int, tell: Tell) -> Report:
+def gather(
+    cache: TieredCache[Any], *, since: str | None, most: int, popular: int | None = None, tell: Tell
+) -> Report:
     """What there is to say of ``cache`` ``since`` a day, or how long ago, of which at most so many entries of
-    each tier are counted. Raises `ConfigError` for what is no day, or one to come."""
+    each tier are counted, and so many ``popular`` keys are named, if any were asked for. Raises `ConfigError`
+    for what is no day, or one to come."""
     now = datetime.now(UTC)
     today = now.date()
     first = first_day(since, now.timestamp())
@@ -79,6 +84,7 @@ def gather(cache: TieredCache[Any], *, since: str | None, most: int, tell: Tell)
         statistics=statistics,
         books=books,
         budget=None if books is None else _budget(cache, books, today),
+        popular=None if popular is None else _popular(cache, statistics, popular, most, tiers, remarks),
         problems=tuple(remarks.problems),
         hints=tuple(remarks.hints),
     )
@@ -174,6 +180,22 @@ def _of(found: Iterable[Record], cache: str) -> list[Record]:
     ours = [record for record in records if record.cache == cache and record.token != EARLIER]
     earlier = [record for record in records if record.token == EARLIER]
     return records if ours and len(ours) + len(earlier) == len(records) else ours
+
+
+def _popular(
+    cache: TieredCache[Any],
+    statistics: Statistics | None,
+    count: int,
+    most: int,
+    tiers: Iterable[TierPart],
+    remarks: _Remarks,
+) -> tuple[Popular, ...]:
+    if cache._stack.counts_no_keys:  # noqa: SLF001 - as above
+        remarks.hints.append(_NO_POPULAR)
+    if statistics is None:
+        return ()
+    down = [tier.name for tier in tiers if tier.state == "down"]
+    return popular_keys(cache, statistics, count, most=most, down=down, failed=remarks.failed)
 
 
 # -- the ledger ------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ h3{font-size:1rem;margin:0 0 2px}
 p{margin:0 0 8px}
 .soft,figcaption,footer{color:var(--soft);font-size:.875rem}
 .grid{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,310px),1fr))}
+.grid>:only-child{max-width:440px}
 .tiles{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr))}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:16px;margin:0;
 min-width:0;break-inside:avoid}
@@ -96,7 +97,7 @@ svg .part{stroke:var(--card);stroke-width:1}
 .stack tr{padding:8px 0;border-bottom:1px solid var(--rule)}
 .stack td{display:flex;justify-content:space-between;gap:16px;border:0;padding:2px 0;white-space:normal;
 text-align:right}
-.stack td:first-child{font-weight:600}
+.stack td:first-child{font-weight:600;text-align:left}
 .stack td:not(:first-child)::before{content:attr(data-label);color:var(--soft);text-align:left}
 }
 @page{size:landscape;margin:12mm}

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tiercache import __version__
-from tiercache.cli._reporting.charts import budget_chart, charts_of_days, charts_of_tiers
+from tiercache.cli._reporting.charts import budget_chart, charts_of_days, charts_of_tiers, popular_chart
 from tiercache.cli._reporting.elements import Element, el, html, raw_text
 from tiercache.cli._reporting.look import css
 from tiercache.cli._reporting.record import Books, Report, TierPart
 from tiercache.cli._reporting.rows import (
+    ABOUT_POPULAR,
     ABOUT_QUANTILES,
+    POPULAR,
     QUANTILES,
     answered,
     days_of,
     latencies,
     named,
+    popular_rows,
     quantiles_of,
     sums_of,
     tier_row,
@@ -34,7 +37,7 @@ _ESTIMATED = (
     "namespace on the same day, or else on all days that are kept."
 )
 #: Headings of columns of text, which begin at the left.
-_TEXT = ("kind", "its entries are")
+_TEXT = ("kind", "its entries are", "namespace", "digest")
 
 
 def as_html(report: Report) -> str:
@@ -75,6 +78,12 @@ def _main(report: Report) -> Iterator[Element]:
     if tiles:
         yield el("section", el("div", *tiles, class_="tiles"), aria_label="The most important numbers")
     yield _section("Tiers", [_tiers(report.tiers), *charts_of_tiers(report), *_latencies(report)])
+    if report.popular:
+        about = el("p", f"{ABOUT_POPULAR}.", class_="soft")
+        table = _table("Popular keys", POPULAR, popular_rows(report))
+        yield _section("Popular keys", [about, popular_chart(report.popular), table])
+    elif report.popular is not None:
+        yield _section("Popular keys", [el("p", "None are known.")])
     books = report.books
     if books is not None and (books.total.calls or books.total.served):
         names = [tier.name for tier in report.tiers]
@@ -157,7 +166,12 @@ def _latencies(report: Report) -> Iterator[Element]:
     rows = [[who, *quantiles_of(latency)] for who, latency in latencies(report)]
     if rows:
         table = _table("Latency", ("calls", *QUANTILES), rows)
-        yield el("details", el("summary", "Latency"), table, el("p", f"{ABOUT_QUANTILES}.", class_="soft"))
+        yield el(
+            "details",
+            el("summary", "Latency in numbers"),
+            table,
+            el("p", f"{ABOUT_QUANTILES}.", class_="soft"),
+        )
 
 
 # -- tables of the ledger --------------------------------------------------------------------------

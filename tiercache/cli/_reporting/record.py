@@ -1,4 +1,5 @@
-"""What a report says, as plain records, without any key, value, URL or path, or what a driver said.
+"""What a report says, as plain records, without any value, URL or path, or what a driver said, and without
+any key but those that were asked for.
 
 What was counted or read is measured. What the ledger says was saved is estimated, by itself (see
 `tiercache.ledger`), and so is the time that the statistics say was.
@@ -15,7 +16,7 @@ from tiercache._counted import quantiles
 from tiercache.ledger import LedgerRow
 from tiercache.stats import Latency
 
-__all__ = ["Books", "Day", "Report", "Spent", "State", "Statistics", "TierPart"]
+__all__ = ["Books", "Day", "Popular", "Report", "Spent", "State", "Statistics", "TierPart"]
 
 #: ``"listed"``: its entries were counted now; ``"memory"``: they are those that running processes have told
 #: of; ``"unlisted"``: it lists no keys, or nobody asked; ``"down"``: it could not be asked.
@@ -155,9 +156,22 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Popular:
+    """A key of ``namespace``, how often callers were given its value, and by how much that may be too high;
+    ``key`` is ``None`` where no tier has named it."""
+
+    namespace: str
+    digest: str
+    count: int
+    error: int
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All of it. ``made_at`` is in Unix seconds, ``since`` the day from which the ledger was read ("": from
-    its first). ``problems`` could not be read and should have been; ``hints`` tell what is not kept."""
+    its first). ``popular`` is ``None`` where nobody asked for keys. ``problems`` could not be read and should
+    have been; ``hints`` tell what is not kept."""
 
     cache: str
     made_at: float
@@ -166,6 +180,7 @@ class Report:
     statistics: Statistics | None
     books: Books | None
     budget: Spent | None
+    popular: tuple[Popular, ...] | None
     problems: tuple[str, ...]
     hints: tuple[str, ...]
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tiercache.cli._reporting.record import Books, Report, TierPart
-from tiercache.cli._reporting.words import amount, entries_of, hours, percent, seconds, size_of, state_of, who
+from tiercache.cli._reporting.words import (
+    amount,
+    entries_of,
+    hours,
+    key_of,
+    percent,
+    seconds,
+    size_of,
+    state_of,
+    who,
+)
 from tiercache.ledger import LedgerRow
 from tiercache.stats import Latency
 
 __all__ = [
-    "ABOUT_QUANTILES", "MOST", "QUANTILES", "answered", "days_of", "latencies", "named", "quantiles_of",
-    "sums_of", "tier_row",
+    "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "answered", "days_of", "latencies",
+    "named", "popular_rows", "quantiles_of", "sums_of", "tier_row",
 ]  # fmt: skip
 
 QUANTILES = ("p50", "p95", "p99")
@@ -19,6 +29,11 @@ QUANTILES = ("p50", "p95", "p99")
 ABOUT_QUANTILES = (
     "p50, p95 and p99: half of the calls took no longer, 95 % and 99 % of them, within 20 %; those of memory "
     "are estimated from samples"
+)
+POPULAR = ("key", "namespace", "digest", "times", "too high by at most")
+ABOUT_POPULAR = (
+    "times: how often callers were given its value, never too low; where memory answers more than 20,000 "
+    "times a second, some hits stand for others. Keys that no tier has listed are shown by digest alone"
 )
 #: Rows of a table of models or namespaces.
 MOST = 20
@@ -58,6 +73,14 @@ def latencies(report: Report) -> list[tuple[str, Latency]]:
 def quantiles_of(latency: Latency) -> list[str]:
     """Under `QUANTILES`."""
     return [seconds(latency.p50), seconds(latency.p95), seconds(latency.p99)]
+
+
+def popular_rows(report: Report) -> list[list[str]]:
+    """The popular keys that were asked for, under `POPULAR`."""
+    return [
+        [key_of(one), one.namespace or "-", one.digest, f"{one.count:,}", f"{one.error:,}"]
+        for one in report.popular or ()
+    ]
 
 
 def sums_of(row: LedgerRow, currency: str) -> dict[str, str]:

@@ -142,8 +142,9 @@ def dots(
         drawn += _named(name, number, y)
         drawn.append(el("line", x1=margin, x2=_WIDTH - margin, y1=y + 29, y2=y + 29, class_="rule"))
         drawn += [
-            el("circle", el("title", tick(value)), cx=at(value), cy=y + 29, r=6, class_=style)
-            for value, style in marks
+            # Each smaller than the one before: of equal ones all are seen.
+            el("circle", el("title", tick(value)), cx=at(value), cy=y + 29, r=max(8 - 2 * n, 3), class_=style)
+            for n, (value, style) in enumerate(marks)
             if value > 0
         ]
     return _drawn(ident, title, about, foot + 22, drawn)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from tiercache.cli._output import Column, Styled, note, say, show_table
 from tiercache.cli._reporting.record import Books, Report, Spent, Statistics, TierPart
 from tiercache.cli._reporting.rows import (
+    ABOUT_POPULAR,
     ABOUT_QUANTILES,
+    POPULAR,
     QUANTILES,
     answered,
     days_of,
     latencies,
     named,
+    popular_rows,
     quantiles_of,
     sums_of,
     tier_row,
@@ -50,6 +53,8 @@ def show(report: Report) -> None:
     if report.statistics is not None:
         _show_statistics(report.statistics)
         _show_latencies(report)
+    if report.popular is not None:
+        _show_popular(report)
     if report.books is not None:
         _show_books(report.books, report.since)
     if report.budget is not None:
@@ -89,6 +94,16 @@ def _show_latencies(report: Report) -> None:
         say("")
         show_table((Column("calls"), *(Column(one, figures=True) for one in QUANTILES)), rows)
         say(ABOUT_QUANTILES)
+
+
+def _show_popular(report: Report) -> None:
+    rows = popular_rows(report)
+    say("" if rows else "\nNo popular keys are known.")
+    if rows:
+        *names, times, error = POPULAR
+        figures = (Column(times, figures=True), Column(error, figures=True))
+        show_table((*map(Column, names), *figures), rows)
+        say(ABOUT_POPULAR)
 
 
 def _show_books(books: Books, since: str) -> None:

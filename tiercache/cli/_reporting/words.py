@@ -6,16 +6,18 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from tiercache.accounts import LOADER
-from tiercache.cli._output import weight
-from tiercache.cli._reporting.record import Spent, TierPart
+from tiercache.cli._output import printable, weight
+from tiercache.cli._reporting.record import Popular, Spent, TierPart
 from tiercache.ledger import money
 
 __all__ = [
-    "amount", "day_of", "entries_of", "hours", "moment", "percent", "processes", "seconds", "size_of",
-    "spent_of", "state_of", "who",
+    "amount", "day_of", "entries_of", "hours", "key_of", "moment", "percent", "processes", "seconds",
+    "size_of", "spent_of", "state_of", "who",
 ]  # fmt: skip
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: Characters of a key: it may be a whole prompt.
+_KEY = 100
 _STATES = {
     "listed": "counted now",
     "memory": "as running processes told",
@@ -87,6 +89,12 @@ def state_of(tier: TierPart) -> str:
 def who(tier: str) -> str:
     """Who answered, as the ledger has it."""
     return "(loader)" if tier == LOADER else tier or "-"
+
+
+def key_of(one: Popular) -> str:
+    """Its key on one line, the beginning of a long one; "-" where no tier has named it."""
+    shown = "-" if one.key is None else printable(one.key)
+    return shown if len(shown) <= _KEY else f"{shown[: _KEY - 1]}…"
 
 
 def day_of(day: str) -> str:
