@@ -22,6 +22,7 @@ from tiercache import CacheClosed, DiskTier, MemoryTier, SQLTier, TieredCache, g
 from tiercache.codecs import JSONCodec
 from tiercache.codecs.encrypted import EncryptedCodec
 from tiercache.integrations.langchain import TieredByteStore
+from tiercache.integrations.llama_index import TieredKVStore
 from tiercache.testing import DictTier
 
 
@@ -288,6 +289,19 @@ def test_a_store_of_langchains_goes_with_its_cache(build):
     assert unpickled(data).mget(["k"]) == [b"value"]
     code = "assert type(cache).__name__ == 'TieredByteStore'\nprint(cache.mget(['k']))"
     assert elsewhere(data, code, HOME="/nonexistent") == "[b'value']"
+
+
+def test_a_store_of_llamaindexs_goes_with_its_cache_and_counts_anew(build):
+    store = TieredKVStore(build())
+    store.put("k", {"x": object()})
+    store.put("k", {"x": 1})
+    there = unpickled(pickle.dumps(store))
+    assert there.get("k") == {"x": 1}
+    assert (store.losses().unstorable, there.losses().unstorable) == (1, 0)
+    there.put("k", {"x": object()})
+    assert there.losses().unstorable == 1
+    with TieredCache([MemoryTier()]) as made_in_code, pytest.raises(TypeError, match="from_config"):
+        pickle.dumps(TieredKVStore(made_in_code))
 
 
 def test_copies_are_the_cache_itself(build):

@@ -35,6 +35,10 @@ class LossCounter:
         """A new lock: another thread may have held the old one."""
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[LossCounter], tuple[()]]:
+        """What is unpickled counts anew: its losses are those of the process that it is in."""
+        return LossCounter, ()
+
     def add(self, *, unstorable: int = 0, unwritten: int = 0, unreadable: int = 0) -> None:
         """Count more of them."""
         with self._lock:
