@@ -51,6 +51,12 @@ def test_every_number_counts():
     assert (found.time_saved, found.saved) == (70, 85)
 
 
+def test_a_little_time_lost_is_no_negative_nothing():
+    found = project(Assumptions(daily_queries=20, duplicate_rate=0.8, seconds_without=0, seconds_with=0.1))
+    assert found.hours_saved < 0
+    assert ("hours of waiting saved", "0.0", "") in found.rows()
+
+
 def test_a_cache_that_is_slower_than_the_call_costs_time():
     slow = Assumptions(
         daily_queries=60, duplicate_rate=1, days=1, price=0, seconds_without=0, seconds_with=60

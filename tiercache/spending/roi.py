@@ -110,7 +110,7 @@ class Projection:
             ("of which the cache answers", _plain(self.hits), ""),
             ("cost without the cache", f"{_money(self.cost_without)} {currency}", ""),
             ("cost with it", f"{_money(self.cost_with)} {currency}", ""),
-            ("hours of waiting saved", f"{self.hours_saved:,.1f}", ""),
+            ("hours of waiting saved", f"{self.hours_saved:z,.1f}", ""),
             ("worth", f"{_money(self.time_saved)} {currency}", ""),
             ("saved in all", f"{_money(self.saved)} {currency}", ""),
         ]
