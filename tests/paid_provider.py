@@ -7,9 +7,10 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -93,32 +94,62 @@ def ask(url: str, question: str) -> Any:
             return json.loads(body)
 
 
-def _work(directory: str, url: str, name: str, calls: int, per_day: float) -> None:
-    """Ask so many questions, and say a letter once each was answered."""
+def _work(
+    address: str, url: str, name: str, calls: int, per_day: float, how: str, action: str, threads: int
+) -> None:
+    """Ask so many questions, and say a letter once each was answered, or why it was not: a for an answer, x
+    for a budget that is spent, f for what failed, w for each share of the budget that is told."""
+    from ledger_places import tier_at
     from ledgers import PRICES
 
-    from tiercache import BudgetExceeded, DiskTier, MemoryTier, TieredCache
+    from tiercache import Budget, BudgetExceeded, BudgetReached, MemoryTier, TieredCache
     from tiercache.codecs import JSONCodec
+    from tiercache.loading import batched
 
+    def say(letter: str) -> None:
+        with saying:
+            sys.stdout.write(letter)
+            sys.stdout.flush()
+
+    def told(event: object) -> None:
+        if isinstance(event, BudgetReached):
+            say("w")
+
+    @batched
+    def load(keys: Sequence[str]) -> dict[str, Any]:
+        return {key: ask(url, key) for key in keys}
+
+    def one(number: int) -> None:
+        key = f"{name} {number}"
+        try:
+            cache.get_or_load(key, load if how == "batches" else lambda key: ask(url, key))
+        except BudgetExceeded:
+            say("x")
+        except (OSError, HTTPException, ValueError):
+            say("f")
+        else:
+            say("a")
+            cache.get(key)
+
+    saying = threading.Lock()
+    paces: dict[str, Any] = {
+        "plain": {},
+        "concurrency": {"concurrency": threads},
+        "batches": {"batch_window": 0.002, "max_batch": 5},
+    }
     cache = TieredCache(
-        [MemoryTier(), DiskTier(directory, deadline=20)],
+        [MemoryTier(), tier_at(address)],
         codec=JSONCodec(),
         prices=PRICES,
         model="m",
-        budget=per_day or None,
+        budget=Budget(per_day, action=action) if per_day else None,  # type: ignore[arg-type]  # one of two
+        on_event=told,
+        **paces[how],
     )
-    for number in range(calls):
-        key = f"{name} {number}"
-        try:
-            cache.get_or_load(key, lambda key: ask(url, key))
-        except BudgetExceeded:
-            sys.stdout.write("x")
-        else:
-            sys.stdout.write("a")
-        cache.get(key)
-        sys.stdout.flush()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, range(calls)))
     cache.close()
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5]))
+    _work(**json.loads(sys.argv[1]))

@@ -16,6 +16,7 @@ __all__ = [
     "LEDGER_VERBS",
     "LOADER",
     "MICRO",
+    "MOST",
     "MOST_ROWS",
     "OTHERS",
     "PICO",
@@ -39,6 +40,8 @@ COLUMNS: Final = (
 #: Of one unit of money, and of a second.
 PICO: Final = 10**12
 MICRO: Final = 10**6
+#: Stores add in 64 bits, and what would be more stays at this.
+MOST: Final = 2**63 - 1
 #: In the place of a tier's name: the loader answered.
 LOADER: Final = "loader"
 #: The same: the sum of what a cache has spent that day, under its root's namespace. It is no row of a report.

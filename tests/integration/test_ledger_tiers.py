@@ -76,6 +76,15 @@ def test_all_columns_are_kept_and_large_numbers_exactly(make, clock):
     assert read(tier) == {ONE: row}
 
 
+def test_what_is_too_much_for_a_row_does_not_end_the_posting(make, clock):
+    tier = make(clock=clock)
+    total = Account(DAY, "n", "", TOTAL)
+    for number in range(1, 4):
+        tier.post(deposit(number, rows=[(total, {"money": 2**62}), (ONE, {"calls": 1, "money": 2**62})]))
+    assert tier.spent(DAY, "n") == 2**63 - 1
+    assert read(tier)[ONE] == amounts(calls=3, money=2**63 - 1)
+
+
 def test_what_was_spent_is_the_total_of_a_namespace(make, clock):
     tier = make(clock=clock)
     total = Account(DAY, "n", "", TOTAL)
@@ -243,7 +252,7 @@ def test_what_others_write_in_redis_does_no_harm(valkey, clock):
         client.hset(key, b"[1]\0calls", "5")
         client.hset(key, b"[no JSON\0calls", "5")
         tier.post(deposit(2, rows=[(ONE, {"calls": 1, "texts": 1, "money": 5, "micros": 3})]))
-        assert read(tier) == {ONE: amounts(calls=2, micros=3, money=2**63 - 2)}
+        assert read(tier) == {ONE: amounts(calls=2, micros=3, money=2**63 - 1)}
         client.delete(key)
         client.set(key, "no hash")
         for _ in range(2):  # and so nothing of it is done

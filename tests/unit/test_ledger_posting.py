@@ -102,6 +102,15 @@ def test_what_waits_for_an_ill_tier_is_added_up(tmp_path, monkeypatch):
         assert books.unposted() == []
 
 
+def test_a_day_in_memory_has_so_many_rows(monkeypatch):
+    monkeypatch.setattr("tiercache._books.memory.MOST_ROWS", 10)
+    with TieredCache([MemoryTier()], prices=PRICES, model="m") as cache:
+        for number in range(40):
+            cache.view(f"v{number}").get_or_load("k", paid_load)
+        assert totals(cache) == (40, 0, 40, 0, 40 * COST)
+        assert len(cache.ledger().rows) <= 11
+
+
 def test_accounts_that_wait_for_an_ill_tier_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr("tiercache._books.books._MOST_WAITING", 10)
     monkeypatch.setattr("tiercache._books.books.MOST_ROWS", 10)

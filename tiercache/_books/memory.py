@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
+from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
 from tiercache.forks import reset_after_fork
 
 __all__ = ["MemoryLedger", "add_to", "folded", "merged"]
@@ -60,7 +60,7 @@ def add_to(rows: dict[Account, dict[str, int]], account: Account, amounts: Amoun
     row = rows.setdefault(account, {})
     for name in COLUMNS:
         if more := amounts.get(name, 0):
-            row[name] = row.get(name, 0) + more
+            row[name] = min(row.get(name, 0) + more, MOST)
 
 
 def merged(several: Iterable[tuple[Account, Amounts]]) -> dict[Account, dict[str, int]]:

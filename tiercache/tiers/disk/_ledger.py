@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Deposit, others
+from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Deposit, others
 from tiercache.tiers.disk._tables import exists
 
 __all__ = ["LedgerMethods"]
@@ -39,7 +39,9 @@ _ADD: Final = (
     f"INSERT INTO Tier_ledger ({_NAMES}, {_COUNTS}) VALUES"  # noqa: S608 - constants
     f" ({', '.join('?' * (len(Account._fields) + len(COLUMNS)))})"
     f" ON CONFLICT ({_NAMES}) DO UPDATE SET "
-    + ", ".join(f'"{name}" = "{name}" + excluded."{name}"' for name in COLUMNS)
+    + ", ".join(
+        f'"{name}" = min("{name}", {MOST} - excluded."{name}") + excluded."{name}"' for name in COLUMNS
+    )
 )
 _SINCE: Final = f"SELECT {_NAMES}, {_COUNTS} FROM Tier_ledger WHERE day >= ?"  # noqa: S608 - constants
 _SPENT: Final = "SELECT money FROM Tier_ledger WHERE day = ? AND namespace = ? AND model = '' AND tier = ?"

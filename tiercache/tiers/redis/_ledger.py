@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import redis
 
-from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
+from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
 from tiercache.protocols import Clock
 from tiercache.tiers.redis._wire import Command, Wire, perform
 
@@ -31,8 +31,8 @@ _MOST_DAYS: Final = 4000
 
 #: The fields of a day: ``r`` and a row, which is there; ``n``, how many of them; and a row and a column, its
 #: amount. What a script has done before an error stays done, so nothing may fail once the number is set: what
-#: is no hash does before that, and an amount that cannot be added to (somebody wrote there, or it has no room
-#: in 64 bits) keeps no others out.
+#: is no hash does before that, and an amount that cannot be added to, since somebody wrote there, keeps no
+#: others out.
 _POST: Final = (
     b"local k=KEYS[1] local n=tonumber(redis.call('HGET',k,'n') or '0') or 0 "
     b"local last=redis.call('HGET',KEYS[2],ARGV[1]) "
@@ -43,10 +43,12 @@ _POST: Final = (
     b"if n>=tonumber(ARGV[3]) then row=ARGV[i+1] end "
     b"if redis.call('HSETNX',k,'r\\0'..row,'1')==1 then n=n+1 redis.pcall('HINCRBY',k,'n',1) end end "
     b"local m=tonumber(ARGV[i+2]) "
-    b"for j=i+3,i+2+2*m,2 do redis.pcall('HINCRBY',k,row..'\\0'..ARGV[j],ARGV[j+1]) end "
+    b"for j=i+3,i+2+2*m,2 do local f=row..'\\0'..ARGV[j] local r=redis.pcall('HINCRBY',k,f,ARGV[j+1]) "
+    b"if type(r)=='table' and string.find(r.err,'overflow') then "
+    b"redis.call('HSET',k,f,'%d') end end "
     b"i=i+3+2*m end "
     b"redis.call('EXPIRE',k,ARGV[4]) return 1"
-)
+) % MOST
 #: Claims lie with the numbers: a field is ``c`` and a name, and a number's is the writer.
 _CLAIM: Final = (
     b"redis.call('HSETNX',KEYS[1],ARGV[1],ARGV[2]) redis.call('EXPIRE',KEYS[1],ARGV[3]) "

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import ClassVar, Final
 
-from tiercache.accounts import COLUMNS, MOST_ROWS, TOTAL, Account, Deposit, others
+from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Deposit, others
 from tiercache.errors import TierUnavailable
 from tiercache.tiers.sql._dialects import Step
 from tiercache.tiers.sql._ids import row_id
@@ -155,7 +155,7 @@ class _Statements:
     types: ClassVar[tuple[str, ...]]
     #: What an insertion does where the row is there, and how one that is there is added to.
     unless: ClassVar[str] = " ON CONFLICT DO NOTHING"
-    added: ClassVar[str] = "l.{0} + excluded.{0}"
+    added: ClassVar[str] = f"LEAST(l.{{0}}, {MOST} - excluded.{{0}}) + excluded.{{0}}"
     conflict: ClassVar[str] = "ON CONFLICT (id) DO UPDATE SET"
     alias: ClassVar[str] = " AS l"
 
@@ -213,6 +213,7 @@ class _SQLite(_Statements):
     begin = "BEGIN IMMEDIATE"
     commit = ""
     lock = ""
+    added = _Statements.added.replace("LEAST", "min")
     types = ("BLOB", "TEXT", "TEXT", "BLOB", "INTEGER")
 
     def exists(self) -> Step:
@@ -228,10 +229,15 @@ class _PostgreSQL(_Statements):
         return Step(f"SELECT {found} AND {found}", (self.ledger, self.marks))
 
     def _made(self, *tables: str) -> Sequence[str]:
-        # IF NOT EXISTS alone loses races, as for the table of the entries.
+        # IF NOT EXISTS alone loses races, as for the table of the entries. And it waits for all who write to
+        # a table that is there, before it looks for the index: with two tables that is a deadlock.
         lock = int.from_bytes(row_id(self.marks.encode())[:7], "big")
-        made = "; ".join(super()._made(*tables))
-        return (f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({lock}); {made}; END $do$",)
+        named, made = (self.ledger, self.marks), super()._made(*tables)
+        each = "".join(
+            f"IF to_regclass('{of}') IS NULL THEN {table}; {index}; END IF; "
+            for of, table, index in zip(named, made[:2], made[2:], strict=True)
+        )
+        return (f"DO $do$ BEGIN PERFORM pg_advisory_xact_lock({lock}); {each}END $do$",)
 
 
 class _MySQL(_Statements):
@@ -242,7 +248,7 @@ class _MySQL(_Statements):
     types = ("BINARY(20)", "VARCHAR(10)", "VARCHAR(64)", "BLOB", "BIGINT")
     # Not INSERT IGNORE: that warns of each row that is there, and a driver logs it.
     unless = " ON DUPLICATE KEY UPDATE number = number"
-    added = "{0} + VALUES({0})"
+    added = f"LEAST({{0}}, {MOST} - VALUES({{0}})) + VALUES({{0}})"
     conflict = "ON DUPLICATE KEY UPDATE"
     alias = ""
 
