@@ -36,6 +36,7 @@ gc.disable()
 pytest_plugins = [
     "archives",
     "clocks",
+    "fastapi_fixtures",
     "faults_table",
     "interleavings",
     "missing",

@@ -14,7 +14,7 @@ from tiercache import MemoryTier, TieredCache
 from tiercache.integrations.fastapi import lifespan
 from tiercache.testing import FakeClock
 
-__all__ = ["Served", "ask", "new_app", "serving"]
+__all__ = ["Served", "ask", "new_app", "serving", "told"]
 
 
 class Served:
@@ -70,3 +70,8 @@ def ask(app: FastAPI, scenario: Callable[[Served], Awaitable[None]]) -> None:
             await scenario(served)
 
     asyncio.run(run())
+
+
+def told(response: httpx.Response) -> str | None:
+    """Who had it, as its header says."""
+    return response.headers.get("x-cache")

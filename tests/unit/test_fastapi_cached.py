@@ -3,35 +3,17 @@
 # Annotations are no text here: their dependencies are names of each test's own.
 
 import asyncio
-import itertools
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Cookie, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
-from fastapi_apps import Served, ask, new_app
+from fastapi_apps import Served, ask, told
 from pydantic import BaseModel, Field
 
 from tiercache import ConfigError
 from tiercache.integrations.fastapi import Cache, cached
-from tiercache.testing import FakeClock
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    return new_app(FakeClock())
-
-
-@pytest.fixture
-def count() -> Any:
-    """Each call one more: a response that is made anew is another."""
-    return itertools.count(1).__next__
-
-
-def told(response: Any) -> str | None:
-    return response.headers.get("x-cache")
-
 
 # -- a response that is kept ------------------------------------------------------------------------
 

@@ -3,35 +3,17 @@
 # Annotations are no text here: their dependencies are names of each test's own.
 
 import asyncio
-import itertools
 from typing import Any
 
-import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
-from fastapi_apps import Served, ask, new_app
+from fastapi_apps import Served, ask, new_app, told
 from waiting import GatedLoader, auntil
 
 from tiercache import DiskTier, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
 from tiercache.integrations.fastapi import cached
 from tiercache.testing import ChaosTier, DictStore, FakeClock, Raise
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    return new_app(FakeClock())
-
-
-@pytest.fixture
-def count() -> Any:
-    """Each call one more: a response that is made anew is another."""
-    return itertools.count(1).__next__
-
-
-def told(response: Any) -> str | None:
-    return response.headers.get("x-cache")
-
 
 # -- what clients say ---------------------------------------------------------------------------------
 

@@ -6,18 +6,12 @@ import functools
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Cookie, Depends, FastAPI, Header, Request, Response, Security
+from fastapi import Cookie, Depends, Header, Request, Response, Security
 from fastapi.security import APIKeyHeader
-from fastapi_apps import Served, ask, new_app
+from fastapi_apps import Served, ask
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tiercache.integrations.fastapi import cached
-from tiercache.testing import FakeClock
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    return new_app(FakeClock())
 
 
 class Plain(BaseModel):

@@ -2,33 +2,16 @@
 
 # Annotations are no text here: their dependencies are names of each test's own.
 
-import itertools
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
-from fastapi_apps import Served, ask, new_app
+from fastapi_apps import Served, ask, new_app, told
 
 from tiercache.integrations.fastapi import cached
 from tiercache.testing import FakeClock
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    return new_app(FakeClock())
-
-
-@pytest.fixture
-def count() -> Any:
-    """Each call one more: a response that is made anew is another."""
-    return itertools.count(1).__next__
-
-
-def told(response: Any) -> str | None:
-    return response.headers.get("x-cache")
-
 
 # -- whose it is --------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from abandoned import Never, begun, cancel_async_load, cancel_plain_load
 from apis import both_apis
 from missing import forget
-from waiting import GatedLoader, auntil, pool
+from waiting import GatedLoader, pool
 
 from tiercache import DiskTier, MemoryTier, TieredCache
 from tiercache._running import watching
@@ -187,20 +188,12 @@ def test_tasks_and_threads_do_not_see_each_others_observations():
 
 def test_a_plain_loader_whose_caller_was_cancelled_is_told_of_until_it_ends():
     cache, recorder = observed(MemoryTier(), DictTier())
-    load = GatedLoader(b"1")
 
-    async def scenario() -> None:
-        task = asyncio.create_task(cache.aget_or_load("a", load))
-        await auntil(load.entered.is_set)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    def left() -> None:
         (seen,) = (one for one in recorder.seen if one["what"] == "load")
         assert "ended" not in seen
-        load.go.set()
-        await cache.aflush()
 
-    asyncio.run(scenario())
+    asyncio.run(cancel_plain_load(cache, GatedLoader(b"1"), left))
     (seen,) = recorder.take("load")
     assert seen["error"] is None
     assert cache.get("a") == b"1"
@@ -208,38 +201,14 @@ def test_a_plain_loader_whose_caller_was_cancelled_is_told_of_until_it_ends():
 
 def test_an_async_loader_whose_caller_is_cancelled_is_cancelled():
     cache, recorder = observed(MemoryTier(), DictTier())
-
-    async def scenario() -> None:
-        began = asyncio.Event()
-
-        async def load(_key: str) -> bytes:
-            began.set()
-            await asyncio.Event().wait()
-            raise AssertionError
-
-        task = asyncio.create_task(cache.aget_or_load("a", load))
-        await began.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
+    asyncio.run(cancel_async_load(cache))
     (seen,) = recorder.take("load")
     assert seen["error"] == "CancelledError"
 
 
 def test_a_lookup_that_is_thrown_away_ends_with_the_next_call():
-    class Never(AsyncDictTier):
-        async def amget(self, keys):
-            await asyncio.Event().wait()
-
     cache, recorder = observed(MemoryTier(), Never())
-    coroutine = cache.aget("a")
-
-    async def begin() -> None:
-        coroutine.send(None)
-
-    asyncio.run(begin())
+    coroutine = begun(cache)
     (seen,) = recorder.seen
     coroutine.close()
     assert "ended" not in seen, "nobody knows which locks are held just now"

@@ -9,13 +9,14 @@ import time
 from typing import Any
 
 import pytest
+from abandoned import Never, begun, cancel_async_load, cancel_plain_load
 from absent import said_without
 from apis import both_apis
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from telemetry import Setting, at
-from waiting import GatedLoader, auntil, pool
+from waiting import GatedLoader, pool
 
 from tiercache import ConfigError, MemoryTier, TieredCache, guarded
 from tiercache.observability._metrics import CHAIN, LATENCIES, TIER
@@ -252,22 +253,7 @@ def test_an_error_of_a_loader_is_told_by_its_name_alone(call, cache):
 
 def test_a_cancelled_load_is_no_error(cache):
     it = Setting({"c": cache})
-
-    async def scenario() -> None:
-        began = asyncio.Event()
-
-        async def load(_key: str) -> bytes:
-            began.set()
-            await asyncio.Event().wait()
-            raise AssertionError
-
-        task = asyncio.create_task(cache.aget_or_load("a", load))
-        await began.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
+    asyncio.run(cancel_async_load(cache))
     (span,) = it.spans("tiercache.load")
     assert span.attributes["error.type"] == "CancelledError"
     assert span.status.status_code is StatusCode.UNSET
@@ -275,18 +261,15 @@ def test_a_cancelled_load_is_no_error(cache):
 
 def test_a_load_that_outlives_its_caller_has_a_span_as_long_as_it_takes(cache, caplog):
     it = Setting({"c": cache})
-    load = GatedLoader(b"1")
+    request = it.tracer.start_span("request")
+
+    def left() -> None:
+        request.end()
+        assert it.spans("tiercache.load") == []
 
     async def scenario() -> None:
-        with it.tracer.start_as_current_span("request"):
-            task = asyncio.create_task(cache.aget_or_load("a", load))
-            await auntil(load.entered.is_set)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        assert it.spans("tiercache.load") == []
-        load.go.set()
-        await cache.aflush()
+        with trace.use_span(request):
+            await cancel_plain_load(cache, GatedLoader(b"1"), left)
 
     asyncio.run(scenario())
     (span,) = it.spans("tiercache.load")
@@ -310,19 +293,9 @@ def test_a_refresh_is_a_load_in_the_background():
 
 
 def test_a_lookup_that_is_thrown_away_leaves_no_span_behind(caplog):
-    class Never(AsyncDictTier):
-        async def amget(self, keys):
-            await asyncio.Event().wait()
-
     cache = TieredCache([MemoryTier(), Never("never"), DictTier("well")])
     it = Setting({"c": cache})
-    coroutine = cache.aget("a")
-
-    async def begin() -> None:
-        coroutine.send(None)
-
-    asyncio.run(begin())
-    coroutine.close()
+    begun(cache).close()
     assert trace.get_current_span() is trace.INVALID_SPAN
     assert context.get_current() == {}
     assert it.spans() == []
@@ -337,10 +310,6 @@ def test_a_lookup_that_is_thrown_away_leaves_no_span_behind(caplog):
 
 
 def test_a_lookup_that_is_closed_where_it_began_gives_the_context_back():
-    class Never(AsyncDictTier):
-        async def amget(self, keys):
-            await asyncio.Event().wait()
-
     cache = TieredCache([MemoryTier(), Never("never")])
     Setting({"c": cache})
 
