@@ -2,7 +2,7 @@
 # Paths are relative throughout, so that the checkout may lie anywhere, blanks in its name included.
 
 .DEFAULT_GOAL := help
-.PHONY: help test long faults demo lint bench bench-quick clean
+.PHONY: help test long faults demo lint docs docs-serve bench bench-quick clean
 
 # A certain interpreter, which gets environments of its own: make test PYTHON=python3.13
 PYTHON ?=
@@ -47,6 +47,12 @@ lint: .venv-test$(chosen)/.linters ## Check style and types
 	.venv-test$(chosen)/bin/ruff format --check .
 	.venv-test$(chosen)/bin/mypy
 
+docs: .venv-docs$(chosen)/.installed ## Build the documentation's site in site/; a dead link or a warning is an error
+	PYTHONPATH=tests .venv-docs$(chosen)/bin/python -m website build
+
+docs-serve: .venv-docs$(chosen)/.installed ## Show that site at localhost:8000, and again whenever a page is saved
+	.venv-docs$(chosen)/bin/python -m zensical serve $(ARGS)
+
 # The file's order, so that each server is started once; what takes minutes (-m '') too.
 bench: .venv-bench$(chosen)/.installed ## Hold all benchmarks, in some twenty minutes, and write the report in docs/benchmarks
 	@mkdir -p .benchmarks
@@ -82,7 +88,7 @@ made-for-chains := zipf:0.9 scans
 price := 0.001
 
 clean: ## Remove the virtual environments and what the tools left behind
-	rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* dist build
+	rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* .cache dist build site
 	find tiercache tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The linters share the tests' environment: types are checked against the packages that are tested.

@@ -47,8 +47,10 @@ _BYTES = {
 #: Seconds. SQLite and PostgreSQL count milliseconds in 32 bits, and take more of them for none or an error.
 LONGEST_WAIT = 24 * 86400.0
 _SPELLINGS = {unit.lower(): factor for unit, factor in _BYTES.items()}
-#: The units, in small letters and capitals alike.
-DURATION_UNITS, SIZE_UNITS = tuple(_SECONDS), tuple(_BYTES)
+#: The units of durations, in small letters and capitals alike.
+DURATION_UNITS = tuple(_SECONDS)
+#: The units of sizes, likewise.
+SIZE_UNITS = tuple(_BYTES)
 #: What may be written, for messages.
 DURATIONS = f'such as "250ms", "5m" or "30d" (units: {", ".join(DURATION_UNITS)})'
 SIZES = f'such as "64KiB", "256MiB" or "10GB" (units: {", ".join(SIZE_UNITS)})'

@@ -19,6 +19,7 @@ from tiercache.observability.prometheus import CacheCollector
 DOCS = ROOT / "docs" / "how-to"
 PROMETHEUS = DOCS / "prometheus.md"
 OPENTELEMETRY = (DOCS / "opentelemetry.md").read_text()
+METRICS = (ROOT / "docs" / "reference" / "metrics.md").read_text()
 LOGGING = (DOCS / "logging.md").read_text()
 
 
@@ -42,6 +43,13 @@ def test_every_metric_that_a_page_names_is_exported():
     assert {f"tiercache_tier_{one.field}_seconds" for one in LATENCIES} <= named
 
 
+def test_the_reference_has_every_metric_and_no_other():
+    named = set(re.findall(r"^\| `(tiercache_\w+)`", METRICS, re.MULTILINE))
+    assert named == exported()
+    dotted = set(re.findall(r"^\| `\w+` \| `(tiercache\.[\w.]+)`", METRICS, re.MULTILINE))
+    assert dotted == instruments()
+
+
 def test_prometheus_can_read_what_the_page_gives_it():
     parsed = [yaml.safe_load(block.text) for block in blocks(PROMETHEUS, "yaml")]
     scrapes, alerts, grafana = parsed
@@ -58,10 +66,14 @@ def test_prometheus_can_read_what_the_page_gives_it():
             assert all(used <= set(grouped.split(", ")) for grouped in groups)
 
 
-def test_every_instrument_that_the_page_names_is_one():
+def instruments() -> set[str]:
     names = {metric.for_opentelemetry("tiercache") for metric in CHAIN}
     names |= {metric.for_opentelemetry("tiercache.tier") for metric in TIER}
-    names |= {f"tiercache.tier.{one.dotted}" for one in LATENCIES}
+    return names | {f"tiercache.tier.{one.dotted}" for one in LATENCIES}
+
+
+def test_every_instrument_that_the_page_names_is_one():
+    names = instruments()
     table = OPENTELEMETRY.split("| instrument |")[1].split("\n\n")[0]
     first = [line.split(" | ")[0] for line in table.splitlines()[2:]]
     named = {name for cell in first for name in re.findall(r"`(tiercache\.[a-z_.]+)`", cell)}

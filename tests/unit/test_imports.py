@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
+import layers
 import pytest
+from layers import ABOVE_THE_CHAIN, LAYERS, MODULES, PACKAGE
+from layers import top as _top
 
 import tiercache
 
-PACKAGE = Path(tiercache.__file__).parent
 BACKENDS = {
     "diskcache",
     "redis",
@@ -34,55 +34,6 @@ BACKENDS = {
     "limits",
 }
 
-#: Each layer may import from those above it in this list, and from itself.
-LAYERS = (
-    {
-        "errors",
-        "entry",
-        "forks",
-        "_file_lock",
-        "_log",
-        "_masking",
-        "_paths",
-        "_processes",
-        "_turns",
-        "_words",
-        "sqlite_gate",
-        "watchdog",
-    },
-    {"debts", "accounts", "protocols", "units", "envelope"},
-    {
-        "policies",
-        "keys",
-        "call_keys",
-        "prompt_keys",
-        "tokens",
-        "stats",
-        "_counted",
-        "_digests",
-        "shared_stats",
-        "events",
-        "observing",
-        "codecs",
-        "budget",
-        "ledger",
-        "popular",
-    },
-    {"_running"},
-    {"_guard"},
-    {"_consistency"},
-    {"_books"},
-    {"_chain", "_loading", "_sharing", "loading", "memoize"},
-    {
-        "config",
-        "registry",
-        "_described",
-        "_ledgered",
-        "_namespaced",
-        "spending",
-    },  # the chain hands itself to it, to be built
-    {"chain"},
-)
 #: What a tier may import; a tier is used by the chain through the protocol alone, and knows nothing of it.
 FOR_TIERS = {
     "accounts",
@@ -103,56 +54,12 @@ FOR_TIERS = {
     "sqlite_gate",
     "watchdog",
 }
-#: Who may import the chain: what a user touches.
-ABOVE_THE_CHAIN = {"", "archive", "cli", "integrations", "observability", "__main__"}
-
-
-def _module(path: Path) -> str:
-    """``tiers.disk`` for ``tiercache/tiers/disk.py``; ``""`` for the package itself."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def _imports(path: Path) -> set[str]:
-    """The modules of ours that the file imports when it runs, anywhere in it; not those for type checkers."""
-
-    class Visitor(ast.NodeVisitor):
-        def __init__(self) -> None:
-            self.found: set[str] = set()
-
-        def visit_If(self, node: ast.If) -> None:
-            if "TYPE_CHECKING" in ast.unparse(node.test):
-                for other in node.orelse:
-                    self.visit(other)
-            else:
-                self.generic_visit(node)
-
-        def visit_Import(self, node: ast.Import) -> None:
-            self.found.update(name.name for name in node.names)
-
-        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-            assert node.level == 0, f"{path}: imports are absolute"
-            for name in node.names:
-                inner = f"{node.module}.{name.name}"
-                self.found.add(inner if inner.removeprefix("tiercache.") in MODULES else str(node.module))
-
-    visitor = Visitor()
-    visitor.visit(ast.parse(path.read_text()))
-    ours = {name for name in visitor.found if name.split(".")[0] == "tiercache"}
-    return {name.removeprefix("tiercache").removeprefix(".") for name in ours}
 
 
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
     """What each module imports: read by the process that runs the tests below, not by all that collect."""
-    return {module: _imports(path) for module, path in MODULES.items()}
-
-
-def _top(module: str) -> str:
-    return module.partition(".")[0]
+    return layers.graph()
 
 
 def test_there_is_something_to_check(graph):
