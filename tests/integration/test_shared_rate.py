@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -154,11 +155,37 @@ def test_a_server_that_comes_back_is_used_again():
         assert windows.seconds({"requests": 1}, set()) > 3000
 
 
-@pytest.mark.parametrize("wrong", ["http://h", "redis+cluster://user:password@h", 7, ""])
+@pytest.mark.parametrize(
+    "wrong", ["http://h", "redis+other://user:password@h", "redis+sentinel://user:password@h", 7, ""]
+)
 def test_what_may_not_be_given(wrong):
     with pytest.raises(ConfigError, match=r"^rate_shared: ") as raised:
         TieredCache([MemoryTier()], rate="1/s", rate_shared=wrong)
     assert "password@" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["valkey_cluster", "valkey_sentinel"])
+def test_several_servers_keep_it_as_one_does(request, kind, caplog):
+    servers = request.getfixturevalue(kind)
+    name = f"{kind} {time.time()}"
+    rate = Rate("3/h, 100 tokens/h", shared=servers.url, name=name, count_tokens=len)
+    clock = FakeClock()
+    drive(rate.take(BLOCKING, clock, 60))
+    asyncio.run(rate.take(NATIVE, clock, 10))
+    other = Rate("3/h, 100 tokens/h", shared=servers.url, name=name)
+    assert not drive(other.take_now(BLOCKING, clock, 31))
+    assert drive(other.take_now(BLOCKING, clock, 30))
+    assert not asyncio.run(other.take_now(NATIVE, clock, 0))
+    assert 3590 < SharedWindows(servers.url, name, rate.limits).seconds({"requests": 1}, set()) < 3640
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_of_several_servers_that_are_ill_nobody_waits_for_long(kind, caplog):
+    nowhere = f"redis+{kind}://127.0.0.1:{free_port()}{'/mymaster' if kind == 'sentinel' else ''}"
+    rate = Rate("1/h", shared=nowhere)
+    drive(rate.take(BLOCKING, FakeClock(), 0))
+    assert "each process keeps to the rate by itself" in caplog.text
 
 
 def test_a_call_may_share_the_rate_of_its_cache(valkey):

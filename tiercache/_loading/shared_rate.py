@@ -21,12 +21,22 @@ __all__ = ["RATE_SCHEMES", "SharedWindows", "check_shared", "is_installed", "mar
 
 T = TypeVar("T")
 
-RATE_SCHEMES = ("redis://", "rediss://", "unix://")
+#: Those of `RedisTier`.
+RATE_SCHEMES = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
 #: Seconds that a call of the server may take.
 _DEADLINE = 0.5
 #: Seconds that it is left alone after a failure: at first, and at most. Each further failure doubles them.
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _WARN_EVERY = 60.0
+_PREFIX = "tiercache:rate"
 #: The library counts whole seconds, and what it counts need not be seconds.
 _TICKS = 100
 #: A call that was let go has so many seconds, or this share of the window, to be at the provider.
@@ -62,6 +72,9 @@ class SharedWindows:
     def __init__(self, url: str, name: str, limits: Mapping[str, tuple[int, float]]) -> None:
         check_shared(url)
         self._url = url
+        #: Several servers, where the URL names them: the library reads such URLs in a way of its own, without
+        #: a database, TLS, and escapes in passwords.
+        self._servers = _servers(url) if "+" in url.partition("://")[0] else None
         self._windows = {
             what: _Window(f"{name}:{what}:{limit}/{period:g}s", limit, period)
             for what, (limit, period) in limits.items()
@@ -120,17 +133,26 @@ class SharedWindows:
     def _connected(self) -> Any:
         with self._lock:
             if self._storage is None:
-                from limits.storage import RedisStorage
-                from redis.backoff import NoBackoff
-                from redis.retry import Retry
-
-                options: dict[str, Any] = {
-                    "socket_timeout": _DEADLINE,
-                    "socket_connect_timeout": _DEADLINE,
-                    "retry": Retry(NoBackoff(), 0),  # redis-py's own would have a caller wait for a minute
-                }
-                self._storage = RedisStorage(self._url, key_prefix="tiercache:rate", **options)
+                self._storage = self._connect()
             return self._storage
+
+    def _connect(self) -> Any:
+        from limits.storage import RedisClusterStorage, RedisStorage
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        if self._servers is None:
+            options: dict[str, Any] = {
+                "socket_timeout": _DEADLINE,
+                "socket_connect_timeout": _DEADLINE,
+                "retry": Retry(NoBackoff(), 0),  # redis-py's own would have a caller wait for a minute
+            }
+            return RedisStorage(self._url, key_prefix=_PREFIX, **options)
+        if self._servers.kind == "cluster":
+            options = self._servers.cluster_options()
+            return RedisClusterStorage("redis+cluster://", key_prefix=_PREFIX, **options)
+        pool, _close = self._servers.blocking()
+        return RedisStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
 
     def _failed(self, error: Exception) -> None:
         now = time.monotonic()
@@ -145,6 +167,16 @@ class SharedWindows:
                 "the Redis that shares a rate failed (%s): each process keeps to the rate by itself",
                 type(error).__name__,
             )
+
+
+def _servers(url: str) -> Any:
+    """Where the servers are that ``url`` names. Raises `ConfigError`."""
+    from tiercache.tiers.redis._connect import Endpoint
+
+    try:
+        return Endpoint(url, _DEADLINE)
+    except ConfigError as error:
+        raise ConfigError(f"rate_shared: {str(error).removeprefix('RedisTier: ')}") from None
 
 
 def margin(period: float) -> float:

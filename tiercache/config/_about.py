@@ -144,7 +144,8 @@ _OWN: dict[type[Options], dict[str, About]] = {
             "500/min, 90000 tokens/min",
         ),
         "rate_shared": About(
-            "A Redis, through which all processes keep to the rate together.", "redis://127.0.0.1:6379/0"
+            "A Redis (Sentinels, a cluster), through which all processes keep to the rate together.",
+            "redis://127.0.0.1:6379/0",
         ),
         "concurrency": About("How many loads there may be at once.", 8),
         "retry": About(

@@ -248,7 +248,7 @@ _TAKES: dict[str, list[Schema]] = {
         _ZERO_OR_MORE | {"maximum": LONGEST_WAIT},
         _written(DURATION_UNITS, zero=True, most=10),
     ],
-    "rate-url": [{"type": "string", "pattern": f"^({'|'.join(RATE_SCHEMES)})"}],
+    "rate-url": [{"type": "string", "pattern": f"^({'|'.join(map(re.escape, RATE_SCHEMES))})"}],
     "tries": [
         _FLAG,
         {"type": "integer", "minimum": 0, "maximum": 100},

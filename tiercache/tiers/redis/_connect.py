@@ -134,8 +134,7 @@ class Endpoint:
         """A `redis.ConnectionPool`, or a connected `RedisCluster`; and what closes it."""
         options = self._with_deadlines(Retry(NoBackoff(), self._retries))
         if self.kind == "cluster":
-            nodes = [_redis.cluster.ClusterNode(*host) for host in self.hosts]
-            cluster = _redis.cluster.RedisCluster(startup_nodes=nodes, ssl=self.tls, **options)
+            cluster = _redis.cluster.RedisCluster(**self.cluster_options())
             return cluster, [cluster.close]  # the wire sees to its pools, which come and go
         pool: Any
         if self.kind == "sentinel":
@@ -147,6 +146,12 @@ class Endpoint:
         kind = bounded(self._connection_class(redis.connection))
         pool = redis.ConnectionPool(connection_class=kind, **options)
         return pool, [pool.disconnect]
+
+    def cluster_options(self) -> dict[str, Any]:
+        """What a blocking `RedisCluster` is made with."""
+        nodes = [_redis.cluster.ClusterNode(*host) for host in self.hosts]
+        options = self._with_deadlines(Retry(NoBackoff(), self._retries))
+        return options | {"startup_nodes": nodes, "ssl": self.tls}
 
     def native(self) -> tuple[Any, list[Callable[[], Any]]]:
         """An asyncio pool or cluster client for the running loop, not connected; and what closes it."""
