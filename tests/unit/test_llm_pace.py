@@ -393,3 +393,14 @@ def test_the_same_question_at_once_has_its_own_time_for_each_who_asks(monkeypatc
                 one.result(LIMIT)
         assert cache.ledger().total.seconds_spent == 10
         assert not model.cache._misses._calls
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["thread", "task"])
+def test_an_answer_that_was_found_among_several_takes_its_own_run(native):
+    with TieredCache([MemoryTier()], ledger=True) as cache:
+        model = model_over(cache)
+        model.invoke("fine")
+        prompts = [model._convert_input(text).to_messages() for text in ["fine", "fail"]]
+        with pytest.raises(TimeoutError):
+            asyncio.run(model.agenerate(prompts)) if native else model.generate(prompts)
+        assert failures(cache) == (2, 1)

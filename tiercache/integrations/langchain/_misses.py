@@ -105,12 +105,14 @@ class Misses:
 
     # -- look-ups and answers ----------------------------------------------------------------------
 
-    async def looked_up(self, runtime: Runtime, key: CallKey, *, found: bool) -> None:
-        """A look-up for ``key`` has ended; unless it was ``found``, a call of the model follows. Raises
-        `BudgetExceeded`."""
+    def found(self) -> None:
+        """A look-up found an answer: no call follows."""
+        if _started.get() is not None:
+            self._next_run()
+
+    async def missed(self, runtime: Runtime, key: CallKey) -> None:
+        """A look-up for ``key`` was in vain: a call of the model follows. Raises `BudgetExceeded`."""
         run = self._next_run()
-        if found:
-            return
         books = books_of(self._view)
         if books is not None:
             begun = await books.begin(runtime, self._view._core, 1)  # noqa: SLF001 - of our own class

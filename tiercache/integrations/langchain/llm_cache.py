@@ -124,14 +124,20 @@ class LLMCache(BaseCache):
         """The stored answer as new objects, or ``None``."""
         call = self._asked(prompt, llm_string)
         found = None if call.unkeyable else self._answer(call, self._cache.get(call.key))
-        drive(self._misses.looked_up(BLOCKING, call, found=found is not None))
+        if found is None:
+            drive(self._misses.missed(BLOCKING, call))
+        else:
+            self._misses.found()
         return found
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """`lookup` for async code."""
         call = self._asked(prompt, llm_string)
         found = None if call.unkeyable else self._answer(call, await self._cache.aget(call.key))
-        await self._misses.looked_up(NATIVE, call, found=found is not None)
+        if found is None:
+            await self._misses.missed(NATIVE, call)
+        else:
+            self._misses.found()
         return found
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
