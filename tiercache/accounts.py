@@ -16,6 +16,7 @@ __all__ = [
     "LEDGER_VERBS",
     "LOADER",
     "MICRO",
+    "MISSED",
     "MOST",
     "MOST_ROWS",
     "OTHERS",
@@ -44,6 +45,8 @@ MICRO: Final = 10**6
 MOST: Final = 2**63 - 1
 #: In the place of a tier's name: the loader answered.
 LOADER: Final = "loader"
+#: The same: ``served`` by nobody, for no tier had it, whether it was loaded then or not. No row of a report.
+MISSED: Final = "?"
 #: The same: the sum of what a cache has spent that day, under its root's namespace. It is no row of a report.
 TOTAL: Final = "="
 #: In the place of namespaces and models beyond the `MOST_ROWS` rows of a day.

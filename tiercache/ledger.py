@@ -8,12 +8,13 @@ more work is done for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from tiercache.accounts import COLUMNS, LOADER, MICRO, PICO, TOTAL, Account
+from tiercache.accounts import COLUMNS, LOADER, MICRO, MISSED, PICO, TOTAL, Account
 from tiercache.errors import ConfigError
 from tiercache.tokens import TokenUsage
 
@@ -152,10 +153,12 @@ _TEXTS: Final = 4
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What a ledger says since a day: ``rows``, the earliest first. ``str()`` of it is a table, `as_dict`
-    plain data. ``currency`` is that of the prices now, "" without any."""
+    plain data. ``currency`` is that of the prices now, "" without any. ``missed``: on each day, the keys that
+    were looked up and no tier had, whether they were loaded then or not."""
 
     rows: tuple[LedgerRow, ...]
     currency: str = ""
+    missed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> LedgerRow:
@@ -180,6 +183,7 @@ class Statement:
             "currency": self.currency,
             "rows": [row.as_dict() for row in self.rows],
             "total": self.total.as_dict(),
+            "missed": dict(self.missed),
         }
 
     def __repr__(self) -> str:
@@ -211,10 +215,18 @@ class Statement:
 
 def statement(rows: Iterable[tuple[Account, Mapping[str, int]]], since: str, currency: str) -> Statement:
     """What there is to say since that day; ``rows`` are all that are kept, for the means."""
-    kept = [(account, amounts) for account, amounts in rows if account.tier != TOTAL]
+    kept: list[tuple[Account, Mapping[str, int]]] = []
+    missed: Counter[str] = Counter()
+    for account, amounts in rows:
+        if account.tier == MISSED:
+            missed[account.day] += amounts.get("served", 0)
+        elif account.tier != TOTAL:
+            kept.append((account, amounts))
     means = _means(kept)
     made = [_row(account, amounts, means) for account, amounts in sorted(kept) if account.day >= since]
-    return Statement(tuple(made), currency)
+    return Statement(
+        tuple(made), currency, {day: count for day, count in sorted(missed.items()) if day >= since}
+    )
 
 
 _Sums = Sequence[int]

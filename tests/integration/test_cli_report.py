@@ -158,6 +158,32 @@ def test_as_many_entries_are_counted_as_was_asked(config):
     assert (none["entries"], none["bytes"], none["state"]) == (None, None, "unlisted")
 
 
+def test_look_ups_that_nobody_loaded_are_in_the_ratio_of_their_day(used):
+    with TieredCache.from_config(used) as cache:
+        for _ in range(4):
+            cache.get("missing")
+    data = told(used)["ledger"]
+    today = data["days"][-1]
+    assert (today["missed"], today["hit_ratio"], today["texts"]) == (7, 9 / 16, 3)
+    assert data["days"][0]["missed"] == 0
+    assert data["total"]["hit_ratio"] == 24 / 36
+    text = run("report", used).out
+    assert f"{day(0)}      16           9  56.2%" in text
+    assert "total           36          24  66.7%" in text
+    run("report", used, "--html", "page.html")
+    page = Path("page.html").read_text()
+    assert "56.2% from memory, 56.2% from all tiers" in page
+    assert '<td role="cell" data-label="hit ratio">66.7%</td>' in page
+
+
+def test_a_day_with_nothing_but_misses_is_told(config):
+    with TieredCache.from_config(config) as cache:
+        cache.get("missing")
+    data = told(config)
+    assert [(one["missed"], one["hit_ratio"]) for one in data["ledger"]["days"]] == [(1, 0.0)]
+    assert f"{day(0)}       1           0   0.0%" in run("report", config).out
+
+
 def test_text_has_the_same_numbers(used):
     done = run("report", used)
     assert (done.code, done.err) == (0, "")

@@ -14,7 +14,7 @@ from tiercache._books.books import Books, Place, name_of, text_of
 from tiercache._books.counting import amounts_of, sound, usage_of
 from tiercache._books.spending import Spending
 from tiercache._running.bridge import Runtime
-from tiercache.accounts import LOADER, MICRO, Account
+from tiercache.accounts import LOADER, MICRO, MISSED, Account
 from tiercache.budget import Budget
 from tiercache.events import Emitter
 from tiercache.ledger import Ledger, Pricing
@@ -110,6 +110,11 @@ class Bookkeeping(Books):
                 new, tab.taken[depth] = count - tab.taken[depth], count
             if new > 0:
                 self._count(tab.path, tab.model, self._names[depth], new)
+        with self._counting:
+            count = tab.hits[-1]
+            new, tab.taken[-1] = count - tab.taken[-1], count
+        if new > 0:
+            self._count(tab.path, "", MISSED, new)
 
     def _served(self) -> Iterator[tuple[tuple[str, ...], str, str, int]]:
         stack = self._stack()

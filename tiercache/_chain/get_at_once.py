@@ -85,6 +85,7 @@ def _get_at_once(
         with counters.lock:
             if entry is None:
                 counters.misses += 1
+                tally[-1] += 1
             else:
                 counters.hits += 1
                 tally[0] += 1
@@ -144,6 +145,7 @@ def _mget_at_once(
         with counters.lock:
             counters.hits += hits
             counters.misses += len(keys) - hits
+            tally[-1] += len(keys) - hits
             tally[0] += len(values)
         if popular is not None:
             popular.add([key for key, value in zip(keys, found, strict=True) if value is not None])

@@ -423,6 +423,7 @@ class Reader:
         with counters.lock:
             counters.hits += hits
             counters.misses += misses
+            self.tab.hits[-1] += misses
 
     def suppressed(self, count: int) -> None:
         """Count keys whose fill was too late."""

@@ -42,8 +42,8 @@ __all__ = ["Binding", "Stack"]
 
 class Tab:
     """What the tiers have answered in a binding, and how much of that the ledger knows: ``hits`` in each tier
-    but on the fast ``roads``, which count by themselves; who adds to it holds the lock of the chain's
-    counters. ``model``: whose calls the hits save, as the last of its views said."""
+    but on the fast ``roads``, which count by themselves, and last what none had; who adds to it holds the
+    lock of the chain's counters. ``model``: whose calls the hits save, as the last of its views said."""
 
     __slots__ = ("hits", "model", "path", "roads", "taken")
 
@@ -51,8 +51,8 @@ class Tab:
         self.path = path
         self.roads = roads
         self.model = ""
-        self.hits = [0] * len(roads)
-        self.taken = [0] * len(roads)
+        self.hits = [0] * (len(roads) + 1)
+        self.taken = [0] * (len(roads) + 1)
 
 
 class Binding:

@@ -161,7 +161,8 @@ def _drawable(books: Books) -> tuple[Books, str]:
         served = Counter(first.served)
         for day in more:
             served.update(day.served)
-        bins.append(Day(first.day, sum((day.row for day in more), first.row), served))
+        missed = first.missed + sum(day.missed for day in more)
+        bins.append(Day(first.day, sum((day.row for day in more), first.row), served, missed))
     return replace(books, days=tuple(bins)), "week" if weeks == 1 else f"{7 * weeks} days"
 
 
@@ -172,8 +173,7 @@ def _ratio_by_day(books: Books, labels: Sequence[str], names: Sequence[str], uni
         shares: list[float | None] = []
         says: list[str] = []
         for label, day in zip(labels, books.days, strict=True):
-            wanted = day.row.served + day.row.texts
-            share = day.served.get(name, 0) / wanted if wanted else None
+            share = day.served.get(name, 0) / day.wanted if day.wanted else None
             shares.append(share)
             says.append(f"{label}: {percent(share)} from {name}, {percent(day.hit_ratio)} from all tiers")
         if any(shares):
@@ -184,7 +184,7 @@ def _ratio_by_day(books: Books, labels: Sequence[str], names: Sequence[str], uni
         "days", f"Hit ratio by {unit}", _told(told[-7:], "The last: "), labels, series,
         tick=lambda value: f"{value:.0%}", stacked=True, top=1.0,
     )  # fmt: skip
-    note = "Of the texts that tiers had or that were paid for: those that each tier had. Measured."
+    note = "Of the keys that were looked up or paid for: those that each tier had. Measured."
     return _figure(f"Hit ratio by {unit} (UTC)", drawn, note, legend)
 
 

@@ -67,7 +67,12 @@ def _books(books: Books) -> dict[str, Any]:
 
 
 def _day(day: Day) -> dict[str, Any]:
-    return {**day.row.as_dict(), "hit_ratio": day.hit_ratio, "served_by": dict(day.served)}
+    return {
+        **day.row.as_dict(),
+        "hit_ratio": day.hit_ratio,
+        "served_by": dict(day.served),
+        "missed": day.missed,
+    }
 
 
 def _budget(spent: Spent) -> dict[str, Any]:

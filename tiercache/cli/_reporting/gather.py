@@ -210,7 +210,7 @@ def _books(cache: TieredCache[Any], first: str, today: date, remarks: _Remarks) 
     except TierError as error:
         remarks.failed("The ledger could not be read", error)
         return None
-    if not said.rows:
+    if not said.rows and not said.missed:
         since = f" since {first}" if first else ""
         remarks.hints.append(f"The ledger has counted nothing{since} yet.")
     elif not said.currency:
@@ -232,11 +232,12 @@ def _days(said: Statement, today: date) -> Iterable[Day]:
     for row in said.by("day", "tier"):
         if row.served:
             served.setdefault(row.day, {})[printable(row.tier)] = row.served
-    day = date.fromisoformat(min(sums)) if sums else today
-    last = max(today, date.fromisoformat(max(sums)) if sums else today)  # at midnight one may be ahead
+    known = sums.keys() | said.missed.keys()
+    day = date.fromisoformat(min(known)) if known else today
+    last = max(today, date.fromisoformat(max(known)) if known else today)  # at midnight one may be ahead
     while day <= last:
         name = day.isoformat()
-        yield Day(name, sums.get(name) or LedgerRow(day=name), served.get(name, {}))
+        yield Day(name, sums.get(name) or LedgerRow(day=name), served.get(name, {}), said.missed.get(name, 0))
         day += timedelta(days=1)
 
 

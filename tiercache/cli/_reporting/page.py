@@ -17,6 +17,7 @@ from tiercache.cli._reporting.rows import (
     ABOUT_QUANTILES,
     POPULAR,
     QUANTILES,
+    Sums,
     answered,
     days_of,
     latencies,
@@ -25,9 +26,9 @@ from tiercache.cli._reporting.rows import (
     quantiles_of,
     sums_of,
     tier_row,
+    total_of,
 )
 from tiercache.cli._reporting.words import amount, hours, moment, percent, processes, spent_of
-from tiercache.ledger import LedgerRow
 
 __all__ = ["as_html"]
 
@@ -85,7 +86,7 @@ def _main(report: Report) -> Iterator[Element]:
     elif report.popular is not None:
         yield _section("Popular keys", [el("p", "None are known.")])
     books = report.books
-    if books is not None and (books.total.calls or books.total.served):
+    if books is not None and not books.is_empty:
         names = [tier.name for tier in report.tiers]
         charts = list(charts_of_days(books, names))
         if report.budget is not None:
@@ -125,7 +126,7 @@ def _tiles(report: Report) -> Iterator[Element]:
     if books is not None:
         total = books.total
         if found is None:
-            yield _tile("Hit ratio", percent(books.hit_ratio), "of texts in the ledger, measured")
+            yield _tile("Hit ratio", percent(books.hit_ratio), "of look-ups in the ledger, measured")
         if books.currency:
             yield _tile("Spent", amount(total.money_spent, books.currency), "measured")
             yield _tile("Saved", amount(total.money_saved, books.currency), "estimated")
@@ -192,11 +193,10 @@ def _tables(books: Books) -> Iterator[Element]:
     yield el("details", el("summary", "By who answered"), table)
 
 
-def _details(
-    title: str, name: str, rows: Sequence[tuple[str, LedgerRow]], books: Books, left: int = 0
-) -> Element:
-    cells = [[first, *sums_of(row, books.currency).values()] for first, row in rows]
-    total = ["all", *sums_of(books.total, books.currency).values()]
+def _details(title: str, name: str, rows: Sequence[Sums], books: Books, left: int = 0) -> Element:
+    cells = [[sums[0], *sums_of(sums, books.currency).values()] for sums in rows]
+    whole = total_of("all", books, of_days=title == "By day")
+    total = [whole[0], *sums_of(whole, books.currency).values()]
     more = el("p", f"{left:,} more are not shown, and in the sum.", class_="soft")
     table = _table(title, (name, *_SUMS), cells, total)
     return el("details", el("summary", title), table, more if left else None)

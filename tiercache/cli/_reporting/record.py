@@ -109,16 +109,23 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day of the ledger (UTC): the sum of its rows, and how many texts each tier had."""
+    """One day of the ledger (UTC): the sum of its rows, how many texts each tier had, and how many look-ups
+    ``missed`` them all."""
 
     day: str
     row: LedgerRow
     served: Mapping[str, int]
+    missed: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """Texts that were looked up; or those that a tier had and those paid for, if these are more."""
+        return self.row.served + max(self.missed, self.row.texts)
 
     @property
     def hit_ratio(self) -> float | None:
-        """Of the texts that a tier had or that were paid for: those that a tier had."""
-        return _share(self.row.served, self.row.texts)
+        """Of those: the ones that a tier had."""
+        return _share(self.row.served, self.wanted - self.row.served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,17 @@ class Books:
     @property
     def hit_ratio(self) -> float | None:
         """As that of a `Day`."""
-        return _share(self.total.served, self.total.texts)
+        return _share(self.total.served, self.wanted - self.total.served)
+
+    @property
+    def wanted(self) -> int:
+        """As that of a `Day`, of all of them."""
+        return sum(day.wanted for day in self.days)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted."""
+        return not (self.wanted or self.total.calls)
 
 
 @dataclass(frozen=True, slots=True)

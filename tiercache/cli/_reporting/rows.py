@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from tiercache.cli._reporting.record import Books, Report, TierPart
 from tiercache.cli._reporting.words import (
@@ -20,8 +21,8 @@ from tiercache.ledger import LedgerRow
 from tiercache.stats import Latency
 
 __all__ = [
-    "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "answered", "days_of", "latencies",
-    "named", "popular_rows", "quantiles_of", "sums_of", "tier_row",
+    "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "Sums", "answered", "days_of",
+    "latencies", "named", "popular_rows", "quantiles_of", "sums_of", "tier_row", "total_of",
 ]  # fmt: skip
 
 QUANTILES = ("p50", "p95", "p99")
@@ -35,6 +36,8 @@ ABOUT_POPULAR = (
     "times: how often callers were given its value, never too low; where memory answers more than 20,000 "
     "times a second, some hits stand for others. Keys that no tier has listed are shown by digest alone"
 )
+#: A row of the ledger, or a sum of rows: its name, itself, and how many texts were wanted.
+Sums: TypeAlias = tuple[str, LedgerRow, int]
 #: Rows of a table of models or namespaces.
 MOST = 20
 
@@ -83,9 +86,9 @@ def popular_rows(report: Report) -> list[list[str]]:
     ]
 
 
-def sums_of(row: LedgerRow, currency: str) -> dict[str, str]:
-    """What a row of the ledger sums up."""
-    wanted = row.served + row.texts
+def sums_of(sums: Sums, currency: str) -> dict[str, str]:
+    """What there is to say of ``sums``."""
+    _, row, wanted = sums
     return {
         "wanted": f"{wanted:,}",
         "served": f"{row.served:,}",
@@ -100,14 +103,23 @@ def sums_of(row: LedgerRow, currency: str) -> dict[str, str]:
     }
 
 
-def days_of(books: Books) -> list[tuple[str, LedgerRow]]:
+def days_of(books: Books) -> list[Sums]:
     """The days on which anything was counted."""
-    return [(day.day, day.row) for day in books.days if day.row.calls or day.row.served]
+    return [(day.day, day.row, day.wanted) for day in books.days if day.row.calls or day.wanted]
 
 
-def named(rows: Sequence[LedgerRow], name: str) -> tuple[list[tuple[str, LedgerRow]], int]:
+def total_of(name: str, books: Books, *, of_days: bool) -> Sums:
+    """All that was counted, under that ``name``. Look-ups that missed are known ``of_days`` alone."""
+    return name, books.total, books.wanted if of_days else _wanted(books.total)
+
+
+def _wanted(row: LedgerRow) -> int:
+    return row.served + row.texts
+
+
+def named(rows: Sequence[LedgerRow], name: str) -> tuple[list[Sums], int]:
     """The first `MOST` of ``rows`` with their ``name``, and how many are left."""
-    return [(getattr(row, name) or "-", row) for row in rows[:MOST]], max(len(rows) - MOST, 0)
+    return [(getattr(row, name) or "-", row, _wanted(row)) for row in rows[:MOST]], max(len(rows) - MOST, 0)
 
 
 def answered(books: Books) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from tiercache.cli._reporting.rows import (
     ABOUT_QUANTILES,
     POPULAR,
     QUANTILES,
+    Sums,
     answered,
     days_of,
     latencies,
@@ -19,9 +20,9 @@ from tiercache.cli._reporting.rows import (
     quantiles_of,
     sums_of,
     tier_row,
+    total_of,
 )
 from tiercache.cli._reporting.words import hours, moment, percent, processes, seconds, spent_of
-from tiercache.ledger import LedgerRow
 
 __all__ = ["show"]
 
@@ -107,10 +108,10 @@ def _show_popular(report: Report) -> None:
 
 
 def _show_books(books: Books, since: str) -> None:
-    if not books.total.calls and not books.total.served:
+    if books.is_empty:
         return
     say(f"\nLedger{f' since {since}' if since else ''}")
-    _show_sums("day (UTC)", [*days_of(books), ("total", books.total)], books)
+    _show_sums("day (UTC)", [*days_of(books), total_of("total", books, of_days=True)], books)
     for heading, rows in (("model", books.models), ("namespace", books.namespaces)):
         if len(rows) > 1:
             first, more = named(rows, heading)
@@ -128,10 +129,10 @@ def _show_books(books: Books, since: str) -> None:
         say(f"{books.total.estimated:,} of {books.total.tokens:,} tokens were estimated: nobody counted them")
 
 
-def _show_sums(heading: str, rows: Sequence[tuple[str, LedgerRow]], books: Books) -> None:
+def _show_sums(heading: str, rows: Sequence[Sums], books: Books) -> None:
     columns = (Column(heading), *(Column(one, figures=True) for one in _SUMS.values()))
-    sums = [(name, sums_of(row, books.currency)) for name, row in rows]
-    show_table(columns, [(name, *(row[one] for one in _SUMS)) for name, row in sums])
+    told = [(sums[0], sums_of(sums, books.currency)) for sums in rows]
+    show_table(columns, [(name, *(row[one] for one in _SUMS)) for name, row in told])
 
 
 def _budget(spent: Spent) -> str:
