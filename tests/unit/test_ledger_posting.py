@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import PRICES, FailingPost, paid_load, totals
+from waiting import pool
 
-from tiercache import DiskTier, MemoryTier, TieredCache
+from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable
 from tiercache.accounts import LOADER, TOTAL, Account, Deposit
 
 COST = Decimal("0.0002")
@@ -86,6 +87,28 @@ def test_what_could_not_be_posted_is_told_and_posted_later(tmp_path):
         cache.flush()
         assert books.unposted() == []
         assert cache.stats().tiers[1].errors == 5
+
+
+def test_all_that_threads_could_not_post_is_posted_at_the_end(tmp_path):
+    tier = DiskTier(tmp_path / "d", breaker_failures=None)
+    post, together, ill = tier.post, threading.Barrier(4), threading.Event()
+
+    def failing(deposit):
+        if ill.is_set():
+            together.wait(20)  # so that each has a writer of its own
+            raise TierUnavailable("as the test wants it")
+        post(deposit)
+
+    tier.post = failing
+    ill.set()
+    with TieredCache([MemoryTier(), tier], prices=PRICES, model="m") as cache:
+        cache._stack.books._wake = None
+        with pool(4) as threads:
+            list(threads.map(lambda key: cache.get_or_load(key, paid_load), "abcd"))
+        ill.clear()
+    with closing(DiskTier(tmp_path / "d")) as other:
+        [amounts] = [amounts for account, amounts in other.posted("") if account.tier == LOADER]
+        assert amounts["calls"] == 4
 
 
 def test_what_waits_for_an_ill_tier_is_added_up(tmp_path, monkeypatch):

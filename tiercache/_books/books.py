@@ -166,15 +166,22 @@ class Books:
         await self._post(runtime, rows)
 
     async def settle(self, runtime: Runtime) -> None:
-        """Post the hits since the last time, and whatever waits."""
+        """Post the hits since the last time, and whatever waits, or until that fails."""
         day = self.today()
         own: list[Row] = [
             (Account(day, name_of(path), text_of(model), text_of(tier)), {"served": texts})
             for path, model, tier, texts in self._served()
         ]
         self.pending.add(own)
-        if own or self._waiting or any(pen.sent for pen in list(self._pens)):
+        if own or self._waiting:
             await self._post(runtime, own)
+        for _ in range(len(self._pens)):  # each may have something to repeat, and nobody comes after the last
+            before = self.pending.confirmations
+            if not any(pen.sent for pen in self._pens.copy()):
+                break
+            await self._post(runtime, [])
+            if self.pending.confirmations is before:
+                break
 
     def publish(self, seconds: float, *, last: bool = False) -> None:  # noqa: ARG002 - the tier has a deadline of its own
         """`settle`, every few seconds behind the callers; see `tiercache._sharing`."""
