@@ -106,7 +106,7 @@ class SupportsLedger(Protocol):
     def post(self, deposit: Deposit) -> None:
         """Add all of ``deposit``, or nothing and raise. One whose ``number`` is not above that of its
         writer's last is there already, and nothing is done. Rows beyond `MOST_ROWS` of a day go to `others`;
-        a few more are no harm."""
+        a few more are no harm. A sum beyond `MOST` stays at that."""
         ...
 
     def posted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
