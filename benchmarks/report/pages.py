@@ -111,7 +111,8 @@ def page(figures: Figures, group: str, chart: str | None) -> str:
 
 
 def _written(figures: Figures) -> tuple[str, str]:
-    return f"Written on {figures.date} by", f"```console\n$ {figures.command}\n```"
+    block = f"```console\n$ {figures.command}\n```"
+    return f"Written on {figures.date} by", f"<!-- no-run: takes minutes -->\n{block}"
 
 
 def _tables(case: Case) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Every Python block of the documentation runs, and every command that it names exists."""
+"""Every Python block of the documentation runs, and every command, in the order of its page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 import shell
+from doc_shell import SHELL, prepare, run_block
 from doc_snippets import PAGES, ROOT, blocks, run
 from selections import together
 
@@ -16,10 +17,10 @@ def _name(page):
     return str(page.relative_to(ROOT))
 
 
-PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+#: Those with something that runs.
+RUN_PAGES = [page for page in PAGES if any(block.reason is None for block in blocks(page, "python", *SHELL))]
 #: Embeds with a real model, which takes its time; the page begins in an empty folder each time.
 REAL_MODEL = "docs/how-to/langchain/caching-embeddings.md"
-SHELL = ("console", "sh", "bash", "shell")
 #: The variables by which a page is told of a server, and the fixture that starts it.
 SERVERS = {
     "REDIS_URL": "valkey",
@@ -45,18 +46,22 @@ def _commands():
 COMMANDS = list(_commands())
 
 
-@pytest.mark.parametrize("page", PYTHON_PAGES, ids=_name)
-def test_python_blocks_run(page, tmp_path, monkeypatch, request):
+@pytest.mark.parametrize("page", RUN_PAGES, ids=_name)
+def test_blocks_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TIERCACHE_CONFIG", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name, fixture in SERVERS.items():
         if f'os.environ["{name}"]' in page.read_text():
             server = request.getfixturevalue(fixture)
             monkeypatch.setenv(name, getattr(server, "url", server))
-    # Twice in one place, as readers do: a cache remembers, and what an example claims holds then too.
-    for _ in range(1 if _name(page) == REAL_MODEL else 2):
-        with run(page):
+    prepare(page)
+    # Twice in one place, as readers do: a cache remembers, and what an example claims holds then too. Of
+    # commands the output is shown that they have at first.
+    has_commands = any(block.reason is None for block in blocks(page, *SHELL))
+    for _ in range(1 if has_commands or _name(page) == REAL_MODEL else 2):
+        with run(page, run_block):
             pass
 
 
@@ -64,9 +69,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, request):
 def test_what_is_not_run_has_its_reason(page):
     text = page.read_text()
     reasons = [block.reason for block in blocks(page, "python", *SHELL) if block.reason is not None]
-    assert all(reason.strip() for reason in reasons)
-    assert text.count("<!-- no-run") == len(reasons), (
+    assert all(reasons)
+    assert len(re.findall(r"^<!-- no-run", text, re.MULTILINE)) == len(reasons), (
         "a no-run comment stands right before a block that would run"
+    )
+    others = [block for block in blocks(page) if block.how not in ("", "no-run")]
+    assert all(block.told for block in others)
+    assert all((block.how == "file") == (block.language not in SHELL) for block in others)
+    assert len(re.findall(r"^<!-- (?:file|output [a-z ]+):", text, re.MULTILINE)) == len(others), (
+        "such a comment stands right before a file, or before commands with output"
     )
 
 

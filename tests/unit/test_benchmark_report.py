@@ -248,7 +248,7 @@ def test_pages_tell_what_was_measured_and_what_was_missed(written):
     figures.command = "make bench"
     first, second = index(figures), page(figures, "memory", "memory.svg")
     assert "$ make bench\n" in first
-    assert "Written on 2026-01-02 by\n\n```console\n$ make bench\n" in second
+    assert "Written on 2026-01-02 by\n\n<!-- no-run: takes minutes -->\n```console\n$ make bench\n" in second
     assert "1 of 2 hold" in first
     assert "**no**, missed by 5%" in first
     slow = {**GET, "targets": [target("at most", 1.3, "dict", 14.3, holds=False)]}
