@@ -46,7 +46,7 @@ def test_every_metric_that_a_page_names_is_exported():
 def test_the_reference_has_every_metric_and_no_other():
     named = set(re.findall(r"^\| `(tiercache_\w+)`", METRICS, re.MULTILINE))
     assert named == exported()
-    dotted = set(re.findall(r"^\| `\w+` \| `(tiercache\.[\w.]+)`", METRICS, re.MULTILINE))
+    dotted = set(re.findall(r"^\| `\w+`<br>`(tiercache\.[\w.]+)`", METRICS, re.MULTILINE))
     assert dotted == instruments()
 
 

@@ -52,8 +52,8 @@ of money `currency`.
 | --- | --- | --- |
 | `tiercache_info` | `version` | The version of tiercache-framework. |
 """
-_NAMED = """| Prometheus | OpenTelemetry | kind | unit | what |
-| --- | --- | --- | --- | --- |
+_NAMED = """| in Prometheus, in OpenTelemetry | kind, unit | what |
+| --- | --- | --- |
 """
 
 
@@ -65,7 +65,7 @@ def page() -> str:
         tier="".join(_row("tiercache_tier", "tiercache.tier", one) for one in TIER),
         quantiles=", ".join(map(str, QUANTILES.values())),
         latencies="".join(
-            f"| `tiercache_tier_{one.field}_seconds` | `tiercache.tier.{one.dotted}` | summary | `s` "
+            f"| `tiercache_tier_{one.field}_seconds`<br>`tiercache.tier.{one.dotted}` | summary, `s` "
             f"| {one.about} |\n"
             for one in LATENCIES
         ),
@@ -79,8 +79,8 @@ def page() -> str:
 def _row(prometheus: str, opentelemetry: str, one: Metric) -> str:
     name = one.for_prometheus(prometheus)
     return (
-        f"| `{name}{'' if one.is_state else '_total'}` | `{one.for_opentelemetry(opentelemetry)}` "
-        f"| {'gauge' if one.is_state else 'counter'} | `{one.unit}` | {one.about} |\n"
+        f"| `{name}{'' if one.is_state else '_total'}`<br>`{one.for_opentelemetry(opentelemetry)}` "
+        f"| {'gauge' if one.is_state else 'counter'}, `{one.unit}` | {one.about} |\n"
     )
 
 
