@@ -106,6 +106,9 @@ def test_programs_find_every_page(site):
     for page in PAGES:
         if not page.startswith("benchmarks/"):
             assert (ROOT / "docs" / page).read_text().split("\n", 1)[0] in everything
+    assert "\n::: " not in everything
+    assert "`tiercache.TieredCache.get_or_load(key: str, loader: " in everything
+    assert "`tiercache.errors.WriteError`" in everything
 
 
 def test_what_leads_nowhere_is_found(site, tmp_path):

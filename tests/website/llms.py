@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import griffe
+
 __all__ = ["everything", "index", "navigation", "pages"]
 
 Section = tuple[str, ...]
+#: What brings something of the code into a page, with its options.
+_DIRECTIVE = re.compile(r"^::: ([\w.]+)\n(?:(?: {4}.*)?\n)*", re.MULTILINE)
 
 
 def navigation(project: Path) -> Iterator[tuple[Section, str]]:
@@ -49,13 +53,33 @@ def index(project: Path) -> str:
 
 
 def everything(project: Path) -> str:
-    """All pages, one behind the other, but for the figures of the report."""
-    texts = [
+    """All pages, one behind the other, but for the figures of the report; with what the code says of
+    itself in the place of the directives that bring it into a page."""
+    package = griffe.load("tiercache", search_paths=[project])
+    texts = (
         (project / "docs" / path).read_text()
         for section, path in navigation(project)
         if section[:1] != ("Benchmarks",)
-    ]
-    return "\n".join(texts)
+    )
+    return "\n".join(
+        _DIRECTIVE.sub(
+            lambda match: "\n".join(_described(match[1], package[match[1].partition(".")[2]])), text
+        )
+        for text in texts
+    )
+
+
+def _described(path: str, found: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """What is at ``path`` in the package, and what is public inside it."""
+    found = found.final_target if isinstance(found, griffe.Alias) else found
+    about = f"{path}{found.signature(return_type=True)[len(found.name) :]}" if found.is_function else path
+    yield f"## `{about}`\n"
+    if found.docstring is not None:
+        yield found.docstring.value + "\n"
+    for name, inner in {**found.inherited_members, **found.members}.items():
+        shown = name in (found.exports or ()) if found.is_module else not name.startswith("_")
+        if shown and not (found.is_class and inner.is_attribute and inner.docstring is None):
+            yield from _described(f"{path}.{name}", inner)
 
 
 def _told(page: Path) -> tuple[str, str]:
