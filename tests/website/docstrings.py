@@ -87,6 +87,13 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = markdown(obj.docstring.value, self._known)
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
-        """griffe's hook for a class that has all its members: Python's own methods say nothing to readers."""
-        for name in [name for name in cls.members if name.startswith("__") and name != "__init__"]:
-            cls.del_member(name)
+        """griffe's hook for a class that has all its members: takes out what says nothing to readers."""
+        for name, member in list(cls.members.items()):
+            own = name.startswith("__") and name != "__init__"
+            if own or (member.is_attribute and not member.is_alias and _says_nothing(member)):
+                cls.del_member(name)
+
+
+def _says_nothing(attribute: Any) -> bool:
+    """Whether it is there for type checkers alone, such as the methods of a tier that passes all calls on."""
+    return attribute.docstring is None and attribute.value is None and str(attribute.annotation) == "Any"
