@@ -109,3 +109,10 @@ def test_one_that_does_not_run_is_named(tmp_path: Path) -> None:
     done = make(tmp_path, "demo", f"PYTHON={broken}")
     assert done.returncode != 0
     assert f"{broken} does not run; name one" in done.stderr
+
+
+def test_the_site_is_built_with_what_its_extra_brings(tmp_path: Path) -> None:
+    for target, command in (("docs", "-m website build"), ("docs-serve", "-m zensical serve")):
+        shown = make(tmp_path, "-n", target).stdout
+        assert "-e '.[docs]'" in shown
+        assert shown.rstrip().endswith(f".venv-docs/bin/python {command}".rstrip())
