@@ -100,11 +100,11 @@ def killed(tried: Try) -> str:
         raise DoesNotApply
     torn = 0
     for number in range(ROUNDS):
-        cache = tried.open()
+        cache = tried.open(disk_alone=True)
         cache.start("rewrite", 24_000_000)
         time.sleep(0.7 + 0.05 * number)
         cache.kill()
-        with tried.open() as other:
+        with tried.open(disk_alone=True) as other:
             torn += other.do("read_whole", 1)["value"]
     return f"torn, {torn} of {ROUNDS}" if torn else "whole, or a miss"
 
@@ -113,7 +113,7 @@ def read_while_written(tried: Try) -> str:
     """One process writes a value of 4 MB again and again, another one reads it 40 times."""
     if not tried.peer.on_disk:
         raise DoesNotApply
-    writer, reader = tried.open(), tried.open()
+    writer, reader = tried.open(disk_alone=True), tried.open(disk_alone=True)
     writer.start("rewrite", 4_000_000)
     time.sleep(0.5)
     torn = reader.do("read_whole", 40, within=60)["value"]

@@ -62,10 +62,12 @@ class Aiocache(Adapter):
         return "yes" if await self.cache.increment("n") == 2 else "no"
 
     async def can_lock(self) -> str:
-        from aiocache.lock import RedLock
+        from aiocache.lock import OptimisticLock, RedLock
 
-        async with RedLock(self.cache, "lock", 5):
-            return "yes: `RedLock`"
+        await self.cache.set("checked", 1)
+        async with RedLock(self.cache, "lock", 5), OptimisticLock(self.cache, "checked") as checked:
+            await checked.cas(2)
+        return "yes: `RedLock`, `OptimisticLock`" if await self.cache.get("checked") == 2 else "no"
 
     async def can_statistics(self) -> str:
         from aiocache import SimpleMemoryCache

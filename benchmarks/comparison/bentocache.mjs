@@ -24,7 +24,7 @@ const store = told.port
       .useL1Layer(memory())
       .useL2Layer(redisDriver({ connection }))
       .useBus(redisBusDriver({ connection }))
-  : bentostore().useL1Layer(memory()).useL2Layer(fileDriver({ directory: told.folder }))
+  : bentostore().useL2Layer(fileDriver({ directory: told.folder })) // disk_alone
 const bento = new BentoCache({ default: 'main', ttl: life, stores: { main: store } })
 bento.on('error', () => {})
 process.on('uncaughtException', () => {})
@@ -52,6 +52,18 @@ const operations = {
     const found = await bento.get({ key: 'list' })
     found.push(2)
     return bento.get({ key: 'list' })
+  },
+  read_whole: async (rounds) => {
+    let torn = 0
+    for (let round = 0; round < rounds; round++) {
+      try {
+        const found = await bento.get({ key: 'torn' })
+        torn += found !== undefined && found !== found[0]?.repeat(found.length)
+      } catch {
+        torn++
+      }
+    }
+    return torn
   },
   rewrite: async (size) => {
     for (;;) {

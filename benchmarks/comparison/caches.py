@@ -184,6 +184,7 @@ class DiskCache(Adapter):
     def can_bound_bytes(self, _bound: int, values: list[str]) -> str:
         for number, value in enumerate(values):
             self.cache.set(number, value)
+        self.cache.close()
         found = sum(file.stat().st_size for file in Path(self.folder).rglob("*") if file.is_file())
         return f"{found / 1e6:.1f} MB of files"
 

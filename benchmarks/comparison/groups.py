@@ -30,10 +30,15 @@ class Group:
     claims: Sequence[Claim]
     answer: Callable[[Claim, str], str] | None = None
 
+    @property
+    def distributions(self) -> dict[str, str]:
+        """What those come with that are no `Peer`."""
+        return _DISTRIBUTIONS
+
     def version(self, name: str) -> str | None:
         """Of one that is no `Peer`."""
         try:
-            return version(_DISTRIBUTIONS[name])
+            return version(self.distributions[name])
         except PackageNotFoundError:
             return None
 

@@ -22,7 +22,9 @@ class Tiercache(Adapter):
 
         super().__init__(told)
         self.cache: Any = TieredCache(
-            [MemoryTier(), DiskTier(self.folder), RedisTier(self.url)],
+            [DiskTier(self.folder)]
+            if told.get("disk_alone")
+            else [MemoryTier(), DiskTier(self.folder), RedisTier(self.url)],
             namespace="app",
             ttl=self.life,
             codec=JSONCodec(),

@@ -32,14 +32,21 @@ def _who(results: dict[str, Any]) -> str:
     for name, peer in PEERS.items():
         package = results["packages"][name]
         needs = "-" if package["needs"] is None else str(package["needs"])
-        lines.append(_row(name, results["versions"][name], package["licence"], needs, peer.how))
+        told = name if peer.distribution in (name, "python") else f"{name} ({peer.distribution})"
+        lines.append(_row(told, results["versions"][name], package["licence"], needs, peer.how))
     beside = ", ".join(f"{name} {told}" for name, told in sorted(results["beside"].items()))
     return "\n".join([*lines, "", f"Run on {results['system']}, with {beside}."])
 
 
+def _named(name: str, group: Group, results: dict[str, Any]) -> str:
+    """The name; with its version, where the table of all has none of it."""
+    return name if name in PEERS else f"{name} ({group.distributions[name]} {results['versions'][name]})"
+
+
 def _table(group: Group, results: dict[str, Any]) -> str:
     answers = results["answers"][group.name]
-    lines = [_row("", *group.peers, "run it as"), _row(*["---"] * (len(group.peers) + 2))]
+    names = [_named(name, group, results) for name in group.peers]
+    lines = [_row("", *names, "run it as"), _row(*["---"] * (len(names) + 2))]
     for claim in group.claims:
         cells = [answers[claim.name][name] for name in group.peers]
         lines.append(_row(claim.question, *cells, f"`{claim.name}`"))

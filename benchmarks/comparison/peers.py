@@ -42,8 +42,8 @@ class Peer:
 
     @property
     def on_disk(self) -> bool:
-        """It keeps files of its own."""
-        return self.keeps == "disk" or self.name == "tiercache"
+        """It can keep files of its own, and does where it is told ``disk_alone``."""
+        return self.keeps == "disk" or self.name in ("tiercache", "bentocache")
 
     def version(self, modules: Path | None) -> str | None:
         """What is installed; ``None`` where nothing is."""

@@ -50,7 +50,7 @@ class Try:
 
     def open(self, folder: str = "a", tasks: bool = False, **told: Any) -> Driven:
         """One more process with the cache; ``folder`` is a machine's."""
-        if self.peer.served:
+        if self.peer.served and not told.get("disk_alone"):
             told.setdefault("port", self.server.port)
         told["folder"] = str(self.base / folder)
         return self._stack.enter_context(self.peer.open(told, self._modules, tasks))
