@@ -47,7 +47,8 @@ def test_the_reference_has_every_metric_and_no_other():
     named = set(re.findall(r"^\| `(tiercache_\w+)`", METRICS, re.MULTILINE))
     assert named == exported()
     dotted = set(re.findall(r"^\| `\w+`<br>`(tiercache\.[\w.]+)`", METRICS, re.MULTILINE))
-    assert dotted == instruments()
+    ledgers = {one.for_opentelemetry() for one in (*PAID, *SAVED, KINDS, BUDGET)}
+    assert dotted == instruments() | ledgers
 
 
 def test_prometheus_can_read_what_the_page_gives_it():

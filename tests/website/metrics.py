@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tiercache.observability._metrics import (
+    BUDGET,
     CHAIN,
+    KINDS,
     LATENCIES,
     PAID,
     QUANTILES,
@@ -39,13 +41,12 @@ With the quantiles {quantiles} in the label `quantile`; in OpenTelemetry gauges,
 {named}{latencies}
 ## Of a ledger
 
-In Prometheus alone, and gauges of today (UTC). Labels: `cache` and `model`; of what was saved `tier` too, and
-of money `currency`.
+Gauges of today (UTC). Labels: `cache`, and of all but the budget `model`; in OpenTelemetry
+`tiercache.cache.name`, and `tiercache.` before the others.
 
-| Prometheus | more labels | what |
-| --- | --- | --- |
-{ledger}| `tiercache_ledger_tokens` | `kind`: {tokens} | Tokens of calls today, by kind. |
-
+| in Prometheus, in OpenTelemetry | unit | more labels | what |
+| --- | --- | --- | --- |
+{ledger}
 ## Of the package
 
 | Prometheus | labels | what |
@@ -70,9 +71,10 @@ def page() -> str:
             for one in LATENCIES
         ),
         ledger="".join(
-            f"| `tiercache_ledger_{one.name}` | {_more(one)} | {one.about} |\n" for one in (*PAID, *SAVED)
+            f"| `{one.for_prometheus()}`<br>`{one.for_opentelemetry()}` "
+            f"| `{one.unit}` | {_more(one)} | {one.about} |\n"
+            for one in (*PAID, *SAVED, KINDS, BUDGET)
         ),
-        tokens=", ".join(f"`{kind}`" for kind in TOKENS),
     )
 
 
@@ -86,4 +88,6 @@ def _row(prometheus: str, opentelemetry: str, one: Metric) -> str:
 
 def _more(one: Entered) -> str:
     labels = ["`tier`"] * (one in SAVED) + ["`currency`"] * one.is_money
+    if one is KINDS:
+        labels.append("`kind`: " + ", ".join(f"`{kind}`" for kind in TOKENS))
     return ", ".join(labels)
