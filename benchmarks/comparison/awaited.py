@@ -227,11 +227,19 @@ class Cashews(Adapter):
 
     async def can_sign(self) -> str:
         from cashews import Cache
+        from cashews.exceptions import UnSecureDataError
 
-        cache = Cache()
-        cache.setup(self.url, secret="a secret", digestmod="blake2s")  # noqa: S106 - of this try alone
-        await cache.set("signed", 1)
-        return "signed" if await cache.get("signed") == 1 else "no"
+        own, other = Cache(), Cache()
+        own.setup(self.url, secret="a secret", digestmod="sha256")  # noqa: S106 - of this try alone
+        other.setup(self.url, secret="another", digestmod="sha256")  # noqa: S106 - the same
+        await own.set("signed", "text")  # numbers are not
+        if await own.get("signed") != "text":
+            return "no"
+        try:
+            await other.get("signed")
+        except UnSecureDataError:
+            return "signed"
+        return "no"
 
 
 ADAPTERS: dict[str, type[Adapter]] = {"aiocache": Aiocache, "cashews": Cashews}
