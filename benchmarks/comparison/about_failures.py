@@ -54,7 +54,7 @@ def deleted_while_away(tried: Try) -> str:
             return "the value is not kept"
         proxy.mode = Refuse()
         time.sleep(0.2)
-        deleted = cache.do("delete", "k", within=PATIENCE)
+        deleted = cache.do("delete", "k")
         said = "deletes" if "error" not in deleted and deleted else deleted.said
         proxy.mode = Pass()
         cache.kill()
