@@ -216,3 +216,31 @@ def test_a_place_whose_loop_is_closed_is_free(make):
     del task
     gc.collect()
     assert cache.get_or_load("m", lambda key: b"1") == b"1"
+
+
+def test_what_waits_for_a_place_notes_no_more_the_more_there_are_and_the_longer_it_takes(make, monkeypatch):
+    cache = make(concurrency=1)
+    gate = cache._manner.pace.gate
+    looks = []
+    monkeypatch.setattr("tiercache._running.bridge._LOOK_AGAIN", 0.001)
+    monkeypatch.setattr(gate, "_sweep", lambda: looks.append(1))
+
+    async def serve():
+        free = asyncio.Event()
+
+        async def load(key):
+            await free.wait()
+            return key.encode()
+
+        tasks = [asyncio.create_task(cache.aget_or_load(f"k{number}", load)) for number in range(20)]
+        await auntil(lambda: len(gate._waiting) == 19)
+        await auntil(lambda: len(looks) > 200)
+        places = list(gate._waiting)
+        assert {len(place.given._done_callbacks) for place in places} == {1}
+        flights = cache._core.space.flights._flights.values()
+        assert max(len(flight.waits_for) for flight in flights) == 1
+        free.set()
+        assert await asyncio.gather(*tasks) == [f"k{number}".encode() for number in range(20)]
+        assert not gate._loops
+
+    asyncio.run(asyncio.wait_for(serve(), LIMIT))

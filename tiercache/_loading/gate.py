@@ -8,6 +8,7 @@ wait for each other's.
 from __future__ import annotations
 
 import threading
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,14 +21,13 @@ from tiercache._running.owners import Owner, leavings, thrown
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Future
 
 __all__ = ["Gate", "Place", "inside", "lending", "places"]
 
 T = TypeVar("T")
 
-#: Seconds between two looks at whether those who have a place can still give it back.
-_LOOK_AGAIN = 1.0
 #: The places of the loads that the current thread or task is part of.
 _places: ContextVar[tuple[Place, ...]] = ContextVar("tiercache_places", default=())
 
@@ -50,6 +50,18 @@ class Place(Awaited):
         self.has_ended = False
 
 
+class _Loop(Awaited):
+    """Stands for all places that need one event loop. Nothing else of a place matters to who looks for rings,
+    and if each who waits listed all that are ahead, thousands of them would be millions of notes."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.owner = None
+        self.waits_for = []
+
+
 class Gate:
     """So many places, for loads. Thread-safe."""
 
@@ -60,9 +72,12 @@ class Gate:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        #: Who has a place and has not lent it, and who waits for one, both in their order.
+        #: Who has a place and has not lent it, and who waits for one, both in their order. (The first of a plain
+        #: dict is behind the gaps of all that were taken from it.)
         self._taken: dict[Place, None] = {}
-        self._waiting: dict[Place, None] = {}
+        self._waiting: OrderedDict[Place, None] = OrderedDict()
+        #: How many of those who wait need which event loop.
+        self._loops: Counter[asyncio.AbstractEventLoop | None] = Counter()
 
     def __repr__(self) -> str:
         return f"Gate({self.size})"
@@ -70,6 +85,14 @@ class Gate:
     def __len__(self) -> int:
         """How many places are taken."""
         return len(self._taken)
+
+    @property
+    def is_over(self) -> bool:
+        """For `Runtime.ended`: who waits looks now and then whether those who have a place can still give it
+        back. In one wait: each new one would leave a callback with what is waited for."""
+        leavings.settle()
+        self._sweep()
+        return False
 
     async def enter(self, runtime: Runtime, owner: Owner, closing: Closing) -> Place:
         """A place, once there is one; to be given back, and that is done when its ``owner`` is gone. A caller
@@ -84,8 +107,10 @@ class Gate:
                 self._taken[place] = None
                 return place
             place.given = given = new_future()
-            ahead: list[Awaited] = [*self._taken, *self._waiting]
+            loops = {one.loop for one in self._taken}.union(self._loops)
             self._waiting[place] = None
+            self._loops[place.loop] += 1
+        ahead = [_Loop(loop) for loop in loops if loop is not None]
         waiting = Waiting(loading(), running_loop() if runtime.blocking else None)
         entered = False
         try:
@@ -95,9 +120,7 @@ class Gate:
                 else:
                     waiting.begin(ahead)
             with closing.ending(given):
-                while not await runtime.ended(given, seconds=_LOOK_AGAIN):
-                    leavings.settle()
-                    self._sweep()
+                await runtime.ended(given, awaited=self)
             entered = True
         except GeneratorExit as gone:
             thrown(gone)
@@ -115,7 +138,7 @@ class Gate:
         with self._lock:
             place.has_ended = True
             self._taken.pop(place, None)
-            self._waiting.pop(place, None)
+            self._wait_no_more(place)
             ready = self._next()
         _tell(ready)
 
@@ -138,28 +161,36 @@ class Gate:
 
     def _give(self, place: Place) -> None:
         with self._lock:
-            if place not in self._waiting:
+            if not self._wait_no_more(place):
                 return  # somebody was quicker
-            del self._waiting[place]
             self._taken[place] = None
         _tell([place])
 
+    def _wait_no_more(self, place: Place) -> bool:
+        """Take ``place`` from those who wait; whether it was among them. The lock is held."""
+        if place not in self._waiting:
+            return False
+        del self._waiting[place]
+        self._loops[place.loop] -= 1
+        if not self._loops[place.loop]:
+            del self._loops[place.loop]
+        return True
+
     def _next(self) -> list[Place]:
-        """Those who get a place now."""
+        """Those who get a place now. The lock is held."""
         ready = []
-        for place in tuple(self._waiting) if self._waiting else ():
-            if len(self._taken) >= self.size:
-                break
-            del self._waiting[place]
+        while self._waiting and len(self._taken) < self.size:
+            place = next(iter(self._waiting))
+            self._wait_no_more(place)
             if not place.is_over:
                 self._taken[place] = None
                 ready.append(place)
         return ready
 
     def _sweep(self) -> None:
-        """Take the places of those who will never come to their end."""
+        """Take the places of those who will never come to their end. (Who waits is looked at in his turn.)"""
         with self._lock:
-            over = [place for place in (*self._taken, *self._waiting) if place.is_over]
+            over = [place for place in self._taken if place.is_over]
         for place in over:
             self.leave(place)
 
