@@ -72,8 +72,8 @@ class Gate:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        #: Who has a place and has not lent it, and who waits for one, both in their order. (The first of a plain
-        #: dict is behind the gaps of all that were taken from it.)
+        #: Who has a place and has not lent it, and who waits for one, both in their order. (The first of a
+        #: plain dict is behind the gaps of all that were taken from it.)
         self._taken: dict[Place, None] = {}
         self._waiting: OrderedDict[Place, None] = OrderedDict()
         #: How many of those who wait need which event loop.
