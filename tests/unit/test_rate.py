@@ -273,6 +273,35 @@ def test_who_never_looks_again_holds_up_nobody():
     dead.close()
 
 
+def test_one_of_many_tokens_is_not_overtaken_by_small_ones_without_end():
+    clock, rate, steps = FakeClock(), Rate("10 tokens/min"), Steps()
+    drive(rate.take(steps, clock, 5))
+    large = rate.take(steps, clock, 10)
+    large.send(None)
+    small = rate.take(steps, clock, 1)
+    small.send(None)
+    for _ in range(59):
+        clock.advance(1)
+        small.send(None)  # there is room for it alone
+    clock.advance(1)
+    with pytest.raises(StopIteration):
+        large.send(None)
+    small.close()
+
+
+def test_who_is_many_windows_away_sleeps_longer_the_more_there_are():
+    clock, rate, steps = FakeClock(), Rate("1/min"), Steps()
+    waiting = [rate.take(steps, clock, 0) for _ in range(10_000)]
+    with pytest.raises(StopIteration):
+        waiting[0].send(None)
+    for one in waiting[1:]:
+        one.send(None)
+    assert steps.slept[:3] == [60.0, 61.0, 61.0]
+    assert steps.slept[-1] == pytest.approx(70.0, abs=0.01)
+    for one in waiting[1:]:
+        one.close()
+
+
 def test_waiting_is_part_of_what_load_deadline_bounds(clock, monkeypatch):
     go = threading.Event()
 

@@ -1,15 +1,17 @@
 """`Rate`: how many calls of loaders there may be in a stretch of time, and of how many tokens.
 
-Who would exceed it waits: asleep until it may be his turn, and then he looks again. Nobody waits for anybody
-else: a caller that is cancelled, or whose event loop stands still, holds up none of the others.
+Who would exceed it waits: asleep until it may be his turn, and then he looks again. It is the turn of who
+came first, or one of many tokens would wait as long as small ones come. A caller that is cancelled, or whose
+event loop stands still so that he does not look when he should, holds up none of the others.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import takewhile
+from math import inf
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -37,18 +39,22 @@ _REQUESTS, _TOKENS = rf"\s*{_NUMBER}(?:\s*requests)?{_PER}", rf"\s*{_NUMBER}\s*t
 RATE_TEXT = f"(?:{_REQUESTS}(?:,{_TOKENS})?|{_TOKENS}(?:,{_REQUESTS})?)"
 _PART = re.compile(r"\s*([0-9_]+)\s*([a-z]*)\s*/\s*([0-9]*)\s*([a-z]+)\s*")
 #: Seconds that one sleeps at most beyond the moment when there is room: those ahead may have left by then.
+#: Who has not looked for so long when he should is passed by.
 _LOOK_AGAIN = 1.0
+#: So many at most look in a second of those whose turn is a whole window away, however many there are.
+_LOOKS = 1000
 #: On a machine that is so slow no answer of a server is ever in time.
 _MOST_LATE = 3
 
 
 class _Waiting:
-    """One who waits for his turn, to take so many ``tokens``."""
+    """One who waits for his turn, to take so many ``tokens``; ``looks``: when he will look again."""
 
-    __slots__ = ("tokens",)
+    __slots__ = ("looks", "tokens")
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.looks = inf
 
 
 class Rate:
@@ -91,14 +97,15 @@ class Rate:
         self._tokens = Tokens(count_tokens, wanted=self.counts_tokens)
         self._requests = _window(self.limits.get("requests"))
         self._spent = _window(self.limits.get("tokens"))
-        self._waiting: dict[_Waiting, None] = {}
+        self._nearest = min(period for _, period in self.limits.values())
         self._shared = None if shared is None else SharedWindows(shared, name, self.limits)
         self.after_fork()
         reset_after_fork(self)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._waiting = {}  # who waits is in the parent; what was taken was taken for the child, too
+        # Who waits is in the parent; what was taken was taken for the child, too.
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"Rate({self.text!r})"
@@ -122,10 +129,10 @@ class Rate:
         leavings.settle()
         seconds = 1.0
         try:
-            seconds = self._look(clock, me, first=True)
+            seconds = self._look(clock, me)
             while seconds:
-                await sleep(min(seconds, LONGEST_WAIT))
-                seconds = self._look(clock, me, first=False)
+                await sleep(seconds)
+                seconds = self._look(clock, me)
         except GeneratorExit as gone:
             thrown(gone)
             raise
@@ -146,30 +153,47 @@ class Rate:
                     self._take(clock.monotonic(), me)
             if room is not None:
                 return bool(room)
-        if not self._look(clock, me, first=True):
+        if not self._look(clock, me):
             return True
         self._leave(me)
         return False
 
-    def _look(self, clock: Clock, me: _Waiting, *, first: bool) -> float:
-        """Take what ``me`` is to have if there is room, and say zero; or else how long to sleep.
-
-        Who comes first is behind all who wait. After that he takes what there is, though he sleeps so long
-        that those ahead look before him: of who must not be overtaken some may never look again.
-        """
+    def _look(self, clock: Clock, me: _Waiting) -> float:
+        """Take what ``me`` is to have if it is his turn, and say zero; or else how long to sleep."""
         with self._lock:
             now = clock.monotonic()
-            alone = self._seconds(now, 1, me.tokens)
-            in_turn = alone
-            if self._waiting:
-                ahead = list(takewhile(lambda one: one is not me, self._waiting))
-                in_turn = self._seconds(now, 1 + len(ahead), me.tokens + sum(one.tokens for one in ahead))
-            if not (in_turn if first else alone):
+            in_turn = self._seconds(now, *self._up_to(me, now)) if self._waiting else self._alone(now, me)
+            if not in_turn:
                 self._take(now, me)
                 self._waiting.pop(me, None)
                 return 0.0
+            again = _LOOK_AGAIN
+            if in_turn == inf:  # all those ahead are more than one window takes
+                again = max(again, min(len(self._waiting) / _LOOKS, self._nearest))
+            seconds = min(in_turn, self._alone(now, me) + again, LONGEST_WAIT)
+            me.looks = now + seconds
             self._waiting[me] = None
-            return min(in_turn, alone + _LOOK_AGAIN)
+            return seconds
+
+    def _up_to(self, me: _Waiting, now: float) -> tuple[int, int]:
+        """How many requests and tokens those take who wait before ``me`` and look when they should, and he;
+        or of those next in turn alone, if these are too many for one window already."""
+        requests, tokens = 1, me.tokens
+        for one in self._waiting:
+            if one is me or not self._fit(requests, tokens):
+                break
+            if now < one.looks + _LOOK_AGAIN:
+                requests += 1
+                tokens += one.tokens
+        return requests, tokens
+
+    def _fit(self, requests: int, tokens: int) -> bool:
+        if self._requests is not None and requests > self._requests.limit:
+            return False
+        return self._spent is None or tokens <= self._spent.limit
+
+    def _alone(self, now: float, me: _Waiting) -> float:
+        return self._seconds(now, 1, me.tokens)
 
     async def _take_shared(self, runtime: Runtime, me: _Waiting, sleep: Pause) -> bool:
         """The same of the windows that processes share; whether they could be asked."""
