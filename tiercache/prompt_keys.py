@@ -211,11 +211,11 @@ def _plain(value: Any, path: str) -> Any:
     """``value`` as JSON has it. Raises `TypeError`, with its ``path``, where JSON has nothing for it."""
     if value is None or isinstance(value, bool):
         return value
-    for kind in (str, int):
-        if isinstance(
-            value, kind
-        ):  # one of a subclass, such as a member of a `StrEnum`, is sent like any other
-            return kind(value) if type(value) is not kind else value
+    # One of a subclass, such as a member of an enum, is sent like any other: not as its own `str()` shows it.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
     if isinstance(value, float):
         if not isfinite(value):
             raise TypeError(f"{path}: {value} has no form in JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from copy import deepcopy
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import pytest
 import pythons
@@ -63,6 +63,10 @@ class Role(StrEnum):
     USER = "user"
 
 
+class Older(str, Enum):  # noqa: UP042 - as many a program has it; its str() is no value
+    USER = "user"
+
+
 class Message(BaseModel):
     role: str
     content: str
@@ -74,6 +78,7 @@ class Message(BaseModel):
         lambda prompt: prompt["messages"].__setitem__(0, _turned(prompt["messages"][0])),
         lambda prompt: prompt.update(messages=tuple(prompt["messages"])),
         lambda prompt: prompt["messages"][0].update(role=Role.USER),
+        lambda prompt: prompt["messages"][0].update(role=Older.USER),
         lambda prompt: prompt["messages"].__setitem__(0, Message(**prompt["messages"][0])),
         lambda prompt: prompt.update(temperature=None),
     ],
