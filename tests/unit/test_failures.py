@@ -38,6 +38,7 @@ PASSING = [
     made("Mine", (made("APIConnectionError").__class__,)),
     urllib.error.URLError(ConnectionRefusedError()),
     made("ClientError", response={"Error": {"Code": "ThrottlingException"}}),
+    made("ClientError", response=THROTTLED),
 ]
 OTHERS = [
     ValueError(),
@@ -48,7 +49,7 @@ OTHERS = [
     made("Timeout", response=answer(404)),
     made("ServerError", code=500),
     made("Odd", status_code="429", response=answer(True)),
-    made("ClientError", response=THROTTLED),
+    made("ClientError", response={**THROTTLED, "Error": {"Code": "ValidationException"}}),
     urllib.error.URLError("no such host"),
     KeyboardInterrupt(),
     GeneratorExit(),

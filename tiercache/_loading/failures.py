@@ -22,8 +22,14 @@ _NAMES = frozenset(
     {
         "APIConnectionError", "APITimeoutError", "ChunkedEncodingError", "ClientConnectionError",
         "ClientPayloadError", "ConnectionError", "DeadlineExceeded", "IncompleteRead", "NetworkError",
-        "RateLimitError", "RemoteProtocolError", "ResourceExhausted", "ServiceUnavailable",
-        "ThrottlingException", "Timeout", "TimeoutError", "TimeoutException", "TooManyRequests",
+        "RateLimitError", "RemoteProtocolError", "ResourceExhausted", "ServiceUnavailable", "Timeout",
+        "TimeoutError", "TimeoutException", "TooManyRequests",
+    }
+)  # fmt: skip
+#: What Amazon's services say of a rate limit, many of them with the status 400.
+_THROTTLED = frozenset(
+    {
+        "RequestThrottledException", "ThrottledException", "Throttling", "ThrottlingException",
         "TooManyRequestsException",
     }
 )  # fmt: skip
@@ -49,6 +55,8 @@ def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
             return True
     if getattr(error, "code", None) in _SPENT:
         return False
+    if names & _THROTTLED or _aws_code(error) in _THROTTLED:
+        return True
     if status is not None:
         return status in _PASSING
     if names & _NAMES or _aws_code(error) in _NAMES:
@@ -60,7 +68,9 @@ def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
 def is_wrong_request(error: Exception) -> bool:
     """Whether the provider says that the same request will never do."""
     status = status_of(error)
-    return status is not None and 400 <= status < 500 and status not in _PASSING
+    if status is None or not 400 <= status < 500 or status in _PASSING:
+        return False
+    return _aws_code(error) not in _THROTTLED
 
 
 def status_of(error: Exception) -> int | None:
