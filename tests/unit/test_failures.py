@@ -121,6 +121,12 @@ def test_what_may_not_be_given(wrong):
         TieredCache([MemoryTier()], retry=wrong)
 
 
+@pytest.mark.parametrize("on", [429, TimeoutError, {"TimeoutError": 1}, b"Error", None])
+def test_errors_that_are_no_list_are_told_of(on):
+    with pytest.raises(ConfigError, match=r"^retry\.on: .* give a list of exceptions, names and statuses"):
+        TieredCache([MemoryTier()], retry={"on": on})
+
+
 def test_it_needs_a_package():
     code = "from tiercache import MemoryTier, TieredCache; TieredCache([MemoryTier()], retry=True)"
     assert 'pip install "tiercache-framework[pace]"' in said_without("tenacity", code=code)

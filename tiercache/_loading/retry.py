@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tiercache._loading.failures import is_passing, retry_after
@@ -51,9 +52,10 @@ class Retry:
     ) -> None:
         if not isinstance(tries, int) or isinstance(tries, bool) or not 1 <= tries <= MOST_TRIES:
             raise ConfigError(f"retry.tries: {tries!r:.60} is not allowed; give a whole number from 1 to 100")
-        for one in (on,) if isinstance(on, str) else on:
+        is_list = isinstance(on, Sequence | AbstractSet) and not isinstance(on, str | bytes)
+        for one in on if is_list else (on,):
             is_class = isinstance(one, type) and issubclass(one, Exception)
-            if isinstance(on, str) or isinstance(one, bool) or not (is_class or isinstance(one, str | int)):
+            if not is_list or isinstance(one, bool) or not (is_class or isinstance(one, str | int)):
                 raise ConfigError(
                     f"retry.on: {one!r:.60} is not allowed; give a list of exceptions, names and statuses"
                 )
