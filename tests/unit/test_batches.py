@@ -216,6 +216,29 @@ def test_one_wrong_key_is_its_own_callers_error(make, native):
     assert sorted(map(len, calls)) == [1, 1, 1, 3]
 
 
+@pytest.mark.parametrize("window", ["1s", 0], ids=["one batch", "one flight"])
+def test_an_error_tells_nobody_where_others_waited(make, window):
+    cache = make(batch_window=window, max_batch=20)
+    refused = []
+
+    async def load(keys):
+        await asyncio.sleep(0)
+        refused.append(ValueError("no"))
+        raise refused[-1]
+
+    async def ask(number):
+        key = f"k{number}" if window else "k"
+        with pytest.raises(ValueError, match="no") as raised:
+            await cache.aget_or_load(key, batched(load))
+        return raised.value, sum(frame.name == "ask" for frame in raised.traceback)
+
+    async def ask_all():
+        return await asyncio.gather(*(ask(number) for number in range(20)))
+
+    told = asyncio.run(asyncio.wait_for(ask_all(), LIMIT))
+    assert told == [(refused[0], 1)] * 20
+
+
 def test_who_is_cancelled_leaves_the_batch(make):
     cache, loader = make(max_batch=3), Loader()
 

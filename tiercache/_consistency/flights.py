@@ -32,6 +32,7 @@ from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from types import TracebackType
 
     from tiercache._loading.refresh import Refresh
 
@@ -45,7 +46,7 @@ class Flight(Awaited):
     """One running load of ``keys``. It ends with a dict of the values there are, with the loader's exception,
     or with ``None`` when the leader gave up and somebody else should lead."""
 
-    __slots__ = ("_error", "_outcome", "_values", "goes_on", "has_ended", "keys", "of")
+    __slots__ = ("_error", "_outcome", "_raised_at", "_values", "goes_on", "has_ended", "keys", "of")
 
     def __init__(
         self, keys: Sequence[str], runtime: Runtime, of: Flights, owner: Owner | None = None
@@ -60,6 +61,7 @@ class Flight(Awaited):
         self.has_ended = False
         self._values: dict[str, Any] | None = None
         self._error: BaseException | None = None
+        self._raised_at: TracebackType | None = None
         self._outcome: Future[dict[str, Any] | None] | None = None
 
     @property
@@ -81,9 +83,19 @@ class Flight(Awaited):
     def end(self, values: dict[str, Any] | None, error: BaseException | None) -> None:
         """It has come to this; call it under the lock, and once."""
         self._values, self._error = values, error
+        if error is not None:
+            self._raised_at = error.__traceback__
         if self._outcome is not None and not self._outcome.done():  # or an interrupt came just behind that
             self._tell(self._outcome)
         self.has_ended = True  # in the end: until then somebody may end it for who was interrupted here
+
+    def result(self) -> dict[str, Any] | None:
+        """What it has ended with, for who waited. Raises its error with the places where the loader raised
+        it, and not with those of all others who waited too: each of a thousand would log a thousand."""
+        error = self.outcome.exception()
+        if error is not None:
+            raise error.with_traceback(self._raised_at)
+        return self.outcome.result()
 
     def _tell(self, outcome: Future[dict[str, Any] | None]) -> None:
         if self._error is not None:
@@ -227,7 +239,7 @@ class Flights:
                     self.end(flight)
         finally:
             waiting.end()
-        return flight.outcome.result()
+        return flight.result()
 
     def out_of_reach(self, awaited: Awaited, runtime: Runtime) -> bool:
         """Whether ``awaited`` cannot end while this caller waits for it."""

@@ -35,6 +35,7 @@ from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from types import TracebackType
 
 __all__ = ["Batches", "Run", "Seat", "may_gather", "part"]
 
@@ -88,7 +89,7 @@ Run: TypeAlias = Callable[[Runtime, Sequence[Seat]], Awaitable[dict[str, Any]]]
 class _Batch:
     """What has gathered. ``outcome``: the values, an error, `_APART`, or ``None`` when the leader gave up."""
 
-    __slots__ = ("due", "ended", "keys", "leader", "outcome", "place", "seats")
+    __slots__ = ("due", "ended", "keys", "leader", "outcome", "place", "raised_at", "seats")
 
     def __init__(self, place: Hashable, due: float) -> None:
         self.place = place
@@ -98,6 +99,14 @@ class _Batch:
         self.leader: Seat | None = None
         self.ended = False
         self.outcome: Future[Any] = new_future()
+        self.raised_at: TracebackType | None = None
+
+    def result(self) -> Any:
+        """Its outcome, for who waited. Raises its error as `Flight.result` does."""
+        error = self.outcome.exception()
+        if error is not None:
+            raise error.with_traceback(self.raised_at)
+        return self.outcome.result()
 
     @property
     def is_over(self) -> bool:
@@ -145,7 +154,7 @@ class Batches:
             finally:
                 if not stays:
                     self._leave(seat)
-            outcome = await self._lead(runtime, batch, run) if leads else batch.outcome.result()
+            outcome = await self._lead(runtime, batch, run) if leads else batch.result()
             if outcome is _APART:
                 return seat.part(await run(runtime, [seat]))
             if outcome is not None:
@@ -155,7 +164,7 @@ class Batches:
     async def _resumed(self, seat: Seat, run: Run) -> dict[str, Any]:
         """The same for a leader who was cancelled: the batch has ended behind him."""
         assert seat.batch is not None  # noqa: S101 - it had one when its loader was left running
-        outcome = seat.batch.outcome.result()
+        outcome = seat.batch.result()
         if outcome is None:
             raise Unfinished
         return seat.part(await run(BLOCKING, [seat]) if outcome is _APART else outcome)
@@ -294,6 +303,7 @@ class Batches:
                 for one in other.riding:
                     one.waits_for.remove(leader.flight)
         if isinstance(outcome, Exception):
+            batch.raised_at = outcome.__traceback__
             batch.outcome.set_exception(outcome)
         else:
             batch.outcome.set_result(outcome)
