@@ -6,12 +6,14 @@ import asyncio
 import logging
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from absent import said_without
 from servers.valkey import free_port, running
+from waiting import auntil
 
 from tiercache import ConfigError, MemoryTier, TieredCache
 from tiercache._loading.rate import Rate
@@ -81,6 +83,38 @@ def test_who_does_not_wait_is_told_by_the_process_where_the_server_is_ill(caplog
     assert drive(rate.take_now(BLOCKING, clock, 0))
     assert not drive(rate.take_now(BLOCKING, clock, 0))
     assert caplog.records
+
+
+def test_few_of_a_process_ask_at_once_however_many_wait(valkey, caplog):
+    rate, clock = Rate("5/h", shared=valkey.url, name="n"), FakeClock()
+    lock, asking, most = threading.Lock(), [], []
+    ask = rate._shared.seconds
+
+    def asked(amounts, taken):
+        with lock:
+            asking.append(1)
+            most.append(len(asking))
+        try:
+            return ask(amounts, taken)
+        finally:
+            with lock:
+                asking.pop()
+
+    rate._shared.seconds = asked
+
+    async def wait():
+        tasks = [asyncio.create_task(rate.take(NATIVE, clock, 0)) for _ in range(300)]
+        await auntil(lambda: sum(task.done() for task in tasks) == 5)
+        await auntil(lambda: len(rate._asking._waiting) == 291)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return tasks
+
+    assert sum(task.cancelled() for task in asyncio.run(wait())) == 295
+    assert max(most) <= 4
+    assert not len(rate._asking)
+    assert not caplog.records
 
 
 def test_many_tokens_are_counted_in_grains(valkey):

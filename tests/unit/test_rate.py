@@ -352,15 +352,16 @@ def test_what_waits_behind_the_callers_does_not_keep_a_cache_from_closing(clock,
     assert_at_rest(cache._core)
 
 
-def test_a_period_longer_than_any_sleep_is_slept_for_in_parts(clock):
+def test_a_period_longer_than_any_sleep_is_slept_for_in_parts(clock, monkeypatch):
     slept = []
     rate = Rate("1/999999999d")
 
-    async def pause(seconds):
+    async def pause(_self, _runtime, seconds):
         slept.append(seconds)
         clock.advance(seconds * 2**20)
 
+    monkeypatch.setattr(Closing, "pause", pause)
     for _ in range(2):
-        drive(rate.take(bridge.BLOCKING, clock, 0, pause))
+        drive(rate.take(bridge.BLOCKING, clock, 0, Closing()))
     assert slept
     assert max(slept) <= LONGEST_WAIT

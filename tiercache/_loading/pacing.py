@@ -76,7 +76,7 @@ async def _in_turn(
             if check is not None:  # the attempt asks again, after the wait; what is refused now takes nothing
                 await check(runtime)
             tokens = rate.tokens(texts()) if rate.counts_tokens else 0
-            await rate.take(runtime, clock, tokens, partial(closing.pause, runtime))
+            await rate.take(runtime, clock, tokens, closing)
         with nullcontext() if place is None else inside(place):
             return await attempt(runtime, keys)
     except LeftRunning as left:

@@ -11,14 +11,17 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, TypeAlias
 
+from tiercache._loading.closing import Closing
+from tiercache._loading.gate import Gate
 from tiercache._loading.shared_rate import SharedWindows, margin
 from tiercache._loading.windows import Window
 from tiercache._running.bridge import LeftRunning, Runtime
-from tiercache._running.owners import leavings, thrown
+from tiercache._running.owners import Owner, leavings, owned, thrown
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled, reset_after_fork
 from tiercache.protocols import Clock
@@ -45,6 +48,11 @@ _LOOK_AGAIN = 1.0
 _LOOKS = 1000
 #: On a machine that is so slow no answer of a server is ever in time.
 _MOST_LATE = 3
+#: So many of a process ask a server at once, in their order. If all who wait did, each would take a thread
+#: and a connection, and who gets none of these takes the server for ill.
+_ASKING = 4
+#: For who cannot be woken by closing a cache.
+_OPEN = Closing()
 
 
 class _Waiting:
@@ -99,6 +107,7 @@ class Rate:
         self._spent = _window(self.limits.get("tokens"))
         self._nearest = min(period for _, period in self.limits.values())
         self._shared = None if shared is None else SharedWindows(shared, name, self.limits)
+        self._asking = Gate(_ASKING)
         self.after_fork()
         reset_after_fork(self)
 
@@ -117,12 +126,12 @@ class Rate:
         """How many tokens ``texts`` are."""
         return max(0, self._tokens.of(texts)) if self.counts_tokens else 0
 
-    async def take(self, runtime: Runtime, clock: Clock, tokens: int, pause: Pause | None = None) -> None:
-        """Wait until there is room for a request of so many ``tokens``, and take it. ``pause`` is how to
-        sleep, unless as ``runtime`` does. Who is cancelled while waiting has taken nothing."""
-        sleep = runtime.sleep if pause is None else pause
+    async def take(self, runtime: Runtime, clock: Clock, tokens: int, closing: Closing | None = None) -> None:
+        """Wait until there is room for a request of so many ``tokens``, and take it. ``closing`` ends the
+        waiting, with `CacheClosed`. Who is cancelled while waiting has taken nothing."""
+        sleep = runtime.sleep if closing is None else partial(closing.pause, runtime)
         me = _Waiting(min(tokens, self._spent.limit) if self._spent else 0)
-        if self._shared is not None and await self._take_shared(runtime, me, sleep):
+        if self._shared is not None and await self._take_shared(runtime, me, sleep, closing or _OPEN):
             with self._lock:
                 self._take(clock.monotonic(), me)
             return
@@ -195,8 +204,21 @@ class Rate:
     def _alone(self, now: float, me: _Waiting) -> float:
         return self._seconds(now, 1, me.tokens)
 
-    async def _take_shared(self, runtime: Runtime, me: _Waiting, sleep: Pause) -> bool:
+    @owned
+    async def _take_shared(
+        self, owner: Owner, runtime: Runtime, me: _Waiting, sleep: Pause, closing: Closing
+    ) -> bool:
         """The same of the windows that processes share; whether they could be asked."""
+        place = await self._asking.enter(runtime, owner, closing)
+        try:
+            return await self._ask(runtime, me, sleep)
+        except GeneratorExit as gone:
+            thrown(gone)
+            raise
+        finally:
+            self._asking.leave(place)
+
+    async def _ask(self, runtime: Runtime, me: _Waiting, sleep: Pause) -> bool:
         assert self._shared is not None  # noqa: S101 - the caller looks
         amounts, taken = {"requests": 1, "tokens": me.tokens}, set[str]()
         least = min(margin(period) for _, period in self.limits.values())

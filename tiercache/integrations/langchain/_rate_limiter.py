@@ -6,7 +6,6 @@ model is about to be sent.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -52,7 +51,7 @@ class RateLimiter(BaseRateLimiter):
                     if not await rate.take_now(runtime, stack.clock, tokens):
                         return False
                 else:
-                    await rate.take(runtime, stack.clock, tokens, partial(stack.closing.pause, runtime))
+                    await rate.take(runtime, stack.clock, tokens, stack.closing)
                     if books is not None:  # others may have spent what was left meanwhile
                         await books.check(runtime)
         except BaseException:
