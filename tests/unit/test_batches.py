@@ -116,6 +116,18 @@ def test_only_what_is_alike_gathers(make):
     assert sorted(map(sorted, (*one.calls, *two.calls))) == [["a", "c"], ["b", "d"]]
 
 
+def test_none_is_loaded_at_the_pace_of_another(make):
+    cache, loader = make(max_batch=2), Loader()
+    paces = [{"rate": "9/s"}, {"concurrency": 3}, {"retry": {"tries": 2, "on": [500]}}, {}] * 2
+    with pool(8) as threads:
+        asked = [
+            threads.submit(cache.mget_or_load, [key], loader, **pace)
+            for key, pace in zip("abcdefgh", paces, strict=True)
+        ]
+        assert [future.result(LIMIT) for future in asked] == [[key.encode()] for key in "abcdefgh"]
+    assert sorted(map(sorted, loader.calls)) == [["a", "e"], ["b", "f"], ["c", "g"], ["d", "h"]]
+
+
 def test_many_keys_go_in_full_calls_and_one_key_has_one_load(make):
     cache, loader = make(max_batch=3, batch_window="1ms"), Loader()
     keys = [f"k{number}" for number in range(7)]

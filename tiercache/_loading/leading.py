@@ -230,7 +230,8 @@ class Leading:
         if self._seat is None or not isinstance(runtime, Resumed):  # leases may come for a part of the keys
             self._seat = Seat(asked, self._load.load_many, self._flight)
         batches = self._core.stack.batches
-        return await batches.load(runtime, group, pace.window, pace.most, self._seat, self._run)
+        alike = group, pace.rate, pace.gate, pace.retry  # one of them makes the call, at his own pace
+        return await batches.load(runtime, alike, pace.window, pace.most, self._seat, self._run)
 
     async def _run(self, runtime: Runtime, seats: Sequence[Seat]) -> dict[str, Any]:
         """Call the loader for all of ``seats``, at its pace."""

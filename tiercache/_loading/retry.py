@@ -69,6 +69,15 @@ class Retry:
     def __repr__(self) -> str:
         return f"Retry({self.tries}, wait={self.wait}, longest={self.longest}, on={self.on!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return self._said() == other._said() if isinstance(other, Retry) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[object, ...]:
+        return self.tries, self.wait, self.longest, self.on
+
     async def run(self, sleep: Pause, clock: Clock, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """What ``attempt()`` makes, at the last try if need be; with ``sleep`` before each further one."""
         from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
