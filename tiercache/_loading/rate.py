@@ -171,7 +171,11 @@ class Rate:
         """Take what ``me`` is to have if it is his turn, and say zero; or else how long to sleep."""
         with self._lock:
             now = clock.monotonic()
-            in_turn = self._seconds(now, *self._up_to(me, now)) if self._waiting else self._alone(now, me)
+            in_turn = alone = self._seconds(now, 1, me.tokens)
+            if alone and me not in self._waiting and not self._fit(1 + len(self._waiting), me.tokens):
+                in_turn = inf  # who comes last of thousands need not look at those ahead
+            elif self._waiting:
+                in_turn = self._seconds(now, *self._up_to(me, now))
             if not in_turn:
                 self._take(now, me)
                 self._waiting.pop(me, None)
@@ -179,7 +183,7 @@ class Rate:
             again = _LOOK_AGAIN
             if in_turn == inf:  # all those ahead are more than one window takes
                 again = max(again, min(len(self._waiting) / _LOOKS, self._nearest))
-            seconds = min(in_turn, self._alone(now, me) + again, LONGEST_WAIT)
+            seconds = min(in_turn, alone + again, LONGEST_WAIT)
             me.looks = now + seconds
             self._waiting[me] = None
             return seconds
@@ -200,9 +204,6 @@ class Rate:
         if self._requests is not None and requests > self._requests.limit:
             return False
         return self._spent is None or tokens <= self._spent.limit
-
-    def _alone(self, now: float, me: _Waiting) -> float:
-        return self._seconds(now, 1, me.tokens)
 
     @owned
     async def _take_shared(
