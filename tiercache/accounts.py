@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Context
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "COLUMNS",
+    "EXACT",
     "LEDGER_VERBS",
     "LOADER",
     "MICRO",
@@ -41,6 +43,9 @@ COLUMNS: Final = (
 #: Of one unit of money, and of a second.
 PICO: Final = 10**12
 MICRO: Final = 10**6
+#: Money is added and multiplied in this, and not as the thread's context has it: that is the application's,
+#: which may want five digits, or have what is not exact raise.
+EXACT: Final = Context(prec=60)
 #: Stores add in 64 bits, and what would be more stays at this.
 MOST: Final = 2**63 - 1
 #: In the place of a tier's name: the loader answered.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from tiercache.accounts import PICO
+from tiercache.accounts import EXACT, PICO
 from tiercache.errors import ConfigError
 
 __all__ = ["Budget"]
@@ -18,7 +18,7 @@ class Budget:
     """What a cache may spend in a day (UTC), in the currency of its prices.
 
     ``per_day``
-        the limit, more than zero.
+        the limit, more than zero and less than a million.
     ``warn_at``
         shares of it, above 0 and up to 1: a line in the log and an event at each, once a day.
     ``action``
@@ -35,8 +35,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         number = _number(self.per_day)
-        if number is None or number <= 0:
-            raise ConfigError(f"budget: per_day={self.per_day!r} is not allowed; give a number above zero")
+        if number is None or EXACT.multiply(number, PICO) < 1:  # or it would be spent before the first call
+            raise ConfigError(
+                f"budget: per_day={self.per_day!r} is not allowed; "
+                "give a number above zero and below a million"
+            )
         object.__setattr__(self, "per_day", number)
         given = self.warn_at
         shares = [_number(one) for one in given] if isinstance(given, list | tuple) else [None]
@@ -66,7 +69,7 @@ class Budget:
     @property
     def limit(self) -> int:
         """``per_day`` as the ledger counts money."""
-        return int(self.per_day * PICO)
+        return int(EXACT.multiply(Decimal(self.per_day), PICO))
 
 
 def _number(value: Any) -> Decimal | None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from tiercache.accounts import COLUMNS, LOADER, MICRO, MISSED, PICO, TOTAL, Account
+from tiercache.accounts import COLUMNS, EXACT, LOADER, MICRO, MISSED, PICO, TOTAL, Account
 from tiercache.errors import ConfigError
 from tiercache.tokens import TokenUsage
 
@@ -129,6 +129,8 @@ class LedgerRow:
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
             if each.name in Account._fields:
                 sums[each.name] = mine if mine == theirs else ""
+            elif isinstance(mine, Decimal):
+                sums[each.name] = EXACT.add(mine, theirs)
             else:
                 sums[each.name] = mine + theirs
         return LedgerRow(**sums)
@@ -273,7 +275,7 @@ def _row(
 
 
 def _amount(pico: int) -> Decimal:
-    return Decimal(pico) / PICO
+    return EXACT.divide(pico, PICO)
 
 
 def _sum(rows: Iterable[LedgerRow]) -> LedgerRow:

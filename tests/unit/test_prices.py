@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, Inexact, localcontext
 
 import pytest
+from ledgers import PRICES, paid_load
 from selections import together
 
+from tiercache import MemoryTier, TieredCache
 from tiercache.errors import ConfigError
 from tiercache.spending import ModelPrice, Prices, example_prices, read_prices
 from tiercache.tokens import TokenUsage
@@ -106,3 +108,34 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 def test_a_table_cannot_be_changed():
     with pytest.raises(TypeError):
         Prices({}).models["a"] = ModelPrice(input=Decimal(1))
+
+
+def test_amounts_may_be_what_one_would_write():
+    price = ModelPrice(input=3, output=15.5)
+    assert price == ModelPrice(input=Decimal(3), output=Decimal("15.5"))
+    assert price.cost(TokenUsage(input=1, output=2)) == Decimal("0.000034")
+
+
+@pytest.mark.parametrize("amount", ["3", None, True, Decimal("NaN"), float("inf"), -0.01])
+@pytest.mark.parametrize("name", ["input", "output", "cache_write_1h"])
+def test_what_is_no_amount_is_refused_before_a_call_is_paid_for(name, amount):
+    if amount is None and name == "cache_write_1h":
+        amount = ""
+    with pytest.raises(ConfigError, match=f"price: {name}=.* is not allowed"):
+        ModelPrice(**{"input": Decimal(1), name: amount})
+
+
+def test_a_price_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="is no price of 'm'"):
+        Prices({"m": Decimal(3)})
+
+
+def test_the_decimal_context_of_the_application_changes_no_sum():
+    with localcontext(prec=2) as context, TieredCache([MemoryTier()], prices=PRICES, model="m") as cache:
+        context.traps[Inexact] = True
+        for number in range(123):
+            cache.get_or_load(f"{number}", paid_load)
+            cache.get(f"{number}")
+        total = cache.ledger().total
+        assert ModelPrice(input=Decimal("1.2345")).cost(TokenUsage(input=1)) == Decimal("0.0000012345")
+    assert total.money_spent == total.money_saved == Decimal("0.0246")

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any, Final
 
 from tiercache._log import logger
-from tiercache.accounts import MICRO, PICO
+from tiercache.accounts import EXACT, MICRO, PICO
 from tiercache.ledger import Ledger
 from tiercache.tokens import TokenUsage, estimate, texts_in
 
@@ -89,4 +89,4 @@ def amounts_of(usage: TokenUsage, texts: int, seconds: float, money: Decimal | N
 
 def pico(money: Decimal) -> int:
     """``money`` in whole millionths of a millionth: no price of tokens is known that has a smaller part."""
-    return int((money * PICO).to_integral_value(ROUND_HALF_EVEN))
+    return int(EXACT.multiply(money, PICO).to_integral_value(ROUND_HALF_EVEN, EXACT))

@@ -20,7 +20,7 @@ from tiercache._books.books import Books
 from tiercache._books.pending import Watch
 from tiercache._log import logger
 from tiercache._running.bridge import Runtime
-from tiercache.accounts import PICO
+from tiercache.accounts import EXACT, PICO
 from tiercache.budget import Budget
 from tiercache.errors import BudgetExceeded
 from tiercache.events import BudgetReached, Emitter
@@ -162,4 +162,4 @@ class Spending:
 
 
 def _amount(pico: int) -> Decimal:
-    return Decimal(pico) / PICO
+    return EXACT.divide(pico, PICO)
