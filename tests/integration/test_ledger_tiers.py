@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -294,3 +294,33 @@ def test_a_budget_is_that_of_all(make, api):
             with pytest.raises(BudgetExceeded):
                 load(cache, "new")
             assert load(cache, "a1") == b"a1"
+
+
+def test_a_redis_that_is_flushed_does_not_begin_the_budget_anew(valkey, clock):
+    with over(RedisTier(valkey.url, deadline=20, clock=clock), clock, budget=Budget(5 * COST)) as cache:
+        called = []
+
+        def load(key):
+            called.append(key)
+            return paid_load(key)
+
+        for number in range(20):
+            with suppress(BudgetExceeded):
+                cache.get_or_load(f"{number}", load)
+            valkey.flush()
+        assert len(called) == 5
+        with pytest.raises(BudgetExceeded) as raised:
+            cache.get_or_load("new", load)
+        assert raised.value.spent == 5 * COST
+        assert cache.get_or_load("0", load) == b"0"
+
+
+def test_what_others_had_spent_before_a_flush_is_not_forgotten(valkey, clock):
+    with over(RedisTier(valkey.url, deadline=20, clock=clock), clock, budget=Budget(5 * COST)) as cache:
+        with over(RedisTier(valkey.url, deadline=20, name="other", clock=clock), clock) as other:
+            for number in range(5):
+                other.get_or_load(f"other{number}", paid_load)
+        for _ in range(2):
+            with pytest.raises(BudgetExceeded):
+                cache.get_or_load("new", paid_load)
+            valkey.flush()

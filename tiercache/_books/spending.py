@@ -6,7 +6,9 @@ way will probably cost. A call begins while that is less than the limit, and cou
 what is spent beyond the limit is at most what the calls under way cost then: one for each thread or task of
 each other process, and of this process as much as they cost more than calls before.
 
-Where the sum cannot be read the last one counts, with what this process has spent since.
+Where the sum cannot be read the last one counts, with what this process has spent since. Where it has
+shrunk, the tier has lost its data, and a budget must not begin anew with each loss: so it is taken for no
+less than what was read on that day, or than this process has spent on it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ class Spending:
         self._events = events
         #: The sum that was read last, and what watches since then, which has its day.
         self._known: tuple[int, Watch] = (0, books.pending.watch(""))
+        #: What this process has spent on its day.
+        self._own = books.pending.watch("")
         #: What a text costs, as a mean over the calls of this process; the first ones cost nobody knows what.
         self._paid = self._texts = 0
         self._token = uuid4().hex
@@ -129,6 +133,10 @@ class Spending:
     async def _read(self, runtime: Runtime, day: str) -> None:
         """Read what was spent on ``day``; where that fails, the last reading counts on."""
         books = self._books
+        if self._own.day != day:
+            with self._lock:
+                before, self._own = self._own, books.pending.watch(day)
+            books.pending.leave(before)
         watch = books.pending.watch(day)
         try:
             spent = int(await books.place.ask(runtime, "spent", day, books.root, reads=True))
@@ -140,7 +148,8 @@ class Spending:
             books.pending.leave(watch)
             raise
         with self._lock:
-            (_, old), self._known = self._known, (spent, watch)
+            read, old = self._known
+            self._known = max(spent, read if old.day == day else 0), watch
         books.pending.leave(old)
 
     def _spent(self, day: str) -> int:
@@ -148,7 +157,8 @@ class Spending:
         # What is on its way first: it may be confirmed before the next step, and then counts twice.
         pending = self._books.pending.money(day)
         read, watch = self._known
-        return (read if watch.day == day else 0) + watch.money(day) + pending
+        known = (read if watch.day == day else 0) + watch.money(day)
+        return max(known, self._own.money(day)) + pending
 
     @property
     def _books(self) -> Books:

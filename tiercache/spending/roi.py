@@ -18,6 +18,9 @@ from tiercache.ledger import Statement
 
 __all__ = ["Assumptions", "Projection", "Source", "measured", "project"]
 
+#: No number is larger.
+_MOST = 10**15
+
 #: Where a number comes from.
 Source: TypeAlias = Literal["measured", "given", "assumed"]
 Number: TypeAlias = "int | float | Decimal"
@@ -163,8 +166,8 @@ def _number(name: str, value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ConfigError(f"{name}: {value!r} is no number")
     number = Decimal(str(value))  # of a float what one would write, and not its last binary digit
-    if not number.is_finite() or number < 0:
-        raise ConfigError(f"{name}: {value} is not allowed; give a number of zero or more")
+    if not number.is_finite() or not 0 <= number <= _MOST:  # or the results would be no numbers
+        raise ConfigError(f"{name}: {value} is not allowed; give a number of zero or more, up to {_MOST:.0e}")
     return number
 
 
