@@ -333,3 +333,14 @@ def test_it_is_given_as_a_number_a_table_or_itself(given):
 def test_wrong_ones_are_told(given, said):
     with pytest.raises(ConfigError, match=f"budget: .*{said}"):
         TieredCache([MemoryTier()], budget=given)
+
+
+def test_a_clock_that_is_set_back_over_midnight_has_no_share_told_again():
+    clock, told = FakeClock(NOON), []
+    with made(3, clock=clock, events=told) as cache:
+        for step, prefix in ((0, "a"), (86_400, "b"), (-86_400, "c")):
+            clock.step_wall(step)
+            with pytest.raises(BudgetExceeded):
+                spend(cache, 4, prefix)
+    shares = [(event.day, event.share) for event in told if isinstance(event, BudgetReached)]
+    assert shares == [(day, share) for day in ("2026-07-01", "2026-07-02") for share in (0.75, 0.9, 1.0)]

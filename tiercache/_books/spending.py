@@ -31,6 +31,9 @@ from tiercache.ledger import money
 
 __all__ = ["Spending"]
 
+#: So many shares of days are known to be told: of more days than clocks go back.
+_MOST_TOLD = 100
+
 
 class Spending:
     """Thread-safe; a forked child has nothing under way."""
@@ -99,7 +102,7 @@ class Spending:
         for share in (*self.budget.warn_at, 1.0):
             if spent < share * self.budget.limit or (day, share) in self._told:
                 continue
-            if len(self._told) > len(self.budget.warn_at):  # those of an earlier day
+            if len(self._told) > _MOST_TOLD:  # not sooner: a clock may be set back over midnight
                 self._told = {one for one in self._told if one[0] == day}
             self._told.add((day, share))
             if await self._is_first(runtime, day, share):
