@@ -18,7 +18,7 @@ from tiercache.accounts import COLUMNS, EXACT, LOADER, MICRO, MISSED, PICO, TOTA
 from tiercache.errors import ConfigError
 from tiercache.tokens import TokenUsage
 
-__all__ = ["Ledger", "LedgerRow", "Pricing", "Statement", "money", "statement"]
+__all__ = ["Ledger", "LedgerRow", "Pricing", "Statement", "about_unpriced", "money", "statement"]
 
 
 class Pricing(Protocol):
@@ -211,7 +211,7 @@ class Statement:
         if total.estimated:
             lines.append(f"{total.estimated:,} of the tokens were estimated: nobody counted them")
         if total.unpriced:
-            lines.append(f"{total.unpriced:,} calls of models without a price are not in the money")
+            lines.append(about_unpriced(total.unpriced))
         return "\n".join(lines)
 
 
@@ -304,6 +304,13 @@ def _cells(row: LedgerRow) -> tuple[str, ...]:
         *(money(amount) for amount in (row.money_spent, row.money_saved)),
         *(f"{seconds:,.1f}" for seconds in (row.seconds_spent, row.seconds_saved)),
     )
+
+
+def about_unpriced(count: int) -> str:
+    """What there is to say of so many calls without a price."""
+    if count == 1:
+        return "1 call of a model without a price is not in the money"
+    return f"{count:,} calls of models without a price are not in the money"
 
 
 def money(amount: Decimal) -> str:

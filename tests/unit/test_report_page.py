@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
 
@@ -13,6 +14,8 @@ from reports import NASTY, bare, full, popular
 from tiercache.cli._reporting.look import DARK, LIGHT, SERIES, css
 from tiercache.cli._reporting.page import as_html
 from tiercache.cli._reporting.svg import Series, columns
+from tiercache.cli._reporting.text import show
+from tiercache.ledger import Statement
 
 VOID = {"meta"}
 REPORTS = {
@@ -162,7 +165,20 @@ def test_what_is_estimated_is_said_to_be_and_the_rest_is_measured():
     assert numbers["Spent"].endswith(" USD")
     assert numbers["Time saved"].endswith(" h")
     assert "tokens were estimated" in page
-    assert "calls of models without a price" in page
+    assert "calls of models without a price are not in the money" in page
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [(1, "1 call of a model without a price is"), (1200, "1,200 calls of models without a price are")],
+)
+def test_calls_without_a_price_are_told_in_plain_words(calls, told, capsys):
+    report = full(1)
+    books = replace(report.books, total=replace(report.books.total, unpriced=calls))
+    show(replace(report, books=books))
+    assert f"\n{told} not in the money\n" in capsys.readouterr().out
+    assert f" {told} not in the money." in as_html(replace(report, books=books))
+    assert f"\n{told} not in the money" in str(Statement((books.total,)))
 
 
 def test_latency_is_told_in_quantiles_and_where_from():

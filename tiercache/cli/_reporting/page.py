@@ -29,6 +29,7 @@ from tiercache.cli._reporting.rows import (
     total_of,
 )
 from tiercache.cli._reporting.words import amount, hours, moment, percent, processes, spent_of
+from tiercache.ledger import about_unpriced
 
 __all__ = ["as_html"]
 
@@ -241,7 +242,7 @@ def _foot(report: Report) -> Element:
     ]
     books = report.books
     if books is not None and books.total.unpriced:
-        said.append(f"{books.total.unpriced:,} calls of models without a price are not in the money.")
+        said.append(f"{about_unpriced(books.total.unpriced)}.")
     if books is not None and books.total.estimated:
         said.append(f"{books.total.estimated:,} of {books.total.tokens:,} tokens were estimated.")
     return el("footer", el("p", " ".join(said)))

@@ -23,6 +23,7 @@ from tiercache.cli._reporting.rows import (
     total_of,
 )
 from tiercache.cli._reporting.words import hours, moment, percent, processes, seconds, spent_of
+from tiercache.ledger import about_unpriced
 
 __all__ = ["show"]
 
@@ -124,7 +125,7 @@ def _show_books(books: Books, since: str) -> None:
     show_table(columns, answered(books))
     say("\nwhat was saved is estimated from what was spent (est.); all else is measured")
     if books.total.unpriced:
-        say(f"{books.total.unpriced:,} calls of models without a price are not in the money")
+        say(about_unpriced(books.total.unpriced))
     if books.total.estimated:
         say(f"{books.total.estimated:,} of {books.total.tokens:,} tokens were estimated: nobody counted them")
 
