@@ -106,6 +106,21 @@ def test_each_tier_is_told_with_its_entries_hits_and_times(used):
     assert (found["saved"]["calls"], data["problems"], data["hints"]) == (9, [], [])
 
 
+def test_one_time_saved_is_told_and_it_is_the_ledgers(used):
+    said = run("report", used).out
+    assert "9 calls saved\n" in said
+    assert "of loading" not in said
+    assert "noting in the ledger" in said
+    with_tables = (
+        used.read_text().replace('prices = "prices.toml"', "").replace("[budget]\nper_day = 0.5", "")
+    )
+    used.write_text(with_tables)  # which keeps no ledger
+    said = run("report", used).out
+    assert "9 calls saved, about " in said
+    assert "of loading (estimated)" in said
+    assert "noting in the ledger" not in said
+
+
 def test_memory_is_what_running_processes_have_told_of(used):
     with TieredCache.from_config(used) as cache:
         cache.get(KEY)

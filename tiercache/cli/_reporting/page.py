@@ -13,6 +13,7 @@ from tiercache.cli._reporting.elements import Element, el, html, raw_text
 from tiercache.cli._reporting.look import css
 from tiercache.cli._reporting.record import Books, Report, TierPart
 from tiercache.cli._reporting.rows import (
+    ABOUT_LOADS,
     ABOUT_POPULAR,
     ABOUT_QUANTILES,
     POPULAR,
@@ -166,13 +167,14 @@ def _tier(tier: TierPart) -> list[str | Element]:
 
 def _latencies(report: Report) -> Iterator[Element]:
     rows = [[who, *quantiles_of(latency)] for who, latency in latencies(report)]
+    kept = report.books is not None and not report.books.is_empty
     if rows:
         table = _table("Latency", ("calls", *QUANTILES), rows)
         yield el(
             "details",
             el("summary", "Latency in numbers"),
             table,
-            el("p", f"{ABOUT_QUANTILES}.", class_="soft"),
+            el("p", f"{ABOUT_QUANTILES}{f'; {ABOUT_LOADS}' if kept else ''}.", class_="soft"),
         )
 
 

@@ -21,8 +21,8 @@ from tiercache.ledger import LedgerRow
 from tiercache.stats import Latency
 
 __all__ = [
-    "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "Sums", "answered", "days_of",
-    "latencies", "named", "popular_rows", "quantiles_of", "sums_of", "tier_row", "total_of",
+    "ABOUT_LOADS", "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "Sums", "answered",
+    "days_of", "latencies", "named", "popular_rows", "quantiles_of", "sums_of", "tier_row", "total_of",
 ]  # fmt: skip
 
 QUANTILES = ("p50", "p95", "p99")
@@ -30,6 +30,10 @@ QUANTILES = ("p50", "p95", "p99")
 ABOUT_QUANTILES = (
     "p50, p95 and p99: half of the calls took no longer, 95 % and 99 % of them, within 20 %; those of memory "
     "are estimated from samples"
+)
+#: Why they take longer than the calls in the ledger.
+ABOUT_LOADS = (
+    "loads: as callers wait for them, with further tries, waiting for a turn and noting in the ledger"
 )
 POPULAR = ("key", "namespace", "digest", "times", "too high by at most")
 ABOUT_POPULAR = (

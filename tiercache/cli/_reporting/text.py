@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tiercache.cli._output import Column, Styled, note, say, show_table
 from tiercache.cli._reporting.record import Books, Report, Spent, Statistics, TierPart
 from tiercache.cli._reporting.rows import (
+    ABOUT_LOADS,
     ABOUT_POPULAR,
     ABOUT_QUANTILES,
     POPULAR,
@@ -53,7 +54,7 @@ def show(report: Report) -> None:
     say(f"Report{name}, {moment(report.made_at)}\n")
     show_table(_TIERS, [_tier(tier) for tier in report.tiers])
     if report.statistics is not None:
-        _show_statistics(report.statistics)
+        _show_statistics(report.statistics, report.books)
         _show_latencies(report)
     if report.popular is not None:
         _show_popular(report)
@@ -76,8 +77,10 @@ def _tier(tier: TierPart) -> list[str | Styled]:
     ]
 
 
-def _show_statistics(found: Statistics) -> None:
+def _show_statistics(found: Statistics, books: Books | None) -> None:
     total, saved = found.total, found.saved
+    # Of time there is one sum. The ledger's is of all processes, and of the calls alone.
+    kept = books is not None and not books.is_empty
     say(
         f"\n{total['hits']:,} hits and {total['misses']:,} misses ({percent(found.hit_ratio)}) in "
         f"{processes(found.processes, found.running)}, since {moment(found.started)}"
@@ -85,9 +88,13 @@ def _show_statistics(found: Statistics) -> None:
     say(
         f"{total['loads']:,} loads, {seconds(found.load_seconds)} each; {total['load_errors']:,} failed; "
         f"{saved['calls']:,} calls saved"
-        + ("" if saved["seconds"] is None else f", about {hours(saved['seconds'])} of loading (estimated)")
+        + (
+            ""
+            if saved["seconds"] is None or kept
+            else f", about {hours(saved['seconds'])} of loading (estimated)"
+        )
     )
-    say("read and write: the mean for each key")
+    say(f"read and write: the mean for each key{f'; {ABOUT_LOADS}' if kept else ''}")
 
 
 def _show_latencies(report: Report) -> None:
