@@ -68,8 +68,13 @@ def test_a_cache_that_is_slower_than_the_call_costs_time():
     ("name", "value", "message"),
     [
         ("duplicate_rate", 70, "duplicate_rate: 70 is not a share; give 0 to 1, such as 0.7 for 70 %"),
-        ("daily_queries", -1, "daily_queries: -1 is not allowed; give a number of zero or more"),
-        ("price", float("nan"), "price: nan is not allowed; give a number of zero or more"),
+        ("daily_queries", -1, "daily_queries: -1 is not allowed; give a number of zero or more, up to 1e+15"),
+        ("price", float("nan"), "price: nan is not allowed; give a number of zero or more, up to 1e+15"),
+        (
+            "daily_queries",
+            1e16,
+            "daily_queries: 1e+16 is not allowed; give a number of zero or more, up to 1e+15",
+        ),
         ("tokens", "100", "tokens: '100' is no number"),
         ("days", True, "days: True is no number"),
     ],
