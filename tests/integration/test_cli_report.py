@@ -121,6 +121,29 @@ def test_one_time_saved_is_told_and_it_is_the_ledgers(used):
     assert "noting in the ledger" not in said
 
 
+@pytest.mark.parametrize(
+    "tiers", ["", '[[tiers]]\ntype = "disk"\npath = "hidden-folder"\nread_only = true\n']
+)
+def test_a_ledger_that_each_process_has_for_itself_is_no_empty_one(used, tiers):
+    used.write_text(CONFIG.partition("[[tiers]]")[0] + '[[tiers]]\ntype = "memory"\n' + tiers)
+    data = told(used)
+    assert (data["ledger"], data["budget"]) == (None, None)
+    assert any("each process keeps one in its memory" in hint for hint in data["hints"])
+
+
+def test_a_clock_that_was_years_ahead_does_not_stretch_the_days(used):
+    with TieredCache.from_config(used) as cache:
+        rows = [(Account("9999-12-31", "shop", "a-model", LOADER), {"calls": 1, "texts": 1})]
+        cache._stack.books.place._store.post(Deposit("ahead", 1, day(0), rows))
+    assert [one["day"] for one in told(used)["ledger"]["days"]] == [
+        day(3),
+        day(2),
+        day(1),
+        day(0),
+        "9999-12-31",
+    ]
+
+
 def test_memory_is_what_running_processes_have_told_of(used):
     with TieredCache.from_config(used) as cache:
         cache.get(KEY)

@@ -44,6 +44,10 @@ _NO_LEDGER = (
     "The cache keeps no ledger, so nothing is known of single days, money and hours: set ledger = true, or "
     "name a file of prices, in its configuration."
 )
+_OWN_LEDGER = (
+    "No tier of this configuration can keep a ledger, so each process keeps one in its memory, and what it "
+    "spends and saves is not known here."
+)
 _NO_POPULAR = "The cache counts no keys, so none are known to be popular: set popular in its configuration."
 _NO_PRICES = "No prices are given, so nothing is known of money: set prices in the configuration."
 
@@ -205,6 +209,9 @@ def _books(cache: TieredCache[Any], first: str, today: date, remarks: _Remarks) 
     if cache._stack.books is None:  # noqa: SLF001 - as above
         remarks.hints.append(_NO_LEDGER)
         return None
+    if not cache._stack.books.place.name:  # noqa: SLF001 - as above
+        remarks.hints.append(_OWN_LEDGER)  # that of this one is empty, and a budget of which nothing is spent
+        return None
     try:
         said = cache.ledger(first or None)
     except TierError as error:
@@ -234,11 +241,9 @@ def _days(said: Statement, today: date) -> Iterable[Day]:
             served.setdefault(row.day, {})[printable(row.tier)] = row.served
     known = sums.keys() | said.missed.keys()
     day = date.fromisoformat(min(known)) if known else today
-    last = max(today, date.fromisoformat(max(known)) if known else today)  # at midnight one may be ahead
-    while day <= last:
-        name = day.isoformat()
+    names = {(day + timedelta(days=one)).isoformat() for one in range((today - day).days + 1)}
+    for name in sorted(names | known):  # one may be ahead at midnight, or by years, which are not filled up
         yield Day(name, sums.get(name) or LedgerRow(day=name), served.get(name, {}), said.missed.get(name, 0))
-        day += timedelta(days=1)
 
 
 def _named(said: Statement, name: str) -> tuple[LedgerRow, ...]:
