@@ -41,7 +41,13 @@ def bare(**changes):
 def popular(*keys):
     """A report in which these keys were asked for; ``None`` are keys that no tier has named."""
     found = [
-        Popular(NASTY if number % 2 else "shop", f"{number:016x}", 10**7 // 5**number, number, key)
+        Popular(
+            (NASTY, "shop", _LONG.replace("-", "") * 2)[number % 3],
+            f"{number:016x}",
+            10**7 // 5**number,
+            number,
+            key,
+        )
         for number, key in enumerate(keys)
     ]
     return replace(full(1), popular=tuple(found))

@@ -48,6 +48,7 @@ addEventListener("load", () => {
     }
     found.push({
       width: root.clientWidth, needs: root.scrollWidth, texts,
+      cut: [...page.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth).length,
       charts: page.querySelectorAll("svg").length,
       paper: getComputedStyle(root).backgroundColor, ink: getComputedStyle(root).color,
       scripts: page.scripts.length,
@@ -98,5 +99,6 @@ def test_it_fits_its_window_and_can_be_read(tmp_path, report, charts, scheme, co
         assert seen["texts"] == []
         assert (seen["charts"], seen["scripts"]) == (charts, 0)
         assert (seen["paper"], seen["ink"]) == (rgb(colours["paper"]), rgb(colours["ink"]))
+    assert narrow["cut"] == 0, "a table is wider than its card"
     assert narrow["width"] <= 400
     assert wide["width"] > 1350

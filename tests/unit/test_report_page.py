@@ -181,6 +181,19 @@ def test_calls_without_a_price_are_told_in_plain_words(calls, told, capsys):
     assert f"\n{told} not in the money" in str(Statement((books.total,)))
 
 
+def test_wide_characters_have_the_room_that_they_take(capsys):
+    name = "层" * 30
+    report = full(1, first=name)
+    show(report)
+    said = capsys.readouterr().out.splitlines()
+    row = next(line for line in said if line.startswith(name))
+    heading = next(line for line in said if line.startswith("tier "))
+    assert row.index("disk") + len(name) == heading.index("kind")
+    page = as_html(report)
+    assert f">{'层' * 11}…<" in page  # of 24 cells in a chart
+    assert "层" * 12 + "…" not in page
+
+
 def test_latency_is_told_in_quantiles_and_where_from():
     page = as_html(full(1))
     [drawn] = re.findall(r'<svg[^>]*aria-labelledby="latency-title.*?</svg>', page, re.DOTALL)

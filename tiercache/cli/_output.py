@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "Column", "Styled", "age", "laid_out", "note", "printable", "progress", "say", "show_json", "show_table",
-    "weight", "write",
+    "Column", "Styled", "age", "cells_of", "laid_out", "note", "printable", "progress", "say", "show_json",
+    "show_table", "weight", "write",
 ]  # fmt: skip
 
 #: Characters, at least, that a column of text has where it is wrapped.
@@ -77,12 +77,12 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Styled]]
         return
     lines = [[column.heading for column in columns]]
     lines += [list(map(_text, row)) for row in rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    widths = [max(cells_of(line[number]) for line in lines) for number in range(len(columns))]
     for line in lines:
-        cells = (
-            cell.rjust(width) if column.figures else cell.ljust(width)
-            for cell, width, column in zip(line, widths, columns, strict=True)
-        )
+        cells = []
+        for cell, width, column in zip(line, widths, columns, strict=True):
+            blank = " " * (width - cells_of(cell))
+            cells.append(f"{blank}{cell}" if column.figures else f"{cell}{blank}")
         click.echo("  ".join(cells).rstrip())
 
 
@@ -195,6 +195,16 @@ def printable(key: str) -> str:
     if key.isprintable():
         return key
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in key)
+
+
+def cells_of(text: str) -> int:
+    """How many cells of a terminal ``text`` takes: two for a wide character, as of Chinese, and none for an
+    accent that stands on the one before."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def weight(size: int | None) -> str:

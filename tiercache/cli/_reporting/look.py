@@ -75,7 +75,7 @@ th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--rule);font
 white-space:nowrap}
 th{color:var(--soft);font-weight:600;font-size:.8125rem}
 th:first-child,td:first-child,.t{text-align:left}
-td:first-child{overflow-wrap:anywhere;white-space:normal;min-width:7rem}
+td:first-child,td.t{overflow-wrap:anywhere;white-space:normal;min-width:7rem}
 tbody tr:last-child td{border-bottom:0}
 tfoot td{font-weight:600;border-top:2px solid var(--rule)}
 summary{cursor:pointer;padding:4px 0;color:var(--ink)}
@@ -96,9 +96,10 @@ svg .part{stroke:var(--card);stroke-width:1}
 .stack,.stack tbody,.stack tfoot,.stack tr,.stack td{display:block;width:100%}
 .stack tr{padding:8px 0;border-bottom:1px solid var(--rule)}
 .stack td{display:flex;justify-content:space-between;gap:16px;border:0;padding:2px 0;white-space:normal;
-text-align:right}
+text-align:right;overflow-wrap:anywhere}
 .stack td:first-child{font-weight:600;text-align:left}
-.stack td:not(:first-child)::before{content:attr(data-label);color:var(--soft);text-align:left}
+.stack td:not(:first-child)::before{content:attr(data-label);color:var(--soft);text-align:left;
+overflow-wrap:normal;flex:none}
 }
 @page{size:landscape;margin:12mm}
 @media print{

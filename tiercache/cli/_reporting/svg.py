@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from tiercache.cli._output import cells_of
 from tiercache.cli._reporting.elements import Element, el
 
 __all__ = ["Series", "bars", "columns", "dots", "meter"]
@@ -17,7 +18,7 @@ __all__ = ["Series", "bars", "columns", "dots", "meter"]
 _WIDTH = 340.0
 _LEFT, _RIGHT, _TOP, _HEIGHT, _BOTTOM = 46.0, 6.0, 12.0, 150.0, 26.0
 _ROW = 44.0
-#: Characters of a name; those after it are under the pointer.
+#: Characters of a name, of which wide ones count twice; those after it are under the pointer.
 _NAME = 24
 #: The widest that a column gets.
 _WIDEST = 36.0
@@ -151,7 +152,9 @@ def dots(
 
 
 def _named(name: str, number: str, y: float) -> list[Element]:
-    short = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    short = name
+    while cells_of(short) > _NAME:
+        short = f"{short.removesuffix('…')[:-1]}…"
     return [
         el("text", short, el("title", name), x=0, y=y + 16, class_="name"),
         el("text", number, x=_WIDTH, y=y + 16, text_anchor="end"),
