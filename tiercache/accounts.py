@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 __all__ = [
     "COLUMNS",
     "EXACT",
+    "FAILED",
     "LEDGER_VERBS",
     "LOADER",
     "MICRO",
@@ -52,6 +53,9 @@ MOST: Final = 2**63 - 1
 LOADER: Final = "loader"
 #: The same: ``served`` by nobody, for no tier had it, whether it was loaded then or not. No row of a report.
 MISSED: Final = "?"
+#: The same: ``micros`` and ``money`` of the calls that gave nothing, which are among the loader's too: what a
+#: text costs is the mean of the others. No row of a report.
+FAILED: Final = "!"
 #: The same: the sum of what a cache has spent that day, under its root's namespace. It is no row of a report.
 TOTAL: Final = "="
 #: In the place of namespaces and models beyond the `MOST_ROWS` rows of a day.

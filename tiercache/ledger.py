@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from tiercache.accounts import COLUMNS, EXACT, LOADER, MICRO, MISSED, PICO, TOTAL, Account
+from tiercache.accounts import COLUMNS, EXACT, FAILED, LOADER, MICRO, MISSED, PICO, TOTAL, Account
 from tiercache.errors import ConfigError
 from tiercache.tokens import TokenUsage
 
@@ -218,13 +218,16 @@ class Statement:
 def statement(rows: Iterable[tuple[Account, Mapping[str, int]]], since: str, currency: str) -> Statement:
     """What there is to say since that day; ``rows`` are all that are kept, for the means."""
     kept: list[tuple[Account, Mapping[str, int]]] = []
+    wasted: dict[Sequence[str], Mapping[str, int]] = {}
     missed: Counter[str] = Counter()
     for account, amounts in rows:
         if account.tier == MISSED:
             missed[account.day] += amounts.get("served", 0)
+        elif account.tier == FAILED:
+            wasted[account[:3]] = amounts
         elif account.tier != TOTAL:
             kept.append((account, amounts))
-    means = _means(kept)
+    means = _means(kept, wasted)
     made = [_row(account, amounts, means) for account, amounts in sorted(kept) if account.day >= since]
     return Statement(
         tuple(made), currency, {day: count for day, count in sorted(missed.items()) if day >= since}
@@ -235,16 +238,21 @@ _Sums = Sequence[int]
 _WANTED: Final = ("texts", "calls", "failed", "money", "micros")
 
 
-def _means(rows: Iterable[tuple[Account, Mapping[str, int]]]) -> dict[tuple[str, str, str], list[int]]:
-    """Sums of `_WANTED` by day, namespace and model, and with each of the last two left out (``"*"``)."""
+def _means(
+    rows: Iterable[tuple[Account, Mapping[str, int]]], wasted: Mapping[Sequence[str], Mapping[str, int]]
+) -> dict[tuple[str, str, str], list[int]]:
+    """Sums of `_WANTED` by day, namespace and model, and with day or model left out (``"*"``), all without
+    what was ``wasted`` on calls that gave nothing: or a day on which the provider was ill would make each
+    hit worth as much as all that failed."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for account, amounts in rows:
         if amounts.get("texts"):
+            less = wasted.get(account[:3], {})
             for day in (account.day, "*"):
                 for model in (account.model, "*"):
                     sum_ = sums.setdefault((day, account.namespace, model), [0] * len(_WANTED))
                     for index, name in enumerate(_WANTED):
-                        sum_[index] += amounts.get(name, 0)
+                        sum_[index] += amounts.get(name, 0) - less.get(name, 0)
     return sums
 
 

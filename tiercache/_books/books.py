@@ -21,7 +21,7 @@ from tiercache._books.pending import Pending, Row
 from tiercache._guard.guard import Guard
 from tiercache._log import logger
 from tiercache._running.bridge import BLOCKING, NATIVE, Port, Runtime, drive
-from tiercache.accounts import MOST_ROWS, TOTAL, Account, Amounts, Deposit
+from tiercache.accounts import FAILED, MOST_ROWS, TOTAL, Account, Amounts, Deposit
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.forks import reset_after_fork
 from tiercache.ledger import Ledger, Pricing, Statement, statement
@@ -201,8 +201,11 @@ class Books:
             self._wake(self)
 
     def _noted(self, account: Account, amounts: Amounts) -> list[Row]:
-        """The rows to post, with the total, among those that are `pending`."""
+        """The rows to post, with what is counted once more, among those that are `pending`."""
         rows: list[Row] = [(account, amounts)]
+        if amounts.get("failed"):
+            wasted = {name: amounts.get(name, 0) for name in ("micros", "money")}
+            rows.append((account._replace(tier=FAILED), wasted))
         if money := amounts.get("money", 0):
             rows.append((Account(account.day, self.root, "", TOTAL), {"money": money}))
         self.pending.add(rows)

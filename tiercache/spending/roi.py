@@ -151,7 +151,11 @@ def measured(said: Statement, today: date) -> dict[str, Any]:
     }
     if total.texts:
         found["tokens"] = _rounded(Decimal(total.tokens) / total.texts, 1)
-        found["seconds_without"] = _rounded(Decimal(str(total.seconds_spent)) / total.texts, 4)
+        # What hits saved is without calls that failed: those of a bad day would make all others look slow.
+        seconds, texts = total.seconds_spent, total.texts
+        if total.seconds_saved:
+            seconds, texts = total.seconds_saved, total.served
+        found["seconds_without"] = _rounded(Decimal(str(seconds)) / texts, 4)
     if total.tokens and not total.unpriced:
         found["price"] = _rounded(total.money_spent * 1000 / total.tokens, 9)
         found["currency"] = said.currency
