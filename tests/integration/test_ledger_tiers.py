@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,6 +14,7 @@ from ledgers import PRICES, FailingPost, paid_load, totals
 from tiercache import Budget, BudgetExceeded, MemoryTier, RedisTier, TieredCache, TierUnavailable
 from tiercache.accounts import COLUMNS, LOADER, PICO, TOTAL, Account, Deposit
 from tiercache.testing import FakeClock
+from tiercache.tiers.redis import _ledger as redis_ledger
 from tiercache.tiers.redis import tier as redis_tier
 
 COST = Decimal("0.0002")  # of a `paid_load`
@@ -324,3 +325,42 @@ def test_what_others_had_spent_before_a_flush_is_not_forgotten(valkey, clock):
             with pytest.raises(BudgetExceeded):
                 cache.get_or_load("new", paid_load)
             valkey.flush()
+
+
+def test_a_year_of_full_days_is_read_in_redis(valkey, clock):
+    """A part at a time, each within the deadline; no answer is held that is larger."""
+    days, rows = 60, 250
+    first = date(2026, 7, 1) - timedelta(days=days - 1)
+    names = [(first + timedelta(days=back)).isoformat() for back in range(days)]
+    with closing(RedisTier(valkey.url, deadline=20, clock=clock)) as tier:
+        for number, day in enumerate(names):
+            given = [(Account(day, f"n/{row}", "m", LOADER), {"calls": row + 1}) for row in range(rows)]
+            tier.post(deposit(number + 1, rows=given, day=day))
+        asked = []
+        hashes = redis_ledger.hashes
+
+        async def counted(wire, until, last, prefix, part):
+            asked.append((len(part), until))
+            return await hashes(wire, until, last, prefix, part)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(redis_ledger, "hashes", counted)
+            found = tier.posted(names[0])
+            asked_by_threads = len(asked)
+            assert (
+                asyncio.run(closing_after(RedisTier(valkey.url, deadline=20, clock=clock), names[0])) == found
+            )
+    assert len(found) == days * rows
+    assert sum(row["calls"] for _, row in found) == days * rows * (rows + 1) // 2
+    assert [account.day for account, _ in found] == sorted(account.day for account, _ in found)
+    parts = [part for part, _ in asked[:asked_by_threads]]
+    assert sum(parts) == days + 1  # and the day that another clock may have begun
+    assert max(parts[1:]) * rows <= 2000  # once it is known how full they are
+    assert len({until for _, until in asked}) == len(asked)
+
+
+async def closing_after(tier, since):
+    try:
+        return await tier.aposted(since)
+    finally:
+        await tier.aclose()

@@ -12,7 +12,8 @@ evict a day, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -23,11 +24,14 @@ from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Amounts
 from tiercache.protocols import Clock
 from tiercache.tiers.redis._wire import Command, Wire, perform
 
-__all__ = ["claim", "post", "posted", "spent"]
+__all__ = ["claim", "hashes", "post", "posted", "spent"]
 
 _MARK: Final = b"\xffledger:"
 #: Days that are read at most.
 _MOST_DAYS: Final = 4000
+#: Days that are read in one call, and about as many rows as those have at most.
+_AT_ONCE: Final = 40
+_ROWS_AT_ONCE: Final = 2000
 
 #: The fields of a day: ``r`` and a row, which is there; ``n``, how many of them; and a row and a column, its
 #: amount. What a script has done before an error stays done, so nothing may fail once the number is set: what
@@ -76,18 +80,32 @@ async def post(wire: Wire, until: float, last: bool, prefix: bytes, deposit: Dep
 
 
 async def posted(
-    wire: Wire, until: float, last: bool, prefix: bytes, since: str, clock: Clock
+    ask: Callable[[Sequence[str]], Awaitable[list[Any]]], since: str, clock: Clock
 ) -> list[tuple[Account, dict[str, int]]]:
-    """See `SupportsLedger.posted`."""
-    days = list(_days(since, clock.time()))
-    commands: list[Command] = [(b"HGETALL", _key(prefix, day)) for day in days]
-    replies = await perform(wire, commands, until, last=last) if commands else []
+    """See `SupportsLedger.posted`. ``ask`` is `hashes`, a call of its own: a year of full days is more than
+    any server sends within one deadline."""
+    days = deque(_days(since, clock.time()))
     found: list[tuple[Account, dict[str, int]]] = []
-    for day, reply in zip(days, replies, strict=True):
+    names: dict[bytes, tuple[str, str, str]] = {}
+    most = _AT_ONCE
+    while days:
+        part = [days.popleft() for _ in range(min(most, len(days)))]
+        rows = [
+            row for day, reply in zip(part, await ask(part), strict=True) for row in _rows(day, reply, names)
+        ]
+        found += rows
+        most = max(1, min(_AT_ONCE, _ROWS_AT_ONCE * len(part) // max(len(rows), 1)))
+    return found
+
+
+async def hashes(wire: Wire, until: float, last: bool, prefix: bytes, days: Sequence[str]) -> list[Any]:
+    """What there is of each of ``days``, in their order."""
+    commands: list[Command] = [(b"HGETALL", _key(prefix, day)) for day in days]
+    replies = await perform(wire, commands, until, last=last)
+    for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-        found += _rows(day, reply)
-    return found
+    return replies
 
 
 async def spent(wire: Wire, until: float, last: bool, prefix: bytes, day: str, namespace: str) -> int:
@@ -148,8 +166,11 @@ def _days(since: str, now: float) -> Iterator[str]:
     return ((first + timedelta(days=each)).isoformat() for each in range((today - first).days + 1))
 
 
-def _rows(day: str, reply: Any) -> list[tuple[Account, dict[str, int]]]:
-    """Of a day's hash, without what makes no sense: anybody may write on a server."""
+def _rows(
+    day: str, reply: Any, names: dict[bytes, tuple[str, str, str]]
+) -> list[tuple[Account, dict[str, int]]]:
+    """Of a day's hash, without what makes no sense: anybody may write on a server. ``names``: what is known
+    to stand in rows, which are the same on most days."""
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
     found: dict[Account, dict[str, int]] = {}
     for field, amount in pairs:
@@ -157,10 +178,12 @@ def _rows(day: str, reply: Any) -> list[tuple[Account, dict[str, int]]]:
         name = column.decode("ascii", "replace")
         if row.startswith(b"[") and name in COLUMNS:
             with suppress(ValueError, TypeError):
-                found.setdefault(_account(day, row), {})[name] = int(amount)
+                if row not in names:
+                    names[row] = _names(row)
+                found.setdefault(Account(day, *names[row]), {})[name] = int(amount)
     return list(found.items())
 
 
-def _account(day: str, row: bytes) -> Account:
+def _names(row: bytes) -> tuple[str, str, str]:
     namespace, model, tier = map(str, json.loads(row))
-    return Account(day, namespace, model, tier)
+    return namespace, model, tier

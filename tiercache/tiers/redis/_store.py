@@ -166,6 +166,12 @@ class Store:
             kind = TierFull if isinstance(error, redis.exceptions.OutOfMemoryError) else TierUnavailable
             raise kind(f"{self._described}: {self._reason(error)}") from None
 
+    async def _posted(self, clients: Clients, since: str) -> list[tuple[Account, dict[str, int]]]:
+        async def ask(days: Sequence[str]) -> list[Any]:
+            return await self._call(clients, _ledger.hashes, self._prefix, days)
+
+        return await _ledger.posted(ask, since, self._clock)
+
     def _reason(self, error: Exception) -> str:
         """Why a server said no, in words that hold no key, value or password (its own may)."""
         if isinstance(error, redis.exceptions.RedisClusterException) and _NO_CLUSTER in str(error):
@@ -403,7 +409,7 @@ class BlockingStore(Store):
         drive(self._call(self._blocking, _ledger.post, self._prefix, deposit))
 
     def posted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
-        return drive(self._call(self._blocking, _ledger.posted, self._prefix, since, self._clock))
+        return drive(self._posted(self._blocking, since))
 
     def spent(self, day: str, namespace: str) -> int:
         return drive(self._call(self._blocking, _ledger.spent, self._prefix, day, namespace))
@@ -462,7 +468,7 @@ class NativeStore(Store):
         await self._call(self._native, _ledger.post, self._prefix, deposit)
 
     async def aposted(self, since: str) -> list[tuple[Account, dict[str, int]]]:
-        return await self._call(self._native, _ledger.posted, self._prefix, since, self._clock)
+        return await self._posted(self._native, since)
 
     async def aspent(self, day: str, namespace: str) -> int:
         return await self._call(self._native, _ledger.spent, self._prefix, day, namespace)
