@@ -421,3 +421,16 @@ def test_wrong_options_are_told(options):
 def test_wrong_fields_of_a_ledger_are_told(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Ledger(**wrong)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "%" * 80, "/" * 80])
+def test_long_names_are_inside_what_they_are_inside_of(name):
+    """Also where names are cut, and those of views many times."""
+    with TieredCache([MemoryTier()], namespace=name, prices=PRICES, model="m") as cache:
+        views = [cache]
+        for depth in range(8):
+            views.append(views[-1].view(f"{depth}{name}"))
+        for view in views:
+            view.get_or_load("k", paid_load)
+        assert [view.ledger().total.calls for view in views] == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+        assert len({row.namespace for row in cache.ledger().rows}) == 9

@@ -32,6 +32,8 @@ __all__ = ["Books", "Place", "place_of"]
 #: Names are kept as they are up to this many characters.
 _LONGEST = 200
 _LONGEST_PART = 80
+#: And the names of views inside one another: where these are cut, one is no longer seen to be inside another.
+_LONGEST_PATH = 2000
 #: So many rows that wait are added up, account by account: while the tier is ill each call brings more.
 _MOST_WAITING = 500
 #: How often what is posted is read where this process confirms something meanwhile: is that in it or not?
@@ -309,9 +311,8 @@ class Books:
 
 def name_of(path: tuple[str, ...]) -> str:
     """A namespace in one line of text, of which no two have the same; the names of views behind slashes."""
-    return text_of(
-        "/".join(text_of(part, _LONGEST_PART).replace("%", "%25").replace("/", "%2F") for part in path)
-    )
+    parts = (text_of(part.replace("%", "%25").replace("/", "%2F"), _LONGEST_PART) for part in path)
+    return text_of("/".join(parts), _LONGEST_PATH)
 
 
 def text_of(name: str, longest: int = _LONGEST) -> str:
