@@ -9,6 +9,7 @@ from tiercache._chain.batch import Batch, at_longest
 from tiercache._chain.core import Core
 from tiercache._chain.leases import leasing
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache.accounts import LEDGER_VERBS
 from tiercache.entry import Entry
 from tiercache.errors import TierUnavailable
 from tiercache.forks import not_pickled
@@ -52,6 +53,14 @@ class ChainTier:
         self.lists_everything = all(member.can_clear(BLOCKING) for member in core.members)
         if self.lists_everything:
             self.clear, self.aclear = self._clear, self._aclear
+        keepers = [each.tier for each in core.stack.guards if getattr(each.tier, "ledgers", False) is True]
+        #: Whether a tier of its own keeps ledgers: that of the chain outside is kept there, too, or it would
+        #: be in memory, and end with the process.
+        self.ledgers = bool(keepers)
+        for verb in LEDGER_VERBS:
+            for name in (verb, f"a{verb}"):
+                if keepers and hasattr(keepers[-1], name):
+                    setattr(self, name, getattr(keepers[-1], name))
         self._leasing = leasing(core.members)
         if self._leasing is not None:
             self.acquire, self.aacquire = self._acquire, self._aacquire
