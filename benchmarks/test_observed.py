@@ -2,7 +2,8 @@
 budget, popular keys, metrics for Prometheus and OpenTelemetry, spans, and events in a log.
 
 Both have memory over a disk tier. So many keys a second are counted as popular, and while the other has its
-turn the room for that grows: here they cost up to twice what they cost a cache that is read all the time.
+turn the room for that grows: here they cost twice what they cost a cache that is read all the time, and more
+where the machine has other things to do.
 """
 
 from __future__ import annotations

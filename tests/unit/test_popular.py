@@ -159,6 +159,31 @@ def test_more_hits_than_there_is_time_to_count_stand_for_each_other():
         assert abs(counter.total - 2_200_000) < 300_000
 
 
+def test_a_second_of_many_hits_has_few_keys_counted(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("tiercache.tiers.memory._reads.perf_counter", lambda: now[0])
+    told = []
+    add = KeyCounter.add
+
+    def tell(counter, keys, times=1):
+        told.append(len(keys))
+        add(counter, keys, times)
+
+    monkeypatch.setattr(KeyCounter, "add", tell)
+    with TieredCache([MemoryTier()], popular=1000) as cache:
+        keys = [str(number) for number in range(1000)]
+        cache.mset(dict.fromkeys(keys, b""))
+        for _ in range(10):
+            cache.mget(keys)
+        told.clear()
+        before = cache._core.popular.settled()
+        for _ in range(1000):
+            now[0] += 0.001
+            cache.mget(keys)
+        assert sum(told) < 6000, "of a million"
+        assert abs(cache._core.popular.settled() - before - 1_000_000) < 100_000
+
+
 def test_hits_of_lower_tiers_and_loads_are_counted(tmp_path):
     below = DictTier("below")
     with TieredCache([MemoryTier(), below]) as first:
