@@ -17,7 +17,7 @@ from tiercache import ConfigError, DiskTier, EncodedTier, MemoryTier, TieredCach
 from tiercache._chain.renewals import Renewals, renewed
 from tiercache.codecs import JSONCodec
 from tiercache.entry import Entry, Sliding
-from tiercache.testing import DictStore, FakeClock
+from tiercache.testing import DictStore, DictTier, FakeClock
 
 HOUR, DAY = 3600.0, 86_400.0
 
@@ -512,3 +512,37 @@ def test_an_entry_lives_from_three_quarters_of_a_period_to_one_after_its_last_us
             else:
                 used = now
     cache.close()
+
+
+def test_what_is_purged_while_it_is_renewed_stays_gone(
+    clock: FakeClock, disk: DiskTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = DictTier("below", clock=clock)
+    with TieredCache([MemoryTier(clock=clock), disk, below], clock=clock, ttl="1d", sliding=100) as cache:
+        cache.set("old", b"1")
+        clock.advance(30)
+        cache.set("young", b"2")
+        clock.advance(40)
+        read, purged = Event(), Event()
+        fill = cache._core.fill
+
+        async def later(*args: Any, **options: Any) -> None:
+            read.set()
+            assert purged.wait(20)
+            await fill(*args, **options)
+
+        monkeypatch.setattr(cache._core, "fill", later)
+        assert cache.mget(["old", "young"]) == [b"1", b"2"]
+        assert read.wait(20)
+        assert cache.purge(older_than=60) == 1
+        purged.set()
+        cache.flush()
+        assert cache.mget(["old", "young"]) == [None, b"2"]
+        for tier in disk, below:
+            assert set(tier.mget(["old", "young"])) == {"young"}
+        # It is over: what is renewed later is kept, as old as it may be.
+        for _ in range(4):
+            clock.advance(40)
+            assert cache.get("young") == b"2"
+            cache.flush()
+        assert set(below.mget(["young"])) == {"young"}

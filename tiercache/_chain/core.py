@@ -7,6 +7,7 @@ listing and purging.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -379,15 +380,20 @@ class Core(Reader):
             logger().warning("purge by idle: %s cannot tell when an entry was last used", names)
         dropped = [0]
         failed: TierError | None = None
-        for member in self.members:
-            told = replace(what, idle=None) if member in untold else what
-            try:
-                dropped.append(await member.purge(runtime, told, prefix, skip))
-            except Exception as error:  # noqa: BLE001 - the other tiers are still to be purged
-                member.guard.failed(error, "purge")
-                name = member.guard.name
-                failed = failed or TierUnavailable(f"{name} was not purged: {describe(error)}", tier=name)
-                failed.__cause__ = failed.__cause__ or error
+        with ExitStack() as going_on:
+            if what.older_than is not None:
+                before = self.stack.clock.time() - what.older_than
+                for shared in self.space.shared:
+                    going_on.enter_context(shared.purges.going_on(before))
+            for member in self.members:
+                told = replace(what, idle=None) if member in untold else what
+                try:
+                    dropped.append(await member.purge(runtime, told, prefix, skip))
+                except Exception as error:  # noqa: BLE001 - the other tiers are still to be purged
+                    member.guard.failed(error, "purge")
+                    name = member.guard.name
+                    failed = failed or TierUnavailable(f"{name} was not purged: {describe(error)}", tier=name)
+                    failed.__cause__ = failed.__cause__ or error
         if failed is not None:
             raise failed
         return max(dropped)

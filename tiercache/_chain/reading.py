@@ -323,9 +323,11 @@ class Reader:
         fences: Fences,
         *,
         promotion: bool | None = True,
+        purged: Callable[[Batch], list[str]] | None = None,
     ) -> None:
         """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``. ``promotion``
-        is ``None`` if it comes from that member, and is renewed there."""
+        is ``None`` if it comes from that member, and is renewed there; ``purged`` says then which of a batch
+        are to be gone."""
         epochs = self.space.epochs
         fill = epochs.begin_fill(ticket, batch.objects, runtime, owner)
         try:
@@ -336,12 +338,14 @@ class Reader:
                         await self._fill_member(
                             runtime, member, batch.only(fill.keys), fences, promotion=promotion
                         )
+                        # Whoever writes waits for this.
+                        undone = [] if purged is None else purged(batch.only(fill.keys))
                         if promotion is None and not member.has_fences:
                             # What a loader stored meanwhile may lie under the older value, which ends later
-                            # now. Whoever writes waits for this.
-                            overtaken = epochs.overtaken(ticket, fill)
-                            if overtaken:
-                                await member.delete(runtime, overtaken, counted=False)
+                            # now.
+                            undone += epochs.overtaken(ticket, fill)
+                        if undone:
+                            await member.delete(runtime, undone, counted=False)
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
         except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited

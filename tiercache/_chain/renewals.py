@@ -10,13 +10,16 @@ Memory renews by itself, as it is read: its fast road serves such an entry for a
 after that to the common one. In the other tiers it is done behind the caller. What they hold is read, and
 written back with a later end only if it is of the very write that was used: where another process deleted or
 wrote meanwhile is no place for a copy out of this one's memory. The write is a fill, with a ticket and fences
-of before that read, so that whoever writes in between wins.
+of before that read, so that whoever writes in between wins. What this process purged by age in between is
+dropped once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tiercache._chain.batch import Batch
@@ -139,36 +142,54 @@ class Renewer:
 
     async def renew(self, runtime: Runtime, member: Member, uses: Uses) -> None:
         """Renew in ``member`` what it holds of ``uses``, unless somebody wrote it since."""
-        reader, journal, fences = self._reader, self._stack.journal, Fences()
-        epochs = reader.space.epochs
+        reader, epochs = self._reader, self._reader.space.epochs
         ticket = epochs.open_ticket()
         try:
-            keys = epochs.certain(list(uses))
-            # The looks of a read, and one into the tier itself for the ticket of the fill.
-            keepers = (*journal.looks.get(member.depth, ()), *((member.depth,) if member.has_fences else ()))
-            if not keys or not await journal.look(runtime, self.members, keepers, keys, fences):
-                return
-            held = await member.read(runtime, keys, counted=False, deleted=fences.deleted)
-            same = {key: entry for key, entry in held.objects.items() if entry.created_at == uses[key][0]}
-            early = {key: entry for key, entry in same.items() if _wait(entry, uses[key][1]) > 0}
-            if early:
-                clock = self._stack.clock
-                self._renewals.too_early(early, clock.time(), clock.monotonic())
-            if member.renews or (member.has_fences and not member.guard.tier.journals):
-                return  # the latter is only read
-            later: dict[str, Entry[Any]] = {}
-            for key, entry in same.items():
-                one = renewed(entry, uses[key][1], member.cap)
-                if one is not None:
-                    later[key] = one
-            if later:
-                batch = held.only(later).with_times_of(later)
-                await reader.fill(runtime, member, batch, ticket, fences, promotion=None)
+            with ExitStack() as watch:
+                purges = [watch.enter_context(one.purges.watched()) for one in reader.space.shared]
+                await self._renew(runtime, member, uses, ticket, purges)
         except GeneratorExit as error:
             thrown(error)
             raise
         finally:
             epochs.close_ticket(ticket)
+
+    async def _renew(
+        self, runtime: Runtime, member: Member, uses: Uses, ticket: int, purges: Sequence[Sequence[float]]
+    ) -> None:
+        reader, journal, fences = self._reader, self._stack.journal, Fences()
+        keys = reader.space.epochs.certain(list(uses))
+        # The looks of a read, and one into the tier itself for the ticket of the fill.
+        keepers = (*journal.looks.get(member.depth, ()), *((member.depth,) if member.has_fences else ()))
+        if not keys or not await journal.look(runtime, self.members, keepers, keys, fences):
+            return
+        held = await member.read(runtime, keys, counted=False, deleted=fences.deleted)
+        same = {key: entry for key, entry in held.objects.items() if entry.created_at == uses[key][0]}
+        early = {key: entry for key, entry in same.items() if _wait(entry, uses[key][1]) > 0}
+        if early:
+            clock = self._stack.clock
+            self._renewals.too_early(early, clock.time(), clock.monotonic())
+        if member.renews or (member.has_fences and not member.guard.tier.journals):
+            return  # the latter is only read
+        later: dict[str, Entry[Any]] = {}
+        for key, entry in same.items():
+            one = renewed(entry, uses[key][1], member.cap)
+            if one is not None:
+                later[key] = one
+        if later:
+            batch = held.only(later).with_times_of(later)
+            purged = partial(_purged, purges)
+            await reader.fill(runtime, member, batch, ticket, fences, promotion=None, purged=purged)
+
+
+def _purged(purges: Sequence[Sequence[float]], batch: Batch) -> list[str]:
+    """Those of ``batch`` that a purge by age has dropped, or was to drop, since they were read."""
+    before = max(map(max, purges))
+    return [
+        key
+        for key, entry in batch.objects.items()
+        if entry.created_at is not None and entry.created_at <= before
+    ]
 
 
 class _Renewal:

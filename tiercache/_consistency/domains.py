@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 from tiercache._consistency.epochs import Epochs
 from tiercache._consistency.flights import Flights
 from tiercache._consistency.operations import Operation, holding
+from tiercache._consistency.purges import Purges
 from tiercache._guard.arrears import Arrears
 from tiercache._running.bridge import Runtime
 from tiercache._running.owners import Owner, thrown
@@ -35,10 +36,11 @@ __all__ = ["Anchor", "Domain", "Shared", "Space", "join", "keep_owing"]
 
 
 class Shared:
-    """One namespace of a domain: the epochs, and the flights of every chain in it."""
+    """One namespace of a domain: the epochs, the purges, and the flights of every chain in it."""
 
     def __init__(self) -> None:
         self.epochs = Epochs()
+        self.purges = Purges()
         #: Weak, and looked at by every write: a `WeakSet` takes ten times as long to go through.
         self.flights: tuple[weakref.ref[Flights], ...] = ()
 
