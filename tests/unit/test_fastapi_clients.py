@@ -3,6 +3,7 @@
 # Annotations are no text here: their dependencies are names of each test's own.
 
 import asyncio
+from email.utils import formatdate
 from typing import Any
 
 from fastapi import Request, Response
@@ -57,6 +58,31 @@ def test_only_what_is_well_is_not_sent_again(app):
         for source in "miss", "memory":
             found = await served.get("/missing", if_none_match="*")
             assert (found.status_code, found.text, told(found)) == (404, "none", source)
+
+    ask(app, scenario)
+
+
+def test_an_end_that_the_handler_says_is_not_put_off(app):
+    ends: list[str] = []
+
+    @app.get("/ends")
+    @cached(ttl=60)
+    async def ends_(number: int) -> Response:
+        return Response("ends", headers={"expires": ends[number]})
+
+    async def scenario(served: Served) -> None:
+        now = served.clock.time()
+        ends.extend(
+            [formatdate(now + 9, usegmt=True), formatdate(now + 90, usegmt=True), formatdate(0), "0", "soon"]
+        )
+        for number, left in enumerate([9, 60, 0, 0, 0]):
+            for _ in range(2):
+                found = await served.get(f"/ends?number={number}")
+                assert found.headers["expires"] == ends[number]
+                assert int(found.headers["cache-control"].removeprefix("public, max-age=")) in (
+                    left,
+                    left - 1,
+                )
 
     ask(app, scenario)
 

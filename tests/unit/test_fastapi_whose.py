@@ -5,12 +5,13 @@
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import Depends, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_apps import Served, ask, new_app, told
 
 from tiercache.integrations.fastapi import cached
+from tiercache.integrations.fastapi._headers import directives
 from tiercache.testing import FakeClock
 
 # -- whose it is --------------------------------------------------------------------------------------
@@ -81,6 +82,30 @@ def test_an_identity_has_responses_of_its_own(app, count):
         # Who may not is told so, whatever is kept.
         refused = await served.get("/mine", x_key="wrong")
         assert (refused.status_code, told(refused)) == (401, None)
+
+    ask(app, scenario)
+
+
+@pytest.mark.parametrize("said", ["max-age=9", "public, max-age=9", "private, max-age=9"])
+def test_what_a_handler_says_of_lives_tells_shared_caches_nothing_of_an_identity(app, said):
+    def caller(x_caller: Annotated[str, Header()]) -> str:
+        return x_caller
+
+    @app.get("/mine")
+    @cached(ttl=60, identity=caller)
+    async def mine() -> Response:
+        return Response("mine", headers={"cache-control": said})
+
+    async def scenario(served: Served) -> None:
+        for source in "miss", "memory":
+            found = await served.get("/mine", x_caller="ada")
+            assert told(found) == source
+            assert directives([found.headers["cache-control"]]).keys() >= {"private", "max-age"}
+            known = await served.get("/mine", x_caller="ada", if_none_match=found.headers["etag"])
+            assert (known.status_code, known.headers["cache-control"]) == (
+                304,
+                found.headers["cache-control"],
+            )
 
     ask(app, scenario)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tiercache.integrations.fastapi._headers import names, none_match
+from tiercache.integrations.fastapi._headers import directives, names, none_match
 from tiercache.integrations.fastapi._responses import Kept
 
 __all__ = ["Style", "answer", "mark"]
@@ -36,10 +38,13 @@ def answer(
     response = Response(status_code=304 if known else kept.status, background=background)
     headers = [(name, value) for name, value in kept.headers if not known or name in _OF_304]
     headers.append(("etag", kept.etag))
-    if any(name == "cache-control" for name, _ in kept.headers):
+    own = directives(value for name, value in kept.headers if name == "cache-control")
+    if own:
         headers.append(("age", str(int(kept.age(now)))))  # the handler's own counts from when it was made
+        if style.private and "private" not in own:
+            headers.append(("cache-control", "private"))
     else:
-        headers.append(("cache-control", _cache_control(kept.rest(now), style)))
+        headers.append(("cache-control", _cache_control(min(kept.rest(now), _expires(kept, now)), style)))
     if not known and kept.status >= 200 and kept.status != 204:
         headers.append(("content-length", str(len(kept.body))))
         response.body = kept.body  # servers leave it out for HEAD
@@ -55,6 +60,16 @@ def mark(response: Response, vary: Iterable[str], source: str | None = None) -> 
         response.headers.append("vary", ", ".join(sorted(missing)))
     if source is not None:
         response.headers["x-cache"] = source
+
+
+def _expires(kept: Kept, now: float) -> float:
+    """In how many seconds ``kept`` expires by its own ``Expires``, which is nothing beside what is said
+    here. What is no date is a past one (RFC 9111, 5.3)."""
+    said = [value for name, value in kept.headers if name == "expires"]
+    try:
+        return max(0.0, min((parsedate_to_datetime(value).timestamp() - now for value in said), default=inf))
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _cache_control(rest: float, style: Style) -> str:
