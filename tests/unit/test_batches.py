@@ -234,7 +234,7 @@ def test_an_error_tells_nobody_where_others_waited(make, window):
     refused = []
 
     async def load(keys):
-        await asyncio.sleep(0)
+        await auntil(lambda: window or cache._core.stack.counters.coalesced == 19)
         refused.append(ValueError("no"))
         raise refused[-1]
 
