@@ -32,7 +32,7 @@ _SAMPLES = 256
 #: are the wall's, and the hits have a part of them.
 _COUNTED = 2_000.0
 _AT_ONCE = 4096.0
-_STANDS_FOR = 256
+_STANDS_FOR = 1024
 
 #: There is no slot; or none any more, since the look into the dict; or the key is unhashable, which whoever
 #: looks closer says more clearly.
