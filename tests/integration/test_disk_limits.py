@@ -161,6 +161,19 @@ def test_a_lowered_budget_is_reached_in_steps_and_the_file_shrinks(tmp_path: Pat
     assert (tmp_path / "cache.db").stat().st_size <= 8 * 2**20
 
 
+def test_the_file_of_a_tier_that_stays_open_gets_shorter(tmp_path: Path) -> None:
+    tier = DiskTier(tmp_path, max_bytes="64MiB")
+    tier.store._upkeep.close(10)  # its thread would come in between at times of its own
+    tier.mset({f"{n}": Entry(random.randbytes(6000)) for n in range(1000)})
+    tier.store._keep_up()
+    assert (tmp_path / "cache.db").stat().st_size > 5 * 2**20
+    tier.clear("")
+    for _ in range(50):
+        tier.store._keep_up()
+    assert (tmp_path / "cache.db").stat().st_size < 2**20
+    tier.close()
+
+
 def _free_pages(connection: sqlite3.Connection) -> int:
     ((free,),) = connection.execute("PRAGMA freelist_count").fetchall()
     return int(free)

@@ -114,6 +114,7 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
         self._uses = Uses()
         self._counts = {"evictions": 0, "expirations": 0, "corrupt": 0}
         self._upkeep = Upkeep(self._keep_up)
+        self._shrinking = False
         self._counting = threading.Lock()
         reset_after_fork(self)
 
@@ -308,7 +309,7 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
         with suppress(TierError, CacheClosed):  # lost uses cost an eviction its precision, no more
             if self._database.opened and not self._read_only:
                 self._write_uses(seconds=0.1)
-                self._run(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close())
+                self._bring_home("PASSIVE")
         self._database.close()
         if self._on_close is not None:
             self._on_close()
@@ -444,9 +445,16 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
         if size > self._log_bytes:
             # PASSIVE lets writers go on, who may outrun it; then TRUNCATE makes them wait for once.
             mode = "TRUNCATE" if size > 8 * self._log_bytes else "PASSIVE"
-            self._run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})").close())
+            self._bring_home(mode)
         if self._run(vacuum):
+            self._shrinking = True
             self._upkeep.within(0.02)
+        elif self._shrinking:  # the pages are given back in the log, and the file is as long as it was
+            self._shrinking = False
+            self._bring_home("PASSIVE")
+
+    def _bring_home(self, mode: str) -> None:
+        self._run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})").close())
 
     def _log_size(self) -> int:
         return self._database.log_size()
