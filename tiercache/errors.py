@@ -182,10 +182,11 @@ class WriteError(TierCacheError):
     """A write that no tier accepted, or a delete that a tier did not confirm and no journal could note.
 
     Cause: all tiers are ill or full, or none of them takes values of that size; at a delete, a tier is
-    ill in a chain without a disk tier, so that there is no journal.
+    ill, and the disk tier, which keeps the journal, could not note that either. (Without a disk tier the
+    process itself notes it, and nothing is raised.)
 
-    Cure: see to the tiers (the error's cause and the log tell what each said), and delete again: until
-    then that tier may still serve the value. A disk tier in the chain keeps the journal.
+    Cure: see to the tiers (the error's cause and the log tell what each said), and delete again: this
+    process does not serve the value from that tier, but others may, and the next one.
     """
 
 
