@@ -14,7 +14,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from math import nan
 from statistics import median
 from time import perf_counter, sleep
 from typing import Any, Self, TypeVar
@@ -50,16 +49,19 @@ class Figures:
     first_read: float  # until the first read came back, without a value
     failures: int  # calls of the tier that failed, in the outage
     skipped: int  # keys that the open breaker left out
-    skipped_read: float  # median of reads that it left out
+    skipped_read: float | None  # median of reads that it left out, if there were any
     upper_read: float  # median of a miss in a chain of the upper tiers alone
     heal: float  # from the end of the outage to the first value out of the tier
     wrong: int  # reads that returned something that was never stored under their key
 
     def __str__(self) -> str:
+        left_out = "the breaker left no read out"
+        if self.skipped_read is not None:
+            left_out = f"with the breaker open {seconds(self.skipped_read)}"
         return (
             f"first read {seconds(self.first_read)} (deadline {seconds(self.deadline)}), "
-            f"with the breaker open {seconds(self.skipped_read)} (upper tiers alone "
-            f"{seconds(self.upper_read)}), served again after {seconds(self.heal)}, {self.wrong} wrong"
+            f"{left_out} (upper tiers alone {seconds(self.upper_read)}), "
+            f"served again after {seconds(self.heal)}, {self.wrong} wrong"
         )
 
 
@@ -322,7 +324,7 @@ def _lost(
         heal = perf_counter() - began
         failures, skipped = reader.failures - before_it, reader.skipped
         reader.read_all()
-        left_out = median(skipped_reads) if skipped_reads else nan
+        left_out = median(skipped_reads) if skipped_reads else None
         return Figures(fault, DEADLINE, longest, failures, skipped, left_out, upper, heal, reader.wrong)
 
 
