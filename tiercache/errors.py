@@ -170,8 +170,8 @@ class ForeignPayload(CodecError):
 class LoadError(TierCacheError):
     """A loader returned something that does not fit its keys, or asked for its own key.
 
-    Cause: as many values as keys were due and others came back, or neither a sequence nor a mapping; or a
-    loader that asks the cache for the key that it is loading, which would wait for itself.
+    Cause: fewer or more values than keys came back, or neither a sequence nor a mapping; or a loader asks
+    the cache for the key that it is loading, and would wait for itself.
 
     Cure: return one value for each key in their order, or a mapping; have the inner call ask for another
     key.
@@ -195,8 +195,8 @@ class TierError(TierCacheError):
 
     Cause: what the tier's server, driver or disk said, which is the error's cause.
 
-    Cure: that of the tier. It reaches callers from what lists, clears or purges, and in the results of
-    writes; reads go on without the tier.
+    Cure: that of the tier. It reaches callers from what lists or purges, and as the cause of a
+    `WriteError`; reads go on without the tier.
     """
 
     def __init__(self, message: str, *, tier: str | None = None) -> None:
