@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -79,8 +80,8 @@ def test_every_error_has_its_cause_and_its_cure(site, anchors):
     there = anchors[site / "reference" / "errors" / "index.html"]
     for name in errors.__all__:
         assert f"tiercache.errors.{name}" in there
-        told = getattr(errors, name).__doc__
-        assert told.count("\n    Cause: ") == told.count("\n    Cure: ") == 1, name
+        told = inspect.getdoc(getattr(errors, name))
+        assert told.count("\nCause: ") == told.count("\nCure: ") == 1, name
 
 
 def test_every_event_is_on_the_page(site, anchors):
