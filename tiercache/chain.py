@@ -265,7 +265,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         self._check_open()
         check_key(key)
         found = (await self._core.lookup(runtime, [key])).objects
-        self._core.count(len(found), 1 - len(found))
+        self._core.count(len(found), 1 - len(found), 1 - len(found))
         self._core.given([key], found)
         return found[key].value if found else default
 
@@ -311,7 +311,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         found = (await self._core.lookup(runtime, unique)).objects if unique else {}
         values = {key: entry.value for key, entry in found.items()}
         hits = len(values) if len(unique) == len(keys) else sum(key in values for key in keys)
-        self._core.count(hits, len(keys) - hits)
+        self._core.count(hits, len(keys) - hits, len(unique) - len(values))
         self._core.given(keys, values)
         return self._in_order(keys, unique, values)
 

@@ -39,7 +39,7 @@ def missed(cache):
 def test_whatever_is_looked_up_in_whatever_way_is_missed_once(cache):
     cache.get("a")
     assert missed(cache) == cache.stats().misses == 1
-    cache.mget(["a", "a", "b"])
+    cache.mget(["a", "b", "b2"])
     assert missed(cache) == cache.stats().misses == 4
     cache.get_or_load("c", load)
     cache.get_or_load("d", load)
@@ -60,6 +60,16 @@ def test_whatever_is_looked_up_in_whatever_way_is_missed_once(cache):
 
     asyncio.run(at_once())
     assert missed(cache) == cache.stats().misses == 12
+
+
+def test_a_key_that_comes_twice_in_one_call_is_one_hit_or_one_miss(cache):
+    cache.mget(["a", "a", "b"])
+    assert (missed(cache), cache.stats().misses) == (2, 3)
+    cache.mget_or_load(["a", "a", "b"], load_many)
+    assert (missed(cache), cache.stats().misses) == (4, 6)
+    cache.mget(["a", "a", "b"])
+    cache.mget_or_load(["a", "a", "b"], load_many)
+    assert (missed(cache), cache.ledger().total.served) == (4, 4)
 
 
 def test_rows_and_sums_have_nothing_of_it(cache):

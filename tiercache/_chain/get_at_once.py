@@ -145,7 +145,7 @@ def _mget_at_once(
         with counters.lock:
             counters.hits += hits
             counters.misses += len(keys) - hits
-            tally[-1] += len(keys) - hits
+            tally[-1] += len(asked) - len(values)
             tally[0] += len(values)
         if popular is not None:
             popular.add([key for key, value in zip(keys, found, strict=True) if value is not None])

@@ -111,7 +111,7 @@ class ChainTier:
         core = self._open
         stale: dict[str, tuple[Entry[Any], str]] = {}
         found = (await core.lookup(runtime, keys, stale=stale)).objects
-        core.count(len(found), len(keys) - len(found))
+        core.count(len(found), len(keys) - len(found), len(keys) - len(found))
         core.given(keys, found)
         # What is stale may be wanted by whoever loads through the outer chain.
         return found | {key: entry for key, (entry, _) in stale.items() if key not in found}

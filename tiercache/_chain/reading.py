@@ -421,13 +421,14 @@ class Reader:
             self.popular.add([key for key in asked if key in values])
         return values
 
-    def count(self, hits: int, misses: int) -> None:
-        """Count keys looked up in the chain."""
+    def count(self, hits: int, misses: int, missed: int) -> None:
+        """Count keys looked up in the chain, each as often as it was asked for; ``missed``: how many keys
+        the misses are of, which the ledger counts as it does hits."""
         counters = self.stack.counters
         with counters.lock:
             counters.hits += hits
             counters.misses += misses
-            self.tab.hits[-1] += misses
+            self.tab.hits[-1] += missed
 
     def suppressed(self, count: int) -> None:
         """Count keys whose fill was too late."""

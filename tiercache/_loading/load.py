@@ -91,7 +91,7 @@ class Loading:
                     missing = [key for key in missing if key not in values]
                 if not again:
                     hits = spares.asked_for(found) + spares.asked_for(served)
-                    self._core.count(hits, len(spares.asked) - hits)
+                    self._core.count(hits, len(spares.asked) - hits, len(missing))
                 missing = to_load(self._core, missing)
                 self._behind(runtime, spares.to_refresh(found), load, ticket, spares.stale)
                 if not missing:
