@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from itertools import repeat
+from operator import itemgetter, lt
 from time import monotonic
 from typing import Any, Final
 
@@ -51,5 +53,10 @@ class Bounded(sqlite3.Connection):
 
 
 def _bound() -> tuple[list[float], Callable[[], bool]]:
+    """An end that can be moved, and what tells whether it is over.
+
+    Nothing in that is a function of Python's: an interrupt (Ctrl-C) would be raised in it, and `sqlite3`
+    drops what its call-backs raise. Nobody would hear of it, and the statement fail as if out of time.
+    """
     end = [float("inf")]
-    return end, lambda: monotonic() > end[0]
+    return end, map(lt, map(itemgetter(0), repeat(end)), iter(monotonic, None)).__next__
