@@ -55,7 +55,7 @@ class Folder:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path, [f"text {number}" for number in range(40 * CHUNK)])
+    return Folder(tmp_path, [f"text {number}" for number in range(20 * CHUNK)])
 
 
 def ended(process: pythons.Popen) -> tuple[int, str, str]:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from contextlib import contextmanager
 from decimal import Decimal
 from http.client import HTTPException
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
+import pythons
 from ledgers import PRICES
 from paid_provider import ask, provider
 
@@ -22,7 +23,7 @@ from tiercache.codecs import JSONCodec
 
 COST = Decimal("0.0002")  # of a call
 PROCESSES = 8
-CALLS = int(os.environ.get("TIERCACHE_TEST_CALLS", "60"))  # of each
+CALLS = int(os.environ.get("TIERCACHE_TEST_CALLS", "40"))  # of each
 FAULTS = [429, 500, "half", "nothing"]
 
 
@@ -44,7 +45,7 @@ def start(place, url, name, calls=CALLS, *, per_day=0.0, how="plain", action="bl
         "action": action,
         "threads": threads,
     }
-    return subprocess.Popen([sys.executable, program, json.dumps(told)], stdout=subprocess.PIPE)
+    return pythons.Popen([sys.executable, program, json.dumps(told)], stdout=PIPE)
 
 
 def test_all_attempts_are_counted_whatever_is_answered(tmp_path):

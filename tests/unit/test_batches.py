@@ -68,7 +68,7 @@ def seated(cache, seats):
 @pytest.mark.parametrize("most", [100, 64, 1])
 def test_a_thousand_tasks(make, native, most):
     # The last of them may not fill a batch, and waits for the window: long enough for all to come within it.
-    cache, loader = make(batch_window="5s", max_batch=most), Loader()
+    cache, loader = make(batch_window="3s", max_batch=most), Loader()
     keys = [f"k{number}" for number in range(1000)]
 
     async def scenario():
