@@ -15,8 +15,10 @@ from subprocess import PIPE
 
 import pytest
 import pythons
+from ledger_places import PLACES
 from ledgers import PRICES
 from paid_provider import ask, provider
+from selections import usually
 
 from tiercache import BudgetExceeded, DiskTier, MemoryTier, TieredCache
 from tiercache.codecs import JSONCodec
@@ -65,6 +67,9 @@ def test_all_attempts_are_counted_whatever_is_answered(tmp_path):
         assert total.money_spent == answered * COST
 
 
+@pytest.mark.parametrize(
+    "ledger_place", usually({"disk", "postgres", "valkey", "mysql"}, PLACES), indirect=True
+)
 def test_sums_are_the_providers_own_also_after_a_kill(ledger_place):
     """Whatever it answers, in all processes; and what one had acknowledged is in when it was killed."""
     with provider() as server:

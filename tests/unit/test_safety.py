@@ -86,8 +86,8 @@ def test_the_life_of_a_disk_tier_never_reaches_pickle(tmp_path, monkeypatch):
 def test_diskcache_is_what_would_have_run_it(tmp_path, monkeypatch):
     """The test above looks at the right place: diskcache alone does reach pickle there."""
     monkeypatch.setattr(diskcache.core, "pickle", Forbidden())
-    with pytest.raises(AssertionError, match="pickle"):
-        diskcache.Cache(tmp_path)["key"] = object()
+    with diskcache.Cache(tmp_path) as cache, pytest.raises(AssertionError, match="pickle"):
+        cache["key"] = object()
 
 
 # -- what somebody who can write to a backend may try ----------------------------------------------
