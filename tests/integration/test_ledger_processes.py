@@ -25,6 +25,8 @@ from tiercache.codecs import JSONCodec
 
 COST = Decimal("0.0002")  # of a call
 PROCESSES = 8
+#: Where processes are killed in each run.
+USUAL = {"disk", "postgres", "mysql", "valkey"}
 CALLS = int(os.environ.get("TIERCACHE_TEST_CALLS", "40"))  # of each
 FAULTS = [429, 500, "half", "nothing"]
 
