@@ -24,6 +24,10 @@ from waiting import until
 
 START_SECONDS = 20
 
+#: Where servers keep their files. Asked for here, once: the test that starts a server of the session may have
+#: a temporary folder of its own, which goes with it, and a node of a cluster ends when it cannot write.
+TEMPORARY = tempfile.gettempdir()
+
 
 @dataclass(frozen=True)
 class Valkey:
@@ -89,7 +93,7 @@ def running(*options: str, port: int = 0, config: str | None = None) -> Iterator
     Another process may take a free port before the server does: then it is tried again, on another.
     """
     for _attempt in range(5):
-        folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        folder = Path(tempfile.mkdtemp(prefix="valkey-", dir=TEMPORARY))
         chosen = port or free_port()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(_command(folder, chosen, options, config), stdout=log, stderr=log)
