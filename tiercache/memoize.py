@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from tiercache._chain.arguments import check_key
+from tiercache._chain.core import WriteResult
 from tiercache._loading.gathered import Gathered, Many
 from tiercache._loading.loaders import Batched
 from tiercache._loading.options import Manner
@@ -111,7 +112,21 @@ def memoize(
     wrap = (_async_gathering if batch else _async) if native else (_gathering if batch else _blocking)
     wrapper: Any = wraps(function)(wrap(kept, function, make_key, ttl, NONE if cache_none else None))
     wrapper.cache_key = make_key
+    wrapper.cache_delete = (_async_delete if native else _delete)(kept, make_key)
     return wrapper  # type: ignore[no-any-return]  # attributes on a function are beyond the type system
+
+
+def _delete(cache: TieredCache[Any], make_key: Callable[..., str]) -> Callable[..., WriteResult]:
+    return lambda *args, **kwargs: cache.delete(make_key(*args, **kwargs))
+
+
+def _async_delete(
+    cache: TieredCache[Any], make_key: Callable[..., str]
+) -> Callable[..., Awaitable[WriteResult]]:
+    async def delete(*args: Any, **kwargs: Any) -> WriteResult:
+        return await cache.adelete(make_key(*args, **kwargs))
+
+    return delete
 
 
 def _check_takes_a_list(function: Callable[..., Any]) -> None:
@@ -154,10 +169,6 @@ def _blocking(
         result = cache.get_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 
-    def delete(*args: Any, **kwargs: Any) -> Any:
-        return cache.delete(make_key(*args, **kwargs))
-
-    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
     return call
 
 
@@ -176,10 +187,6 @@ def _async(
         result = await cache.aget_or_load(make_key(*args, **kwargs), load, ttl=ttl)
         return None if result is NONE else result
 
-    async def delete(*args: Any, **kwargs: Any) -> Any:
-        return await cache.adelete(make_key(*args, **kwargs))
-
-    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
     return call
 
 
@@ -198,10 +205,6 @@ def _gathering(
         result = cache.get_or_load(key, Batched(Gathered(many, {key: item}).load), ttl=ttl)
         return None if result is NONE else result
 
-    def delete(*args: Any, **kwargs: Any) -> Any:
-        return cache.delete(make_key(*args, **kwargs))
-
-    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
     return call
 
 
@@ -220,8 +223,4 @@ def _async_gathering(
         result = await cache.aget_or_load(key, Batched(Gathered(many, {key: item}).aload), ttl=ttl)
         return None if result is NONE else result
 
-    async def delete(*args: Any, **kwargs: Any) -> Any:
-        return await cache.adelete(make_key(*args, **kwargs))
-
-    call.cache_delete = delete  # type: ignore[attr-defined]  # as above
     return call
