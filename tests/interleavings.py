@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tiercache import Entry
-from tiercache._running.bridge import Port
+from tiercache._running.ports import Port
 
 
 class _Loop(str):

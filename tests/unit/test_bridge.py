@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tiercache import LoadError, TieredCache
-from tiercache._running.bridge import BLOCKING, NATIVE, drive, new_future
-from tiercache._running.loops import _LoopThread
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
+from tiercache._running.futures import new_future
+from tiercache._running.loop_thread import _LoopThread
 from tiercache.testing import AsyncDictTier, ChaosTier, DictTier, Raise
 
 LIMIT = 20.0

@@ -10,7 +10,8 @@ from waiting import LIMIT, GatedLoader, auntil, pool, until
 
 from tiercache import CacheClosed, MemoryTier, TieredCache
 from tiercache._loading.closing import Closing
-from tiercache._running.bridge import BLOCKING, NATIVE, drive, new_future
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
+from tiercache._running.futures import new_future
 from tiercache.loading import batched
 
 FAR = {

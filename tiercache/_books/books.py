@@ -20,7 +20,8 @@ from tiercache._books.memory import MemoryLedger, folded, merged
 from tiercache._books.pending import Pending, Row
 from tiercache._guard.guard import Guard
 from tiercache._log import logger
-from tiercache._running.bridge import BLOCKING, NATIVE, Port, Runtime, drive
+from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache._running.ports import Port
 from tiercache.accounts import FAILED, MOST_ROWS, TOTAL, Account, Amounts, Deposit
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.forks import reset_after_fork

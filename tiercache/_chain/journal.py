@@ -24,7 +24,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from tiercache._guard.guard import Guard
-from tiercache._running.bridge import BLOCKING, Port, Runtime, drive
+from tiercache._running.bridge import BLOCKING, Runtime, drive
+from tiercache._running.ports import Port
 from tiercache._running.promoter import Promoter
 from tiercache.errors import TierFull
 from tiercache.forks import reset_after_fork

@@ -24,7 +24,8 @@ from weakref import WeakKeyDictionary
 
 from tiercache._chain.member import Member
 from tiercache._guard.guard import Guard
-from tiercache._running.bridge import BLOCKING, Runtime, drive, running_loop
+from tiercache._running.bridge import BLOCKING, Runtime, drive
+from tiercache._running.event_loops import running_loop
 from tiercache._running.owners import leavings, thrown
 from tiercache.forks import reset_after_fork
 

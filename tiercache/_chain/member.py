@@ -15,7 +15,8 @@ from tiercache._chain.batch import Batch, copied, decoded, encoded
 from tiercache._chain.journal import Journal
 from tiercache._guard.guard import Guard
 from tiercache._guard.sound import sound
-from tiercache._running.bridge import BLOCKING, NATIVE, Port, Runtime
+from tiercache._running.bridge import BLOCKING, NATIVE, Runtime
+from tiercache._running.ports import Port
 from tiercache.entry import Entry
 from tiercache.errors import ConfigError, TierTimeout
 from tiercache.keys import KeyRange, Namespace

@@ -19,7 +19,8 @@ from tiercache._chain.promotions import Promotion
 from tiercache._chain.renewals import Renewer
 from tiercache._chain.stack import Stack
 from tiercache._consistency.operations import Operation, holding
-from tiercache._running.bridge import BLOCKING, Runtime, drive, is_cancellation
+from tiercache._running.bridge import BLOCKING, Runtime, drive
+from tiercache._running.event_loops import is_cancellation
 from tiercache._running.owners import Owner, owned, thrown
 from tiercache._running.watching import Watch, watched
 from tiercache.entry import Entry

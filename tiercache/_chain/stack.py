@@ -22,7 +22,8 @@ from tiercache._loading.closing import Closing
 from tiercache._loading.pace import Made
 from tiercache._loading.refresh import Refresher
 from tiercache._loading.telling import Told
-from tiercache._running.bridge import BLOCKING, Runtime, in_thread
+from tiercache._running.bridge import BLOCKING, Runtime
+from tiercache._running.futures import in_thread
 from tiercache._running.promoter import Promoter
 from tiercache.entry import UNSET
 from tiercache.errors import CacheClosed, ConfigError

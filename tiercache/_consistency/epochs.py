@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tiercache._consistency.flights import loading
 from tiercache._consistency.operations import Operation, works_for
 from tiercache._consistency.rings import Waiting, rings
-from tiercache._running.bridge import Runtime, running_loop
+from tiercache._running.bridge import Runtime
+from tiercache._running.event_loops import running_loop
 from tiercache._running.owners import Owner, leavings, thrown
 from tiercache.forks import reset_after_fork
 

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from tiercache._consistency.keytimes import KeyTimes
 from tiercache._consistency.rings import Awaited, Waiting, rings
-from tiercache._running.bridge import Runtime, new_future, running_loop
+from tiercache._running.bridge import Runtime
+from tiercache._running.event_loops import running_loop
+from tiercache._running.futures import new_future
 from tiercache._running.owners import Owner, leavings
 from tiercache.errors import LoadError
 from tiercache.forks import reset_after_fork

@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from tiercache._consistency.rings import Awaited
-from tiercache._running.bridge import new_future, running_loop
+from tiercache._running.event_loops import running_loop
+from tiercache._running.futures import new_future
 from tiercache._running.owners import Owner
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tiercache._running.bridge import is_over
+from tiercache._running.event_loops import is_over
 from tiercache._running.owners import Owner
 from tiercache.forks import reset_after_fork
 

@@ -18,9 +18,9 @@ from tiercache._guard.retries import tried
 from tiercache._guard.sound import alive, sound
 from tiercache._guard.tally import LOG_INTERVAL, Tally
 from tiercache._log import describe, logger
-from tiercache._running.bridge import Port
 from tiercache._running.lanes import Lane
 from tiercache._running.owners import thrown
+from tiercache._running.ports import Port
 from tiercache.entry import Entry
 from tiercache.errors import (
     CodecError,

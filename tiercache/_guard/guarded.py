@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tiercache._running.bridge import WRITES, method_of
 from tiercache._running.lanes import Lane
+from tiercache._running.ports import WRITES, method_of
 from tiercache.errors import ConfigError
 from tiercache.forks import not_pickled
 from tiercache.policies import Failure

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from tiercache._running.bridge import Port, drive
+from tiercache._running.bridge import drive
 from tiercache._running.lanes import Lane
+from tiercache._running.ports import Port
 from tiercache.errors import CacheClosed, CodecError, EntryRejected, TierTimeout
 from tiercache.policies import Failure
 from tiercache.protocols import Clock

@@ -18,18 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tiercache._consistency.flights import Flight, loading
 from tiercache._consistency.rings import Awaited, rings
 from tiercache._loading.failures import is_wrong_request
-from tiercache._running.bridge import (
-    BLOCKING,
-    LeftRunning,
-    Resumed,
-    Runtime,
-    Unawaited,
-    Unfinished,
-    drive,
-    in_thread,
-    new_future,
-    running_loop,
-)
+from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unawaited, Unfinished, drive
+from tiercache._running.event_loops import running_loop
+from tiercache._running.futures import in_thread, new_future
 from tiercache._running.owners import leavings, thrown
 from tiercache.forks import reset_after_fork
 

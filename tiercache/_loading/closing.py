@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from tiercache._running.bridge import Runtime, new_future
+from tiercache._running.bridge import Runtime
+from tiercache._running.futures import new_future
 from tiercache.errors import CacheClosed
 from tiercache.forks import reset_after_fork
 

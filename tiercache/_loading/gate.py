@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tiercache._consistency.flights import loading
 from tiercache._consistency.rings import Awaited, Waiting, rings
 from tiercache._loading.closing import Closing, end
-from tiercache._running.bridge import Runtime, new_future, running_loop
+from tiercache._running.bridge import Runtime
+from tiercache._running.event_loops import running_loop
+from tiercache._running.futures import new_future
 from tiercache._running.owners import Owner, leavings, thrown
 from tiercache.forks import reset_after_fork
 

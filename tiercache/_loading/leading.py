@@ -28,7 +28,8 @@ from tiercache._loading.pacing import Texts, paced
 from tiercache._loading.sending import joint_of, sent
 from tiercache._loading.spares import ANY, end_of
 from tiercache._loading.storable import entries, tell_too_large
-from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive, in_thread
+from tiercache._running.bridge import BLOCKING, LeftRunning, Resumed, Runtime, Unfinished, drive
+from tiercache._running.futures import in_thread
 from tiercache._running.owners import Owner, owned, thrown
 from tiercache._running.watching import Watch, watched
 from tiercache.entry import UNSET, Entry

@@ -21,7 +21,9 @@ from tiercache._chain.leases import leasing_nothing
 from tiercache._consistency.flights import Flight, aboard_nothing, loading
 from tiercache._consistency.operations import holding_nothing
 from tiercache._consistency.rings import Awaited, Waiting, rings
-from tiercache._running.bridge import Runtime, drive, new_future, running_loop
+from tiercache._running.bridge import Runtime, drive
+from tiercache._running.event_loops import running_loop
+from tiercache._running.futures import new_future
 from tiercache._running.owners import leavings
 from tiercache._running.queue import WorkQueue
 from tiercache.forks import reset_after_fork

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tiercache._log import logger
-from tiercache._running.bridge import new_future
+from tiercache._running.futures import new_future
 from tiercache.forks import reset_after_fork
 
 if TYPE_CHECKING:

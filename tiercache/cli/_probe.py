@@ -15,7 +15,8 @@ from statistics import median
 from typing import Any
 
 from tiercache._log import describe
-from tiercache._running.bridge import BLOCKING, Port, Verb, drive
+from tiercache._running.bridge import BLOCKING, drive
+from tiercache._running.ports import Port, Verb
 from tiercache.cli._output import weight
 from tiercache.entry import Entry
 from tiercache.errors import TierError

@@ -12,7 +12,8 @@ from weakref import ref
 
 from tiercache._chain.stack import Stack
 from tiercache._log import logger
-from tiercache._running.bridge import BLOCKING, drive, in_thread
+from tiercache._running.bridge import BLOCKING, drive
+from tiercache._running.futures import in_thread
 from tiercache.accounts import LOADER
 from tiercache.forks import reset_after_fork
 from tiercache.ledger import LedgerRow, Statement

@@ -12,7 +12,7 @@ from waiting import LIMIT, until
 from tiercache import MemoryTier, TieredCache, TierTimeout, guarded
 from tiercache._running.bridge import BLOCKING, drive
 from tiercache._running.lanes import Lane
-from tiercache._running.loops import _LoopThread
+from tiercache._running.loop_thread import _LoopThread
 from tiercache.testing import AsyncDictTier
 
 SOON = 0.2  # seconds
@@ -35,7 +35,7 @@ class Blocking(AsyncDictTier):
 def loops(monkeypatch: pytest.MonkeyPatch) -> _LoopThread:
     """The loop thread of this test."""
     made = _LoopThread()
-    monkeypatch.setattr("tiercache._running.loops._loop_thread", made)
+    monkeypatch.setattr("tiercache._running.loop_thread._loop_thread", made)
     return made
 
 
@@ -78,7 +78,7 @@ def test_a_loop_that_is_free_again_is_used_again(loops: _LoopThread) -> None:
 def test_a_tier_without_a_deadline_holds_up_itself_alone(
     loops: _LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tiercache._running.loops._HELD_UP", 0.01)
+    monkeypatch.setattr("tiercache._running.loop_thread._HELD_UP", 0.01)
     tier, well = Blocking(), AsyncDictTier()
     with TieredCache([tier]) as bad, TieredCache([well]) as good, ThreadPoolExecutor(1) as threads:
         bad.set("k", b"slow")
