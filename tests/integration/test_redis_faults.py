@@ -25,8 +25,9 @@ from tiercache.entry import Entry
 from tiercache.envelope import open_envelopes
 from tiercache.errors import TierError, TierFull, TierTimeout, TierUnavailable, WriteError
 from tiercache.tiers.redis import RedisTier
+from tiercache.tiers.redis._commands import Request, exchange, pack
 from tiercache.tiers.redis._line import Line
-from tiercache.tiers.redis._wire import BlockingWire, Request, drive, exchange, pack
+from tiercache.tiers.redis._wires import BlockingWire, drive
 
 
 def values(found):
@@ -283,7 +284,6 @@ def test_a_loop_that_ends_leaves_nothing_behind(valkey):
 import asyncio, gc
 from tiercache import TieredCache
 from tiercache.entry import Entry
-from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({valkey.url!r}, prefix="loops:", deadline=10)
 async def use(n):
@@ -353,7 +353,6 @@ def test_a_forked_child_has_connections_of_its_own(valkey, valkey_cluster, topol
 import asyncio, os, threading
 from tiercache import TieredCache
 from tiercache.entry import Entry
-from tiercache.tiers.redis._wire import Request, drive, exchange, pack
 from tiercache.tiers.redis import RedisTier
 tier = RedisTier({url!r}, prefix="fork:", deadline=10)
 names = [f"key {{n}}" for n in range(50)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tiercache.protocols import About, Clock
-from tiercache.tiers.redis._wire import Command, Request, Wire, exchange, pack
+from tiercache.tiers.redis._commands import Command, Request, Wire, exchange, pack
 
 __all__ = ["ask"]
 

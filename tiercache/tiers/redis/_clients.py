@@ -20,7 +20,7 @@ import redis
 
 from tiercache.errors import TierUnavailable
 from tiercache.forks import reset_after_fork
-from tiercache.tiers.redis._wire import BlockingWire, NativeWire
+from tiercache.tiers.redis._wires import BlockingWire, NativeWire
 from tiercache.watchdog import Call
 
 __all__ = ["BlockingClients", "Maker", "NativeClients"]

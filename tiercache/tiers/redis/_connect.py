@@ -1,7 +1,7 @@
 """Where a Redis server is and how to reach it: URLs, and the clients made from them.
 
 An `Endpoint` is parsed and checked without any I/O; `blocking` and `native` make what a wire of
-`_wire` travels over: a connection pool for one server or a Sentinel's master, a cluster client
+`_wires` travels over: a connection pool for one server or a Sentinel's master, a cluster client
 for a cluster. Nothing connects before the first command, except that a blocking cluster client reads
 its topology while it is made.
 

@@ -17,8 +17,8 @@ import redis
 from tiercache.envelope import HEAD, written_at
 from tiercache.errors import EntryRejected
 from tiercache.protocols import Blob, Clock
+from tiercache.tiers.redis._commands import Command, Request, Wire, exchange, pack, perform
 from tiercache.tiers.redis._line import first_error
-from tiercache.tiers.redis._wire import Command, Request, Wire, exchange, pack, perform
 
 __all__ = ["Entries"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from tiercache.tiers.redis._wire import Command, Wire, perform
+from tiercache.tiers.redis._commands import Command, Wire, perform
 
 __all__ = ["acquire", "release"]
 

@@ -22,7 +22,7 @@ import redis
 
 from tiercache.accounts import COLUMNS, MOST, MOST_ROWS, TOTAL, Account, Amounts, Deposit, others
 from tiercache.protocols import Clock
-from tiercache.tiers.redis._wire import Command, Wire, perform
+from tiercache.tiers.redis._commands import Command, Wire, perform
 
 __all__ = ["claim", "hashes", "post", "posted", "spent"]
 

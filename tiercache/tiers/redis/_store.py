@@ -18,9 +18,10 @@ from tiercache.errors import CacheClosed, ConfigError, TierFull, TierTimeout, Ti
 from tiercache.protocols import About, Blob, Clock, Purge
 from tiercache.tiers.redis import _about, _lease, _ledger
 from tiercache.tiers.redis._clients import BlockingClients, NativeClients
+from tiercache.tiers.redis._commands import Moved, Wire
 from tiercache.tiers.redis._entries import Entries
 from tiercache.tiers.redis._refusals import refusal
-from tiercache.tiers.redis._wire import Moved, Wire, drive
+from tiercache.tiers.redis._wires import drive
 
 __all__ = ["BlockingStore", "NativeStore", "RedisStore", "Store"]
 
