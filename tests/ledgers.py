@@ -1,17 +1,20 @@
-"""Ledgers in tests: prices that are easy to add up, a loader that says what it took, and tiers that fail to
-keep a ledger."""
+"""Ledgers in tests: prices that are easy to add up, a cache that pays them, a loader that says what it took,
+and tiers that fail to keep a ledger, or to read it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from tiercache import TierUnavailable, TokenUsage, report_usage
+from waiting import LIMIT
+
+from tiercache import MemoryTier, TieredCache, TierUnavailable, TokenUsage, report_usage
 from tiercache.accounts import Deposit
 from tiercache.spending import ModelPrice, Prices
 
-__all__ = ["PRICES", "FailingPost", "paid_load", "totals"]
+__all__ = ["PRICES", "FailingPost", "gated_ledger", "paid_load", "paying", "totals"]
 
 #: A million tokens in cost one, out ten.
 PRICES = Prices({"m": ModelPrice(input=Decimal(1), output=Decimal(10))}, "EUR")
@@ -21,6 +24,25 @@ def paid_load(key: str) -> bytes:
     """Takes 100 tokens in and 10 out: 0.0002 of the currency."""
     report_usage(TokenUsage(100, 10))
     return key.encode()
+
+
+def paying(*tiers: Any, **options: Any) -> TieredCache[bytes]:
+    """A cache over memory and ``tiers`` that pays for calls."""
+    options = {"namespace": "n4me", "prices": PRICES, "model": "m", **options}
+    return TieredCache([MemoryTier(), *tiers], **options)
+
+
+def gated_ledger(tier: Any) -> threading.Event:
+    """Have ``tier`` tell what was posted only while the event is set, as it is at first."""
+    go, posted = threading.Event(), tier.posted
+    go.set()
+
+    def gated(since: str) -> Any:
+        assert go.wait(LIMIT)
+        return posted(since)
+
+    tier.posted = gated
+    return go
 
 
 class FailingPost:

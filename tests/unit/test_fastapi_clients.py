@@ -6,7 +6,7 @@ import asyncio
 from email.utils import formatdate
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi_apps import Served, ask, new_app, told
 from waiting import GatedLoader, auntil
@@ -187,13 +187,20 @@ def test_a_life_for_clients_of_its_own(app, count):
 # -- many at a time, and a cache that is ill -------------------------------------------------------------
 
 
-def test_a_herd_runs_the_handler_once(app):
-    loader = GatedLoader("made")
+def gated_handler(app: FastAPI, result: str) -> tuple[GatedLoader, Any]:
+    """``/kept``, and its loader, whose gate it waits at."""
+    loader = GatedLoader(result)
 
     @app.get("/kept")
     @cached(ttl=60)
     async def kept() -> str:
         return await loader.native("kept")
+
+    return loader, kept
+
+
+def test_a_herd_runs_the_handler_once(app):
+    loader, _kept = gated_handler(app, "made")
 
     async def scenario(served: Served) -> None:
         herd = [asyncio.ensure_future(served.get("/kept")) for _ in range(20)]
@@ -207,12 +214,7 @@ def test_a_herd_runs_the_handler_once(app):
 
 
 def test_a_client_that_goes_away_takes_no_other_with_it(app):
-    loader = GatedLoader("made")
-
-    @app.get("/kept")
-    @cached(ttl=60)
-    async def kept() -> str:
-        return await loader.native("kept")
+    loader, _kept = gated_handler(app, "made")
 
     async def scenario(served: Served) -> None:
         first = asyncio.ensure_future(served.get("/kept"))
@@ -247,12 +249,7 @@ def test_a_herd_whose_response_is_not_kept_has_one_each(app, count):
 
 
 def test_what_was_changed_while_the_handler_ran_is_not_kept(app):
-    loader = GatedLoader("before")
-
-    @app.get("/kept")
-    @cached(ttl=60)
-    async def kept() -> str:
-        return await loader.native("kept")
+    loader, kept = gated_handler(app, "before")
 
     async def scenario(served: Served) -> None:
         first = asyncio.ensure_future(served.get("/kept"))

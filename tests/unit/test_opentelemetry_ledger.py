@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from ledgers import PRICES, paid_load
+from ledgers import gated_ledger, paid_load, paying
 from opentelemetry import trace
 from scraped import exposed, samples
 from telemetry import Setting, at
-from waiting import LIMIT, until
+from waiting import until
 
-from tiercache import DiskTier, MemoryTier, TieredCache
+from tiercache import DiskTier
 from tiercache.observability._metrics import BUDGET, KINDS, PAID, SAVED
 from tiercache.observability.prometheus import CacheCollector
 
 TABLE = (*PAID, *SAVED, KINDS, BUDGET)
-
-
-def paying(*tiers, **options):
-    """A cache that pays for calls, and may do so for ten of them."""
-    options = {"prices": PRICES, "model": "m", "budget": Decimal("0.002"), **options}
-    return TieredCache([MemoryTier(), *tiers], namespace="n4me", **options)
+#: For ten calls.
+LIMITED = {"budget": Decimal("0.002")}
 
 
 def used(cache):
@@ -36,7 +31,7 @@ def used(cache):
 
 
 def test_it_is_told_with_names_units_and_attributes():
-    with paying() as cache:
+    with paying(**LIMITED) as cache:
         it = Setting({"c": cache})
         used(cache)
         points = it.points()
@@ -59,7 +54,7 @@ def test_it_is_told_with_names_units_and_attributes():
 
 def test_both_exporters_say_the_same():
     """Each metric of one has its counterpart, with the same points and values."""
-    with paying() as cache:
+    with paying(**LIMITED) as cache:
         used(cache)
         scraped = samples(exposed(CacheCollector({"c": cache}, namespaces=True)))
         told = Setting({"c": cache}, namespaces=True).points()
@@ -76,7 +71,7 @@ def test_both_exporters_say_the_same():
 
 
 def test_names_and_units_follow_the_conventions():
-    with paying() as cache:
+    with paying(**LIMITED) as cache:
         it = Setting({"c": cache})
         used(cache)
         metrics = it.metrics()
@@ -107,14 +102,7 @@ def test_a_ledger_is_read_once_a_collection(tmp_path):
 def test_a_ledger_that_stands_still_holds_up_no_exporter(tmp_path, monkeypatch):
     monkeypatch.setattr("tiercache.observability._sources._PATIENCE", 0.01)
     disk = DiskTier(tmp_path)
-    go, posted = threading.Event(), disk.posted
-    go.set()
-
-    def gated(day):
-        assert go.wait(LIMIT)
-        return posted(day)
-
-    disk.posted = gated
+    go = gated_ledger(disk)
     with paying(disk) as cache:
         it = Setting({"c": cache})
         cache.get_or_load("a", paid_load)
@@ -140,7 +128,7 @@ def test_the_ledger_beside_the_statistics_of_several_processes(tmp_path):
 
 
 def test_a_budget_that_is_reached_is_an_event_of_the_callers_span():
-    with paying() as cache:
+    with paying(**LIMITED) as cache:
         it = Setting({"c": cache})
         with it.tracer.start_as_current_span("request") as request:
             for number in range(8):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from ledgers import PRICES, paid_load
+from ledgers import gated_ledger, paid_load, paying
 from prometheus_client.parser import text_string_to_metric_families
 from scraped import NOT_BASE, exposed, samples, value
-from waiting import LIMIT, until
+from waiting import until
 
 from tiercache import DiskTier, MemoryTier, TieredCache, TierUnavailable
 from tiercache.accounts import Account
@@ -21,11 +20,6 @@ from tiercache.observability._metrics import BUDGET, KINDS, PAID, SAVED, TOKENS
 from tiercache.observability.prometheus import CacheCollector
 from tiercache.spending import ModelPrice, Prices
 from tiercache.testing import FakeClock
-
-
-def paying(*tiers, **options):
-    """A cache that pays for calls."""
-    return TieredCache([MemoryTier(), *tiers], namespace="n4me", prices=PRICES, model="m", **options)
 
 
 def used_and_paid(cache):
@@ -145,14 +139,7 @@ def test_a_day_is_exposed_as_long_as_it_lasts():
 def test_a_ledger_that_stands_still_holds_up_no_scrape(tmp_path, monkeypatch):
     monkeypatch.setattr("tiercache.observability._sources._PATIENCE", 0.01)
     disk = DiskTier(tmp_path)
-    go, posted = threading.Event(), disk.posted
-    go.set()
-
-    def gated(day):
-        assert go.wait(LIMIT)
-        return posted(day)
-
-    disk.posted = gated
+    go = gated_ledger(disk)
     with paying(disk) as cache:
         collector = CacheCollector({"c": cache})
         cache.get_or_load("a", paid_load)
