@@ -14,7 +14,7 @@ from reports import NASTY, bare, full, popular
 from tiercache.cli._reporting.look import DARK, LIGHT, SERIES, css
 from tiercache.cli._reporting.page import as_html
 from tiercache.cli._reporting.svg import Series, columns
-from tiercache.cli._reporting.text import show
+from tiercache.cli._reporting.text import _tier, show
 from tiercache.ledger import Statement
 
 VOID = {"meta"}
@@ -221,6 +221,23 @@ def test_what_is_missing_is_told():
     assert "The tier sql did not answer." in "".join(Strict(page).texts)
     assert "The cache keeps no ledger." in page
     assert "down: did not answer" in page
+
+
+def test_the_terminal_marks_what_the_page_does():
+    """Errors, what a tier has yet to hear of, and that it is down; what there is none of is not marked."""
+    well, ill = full().tiers[:2]
+    ill = replace(ill, state="down", why="did not answer")
+    assert [(ill.failures, ill.counted["owed"]), (well.failures, well.counted["owed"])] == [(1, 1), (0, 0)]
+    page = as_html(bare(tiers=(well, ill)))
+    marked = re.findall(r'data-label="([^"]+)"[^>]*><span class="(bad|warn)">([^<]+)<', page)
+    assert marked == [
+        ("errors", "bad", "1"),
+        ("owed", "warn", "1"),
+        ("its entries are", "bad", "down: did not answer"),
+    ]
+    styles = [[(cell.text, cell.style) for cell in _tier(tier)[-3:]] for tier in (well, ill)]
+    assert styles[1] == [("1", "red"), ("1", "yellow"), ("did not answer", "red")]
+    assert [style for _, style in styles[0]] == ["", "", "dim"]
 
 
 # -- colours ---------------------------------------------------------------------------------------

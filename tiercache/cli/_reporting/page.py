@@ -22,6 +22,7 @@ from tiercache.cli._reporting.rows import (
     answered,
     days_of,
     latencies,
+    marks_of,
     named,
     popular_rows,
     quantiles_of,
@@ -154,14 +155,16 @@ def _tiers(tiers: Sequence[TierPart]) -> Element:
 
 
 def _tier(tier: TierPart) -> list[str | Element]:
-    row = tier_row(tier)
-    owed = (tier.counted or {}).get("owed")
+    row, marks = tier_row(tier), marks_of(tier)
+    if "state" in marks:
+        row["state"] = f"down: {row['state']}"
     return [
         *(row[name] for name in ("name", "kind", "entries", "size", "hits", "misses")),
         *(row[name] for name in ("ratio", "read", "write", "evictions")),
-        el("span", row["errors"], class_="bad") if tier.failures else row["errors"],
-        el("span", row["owed"], class_="warn") if owed else row["owed"],
-        el("span", f"down: {row['state']}", class_="bad") if tier.state == "down" else row["state"],
+        *(
+            el("span", row[name], class_=marks[name]) if name in marks else row[name]
+            for name in ("errors", "owed", "state")
+        ),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tiercache.cli._reporting.record import Books, Report, TierPart
 from tiercache.cli._reporting.words import (
@@ -22,7 +22,8 @@ from tiercache.stats import Latency
 
 __all__ = [
     "ABOUT_LOADS", "ABOUT_POPULAR", "ABOUT_QUANTILES", "MOST", "POPULAR", "QUANTILES", "Sums", "answered",
-    "days_of", "latencies", "named", "popular_rows", "quantiles_of", "sums_of", "tier_row", "total_of",
+    "days_of", "latencies", "marks_of", "named", "popular_rows", "quantiles_of", "sums_of", "tier_row",
+    "total_of",
 ]  # fmt: skip
 
 QUANTILES = ("p50", "p95", "p99")
@@ -65,6 +66,18 @@ def tier_row(tier: TierPart) -> dict[str, str]:
         "state": state_of(tier),
         **numbers,
     }
+
+
+def marks_of(tier: TierPart) -> dict[str, Literal["bad", "warn"]]:
+    """What in `tier_row` nobody should overlook."""
+    marks: dict[str, Literal["bad", "warn"]] = {}
+    if tier.failures:
+        marks["errors"] = "bad"
+    if (tier.counted or {}).get("owed"):
+        marks["owed"] = "warn"
+    if tier.state == "down":
+        marks["state"] = "bad"
+    return marks
 
 
 def latencies(report: Report) -> list[tuple[str, Latency]]:

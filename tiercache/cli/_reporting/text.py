@@ -16,6 +16,7 @@ from tiercache.cli._reporting.rows import (
     answered,
     days_of,
     latencies,
+    marks_of,
     named,
     popular_rows,
     quantiles_of,
@@ -41,6 +42,8 @@ _TIERS = (
     Column("owed", figures=True),
     Column("its entries are"),
 )
+#: Of what is marked.
+_STYLES = {"bad": "red", "warn": "yellow"}
 #: Columns of the ledger: what `sums_of` calls them, and how they are headed.
 _SUMS = {
     "wanted": "wanted", "served": "from tiers", "ratio": "ratio", "calls": "calls", "failed": "failed",
@@ -67,13 +70,11 @@ def show(report: Report) -> None:
 
 
 def _tier(tier: TierPart) -> list[str | Styled]:
-    row = tier_row(tier)
-    owed = (tier.counted or {}).get("owed")
+    row, marks = tier_row(tier), marks_of(tier)
     return [
         *(row[name] for name in ("name", "kind", "entries", "size", "hits", "ratio", "read", "write")),
-        Styled(row["errors"], "red" if tier.failures else ""),
-        Styled(row["owed"], "yellow" if owed else ""),
-        Styled(row["state"], "red" if tier.state == "down" else "dim"),
+        *(Styled(row[name], _STYLES[marks[name]] if name in marks else "") for name in ("errors", "owed")),
+        Styled(row["state"], _STYLES[marks["state"]] if "state" in marks else "dim"),
     ]
 
 
