@@ -28,10 +28,10 @@ from tiercache.protocols import (
     Tier,
 )
 from tiercache.testing import FakeClock
-from tiercache.tiers.disk import DiskTier, _store, _uses
+from tiercache.tiers.disk import DiskTier, _uses
 from tiercache.tiers.disk._directory import prepare
 from tiercache.tiers.disk._engine import Engine, RefusedRow, create_database
-from tiercache.tiers.disk._statements import row_key
+from tiercache.tiers.disk._statements import SCAN, row_key
 
 STRANGE_KEYS = [
     "",
@@ -212,7 +212,7 @@ def test_ranges(tier: DiskTier, prefix: str, skip: str) -> None:
 def test_a_listing_reads_its_range_alone(tier: DiskTier) -> None:
     tier.mset(entries(["a"]))
     connection = sqlite3.connect(tier.directory / "cache.db")
-    plan = connection.execute("EXPLAIN QUERY PLAN " + _store.SCAN, (b"a", b"b", 0, 1)).fetchall()
+    plan = connection.execute("EXPLAIN QUERY PLAN " + SCAN, (b"a", b"b", 0, 1)).fetchall()
     connection.close()
     assert [row[3] for row in plan] == ["SEARCH Cache USING COVERING INDEX Tier_tag (tag>? AND tag<?)"]
 

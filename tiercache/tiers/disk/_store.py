@@ -27,15 +27,16 @@ from tiercache.errors import (
     TierFull,
 )
 from tiercache.forks import reset_after_fork
-from tiercache.protocols import About, Blob, Clock, Debt, Purge
+from tiercache.protocols import About, Blob, Clock, Debt
 from tiercache.tiers.disk._ballast import in_pieces
 from tiercache.tiers.disk._damage import Damaged
 from tiercache.tiers.disk._database import Database
 from tiercache.tiers.disk._deletes import Deletes
-from tiercache.tiers.disk._fences import next_serial, note_clear, note_delete, written_since
+from tiercache.tiers.disk._fences import next_serial, note_delete, written_since
 from tiercache.tiers.disk._journal import JournalMethods, Marker
 from tiercache.tiers.disk._lease import LeaseMethods
 from tiercache.tiers.disk._ledger import LedgerMethods
+from tiercache.tiers.disk._ranges import RangeMethods
 from tiercache.tiers.disk._room import Freed, Limits, Row, chunks, make_room, rows_of, size_of, sweep
 from tiercache.tiers.disk._statements import (
     DELETE,
@@ -44,15 +45,8 @@ from tiercache.tiers.disk._statements import (
     HELD,
     LENGTHS,
     PUT,
-    SCAN,
     STEP,
-    clear_some,
-    condition,
-    drop_some,
-    key_of,
-    look_at_some,
     note_some,
-    ranges,
     row_key,
     row_keys,
     vacuum,
@@ -70,7 +64,7 @@ _ONLY: Final = itemgetter(0)  # a row's only column
 _USE_SECONDS: Final = 60.0  # a key's last use is written at most this often
 
 
-class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
+class DiskStore(JournalMethods, LeaseMethods, LedgerMethods, RangeMethods):
     """Bytes under any string keys in ``directory``, which is ours and exists.
 
     The database is opened, and made, at first use. ``deadline`` (seconds) bounds every wait for a lock.
@@ -314,65 +308,7 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
         if self._on_close is not None:
             self._on_close()
 
-    # -- capabilities ----------------------------------------------------------------------------
-
-    def scan(
-        self, prefix: str, *, skip: str = "", cursor: bytes | None = None, limit: int = 1000
-    ) -> tuple[list[str], bytes | None]:
-        """See `SupportsScan.scan`. Keys come in the order of their UTF-8 bytes; costs O(range)."""
-        now = self._clock.time()
-
-        def page(connection: sqlite3.Connection) -> list[bytes]:
-            tags: list[bytes] = []
-            for low, high in ranges(prefix, skip):
-                start = low if cursor is None else max(low, cursor)
-                if start < high and len(tags) < limit:
-                    rows = connection.execute(SCAN, (start, high, now, limit - len(tags)))
-                    tags += [tag for (tag,) in rows if type(tag) is bytes]  # or damaged
-            return tags
-
-        tags = self._run(page)
-        # A damaged index may not be in order: then rather half a listing than one without an end.
-        more = len(tags) >= limit and (cursor is None or tags[-1] >= cursor)
-        following = tags[-1] + b"\0" if more else None
-        return [key for key in map(key_of, tags) if key is not None], following
-
-    def clear(self, prefix: str, *, skip: str = "", everywhere: bool = False) -> None:
-        """See `SupportsClear.clear` and `SupportsJournal`. Costs O(range), in bounded transactions."""
-        now = self._clock.time()
-
-        def step(connection: sqlite3.Connection, limit: int, low: bytes, high: bytes) -> int:
-            note_clear(connection, next_serial(connection, now), low, high, now if everywhere else None)
-            return clear_some(connection, low, high, limit)
-
-        for low, high in ranges(prefix, skip):
-            at_once = STEP
-            while True:
-                try:
-                    if self._write(partial(step, low=low, high=high, limit=at_once)) < at_once:
-                        break
-                except TierFull:
-                    if at_once == 1:
-                        raise
-                    at_once //= 10
-        self._upkeep.within(0)
-
-    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
-        """See `SupportsPurge.purge`. Costs O(range), in bounded transactions."""
-        doomed, values = condition(what, self._clock.time())
-        if not doomed:
-            return 0
-        if what.idle is not None:
-            self._write_uses(seconds=self._deadline)
-        dropped = 0
-        for low, high in ranges(prefix, skip):
-            start: bytes | None = low
-            while start is not None:
-                count, start = self._purge_page(start, high, doomed, values)
-                dropped += count
-        if dropped:
-            self._upkeep.within(0)
-        return dropped
+    # -- what it says of itself ------------------------------------------------------------------
 
     def counters(self) -> Mapping[str, int]:
         """Totals since it was made: ``evictions``, ``expirations`` (swept), ``corrupt`` (planted rows)."""
@@ -395,21 +331,6 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods):
             ending = (serial,)
             connection.executemany(PUT, [row + ending for row in chunk])
         self._count(evictions=freed.evictions, expirations=freed.expirations)
-
-    def _purge_page(
-        self, start: bytes, high: bytes, doomed: str, values: Mapping[str, Any]
-    ) -> tuple[int, bytes | None]:
-        """Purge among the next rows of a range; how many went, and where the next page begins."""
-        span = {**values, "start": start, "high": high, "limit": STEP}
-        page = self._run(lambda connection: look_at_some(connection, doomed, span))
-        following = page[-1][1] + b"\0" if len(page) == STEP else None
-        rowids = [rowid for rowid, _, goes in page if goes]
-        if not rowids:
-            return 0, following
-        chosen = {**values, "rowids": f"[{','.join(map(str, rowids))}]"}
-        expired, dropped = self._write(lambda connection: drop_some(connection, doomed, chosen))
-        self._count(expirations=expired)
-        return dropped, following
 
     def _as_they_are(self, pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, bytes], list[str]]:
         hits: dict[str, bytes] = {}
