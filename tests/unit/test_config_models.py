@@ -10,7 +10,7 @@ import pytest
 from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache, guarded, registry
 from tiercache.codecs import EncryptedCodec, VectorCodec, ZstdCodec
 from tiercache.config._codecs import OWN_CODECS, EncryptedOptions, VectorOptions, ZstdOptions
-from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS, Kind
+from tiercache.config._kinds import Kind
 from tiercache.config._models import (
     MODELS,
     ChainOptions,
@@ -22,6 +22,7 @@ from tiercache.config._models import (
     SQLOptions,
     ViewOptions,
 )
+from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.registry import codec, codec_names, tier_maker
 from tiercache.tiers.memory._policies import POLICIES
 from tiercache.tiers.redis._connect import SCHEMES

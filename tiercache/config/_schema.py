@@ -14,10 +14,11 @@ from tiercache._loading.rate import RATE_TEXT
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config._about import about
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
-from tiercache.config._kinds import AMOUNT, NUMBER, REDIS_SCHEMES, SQL_DIALECTS, Kind, kind_of
+from tiercache.config._kinds import Kind, kind_of
 from tiercache.config._models import MODELS, ChainOptions, Options, RootOptions, ViewOptions
 from tiercache.config._options import names_of
 from tiercache.config._sources import CACHES, FOLDER
+from tiercache.config._values import AMOUNT, NUMBER, REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.entry import UNSET
 from tiercache.registry import CHAIN, OWN_CODEC_NAMES, codec_names, tier_names
 from tiercache.units import DURATION_UNITS, LONGEST_WAIT, SIZE_DIGITS, SIZE_UNITS

@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from tiercache._masking import begins_as_path, is_plain_path
-from tiercache.config._kinds import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._models import MODELS, GuardOptions
 from tiercache.config._options import named, names_of, takes
 from tiercache.config._problems import Problems, begun, hint, join, lacks, meant, show
+from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.config._variables import VariableError, expand
 from tiercache.errors import ConfigError
 from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
