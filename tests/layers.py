@@ -54,6 +54,7 @@ LAYERS = (
         "_described",
         "_ledgered",
         "_namespaced",
+        "_views",
         "spending",
     },  # the chain hands itself to it, to be built
     {"chain"},

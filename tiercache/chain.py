@@ -1,9 +1,10 @@
 """`TieredCache`: the chain that users hold. Checks what they pass in, and hands it to the core.
 
-The methods that load are in `tiercache.loading`, those about a whole namespace in `tiercache._namespaced`,
-about the ledger in `tiercache._ledgered`, about configurations in `tiercache._described`. Each method and its
-async twin are the same coroutine of the core, run by a different runtime (`tiercache._running.bridge`). Only
-a hit in memory at the top takes a road of its own, straight to the tier.
+The methods that load are in `tiercache.loading`, those that make views in `tiercache._views`, those about a
+whole namespace in `tiercache._namespaced`, about the ledger in `tiercache._ledgered`, about configurations in
+`tiercache._described`. Each method and its async twin are the same coroutine of the core, run by a different
+runtime (`tiercache._running.bridge`). Only a hit in memory at the top takes a road of its own, straight to
+the tier.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from tiercache._chain.nested import ChainTier, note_outside
 from tiercache._chain.stack import Stack
 from tiercache._chain.view import TTL, no_hit, no_hits
 from tiercache._described import DescribedMethods
-from tiercache._ledgered import LedgerMethods, check_model, keep_books
+from tiercache._ledgered import LedgerMethods, keep_books
 from tiercache._loading.options import PLAIN, LoadingOptions, Manner
 from tiercache._loading.pace import Made
 from tiercache._loading.rate import Rate
 from tiercache._loading.retry import Retry
-from tiercache._loading.staleness import Staleness
 from tiercache._namespaced import NamespaceMethods
 from tiercache._running.bridge import BLOCKING, NATIVE, Runtime, drive
+from tiercache._views import ViewMethods
 from tiercache.entry import MISS, UNSET, Sentinel
 from tiercache.events import Emitter, Hook
 from tiercache.keys import Namespace
@@ -49,12 +50,13 @@ __all__ = ["TieredCache", "WriteResult"]
 
 T = TypeVar("T")
 D = TypeVar("D")
-U = TypeVar("U")
 
 AnyTier = Tier | AsyncTier
 
 
-class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], NamespaceMethods[T]):
+class TieredCache(
+    DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], NamespaceMethods[T], ViewMethods[T]
+):
     """A chain of tiers, fastest first, and a view of one namespace in it.
 
     ``tiers``
@@ -238,6 +240,14 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
                 road.__doc__ = getattr(TieredCache, name).__doc__
                 vars(self)[name] = road
 
+    def _sibling(self, core: Core, ttl: float | None, manner: Manner) -> TieredCache[Any]:
+        cache: TieredCache[Any] = object.__new__(TieredCache)
+        cache._bind(core, ttl, manner)
+        cache._is_view = True
+        vars(cache).pop("aget", None)  # the method asks, when it is awaited, whether the view was closed
+        cache._root, cache._origin = self._root or self, self._origin
+        return cache
+
     def __repr__(self) -> str:
         names = ", ".join(guard.name for guard in self._stack.guards)
         return f"<TieredCache {'/'.join(self._core.path)!r} over {names}>"
@@ -354,82 +364,7 @@ class TieredCache(DescribedMethods[T], LedgerMethods[T], LoadingMethods[T], Name
         self._check_open()
         return await self._core.delete(runtime, check_keys(as_keys(keys)))
 
-    # -- views -------------------------------------------------------------------------------------
-
-    @overload
-    def view(
-        self, namespace: str, *, codec: None = None, ttl: TTL = UNSET, model: str | None = None
-    ) -> TieredCache[bytes]: ...
-    @overload
-    def view(
-        self, namespace: str, *, codec: Codec[U], ttl: TTL = UNSET, model: str | None = None
-    ) -> TieredCache[U]: ...
-    def view(
-        self,
-        namespace: str,
-        *,
-        codec: Codec[Any] | None = None,
-        ttl: TTL = UNSET,
-        model: str | None = None,
-    ) -> TieredCache[Any]:
-        """Another namespace, nested in this one, and another value type over the same tiers.
-
-        The codec is not inherited: without ``codec=`` a view's values are bytes. ``ttl``, ``model`` and the
-        options of loading are inherited; budgets, connections and statistics are shared. Closing a view
-        closes that view alone; closing the cache closes its views. A view can be made again at any time, and
-        costs nothing once it is forgotten. With nothing but a name that the configuration gave to a view it
-        is that one.
-        """
-        self._check_open()
-        check_codec(codec)
-        bare = codec is None and ttl is UNSET and model is None
-        if bare and isinstance(namespace, str) and namespace in self._named:
-            return self._open_view(**self._named[namespace])
-        return self._open_view(namespace, codec, ttl, model)
-
-    def _open_view(
-        self,
-        namespace: str,
-        codec: Codec[Any] | None = None,
-        ttl: TTL = UNSET,
-        model: str | None = None,
-    ) -> TieredCache[Any]:
-        path = Namespace(self._core.path).child(namespace).path
-        core = Core(self._stack, path, codec, check_model(model) or self._core.model)
-        return self._sibling(core, self._seconds(ttl), self._manner)
-
-    @property
-    def codec(self) -> Codec[T] | None:
-        """What turns this cache's values into bytes; ``None``: they are bytes."""
-        return self._core.codec
-
-    def with_codec(self, codec: Codec[Any] | None) -> TieredCache[Any]:
-        """A view of this very namespace with another codec, which does not see the other's values."""
-        self._check_open()
-        check_codec(codec)
-        core = Core(self._stack, self._core.path, codec, self._core.model)
-        return self._sibling(core, self._ttl, self._manner)
-
-    def with_staleness(self, staleness: Staleness) -> TieredCache[T]:
-        """A view of this very namespace with other defaults for its calls: for `restore`."""
-        return self.with_manner(self._manner._replace(staleness=staleness))
-
-    def with_options(self, options: Mapping[str, Any], made: Made) -> TieredCache[T]:
-        """A view of this very namespace with these ``options`` for its loads, which count in ``made``."""
-        self._check_open()
-        return self.with_manner(self._options(options, made))
-
-    def with_manner(self, manner: Manner) -> TieredCache[T]:
-        """The same for `memoize`."""
-        return self._sibling(self._core, self._ttl, manner)
-
-    def _sibling(self, core: Core, ttl: float | None, manner: Manner) -> TieredCache[Any]:
-        cache: TieredCache[Any] = object.__new__(TieredCache)
-        cache._bind(core, ttl, manner)
-        cache._is_view = True
-        vars(cache).pop("aget", None)  # the method asks, when it is awaited, whether the view was closed
-        cache._root, cache._origin = self._root or self, self._origin
-        return cache
+    # -- the chain as a whole ----------------------------------------------------------------------
 
     def as_tier(self) -> ChainTier:
         """This cache as a tier of another one; `TieredCache` calls it for caches among its tiers."""
