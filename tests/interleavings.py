@@ -14,12 +14,15 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from time import time
 from typing import Any
 
 import pytest
 
 from tiercache import Entry
 from tiercache._running.ports import Port
+from tiercache.protocols import Purge
 
 
 class _Loop(str):
@@ -81,9 +84,10 @@ AT_ONCE = SteppingRuntime(blocking=True)
 class PlainTier:
     """A dict, in one step."""
 
-    def __init__(self, name: str, *, nonblocking: bool = False) -> None:
+    def __init__(self, name: str, *, nonblocking: bool = False, time: Callable[[], float] = time) -> None:
         self.name = name
         self.nonblocking = nonblocking
+        self.time = time
         self.entries: dict[str, Entry[Any]] = {}
 
     def mget(self, keys: Sequence[str]) -> dict[str, Entry[Any]]:
@@ -98,6 +102,13 @@ class PlainTier:
 
     def clear(self, prefix: str, *, skip: str = "") -> None:
         self.entries.clear()
+
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        assert what.older_than is not None
+        before = self.time() - what.older_than
+        old = [key for key, entry in self.entries.items() if (entry.created_at or 0.0) <= before]
+        self.mdelete(old)
+        return len(old)
 
     def close(self) -> None:
         pass
@@ -117,6 +128,10 @@ class SteppingTier(PlainTier):
 
     async def aclear(self, prefix: str, *, skip: str = "") -> None:
         await self._stepwise(self.clear, prefix)
+
+    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        count: int = await self._stepwise(partial(self.purge, what=what), prefix)
+        return count
 
     async def aclose(self) -> None:
         pass
@@ -178,7 +193,6 @@ def running_loop() -> str | None:
 @pytest.fixture
 def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core sees the scheduler's loops for as long as a test takes."""
-    monkeypatch.setattr("tiercache._consistency.epochs.running_loop", running_loop)
     monkeypatch.setattr("tiercache._consistency.operations.running_loop", running_loop)
     monkeypatch.setattr("tiercache._consistency.flights.running_loop", running_loop)
 

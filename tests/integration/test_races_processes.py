@@ -30,7 +30,7 @@ from tiercache._loading.staleness import NEVER_STALE, Staleness
 from tiercache._running.bridge import drive
 from tiercache.keys import Namespace
 from tiercache.policies import Failure
-from tiercache.protocols import Glance
+from tiercache.protocols import Glance, Purge
 from tiercache.tiers.disk._database import Database
 from tiercache.tiers.disk._deletes import Deletes
 from tiercache.tiers.disk._journal import Marker
@@ -181,6 +181,13 @@ class DiskOfOneProcess:
     async def aclear(self, prefix: str, *, skip: str = "", everywhere: bool = False) -> None:
         await self._stepwise(self.disk.clear, prefix, skip=skip, everywhere=everywhere)
 
+    def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        return self.disk.purge(prefix, skip=skip, what=what)
+
+    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        count: int = await self._stepwise(self.disk.purge, prefix, skip=skip, what=what)
+        return count
+
     def close(self) -> None:
         pass
 
@@ -206,8 +213,8 @@ class Server(PlainTier):
 
     failure = Failure(breaker_failures=None)
 
-    def __init__(self, entries: dict[str, Entry[Any]], *, away: bool = False) -> None:
-        super().__init__("server")
+    def __init__(self, entries: dict[str, Entry[Any]], clock: Moment, *, away: bool = False) -> None:
+        super().__init__("server", time=clock.time)
         self.entries = entries
         self.away = away
 
@@ -228,6 +235,13 @@ class Server(PlainTier):
 
     async def aclear(self, prefix: str, *, skip: str = "") -> None:
         await self._step(self.clear, prefix)
+
+    async def apurge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
+        def purge(prefix: str) -> int:
+            return self.purge(prefix, what=what)
+
+        count: int = await self._step(purge, prefix)
+        return count
 
     async def aclose(self) -> None:
         pass
@@ -287,7 +301,7 @@ class TwoProcesses(Scenario):
 
     def process(self, disk: DiskTier, *, away: bool = False) -> TieredCache[Any]:
         cache: TieredCache[Any] = TieredCache(
-            [DiskOfOneProcess(disk), Server(self.entries, away=away)],
+            [DiskOfOneProcess(disk), Server(self.entries, self.clock, away=away)],
             namespace=self.namespace,
             promote="inline",
             clock=self.clock,
@@ -326,6 +340,8 @@ class TwoProcesses(Scenario):
                 await core.write(STEPPING, core.batch({"k": now}, None))
             elif write == "delete":
                 await core.delete(STEPPING, ["k"])
+            elif write == "purge":
+                await core.purge(STEPPING, Purge(older_than=0.5))  # a moment is 1 s
             else:
                 await core.clear(STEPPING)
             await Pause(touches=TURN, step=f"has done its {write}")
@@ -420,6 +436,10 @@ def test_a_write_of_another_process_that_cannot_reach_the_server(
 def test_a_clear_of_everything_by_another_process(directory: Directory, away: bool, work: str) -> None:
     found = explored(directory, work, "clear", away=away, namespace="")
     assert found == SCHEDULES_OF_SEVERAL[away, work]
+
+
+def test_a_purge_of_another_process(directory: Directory) -> None:
+    assert explored(directory, "get", "purge") == 18
 
 
 @pytest.mark.parametrize(("first", "second"), usually({("delete", "set")}, SCHEDULES_OF_TWO))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 import pytest
 
@@ -11,6 +12,7 @@ from tiercache._consistency import epochs as _epochs
 from tiercache._consistency.epochs import Epochs
 from tiercache._consistency.operations import Operation
 from tiercache._running.bridge import BLOCKING, drive
+from tiercache._running.owners import Owner, owned
 
 LIMIT = 20.0
 
@@ -150,3 +152,59 @@ def test_a_forked_child_begins_anew() -> None:
     write(epochs, "a")
     epochs.close_ticket(ticket)  # of before the fork
     assert not epochs._tickets
+
+
+def purge(epochs: Epochs, until: float) -> Operation:
+    return drive(epochs.begin_purge(until, BLOCKING))
+
+
+def test_a_purge_is_noted_for_tickets_of_before_its_end() -> None:
+    epochs = Epochs()
+    before = epochs.open_ticket()
+    first = purge(epochs, 10.0)
+    during = epochs.open_ticket()
+    assert epochs.purged_until(before) == epochs.purged_until(during) == 10.0
+    epochs.end_purge(first)
+    after = epochs.open_ticket()
+    assert epochs.purged_until(before) == epochs.purged_until(during) == 10.0
+    assert epochs.purged_until(after) == -inf
+    epochs.end_purge(purge(epochs, 5.0))  # of another age
+    assert epochs.purged_until(before) == 10.0
+    assert epochs.purged_until(after) == 5.0
+    for until in range(20, 30):
+        epochs.end_purge(purge(epochs, until))
+    assert len(epochs._purges.noted) == 1  # each of them was told by the last
+    assert epochs.purged_until(before) == epochs.purged_until(after) == 29
+    for ticket in before, during, after:
+        epochs.close_ticket(ticket)
+    assert not epochs._purges.noted
+    epochs.end_purge(purge(epochs, 30.0))
+    assert not epochs._purges.noted
+
+
+def test_a_purge_that_was_left_is_over() -> None:
+    epochs = Epochs()
+    ticket = epochs.open_ticket()
+
+    class Someone:
+        @owned
+        async def purge(self, owner: Owner) -> Operation:
+            return await epochs.begin_purge(10.0, BLOCKING, owner)
+
+    left = drive(Someone().purge())
+    later = epochs.open_ticket()
+    assert left.is_over
+    assert epochs.purged_until(ticket) == epochs.purged_until(later) == 10.0
+    assert epochs.purged_until(epochs.open_ticket()) == -inf
+    epochs.end_purge(left)
+    assert epochs.purged_until(epochs.open_ticket()) == -inf
+
+
+def test_nothing_is_filled_at_once_while_a_purge_is_noted() -> None:
+    epochs = Epochs()
+    ticket = epochs.open_ticket()
+    assert epochs.fill_at_once(ticket, "k", bool, 1, stored=False)
+    epochs.end_purge(purge(epochs, 10.0))
+    assert not epochs.fill_at_once(ticket, "k", bool, 1, stored=False)
+    epochs.close_ticket(ticket)
+    assert epochs.fill_at_once(epochs.open_ticket(), "k", bool, 1, stored=False)

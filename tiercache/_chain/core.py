@@ -7,7 +7,6 @@ listing and purging.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -370,7 +369,10 @@ class Core(Reader):
                     raise TierUnavailable(f"{name} cannot list its keys", tier=name) from error
         raise TierUnavailable("no tier of this chain can list its keys")
 
-    async def purge(self, runtime: Runtime, what: Purge, prefix: str = "", skip: str = "") -> int:
+    @owned
+    async def purge(
+        self, owner: Owner, runtime: Runtime, what: Purge, prefix: str = "", skip: str = ""
+    ) -> int:
         """The most entries that any one tier dropped: upper tiers hold copies of what lower ones hold.
         Raises a `TierError`, after every tier was asked, if one of them failed; and `ConfigError` as
         `check_purge` does, before any is asked."""
@@ -378,14 +380,15 @@ class Core(Reader):
         if untold:
             names = ", ".join(member.guard.name for member in untold)
             logger().warning("purge by idle: %s cannot tell when an entry was last used", names)
+        epochs = self.space.epochs
+        purge = None
+        if what.older_than is not None:
+            until = self.stack.clock.time() - what.older_than
+            purge = await epochs.begin_purge(until, runtime, owner)
         dropped = [0]
         failed: TierError | None = None
-        with ExitStack() as going_on:
-            if what.older_than is not None:
-                before = self.stack.clock.time() - what.older_than
-                for shared in self.space.shared:
-                    going_on.enter_context(shared.purges.going_on(before))
-            for member in self.members:
+        try:
+            for member in reversed(self.members):  # what is read below from then on does not rise again
                 told = replace(what, idle=None) if member in untold else what
                 try:
                     dropped.append(await member.purge(runtime, told, prefix, skip))
@@ -394,6 +397,12 @@ class Core(Reader):
                     name = member.guard.name
                     failed = failed or TierUnavailable(f"{name} was not purged: {describe(error)}", tier=name)
                     failed.__cause__ = failed.__cause__ or error
+        except GeneratorExit as error:
+            thrown(error)
+            raise
+        finally:
+            if purge is not None:
+                epochs.end_purge(purge)
         if failed is not None:
             raise failed
         return max(dropped)

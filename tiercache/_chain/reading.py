@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -324,29 +325,24 @@ class Reader:
         fences: Fences,
         *,
         promotion: bool | None = True,
-        purged: Callable[[Batch], list[str]] | None = None,
     ) -> None:
-        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``. ``promotion``
-        is ``None`` if it comes from that member, and is renewed there; ``purged`` says then which of a batch
-        are to be gone."""
+        """Promote ``batch`` into ``member``, but for keys that were written since ``ticket``, and what was
+        purged by age. ``promotion`` is ``None`` if it comes from that member, and is renewed there."""
         epochs = self.space.epochs
         fill = epochs.begin_fill(ticket, batch.objects, runtime, owner)
         try:
-            self.suppressed(len(batch) - len(fill.keys))
-            if fill.keys:
+            good = _written_after(batch.only(fill.keys), epochs.purged_until(ticket))
+            self.suppressed(len(batch) - len(good))
+            if good.objects:
                 try:
                     with holding(fill):
-                        await self._fill_member(
-                            runtime, member, batch.only(fill.keys), fences, promotion=promotion
-                        )
-                        # Whoever writes waits for this.
-                        undone = [] if purged is None else purged(batch.only(fill.keys))
+                        await self._fill_member(runtime, member, good, fences, promotion=promotion)
                         if promotion is None and not member.has_fences:
                             # What a loader stored meanwhile may lie under the older value, which ends later
-                            # now.
-                            undone += epochs.overtaken(ticket, fill)
-                        if undone:
-                            await member.delete(runtime, undone, counted=False)
+                            # now. Whoever writes waits for this.
+                            undone = epochs.overtaken(ticket, fill)
+                            if undone:
+                                await member.delete(runtime, undone, counted=False)
                 except CodecError as error:
                     member.guard.failed(error, "promote into")
         except GeneratorExit as error:  # its event loop is no more, and nothing can be awaited
@@ -436,3 +432,10 @@ class Reader:
         if count:
             with self.stack.counters.lock:
                 self.stack.counters.suppressed_writes += count
+
+
+def _written_after(batch: Batch, time: float) -> Batch:
+    """Those of ``batch`` that were written after ``time`` (Unix seconds), as far as they tell."""
+    if time == -inf:
+        return batch
+    return batch.only([key for key, entry in batch.objects.items() if (entry.created_at or 0.0) > time])

@@ -10,16 +10,13 @@ Memory renews by itself, as it is read: its fast road serves such an entry for a
 after that to the common one. In the other tiers it is done behind the caller. What they hold is read, and
 written back with a later end only if it is of the very write that was used: where another process deleted or
 wrote meanwhile is no place for a copy out of this one's memory. The write is a fill, with a ticket and fences
-of before that read, so that whoever writes in between wins. What this process purged by age in between is
-dropped once more.
+of before that read, so that whoever writes, or purges by age, in between wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tiercache._chain.batch import Batch
@@ -142,21 +139,17 @@ class Renewer:
 
     async def renew(self, runtime: Runtime, member: Member, uses: Uses) -> None:
         """Renew in ``member`` what it holds of ``uses``, unless somebody wrote it since."""
-        reader, epochs = self._reader, self._reader.space.epochs
+        epochs = self._reader.space.epochs
         ticket = epochs.open_ticket()
         try:
-            with ExitStack() as watch:
-                purges = [watch.enter_context(one.purges.watched()) for one in reader.space.shared]
-                await self._renew(runtime, member, uses, ticket, purges)
+            await self._renew(runtime, member, uses, ticket)
         except GeneratorExit as error:
             thrown(error)
             raise
         finally:
             epochs.close_ticket(ticket)
 
-    async def _renew(
-        self, runtime: Runtime, member: Member, uses: Uses, ticket: int, purges: Sequence[Sequence[float]]
-    ) -> None:
+    async def _renew(self, runtime: Runtime, member: Member, uses: Uses, ticket: int) -> None:
         reader, journal, fences = self._reader, self._stack.journal, Fences()
         keys = reader.space.epochs.certain(list(uses))
         # The looks of a read, and one into the tier itself for the ticket of the fill.
@@ -178,18 +171,7 @@ class Renewer:
                 later[key] = one
         if later:
             batch = held.only(later).with_times_of(later)
-            purged = partial(_purged, purges)
-            await reader.fill(runtime, member, batch, ticket, fences, promotion=None, purged=purged)
-
-
-def _purged(purges: Sequence[Sequence[float]], batch: Batch) -> list[str]:
-    """Those of ``batch`` that a purge by age has dropped, or was to drop, since they were read."""
-    before = max(map(max, purges))
-    return [
-        key
-        for key, entry in batch.objects.items()
-        if entry.created_at is not None and entry.created_at <= before
-    ]
+            await reader.fill(runtime, member, batch, ticket, fences, promotion=None)
 
 
 class _Renewal:

@@ -25,7 +25,6 @@ from weakref import WeakValueDictionary
 from tiercache._consistency.epochs import Epochs
 from tiercache._consistency.flights import Flights
 from tiercache._consistency.operations import Operation, holding
-from tiercache._consistency.purges import Purges
 from tiercache._guard.arrears import Arrears
 from tiercache._running.bridge import Runtime
 from tiercache._running.owners import Owner, thrown
@@ -36,11 +35,10 @@ __all__ = ["Anchor", "Domain", "Shared", "Space", "join", "keep_owing"]
 
 
 class Shared:
-    """One namespace of a domain: the epochs, the purges, and the flights of every chain in it."""
+    """One namespace of a domain: the epochs, and the flights of every chain in it."""
 
     def __init__(self) -> None:
         self.epochs = Epochs()
-        self.purges = Purges()
         #: Weak, and looked at by every write: a `WeakSet` takes ten times as long to go through.
         self.flights: tuple[weakref.ref[Flights], ...] = ()
 
@@ -280,6 +278,26 @@ class JointEpochs(Epochs):
     def end_clear(self, clear: Operation) -> None:
         for part, one in zip(self._parts, clear.parts, strict=True):
             part.end_clear(one)
+
+    async def begin_purge(self, until: float, runtime: Runtime, owner: Owner | None = None) -> Operation:
+        begun: list[Operation] = []
+        try:
+            for part in self._parts:
+                with holding(*begun):
+                    begun.append(await part.begin_purge(until, runtime, owner))
+        except BaseException as error:
+            thrown(error)
+            for part, one in zip(self._parts, begun, strict=False):
+                part.end_purge(one)
+            raise
+        return _Joint(begun, ())
+
+    def end_purge(self, purge: Operation) -> None:
+        for part, one in zip(self._parts, purge.parts, strict=True):
+            part.end_purge(one)
+
+    def purged_until(self, ticket: Any) -> float:
+        return max(part.purged_until(one) for part, one in zip(self._parts, ticket, strict=True))
 
 
 class _Joint(Operation):

@@ -8,6 +8,8 @@ namespace of one root chain in one process:
   write ended after that, or is going on.
 * Fills and writes of one key exclude each other: a write first waits for the fills that are going on
   (so that it comes last in every tier), and for other writes (so that all tiers end with the same).
+* A purge by age keeps nobody waiting, who is to look at every entry of a tier. Fills leave out what it is to
+  drop, from when it begins, and with tickets of before its end; and it first waits for those going on.
 
 A chain inside a chain works for an operation of the outer one, and does not wait for that
 (`tiercache._consistency.operations`): what the outer one may do, the inner one may do for it.
@@ -28,42 +30,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
 from sys import exception
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
-from tiercache._consistency.flights import loading
-from tiercache._consistency.operations import Operation, works_for
+from tiercache._consistency.operations import Ends, Operation, ended, waiting_with, works_for
+from tiercache._consistency.purges import Purges
 from tiercache._consistency.rings import Waiting, rings
 from tiercache._running.bridge import Runtime
-from tiercache._running.event_loops import running_loop
 from tiercache._running.owners import Owner, leavings, thrown
 from tiercache.forks import reset_after_fork
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["Epochs"]
 
 #: Keys noted for tickets that are still open. Beyond it, all that is noted counts as written: a fill is
 #: suppressed without need (the cache forgets), never let through without right (it would lie).
 _NOTED_KEYS = 262_144
-
-
-#: Operations to wait for, each with the future that ends with it.
-_Ends: TypeAlias = "list[tuple[Operation, Future[Any]]]"
-
-
-def _waiting(runtime: Runtime, mine: tuple[Operation, ...]) -> Waiting:
-    return Waiting((*mine, *loading()), running_loop() if runtime.blocking else None)
-
-
-async def _ended(runtime: Runtime, waiting: Waiting, ends: _Ends) -> None:
-    """Wait for ``ends``, as far as they will come; ``waiting`` has begun for them."""
-    try:
-        for operation, future in ends:
-            await runtime.ended(future, awaited=operation)
-    finally:
-        waiting.end()
 
 
 class Epochs:
@@ -83,6 +65,7 @@ class Epochs:
         self._writing: dict[str, Operation] = {}
         self._filling: dict[str, list[Operation]] = {}
         self._clearing: Operation | None = None
+        self._purges = Purges()
         self._uncertain: dict[str, int] = {}  # key -> superseded operations going on
 
     # -- tickets -----------------------------------------------------------------------------------
@@ -112,8 +95,7 @@ class Epochs:
                 return
             self._tickets.pop(ticket, None)  # absent: a fork came between, or the floor was raised
             if not self._tickets:
-                self._written.clear()
-                self._stored.clear()
+                self._forget_notes()
 
     def changed(self, ticket: int, keys: Iterable[str]) -> list[str]:
         """Those of ``keys`` that were written, or stored by a loader, since ``ticket`` was opened."""
@@ -189,11 +171,22 @@ class Epochs:
                 or key in self._filling
                 or key in self._uncertain
                 or self._clearing is not None
+                or self._purges.noted
             ):
                 return False
             if stored and (len(self._tickets) > 1 or self._tickets.get(ticket, 1) > 1):  # for those of others
                 self._note(self._stored, (key,))
             return write(given)
+
+    def purged_until(self, ticket: int) -> float:
+        """A fill that has begun with ``ticket`` leaves out what was written until then (Unix seconds)."""
+        purges = self._purges
+        if not purges.noted:  # one that begins from now on waits for that fill
+            return -inf
+        with self._lock:
+            for purge in [one for one in purges.noted if one.is_over and purges.is_going_on(one)]:
+                self._end_purge(purge)
+            return purges.until(ticket)
 
     def overtaken(self, ticket: int, fill: Operation) -> list[str]:
         """Those keys of ``fill`` that a loader stored since ``ticket`` was opened, or that others fill too
@@ -224,13 +217,13 @@ class Epochs:
                 free = self._free(keys, held) if held else keys
                 others = self._others(free) if free else []
                 if others:
-                    waiting = _waiting(runtime, held)
+                    waiting = waiting_with(runtime, held)
                     waits = self._to_wait_for(others, waiting, held, free)
                 if not others or not waits:
                     write = Operation(free, blocking=runtime.blocking, owner=owner)
                     self._writing.update(dict.fromkeys(free, write))
                     return write
-            await _ended(runtime, waiting, waits)
+            await ended(runtime, waiting, waits)
 
     def at_once(self, key: str, write: Callable[[Any], bool], given: Any) -> bool:
         """Call ``write(given)``, which never waits, as the only writer of ``key``: all of a write under the
@@ -285,7 +278,7 @@ class Epochs:
         clear = Operation((), blocking=runtime.blocking, owner=owner)
         held = works_for()
         while True:
-            waiting = _waiting(runtime, (*held, clear))
+            waiting = waiting_with(runtime, (*held, clear))
             with self._lock:
                 going_on = self._clear_going_on()
                 waits = self._to_wait_for([] if going_on is None else [going_on], waiting, held)
@@ -297,9 +290,9 @@ class Epochs:
                     living = self._living(going.values())
                     waits = self._to_wait_for(living, waiting, held)
                     break
-            await _ended(runtime, waiting, waits)
+            await ended(runtime, waiting, waits)
         try:
-            await _ended(runtime, waiting, waits)
+            await ended(runtime, waiting, waits)
         except BaseException as error:
             thrown(error)
             self.end_clear(clear)
@@ -315,6 +308,33 @@ class Epochs:
             if self._clearing is clear:
                 self._clearing = None
         self._finish(clear)
+
+    async def begin_purge(self, until: float, runtime: Runtime, owner: Owner | None = None) -> Operation:
+        """Let no fill store what was written ``until`` then (Unix seconds), and wait for those that are going
+        on. The purge must be ended; it is over without, when its ``owner`` is gone."""
+        leavings.settle()
+        purge = Operation((), blocking=runtime.blocking, owner=owner)
+        held = works_for()
+        waiting = waiting_with(runtime, held)
+        with self._lock:
+            self._purges.begin(purge, until)
+            fills = {id(op): op for ops in self._filling.values() for op in ops}
+            waits = self._to_wait_for(self._living(fills.values()), waiting, held)
+        try:
+            await ended(runtime, waiting, waits)
+        except BaseException as error:
+            thrown(error)
+            self.end_purge(purge)
+            raise
+        return purge
+
+    def end_purge(self, purge: Operation) -> None:
+        """The purge is over: what is read from now on may be as old as it is."""
+        if leavings.take(self.end_purge, purge):
+            return
+        with self._lock:
+            if self._purges.is_going_on(purge):  # else somebody found it left
+                self._end_purge(purge)
 
     # -- with the lock held ------------------------------------------------------------------------
 
@@ -378,7 +398,7 @@ class Epochs:
         waiting: Waiting,
         held: Collection[Operation],
         keys: Collection[str] | None = None,
-    ) -> _Ends:
+    ) -> Ends:
         """What a write of ``keys`` (``None``: of all) has to wait for. ``held``: what it works for."""
         wanted: list[Operation] = []
         with rings.lock:
@@ -434,12 +454,23 @@ class Epochs:
             if len(noted) > _NOTED_KEYS // 2:
                 self._raise_floor()
 
+    def _end_purge(self, purge: Operation) -> None:
+        self._serial += 1
+        self._purges.end(purge, self._serial)
+        if not self._tickets:
+            self._purges.forget()
+
     def _raise_floor(self) -> None:
         self._serial += 1
         self._floor = self._serial
         self._tickets.clear()  # good for nothing now; an interrupt may have kept one from being closed
+        self._forget_notes()
+
+    def _forget_notes(self) -> None:
         self._written.clear()
         self._stored.clear()
+        if self._purges.noted:
+            self._purges.forget()
 
     def _finish(self, operation: Operation) -> None:
         with self._lock:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tiercache._consistency.rings import Awaited
+from tiercache._consistency.flights import loading
+from tiercache._consistency.rings import Awaited, Waiting
+from tiercache._running.bridge import Runtime
 from tiercache._running.event_loops import running_loop
 from tiercache._running.futures import new_future
 from tiercache._running.owners import Owner
@@ -14,7 +16,10 @@ from tiercache._running.owners import Owner
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Operation", "holding", "holding_nothing", "works_for"]
+__all__ = ["Ends", "Operation", "ended", "holding", "holding_nothing", "waiting_with", "works_for"]
+
+#: Operations to wait for, each with the future that ends with it.
+Ends: TypeAlias = "list[tuple[Operation, Future[Any]]]"
 
 
 class Operation(Awaited):
@@ -88,3 +93,17 @@ def works_for() -> tuple[Operation, ...]:
 def holding_nothing() -> None:
     """Mark the current context as one that works for no operation."""
     _held.set(())
+
+
+def waiting_with(runtime: Runtime, mine: tuple[Operation, ...]) -> Waiting:
+    """What a call waits by that is part of ``mine``."""
+    return Waiting((*mine, *loading()), running_loop() if runtime.blocking else None)
+
+
+async def ended(runtime: Runtime, waiting: Waiting, ends: Ends) -> None:
+    """Wait for ``ends``, as far as they will come; ``waiting`` has begun for them."""
+    try:
+        for operation, future in ends:
+            await runtime.ended(future, awaited=operation)
+    finally:
+        waiting.end()

@@ -1,52 +1,47 @@
-"""Purges by age that go on, for who writes back meanwhile what it has read before: what is to be gone.
+"""Purges by age: what is to be gone, for fills that begin while one goes on, or have read before it was over.
 
-To keep such fills out while a purge goes on, as a clear does, would keep all writes of the namespace waiting
-for a tier that looks at each of its entries. So they are told afterwards what to drop again.
+To keep fills out altogether meanwhile, as a clear does, would keep all writes of the namespace waiting for a
+tier that looks at each of its entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import inf
 
-from tiercache.forks import reset_after_fork
+from tiercache._consistency.operations import Operation
 
 __all__ = ["Purges"]
 
 
 class Purges:
-    """Those of one namespace. Thread-safe, without a lock: each note is one step, and whichever of a purge
-    and a watch comes first tells the other, or is over."""
+    """Those of one namespace. Not thread-safe: each call is made under the lock of the namespace's epochs."""
+
+    __slots__ = ("noted",)
 
     def __init__(self) -> None:
-        self.after_fork()
-        reset_after_fork(self)
+        #: What was written until when (Unix seconds) is to be gone, for tickets of before which serial.
+        self.noted: dict[Operation, tuple[float, float]] = {}
 
-    def after_fork(self) -> None:
-        """Those that went on are the parent's."""
-        self._running: list[float] = []
-        self._watches: dict[int, list[float]] = {}
+    def begin(self, purge: Operation, until: float) -> None:
+        """What was written ``until`` then, is to be gone from now on."""
+        self.noted[purge] = until, inf
 
-    @contextmanager
-    def going_on(self, before: float) -> Iterator[None]:
-        """What was written ``before`` (Unix seconds), or just then, is purged inside."""
-        running = self._running
-        running.append(before)
-        for seen in list(self._watches.values()):
-            seen.append(before)
-        try:
-            yield
-        finally:
-            running.remove(before)
+    def is_going_on(self, purge: Operation) -> bool:
+        """Whether it was not ended yet."""
+        return purge in self.noted and self.noted[purge][1] == inf
 
-    @contextmanager
-    def watched(self) -> Iterator[list[float]]:
-        """A list that always has ``before`` of each purge of which a part comes inside."""
-        watches, seen = self._watches, [-inf]
-        watches[id(seen)] = seen
-        seen.extend(self._running)
-        try:
-            yield seen
-        finally:
-            watches.pop(id(seen), None)
+    def end(self, purge: Operation, serial: int) -> None:
+        """From now on it is so for tickets of before ``serial`` alone."""
+        until, _ = self.noted.pop(purge)
+        less = [one for one, (other, end) in self.noted.items() if end < inf and other <= until]
+        for one in less:  # who was told of that is told of this
+            del self.noted[one]
+        self.noted[purge] = until, serial
+
+    def until(self, ticket: int) -> float:
+        """Until when what is to be gone was written, for a fill with ``ticket``."""
+        return max([until for until, end in self.noted.values() if end > ticket], default=-inf)
+
+    def forget(self) -> None:
+        """There are no tickets any more."""
+        self.noted = {purge: one for purge, one in self.noted.items() if one[1] == inf}

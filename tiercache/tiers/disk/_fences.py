@@ -9,6 +9,9 @@ Where a row goes for another reason than a delete (no room, past its time), its 
 row leaves its key behind as a delete does, and for an old one the *floor* rises to its serial. Tickets below
 the floor are good for nothing. The same holds for the oldest deletes, once there are many.
 
+A purge by age drops more than rows: others may have read, elsewhere, what is not here. So its age is noted,
+with a serial, and what was written before is not to come by an older ticket.
+
 Serials of a new database begin with the time in microseconds, so that a ticket of the one before it, which
 was damaged or removed, lies below; or above them all, if the clock was set back, which is no better.
 """
@@ -29,6 +32,7 @@ __all__ = [
     "note_clear",
     "note_delete",
     "note_gone",
+    "note_purge",
     "number_of",
     "raise_floor",
     "ticket_of",
@@ -49,6 +53,12 @@ FENCE_TABLES: Final = (
 #: See `ticket_of`.
 SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
 _FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
+_PURGED: Final = "SELECT value FROM Settings WHERE key = 'tier_purged'"
+_PURGED_UNTIL: Final = "SELECT value FROM Settings WHERE key = 'tier_purged_until'"
+_NOTE_PURGE: Final = (
+    "INSERT INTO Settings (key, value) VALUES (?, ?) ON CONFLICT (key)"
+    " DO UPDATE SET value = max(value, excluded.value)"
+)
 _MOST_DELETES: Final = 10_000  # rows that are kept, of deletes everywhere and of others each
 _MOST_BYTES: Final = 2**21  # of the keys of those
 _MOST_CHARACTERS: Final = 2**17  # of the keys of one row
@@ -98,6 +108,12 @@ def note_clear(
     _note(connection, serial, None, low, high, now)
 
 
+def note_purge(connection: sqlite3.Connection, serial: int, until: float) -> None:
+    """What was written ``until`` then (Unix seconds) is purged. Of several purges the last serial is kept,
+    and the latest time: too little is stored rather than too much."""
+    connection.executemany(_NOTE_PURGE, (("tier_purged", serial), ("tier_purged_until", until)))
+
+
 def _note(
     connection: sqlite3.Connection,
     serial: int,
@@ -115,10 +131,15 @@ def _note(
         _forget_some(connection)
 
 
-def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes]]) -> set[str]:
-    """Which of ``rows``, pairs of row key and tag, were written, deleted or cleared after ``ticket``. Inside
-    a transaction."""
-    tags = dict(rows)
+def written_since(
+    connection: sqlite3.Connection, ticket: int, rows: Iterable[tuple[str, bytes, float]]
+) -> set[str]:
+    """Which of ``rows``, each a row key, a tag and when it was written, were written, deleted, cleared or
+    purged after ``ticket``. Inside a transaction."""
+    tags: dict[str, bytes] = {}
+    times: dict[str, float] = {}
+    for key, tag, time in rows:
+        tags[key], times[key] = tag, time
     if not _number(connection, _FLOOR) <= ticket <= _number(connection, SERIAL):
         return set(tags)
     found = {
@@ -129,6 +150,12 @@ def written_since(connection: sqlite3.Connection, ticket: int, rows: Iterable[tu
             (json.dumps(list(tags)), ticket),
         )
     }
+    if _number(connection, _PURGED) > ticket:
+        ((until,),) = connection.execute(_PURGED_UNTIL).fetchall()
+        # Damage may have made anything of it.
+        found.update(
+            key for key, time in times.items() if not isinstance(until, int | float) or time <= until
+        )
     try:
         for keys, low, high, _ in deletes_since(connection, ticket):
             if keys is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiercache.errors import TierFull
 from tiercache.protocols import Clock, Purge
-from tiercache.tiers.disk._fences import next_serial, note_clear
+from tiercache.tiers.disk._fences import next_serial, note_clear, note_purge
 from tiercache.tiers.disk._statements import (
     SCAN,
     STEP,
@@ -33,6 +33,7 @@ class RangeMethods:
 
     _clock: Clock
     _deadline: float
+    _read_only: bool
     _upkeep: Upkeep
     _run: Callable[..., Any]
     _write: Callable[..., Any]
@@ -82,9 +83,13 @@ class RangeMethods:
 
     def purge(self, prefix: str, *, skip: str = "", what: Purge) -> int:
         """See `SupportsPurge.purge`. Costs O(range), in bounded transactions."""
-        doomed, values = condition(what, self._clock.time())
+        now = self._clock.time()
+        doomed, values = condition(what, now)
         if not doomed:
             return 0
+        if what.older_than is not None and not self._read_only:
+            until = now - what.older_than
+            self._write(lambda connection: note_purge(connection, next_serial(connection, now), until))
         if what.idle is not None:
             self._write_uses(seconds=self._deadline)
         dropped = 0

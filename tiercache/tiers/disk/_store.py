@@ -222,7 +222,9 @@ class DiskStore(JournalMethods, LeaseMethods, LedgerMethods, RangeMethods):
 
         def put(connection: sqlite3.Connection) -> None:
             late.clear()  # it may be called twice
-            late.update(written_since(connection, ticket, [(row.key, row.tag) for row in rows]))
+            late.update(
+                written_since(connection, ticket, [(row.key, row.tag, row.store_time) for row in rows])
+            )
             good = [row for row in rows if row.key not in late] if late else rows
             if good:
                 self._put(connection, good, now)
