@@ -40,6 +40,7 @@ TABLES = "a list of tables, one for each tier, the fastest first (in TOML: [[tie
 TABLE_NAMES = (
     "use letters, digits and underscores (at most 50, no digit first), after a schema and a dot where wanted"
 )
+BUDGET = 'an amount above zero and below a million, or a table with per_day, warn_at and action, or "none"'
 PATH = 'a path, in which "~" and "~user" are home directories'
 CODECS = (
     '"bytes", "json", "text", "vector-f2", "vector-f4", "vector-f8", "zstd-bytes", "zstd-json", "zstd-text", '
@@ -125,6 +126,22 @@ BAD = [
     ({"tiers": [MEMORY], "ttl": float("nan")}, f'ttl: found nan; allowed: {LASTING}, or "none"'),
     ({"tiers": [MEMORY], "ttl": -(10**500)}, f'ttl: found a huge number; allowed: {LASTING}, or "none"'),
     ({"tiers": [MEMORY], "ttl": [5]}, f'ttl: found a list; allowed: {LASTING}, or "none"'),
+    ({"tiers": [MEMORY], "budget": 0}, f"budget: found 0; allowed: {BUDGET}"),
+    ({"tiers": [MEMORY], "budget": "5 a day"}, f'budget: found "5 a day"; allowed: {BUDGET}'),
+    ({"tiers": [MEMORY], "budget": [5]}, f"budget: found a list; allowed: {BUDGET}"),
+    (
+        {"tiers": [MEMORY], "budget": {"per_day": 0}},
+        "budget: per_day=0 is not allowed; give a number above zero and below a million",
+    ),
+    (
+        {"tiers": [MEMORY], "budget": {"limit": 5}},
+        "budget: 'limit' is unknown; a budget has per_day, warn_at, action",
+    ),
+    ({"tiers": [MEMORY], "budget": {}}, "budget: per_day is missing; a budget has per_day, warn_at, action"),
+    (
+        {"tiers": [MEMORY], "budget": {"per_day": 1, "action": "stop"}},
+        "budget: action='stop' is unknown; it is 'block' or 'warn'",
+    ),
     (
         {"tiers": [MEMORY], "codec": "jsn"},
         f'codec: found "jsn"; allowed: {CODECS}, or "none"; did you mean "json"?',

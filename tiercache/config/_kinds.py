@@ -16,7 +16,7 @@ from tiercache._loading.rate import RATES
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config import _values
 from tiercache.config._problems import nearest
-from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS, Refused
+from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS, Refused, RefusedPart
 from tiercache.config._variables import expand
 from tiercache.registry import codec_names
 from tiercache.units import DURATION_UNITS, DURATIONS, SIZES
@@ -73,7 +73,7 @@ class Kind:
     nullable: bool = False
 
     def check(self, value: Any) -> Any:
-        """What is passed on for ``value``. Raises `Refused` or `VariableError`."""
+        """What is passed on for ``value``. Raises `Refused`, `RefusedPart` or `VariableError`."""
         if isinstance(value, str):
             value = expand(value)
         elif isinstance(value, list | tuple):
@@ -82,6 +82,8 @@ class Kind:
             return self.read(value)
         except Refused as error:
             raise Refused(f"{self.allowed_now}; {error}") from None
+        except RefusedPart:
+            raise
         except ValueError:
             hint = nearest(value, self.names()) if isinstance(value, str) else ""
         raise Refused(self.allowed_now + hint)

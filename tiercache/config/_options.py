@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from tiercache.config._kinds import kind_of
 from tiercache.config._models import Options
 from tiercache.config._problems import Problems, close, hint, join, nearest, show
+from tiercache.config._values import RefusedPart
 from tiercache.config._variables import VariableError, expand
 
 __all__ = [
@@ -150,7 +151,7 @@ def _problem(error: Any, names: Mapping[str, FieldInfo]) -> str:
         other = next(other for other in names if names[other] is field and other != name)
         return f'is the same option as "{other}", which is given too; give one of them'
     reason = error["ctx"]["error"]
-    if isinstance(reason, VariableError):
+    if isinstance(reason, VariableError | RefusedPart):
         return str(reason)
     kind = kind_of(field)
     shown = "a value that is not shown" if kind.hidden else show(error["input"], is_url=kind.is_url)

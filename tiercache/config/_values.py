@@ -1,7 +1,8 @@
 """What the value of an option has to be: a function for each kind, which gives back what is passed on.
 
 That is the value as it was given, and where a format or a variable can say only text (``"1000"``, ``"true"``,
-``"none"``), what that text means. What an option does not take is a `ValueError`; `Refused` says why.
+``"none"``), what that text means. What an option does not take is a `ValueError`; `Refused` and
+`RefusedPart` say why.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "REDIS_SCHEMES",
     "SQL_DIALECTS",
     "Refused",
+    "RefusedPart",
     "budget",
     "codec",
     "count",
@@ -75,6 +77,10 @@ _KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})", re.ASCII | re.I
 
 class Refused(ValueError):
     """A value that its option does not take; the text says what is allowed, and a likely correction."""
+
+
+class RefusedPart(ValueError):
+    """A table that its option takes, but for a part of it; the text says all there is to be said."""
 
 
 def duration(value: Any) -> Any:
@@ -220,7 +226,9 @@ def budget(value: Any) -> Any:
     try:
         Budget.of(value)
     except ConfigError as error:
-        raise Refused(str(error).removeprefix("budget: ")) from None
+        if not isinstance(value, Mapping):
+            raise ValueError from None  # noqa: TRY004 - all kinds refuse with the same error
+        raise RefusedPart(str(error).removeprefix("budget: ")) from None
     return value
 
 
