@@ -24,7 +24,7 @@ def describe(error: Exception) -> str:
     """``error`` for people. Only our own errors promise to hold no key, value or password."""
     if isinstance(error, CacheClosed):  # of a tier: who calls a closed cache is told before any tier is asked
         return (
-            "CacheClosed: the tier was closed, perhaps by another cache over it; use views of one cache, "
-            "or close it last"
+            "CacheClosed: the tier was closed; where another cache over it did that, use views of one cache, "
+            "or close that one last"
         )
     return f"{type(error).__name__}: {error}" if isinstance(error, TierError) else type(error).__name__

@@ -390,7 +390,8 @@ class TieredCache(
 
     def close(self) -> None:
         """Flush, and close every tier (of a view: only the view). Idempotent. Loads that have begun go on to
-        their end; who waits for a turn to load (rate, place, further try) gets a `CacheClosed`."""
+        their end, and what they make is returned and no longer stored (the log tells that as INFO); who waits
+        for a turn to load (rate, place, further try) gets a `CacheClosed`."""
         drive(self._close(BLOCKING))
 
     async def aclose(self) -> None:

@@ -14,6 +14,7 @@ from tiercache import (
     EncodedTier,
     MemoryTier,
     TieredCache,
+    TierFailed,
     TierUnavailable,
     WriteError,
     guarded,
@@ -79,11 +80,34 @@ def test_a_tier_that_another_cache_closed_is_told_as_that(call, caplog, tmp_path
         assert call(cache, "get", "a") is None
         (warning,) = caplog.records
         assert warning.getMessage() == (
-            "tier 'disk' failed to read (CacheClosed: the tier was closed, perhaps by another cache over it; "
-            "use views of one cache, or close it last)"
+            "tier 'disk' failed to read (CacheClosed: the tier was closed; where another cache over it did "
+            "that, use views of one cache, or close that one last)"
         )
-        with pytest.raises(WriteError, match="perhaps by another cache over it"):
+        with pytest.raises(WriteError, match="where another cache over it did that"):
             call(cache, "delete", "a")
+
+
+@both_apis
+@pytest.mark.parametrize("nested", [False, True], ids=["tiers", "nested"])
+def test_what_was_under_way_when_a_cache_was_closed_is_no_failure(call, nested, caplog, tmp_path):
+    caplog.set_level(logging.INFO)
+    events = []
+    lower = DiskTier(tmp_path / "d")
+    if nested:
+        lower = TieredCache([lower], stats_file=None).as_tier()
+    with TieredCache([MemoryTier(), lower], on_event=events.append) as cache:
+
+        def load(key):
+            cache.close()
+            return b"paid for"
+
+        assert call(cache, "get_or_load", "a", load) == b"paid for"
+        names = ["chain" if nested else "disk", "memory"]
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            ("INFO", f"tier {name!r} was closed with its cache before it could write") for name in names
+        ]
+        assert [guard.counters.errors for guard in cache._stack.guards] == [0, 0]
+        assert not any(isinstance(event, TierFailed) for event in events)
 
 
 @both_apis

@@ -332,6 +332,8 @@ class Stack:
         interruption: BaseException | None = None
         keep_owing(self._anchors, [guard.tier for guard in self.guards])
         for guard in self.guards:
+            guard.closed = True
+        for guard in self.guards:
             ports = [runtime.port(guard.tier, guard.lane)]
             if not runtime.blocking and isinstance(guard.tier, Tier) and hasattr(guard.tier, "aclose"):
                 ports.append(BLOCKING.port(guard.tier))  # the connections of its other half

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiercache._log import describe, logger
-from tiercache.errors import TierTimeout, TierUnavailable
+from tiercache.errors import CacheClosed, TierTimeout, TierUnavailable
 from tiercache.events import Emitter, TierFailed
 from tiercache.protocols import Clock, Size
 from tiercache.stats import LatencyHistogram, TierCounters, TierStats
@@ -25,6 +25,8 @@ class Tally:
         self.tier = tier
         self.name = name
         self.counters = TierCounters()
+        #: Whether its chain has closed it, or is about to.
+        self.closed = False
         self._events = events
         self._clock = clock
         self._next_warning = float("-inf")
@@ -37,8 +39,12 @@ class Tally:
 
     def failed(self, error: Exception, action: str, *, counted: bool = True) -> None:
         """Count a call that raised, and say so in the log: the first at once, then once a minute. One that
-        was skipped is counted as such already."""
+        was skipped is counted as such already; and what was under way when its chain closed the tier is no
+        failure of the tier."""
         if isinstance(error, TierUnavailable) and error.skipped:
+            return
+        if self.closed and isinstance(error, CacheClosed):
+            logger().info("tier %r was closed with its cache before it could %s", self.name, action)
             return
         timeout = isinstance(error, TierTimeout | TimeoutError)
         event = TierFailed(self.name, action, type(error).__name__, timeout)
