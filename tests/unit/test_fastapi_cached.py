@@ -3,16 +3,20 @@
 # Annotations are no text here: their dependencies are names of each test's own.
 
 import asyncio
+import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import httpx
 import pytest
+import pythons
 from fastapi import APIRouter, BackgroundTasks, Cookie, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.testclient import TestClient
 from fastapi_apps import Served, ask, told
 from pydantic import BaseModel, Field
 
-from tiercache import ConfigError
+from tiercache import ConfigError, MemoryTier, TieredCache
 from tiercache.integrations.fastapi import Cache, cached
 
 # -- a response that is kept ------------------------------------------------------------------------
@@ -310,6 +314,57 @@ def test_mounted_applications_are_apart_and_have_the_cache_of_the_outermost(app,
         assert [(await served.get(f"/{name}/kept")).text for name in ("one", "two", "one")] == ["1", "2", "1"]
 
     ask(app, scenario)
+
+
+@pytest.mark.parametrize("title", ["Shop", "Blog"])
+def test_applications_of_other_titles_are_apart_and_workers_of_one_share(count, title):
+    def worker(title: str, run: Callable[[], int]) -> FastAPI:
+        app = FastAPI(title=title)
+
+        @app.get("/kept")
+        @cached(ttl=60)
+        async def kept() -> int:
+            return run()
+
+        return app
+
+    with TieredCache([MemoryTier()]) as cache:
+        said = []
+        for app in worker("Shop", count), worker(title, count):
+            app.state.tiercache = cache
+            with TestClient(app) as client:  # of one host, as behind a proxy that takes the prefixes away
+                said += [client.get("/kept").text for _ in range(2)]
+    assert said == (["1", "1", "1", "1"] if title == "Shop" else ["1", "1", "2", "2"])
+
+
+SCRIPT = """
+import sys
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from tiercache import DiskTier, TieredCache
+from tiercache.integrations.fastapi import cached, lifespan
+
+app = FastAPI(lifespan=lifespan(lambda: TieredCache([DiskTier(sys.argv[1])])))
+
+@app.get("/answer")
+@cached(ttl=60)
+def answer() -> int:
+    return ANSWER
+
+with TestClient(app) as client:
+    print(client.get("/answer").text)
+"""
+
+
+def test_scripts_are_told_apart(tmp_path):
+    said = []
+    for name, answer in (("one", 1), ("two", 2), ("one", 3)):
+        script = tmp_path / name / "main.py"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(SCRIPT.replace("ANSWER", str(answer)))
+        command = [sys.executable, str(script), str(tmp_path / "cache")]
+        said.append(pythons.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert said == ["1\n", "2\n", "1\n"]
 
 
 # -- arguments ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tiercache._chain.answers import collecting
+from tiercache.call_keys import function_name
 from tiercache.chain import TieredCache
 from tiercache.errors import ConfigError, TierCacheError
 from tiercache.integrations.fastapi._answers import Style, answer, mark
@@ -55,7 +56,7 @@ def cached(
         how long a response is kept, and clients are told to keep it (``Cache-Control: max-age`` of the rest).
     ``key``
         a dependency that returns text: what the response depends on, in place of the parameters of the query.
-        Host, path, identity and ``vary`` are in the key anyway.
+        The application's title, host, path, identity and ``vary`` are in the key anyway.
     ``vary``
         names of request headers that the response depends on; those that the handler or its dependencies
         declare with ``Header()`` or ``Cookie()`` are found by themselves.
@@ -73,7 +74,8 @@ def cached(
     ``reload``
         whether clients may have the handler run, by ``Cache-Control: no-cache`` or ``max-age``.
     ``name``
-        under which the responses lie, instead of the function's.
+        under which the responses lie, instead of the function's (its module's and its own; of a script, the
+        script's path). Handlers of one name share them, where application, host and path are the same too.
 
     Dependencies are solved for every request; the handler runs once however many ask at a time. What it
     raises is not kept, nor are responses that stream, set a cookie, or forbid it in ``Cache-Control`` or
@@ -111,7 +113,7 @@ def cached(
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator: what streams cannot be kept")
         handler = Handler(function)
-        responses = _Responses(handler, rules, name or f"{function.__module__}.{function.__qualname__}")
+        responses = _Responses(handler, rules, name or function_name(function))
 
         async def call(*args: Any, **arguments: Any) -> Any:
             request: Asked | None = arguments.pop(_ASKED, None)
@@ -303,6 +305,8 @@ def _key(request: Request, vary: Iterable[str], identity: Any, chosen: Any) -> s
     # Parameters of one name keep their order.
     query = sorted(request.query_params.multi_items(), key=lambda item: item[0])
     parts = [
+        # Two services may have a module, a function and a path of one name each, and behind a proxy one host.
+        getattr(scope["app"], "title", None),
         scope.get("scheme"),
         request.headers.get("host"),
         scope.get("root_path"),
