@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_models import RecordingModel
 from ledgers import PRICES
+from waiting import GatedLoader, auntil
 
 from tiercache import Budget, BudgetExceeded, DiskTier, Ledger, MemoryTier, TieredCache
 from tiercache.integrations.langchain import CachedEmbeddings, LLMCache
@@ -98,6 +100,26 @@ def test_queries_that_are_not_cached_count_too(cache, api):
     with pytest.raises(TypeError):
         model.embed_query("x")
     assert loader_row(cache).failed == 1
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_query_that_is_not_cached_is_a_failed_call_when_it_is_cancelled(cache, native):
+    gate = GatedLoader([1.0])
+    model = SimpleNamespace(embed_documents=None, embed_query=gate)
+    if native:
+        model.aembed_query = gate.native
+
+    async def scenario():
+        asking = asyncio.ensure_future(embeddings(cache, model, cache_queries=False).aembed_query("a"))
+        await auntil(gate.entered.is_set)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(scenario())
+    gate.go.set()
+    row = loader_row(cache)
+    assert (row.calls, row.failed, row.texts) == (1, 1, 0)
 
 
 def test_the_budget_is_theirs_too(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from apis import both_apis
 from langchain_models import NativeModel, RecordingModel, cached, document, query
-from waiting import LIMIT, pool
+from waiting import LIMIT, GatedLoader, auntil, pool, until
 
-from tiercache import LoadError
+from tiercache import CacheClosed, LoadError
 from tiercache.loading import Rate
 
 #: No test waits for it: batches are full before.
@@ -99,7 +101,8 @@ def test_tokens_are_those_of_the_texts(model, cache):
     embeddings = cached(model, cache, rate=rate, concurrency=1)
     embeddings.embed_documents(["one", "two"])
     embeddings.embed_query("three")
-    assert counted == ["one", "two", "three"]
+    cached(model, cache, rate=rate, cache_queries=False).embed_query("four")
+    assert counted == ["one", "two", "three", "four"]
 
 
 def test_documents_and_queries_share_a_pace(model, cache):
@@ -107,3 +110,65 @@ def test_documents_and_queries_share_a_pace(model, cache):
     paces = [side.view._manner.pace for side in (embeddings._documents, embeddings._queries)]
     assert paces[0].rate is paces[1].rate is not None
     assert paces[0].gate is paces[1].gate is not None
+
+
+# -- queries that are not kept -----------------------------------------------------------------------
+
+
+@both_apis
+def test_a_query_that_is_not_kept_waits_for_its_turn(call, model, cache):
+    embeddings = cached(model, cache, cache_queries=False, rate="1/d")
+    assert call(embeddings, "embed_query", "a") == query("a")
+    with pool(1) as threads:
+        waiting = threads.submit(call, embeddings, "embed_query", "a")
+        until(lambda: cache._stack.closing._waits or waiting.done())
+        cache.close()
+        with pytest.raises(CacheClosed, match="waited for its turn"):
+            waiting.result(LIMIT)
+    with pytest.raises(CacheClosed):
+        call(embeddings, "embed_query", "a")
+    assert model.queries == ["a"]
+
+
+@both_apis
+def test_a_query_that_is_not_kept_is_tried_again(call, cache):
+    class Failing(RecordingModel):
+        def embed_query(self, text):
+            if not self.queries:
+                self.queries.append("failed")
+                raise TimeoutError
+            return super().embed_query(text)
+
+    model = Failing()
+    embeddings = cached(model, cache, cache_queries=False, retry={"wait": "1ms"})
+    assert call(embeddings, "embed_query", "a") == query("a")
+    assert model.queries == ["failed", "a"]
+    usage = embeddings.stats().queries
+    assert (usage.model_calls, usage.embedded) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["native", "plain"])
+def test_a_query_that_is_not_kept_and_cancelled_keeps_its_place_as_long_as_it_runs(cache, kind):
+    gate = GatedLoader(query("a"))
+    model = SimpleNamespace(embed_documents=None, embed_query=gate)
+    if kind == "native":
+        model.aembed_query = gate.native
+    embeddings = cached(model, cache, cache_queries=False, concurrency=1)
+
+    async def scenario():
+        first = asyncio.ensure_future(embeddings.aembed_query("a"))
+        await auntil(gate.entered.is_set)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        second = asyncio.ensure_future(embeddings.aembed_query("a"))
+        if kind == "native":
+            await auntil(lambda: len(gate.calls) == 2)
+        else:  # its thread knows nothing of that
+            await auntil(lambda: cache._stack.closing._waits)
+            assert gate.calls == ["a"]
+        gate.go.set()
+        assert await second == query("a")
+
+    asyncio.run(asyncio.wait_for(scenario(), LIMIT))
+    assert gate.calls == ["a", "a"]

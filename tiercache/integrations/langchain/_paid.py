@@ -1,20 +1,21 @@
-"""Calls of models that no loader of the cache makes, for its ledger and budget, where it has these: those of
-queries that are not cached. (`_misses` has those that LangChain makes after a miss of an `LLMCache`.)"""
+"""Calls of models whose results are not kept: at the pace of the cache, in its ledger and within its budget,
+where it has these. They are those for queries that are not cached. (`_misses` has those that LangChain makes
+after a miss of an `LLMCache`.)"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from time import perf_counter
 from typing import Any
 
-from tiercache._running.bridge import BLOCKING, NATIVE, drive
+from tiercache._loading.attempts import attempt
+from tiercache._loading.loaders import single
+from tiercache._loading.pacing import paced
+from tiercache._running.bridge import LeftRunning, Runtime
 from tiercache.chain import TieredCache
 from tiercache.spending.prices import ModelPrice
-from tiercache.tokens import TokenUsage
 
-__all__ = ["apaying", "books_of", "model_in", "model_of", "note_price", "paying", "per_thousand"]
+__all__ = ["books_of", "model_in", "model_of", "note_price", "per_thousand", "unkept"]
 
 #: Models whose prices are kept.
 _MOST = 1000
@@ -53,39 +54,24 @@ def note_price(cache: TieredCache[Any], model: str, price: ModelPrice | None) ->
         books.own_prices[model] = price
 
 
-@contextmanager
-def paying(view: TieredCache[Any], usage: Callable[[], TokenUsage]) -> Iterator[None]:
-    """A call of a model for one text, which has its ``usage`` when it ended well. Raises `BudgetExceeded`."""
-    books, core = books_of(view), view._core  # noqa: SLF001 - as above
-    if books is None:
-        yield
-        return
-    call, start = drive(books.begin(BLOCKING, core, 1)), perf_counter()
-    try:
-        yield
-    except Exception:
-        drive(call.failed(BLOCKING, core, perf_counter() - start))
-        raise
-    except BaseException:
-        call.broken_off(core, perf_counter() - start)
-        raise
-    drive(call.ended(BLOCKING, core, (), tuple, perf_counter() - start, usage=usage()))
+async def unkept(
+    runtime: Runtime, view: TieredCache[Any], loader: Callable[[str], Any], texts: Sequence[str]
+) -> Any:
+    """What ``loader`` gives, which sends ``texts`` to a model. It is called as ``view`` calls its own: at the
+    same pace, if the budget allows it, and in the ledger. Raises what it raises, `BudgetExceeded`, and
+    `CacheClosed`."""
+    view._check_open()  # noqa: SLF001 - as above
+    core, stack, pace = view._core, view._stack, view._manner.pace  # noqa: SLF001 - as above
+    load_many = single(loader)
 
+    async def attempted(runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+        return await attempt(core, runtime, load_many, keys, lambda: texts)
 
-@asynccontextmanager
-async def apaying(view: TieredCache[Any], usage: Callable[[], TokenUsage]) -> AsyncIterator[None]:
-    """The same, awaited."""
-    books, core = books_of(view), view._core  # noqa: SLF001 - as above
-    if books is None:
-        yield
-        return
-    call, start = await books.begin(NATIVE, core, 1), perf_counter()
+    check = None if stack.books is None else stack.books.check
     try:
-        yield
-    except Exception:
-        await call.failed(NATIVE, core, perf_counter() - start)
-        raise
-    except BaseException:
-        call.broken_off(core, perf_counter() - start)
-        raise
-    await call.ended(NATIVE, core, (), tuple, perf_counter() - start, usage=usage())
+        given = await paced(runtime, stack.clock, pace, attempted, [""], lambda: texts, check, stack.closing)
+    except LeftRunning as left:  # and nobody waits for what it gives
+        if left.call is not None:
+            left.call.broken_off(core, left.call.seconds)
+        raise left.cancelled from None
+    return given.get("")

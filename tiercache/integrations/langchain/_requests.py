@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 from langchain_core.runnables import run_in_executor
 
 from tiercache._loading.sending import Joint, joint
 from tiercache._log import logger
+from tiercache._running.bridge import Runtime
 from tiercache.chain import TieredCache
 from tiercache.errors import CodecError, LoadError
-from tiercache.integrations.langchain._paid import apaying, books_of, paying
+from tiercache.integrations.langchain._paid import books_of, unkept
 from tiercache.integrations.langchain._usage import Tokens, Usage
 from tiercache.integrations.langchain._vectors import DType, Lists, Vector, pack
 from tiercache.tokens import TokenUsage, report_usage
@@ -199,20 +199,25 @@ class Request:
         self._tell(self._end)
         return list(vectors)
 
-    def uncached(self) -> list[float]:
+    async def uncached(self, runtime: Runtime) -> list[float]:
         """What the model answers to a single text, and nothing else."""
-        with paying(self.side.view, partial(self.side.tokens, self._texts)), self.side.usage.model_call():
-            answer = self.side.call(self._texts[0])
-        self.side.usage.embedded(self._texts)
-        return answer  # type: ignore[no-any-return]  # the model's own
+        side = self.side
+        acall = None if runtime.blocking else side.acall
 
-    async def auncached(self) -> list[float]:
-        """The same, awaited."""
-        text, acall = self._texts[0], self.side.acall
-        async with apaying(self.side.view, partial(self.side.tokens, self._texts)):
-            with self.side.usage.model_call():
-                answer = await (run_in_executor(None, self.side.call, text) if acall is None else acall(text))
-        self.side.usage.embedded(self._texts)
+        def load(_key: str) -> Any:
+            with side.usage.model_call():
+                answer = side.call(self._texts[0])
+            side.report(self._texts)
+            return answer
+
+        async def aload(_key: str) -> Any:
+            with side.usage.model_call():
+                answer = await acall(self._texts[0])  # type: ignore[misc]  # it is there, or `load` is taken
+            side.report(self._texts)
+            return answer
+
+        answer = await unkept(runtime, side.view, load if acall is None else aload, self._texts)
+        side.usage.embedded(self._texts)
         return answer  # type: ignore[no-any-return]  # the model's own
 
     def asked(self, keys: list[str]) -> list[str]:

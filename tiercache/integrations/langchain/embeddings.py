@@ -15,6 +15,7 @@ from langchain_core.embeddings import Embeddings
 from tiercache._chain.arguments import check_batch_size
 from tiercache._chain.view import TTL
 from tiercache._loading.pace import Made, PaceOptions
+from tiercache._running.bridge import BLOCKING, NATIVE, drive
 from tiercache.chain import TieredCache, WriteResult
 from tiercache.entry import UNSET
 from tiercache.errors import ConfigError
@@ -51,7 +52,7 @@ class CachedEmbeddings(Embeddings):
         names the model, with whatever changes its vectors (version, dimensions, instruction), and must not
         be empty. Documents and queries are apart inside it.
     ``cache_queries``
-        ``False``: queries go to the model, and are not kept.
+        ``False``: queries go to the model, at the same pace, and are not kept.
     ``batch_size``
         how many texts the model gets at a time; each batch is stored before the next is asked for, so that
         what was paid for is kept when a later one fails. ``None``: all that are missing, at once.
@@ -213,14 +214,14 @@ class CachedEmbeddings(Embeddings):
         """The vector of a query, which may differ from that of the same text as a document."""
         request = self._query(text)
         if not self._cache_queries:
-            return request.uncached()
+            return drive(request.uncached(BLOCKING))
         return self._lists.of(self._load(request))[0]
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` for async code."""
         request = self._query(text)
         if not self._cache_queries:
-            return await request.auncached()
+            return await request.uncached(NATIVE)
         return self._lists.of(await self._aload(request))[0]
 
     # -- more --------------------------------------------------------------------------------------
