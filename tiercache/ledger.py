@@ -18,7 +18,16 @@ from tiercache.accounts import COLUMNS, EXACT, FAILED, LOADER, MICRO, MISSED, PI
 from tiercache.errors import ConfigError
 from tiercache.tokens import TokenUsage
 
-__all__ = ["Ledger", "LedgerRow", "Pricing", "Statement", "about_unpriced", "money", "statement"]
+__all__ = [
+    "Ledger",
+    "LedgerRow",
+    "Pricing",
+    "Statement",
+    "about_unpriced",
+    "money",
+    "needs_earlier",
+    "statement",
+]
 
 
 class Pricing(Protocol):
@@ -216,7 +225,8 @@ class Statement:
 
 
 def statement(rows: Iterable[tuple[Account, Mapping[str, int]]], since: str, currency: str) -> Statement:
-    """What there is to say since that day; ``rows`` are all that are kept, for the means."""
+    """What there is to say since that day; ``rows`` are all that are kept, for the means, or those since then
+    unless that `needs_earlier` ones."""
     kept: list[tuple[Account, Mapping[str, int]]] = []
     wasted: dict[Sequence[str], Mapping[str, int]] = {}
     missed: Counter[str] = Counter()
@@ -231,6 +241,17 @@ def statement(rows: Iterable[tuple[Account, Mapping[str, int]]], since: str, cur
     made = [_row(account, amounts, means) for account, amounts in sorted(kept) if account.day >= since]
     return Statement(
         tuple(made), currency, {day: count for day, count in sorted(missed.items()) if day >= since}
+    )
+
+
+def needs_earlier(rows: Mapping[Account, Mapping[str, int]], since: str) -> bool:
+    """Whether what was served since that day was not all paid for on its own day, for the same model and
+    namespace: then its worth is the mean of other days."""
+    paid = {account[:3] for account, amounts in rows.items() if amounts.get("texts")}
+    return any(
+        account.day >= since and account[:3] not in paid
+        for account, amounts in rows.items()
+        if amounts.get("served") and account.tier != MISSED
     )
 
 

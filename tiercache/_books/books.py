@@ -25,7 +25,7 @@ from tiercache._running.ports import Port
 from tiercache.accounts import FAILED, MOST_ROWS, TOTAL, Account, Amounts, Deposit
 from tiercache.errors import ConfigError, TierUnavailable
 from tiercache.forks import reset_after_fork
-from tiercache.ledger import Ledger, Pricing, Statement, statement
+from tiercache.ledger import Ledger, Pricing, Statement, needs_earlier, statement
 from tiercache.protocols import Clock
 
 __all__ = ["Books", "Place", "place_of"]
@@ -288,22 +288,28 @@ class Books:
         """What the ledger says since that day of the namespace at ``path`` (unless given, the root's) and
         those inside. Raises a `TierError` where it cannot be read."""
         await self.settle(runtime)
+        name = self.root if path is None else name_of(path)
         first = (date.fromisoformat(self.today()) - timedelta(days=self.ledger.keep_days)).isoformat()
+        rows = await self._read(runtime, max(since, first), name)
+        if since > first and needs_earlier(rows, since):
+            rows = await self._read(runtime, first, name)
+        currency = "" if self.prices is None else self.prices.currency
+        return statement(rows.items(), since, currency)
+
+    async def _read(self, runtime: Runtime, since: str, name: str) -> dict[Account, dict[str, int]]:
+        """The rows since that day of the namespace ``name`` and those inside, and what is not posted yet."""
         for _ in range(_READINGS):
             before = self.pending.confirmations
-            rows = list(await self.place.ask(runtime, "posted", first, reads=True))
+            rows = list(await self.place.ask(runtime, "posted", since, reads=True))
             rows += self.unposted()
             if self.pending.confirmations is before:
                 break
-        currency = "" if self.prices is None else self.prices.currency
-        name = self.root if path is None else name_of(path)
         inside = f"{name}/"
-        of_it = {
+        return {
             account: amounts
             for account, amounts in merged(rows).items()
             if account.namespace == name or account.namespace.startswith(inside)
         }
-        return statement(of_it.items(), since, currency)
 
     def unposted(self) -> list[Row]:
         """What waits, and what was sent and not confirmed."""
