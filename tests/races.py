@@ -221,6 +221,7 @@ def assert_at_rest(core: Core) -> None:
         assert not epochs._filling
         assert not epochs._uncertain
         assert epochs._clearing is None
+        assert not epochs._purges.noted
         assert not epochs._written
         assert not epochs._stored
     assert len(core.space.flights) == 0

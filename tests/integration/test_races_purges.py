@@ -152,6 +152,20 @@ def test_memory_is_not_given_what_was_purged_since_it_was_read(keys: list[str], 
         assert set(drive(memory.read(BLOCKING, ["old"])).objects) == {"old"}
 
 
+@pytest.mark.parametrize("lower", [[], [DictTier("lower")]], ids=["memory", "chain"])
+def test_what_is_loaded_while_a_purge_comes_is_kept(lower: list[Any]) -> None:
+    with TieredCache([MemoryTier(), *lower]) as cache:
+
+        def load(_key: str) -> bytes:
+            cache.purge(older_than=60)
+            return b"new"
+
+        assert cache.get_or_load("k", load) == b"new"
+        assert cache.get("k") == b"new"
+        assert cache.stats().suppressed_writes == 0
+        assert_at_rest(cache._core)
+
+
 # -- the explorer finds the bugs that the guards prevent -------------------------------------------
 
 
