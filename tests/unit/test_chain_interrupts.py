@@ -87,6 +87,7 @@ CALLS = {
     "set": lambda cache: cache.set(KEY, b"old"),
     "delete": lambda cache: cache.delete(KEY),
     "clear": lambda cache: cache.clear(),
+    "purge": lambda cache: cache.purge(older_than=60),
     "get": lambda cache: cache.get(KEY),
     "get_or_load": lambda cache: cache.get_or_load(KEY, lambda _key: b"loaded"),
     "mget_or_load": lambda cache: cache.mget_or_load(
@@ -110,11 +111,12 @@ def check_nothing_is_left(cache):
     epochs, flights = cache._core.space.epochs, cache._core.space.flights
     assert [epochs._writing, epochs._filling, epochs._uncertain, epochs._tickets] == [{}, {}, {}, {}]
     assert epochs._clearing is None
+    assert all(purge.is_over for purge in epochs._purges.noted)  # who fills next finds that
     assert len(flights) == 0
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-@pytest.mark.parametrize("name", usually({"set", "clear", "get_or_load"}, CALLS))
+@pytest.mark.parametrize("name", usually({"set", "clear", "purge", "get_or_load"}, CALLS))
 def test_an_interrupted_call_holds_nobody_up(name):
     """Neither other threads nor the next call of this one, which still has what the interrupted one noted of
     itself: its traceback too, as a notebook keeps it."""
@@ -156,6 +158,7 @@ PENDING = {
     "set": lambda cache: cache.aset(KEY, b"old"),
     "delete": lambda cache: cache.adelete(KEY),
     "clear": lambda cache: cache.aclear(),
+    "purge": lambda cache: cache.apurge(older_than=60),
     "get_or_load": lambda cache: cache.aget_or_load(KEY, never),
 }
 
@@ -169,6 +172,9 @@ class Hung(DictTier):
     amset = amdelete = amget
 
     async def aclear(self, prefix, *, skip=""):
+        await asyncio.Event().wait()
+
+    async def apurge(self, prefix, *, skip="", what):
         await asyncio.Event().wait()
 
 
