@@ -16,7 +16,7 @@ WEIGHT = (
     'at least one byte: a whole number, or text such as "64KiB", "256MiB" or "10GB" '
     "(units: B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)"
 )
-TYPES = '"memory", "disk", "redis", "sql", "chain"'
+TYPES = '"memory", "disk", "redis", "sql", "null", "chain"'
 REDIS = (
     "a URL that begins with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "
     "redis+cluster://, rediss+cluster://"

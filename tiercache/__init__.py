@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tiercache.tiers.disk import DiskTier
     from tiercache.tiers.encoded import EncodedTier
     from tiercache.tiers.memory import MemoryTier
+    from tiercache.tiers.null import NullTier
     from tiercache.tiers.redis import RedisTier
     from tiercache.tiers.sql import SQLTier
     from tiercache.tokens import TokenUsage, report_usage
@@ -71,6 +72,7 @@ __all__ = [
     "Loaded",
     "MemoryTier",
     "MissingPackage",
+    "NullTier",
     "PopularKey",
     "RedisTier",
     "SQLTier",
@@ -106,6 +108,7 @@ _HOMES = {
     "LedgerRow": "ledger",
     "Loaded": "_loading.loaded",
     "MemoryTier": "tiers.memory",
+    "NullTier": "tiers.null",
     "PopularKey": "popular",
     "RedisTier": "tiers.redis",
     "SQLTier": "tiers.sql",

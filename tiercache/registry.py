@@ -46,6 +46,7 @@ _TIERS: dict[str, str | Maker] = {
     "disk": "tiercache.tiers.disk:DiskTier",
     "redis": "tiercache.tiers.redis:RedisTier",
     "sql": "tiercache.tiers.sql:SQLTier",
+    "null": "tiercache.tiers.null:NullTier",
 }
 
 #: Each codec of ours under the name that it stores beside its bytes, so that a name cannot mean two formats.

@@ -13,6 +13,7 @@ from tiercache import (
     DiskTier,
     Loaded,
     MemoryTier,
+    NullTier,
     RedisTier,
     SQLTier,
     TieredCache,
@@ -24,6 +25,7 @@ from tiercache.loading import batched
 
 tiers = [MemoryTier(), DiskTier("somewhere"), SQLTier("sqlite://"), RedisTier("redis://localhost")]
 plain = TieredCache([MemoryTier(), DiskTier("somewhere")], ttl="5m", namespace="n")
+off = TieredCache([NullTier()], codec=TextCodec())
 texts = TieredCache([MemoryTier(), plain], codec=TextCodec())
 
 

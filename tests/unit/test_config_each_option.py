@@ -21,6 +21,7 @@ LEAST = {
     "disk": {"path": "other"},
     "redis": {"url": "redis://h:1"},
     "sql": {"url": "sqlite://"},
+    "null": {},
 }
 OF_TIERS = [(kind, name) for kind in MODELS for name in options(kind) if name != "on_unusable"]
 OF_LAYERS = [(layer, name) for layer in ("compress", "encrypt") for name in options(layer)]

@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from tiercache import DiskTier, MemoryTier, RedisTier, SQLTier, TieredCache, guarded, registry
+from tiercache import DiskTier, MemoryTier, NullTier, RedisTier, SQLTier, TieredCache, guarded, registry
 from tiercache.codecs import EncryptedCodec, VectorCodec, ZstdCodec
 from tiercache.config._codecs import OWN_CODECS, EncryptedOptions, VectorOptions, ZstdOptions
 from tiercache.config._kinds import Kind
@@ -17,6 +17,7 @@ from tiercache.config._models import (
     DiskOptions,
     GuardOptions,
     MemoryOptions,
+    NullOptions,
     RedisOptions,
     RootOptions,
     SQLOptions,
@@ -33,6 +34,7 @@ PAIRS = [
     (DiskTier, DiskOptions),
     (RedisTier, RedisOptions),
     (SQLTier, SQLOptions),
+    (NullTier, NullOptions),
     (TieredCache, ChainOptions),
 ]
 #: What only code can give.

@@ -158,7 +158,7 @@ def test_whatever_a_constructor_raises_is_told_and_the_others_are_closed(error, 
     registry.register_codec("broken-codec", broken)
     Vault.made.clear()
     codec = {"type": "broken-codec", "password": "hunter2"}
-    tiers = [{"type": "vault", "url": "1"}, {"type": "broken", "password": "hunter2"}, {"type": "none"}]
+    tiers = [{"type": "vault", "url": "1"}, {"type": "broken", "password": "hunter2"}, {"type": "else"}]
     with pytest.raises(ConfigError) as caught:
         TieredCache.from_config({"tiers": tiers, "codec": codec})
     assert caught.value.__cause__ is caught.value.__context__ is None
@@ -264,7 +264,7 @@ def test_a_name_is_registered_once():
     registry.register_tier("strict", Strict)
     with pytest.raises(ConfigError, match="the name 'strict' is taken"):
         registry.register_tier("strict", Vault)
-    assert registry.tier_names() == ("memory", "disk", "redis", "sql", "strict", "chain")
+    assert registry.tier_names() == ("memory", "disk", "redis", "sql", "null", "strict", "chain")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,10 @@ def check_tiers(tiers: object) -> None:
     """Raise `ConfigError` for what is no list of tiers. An order that can hardly be meant is logged."""
     if not isinstance(tiers, Sequence) or isinstance(tiers, str | bytes):
         raise ConfigError(f"tiers: give a list of tiers, the fastest first, not a {type(tiers).__name__}")
+    if len(tiers) > 1 and any(getattr(tier, "holds_nothing", False) for tier in tiers):
+        raise ConfigError(
+            "tiers: a null tier turns a cache off as its only tier; leave it out beside others, or those out"
+        )
     for above, below in pairwise(tiers):
         if getattr(above, "stores_bytes", False) and getattr(below, "nonblocking", False):
             logger().warning(

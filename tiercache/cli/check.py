@@ -126,6 +126,8 @@ def _described(tier: Any) -> str:
         return f"memory of each process, {' and '.join(bounds) or 'without bounds'}"
     if hasattr(tier, "directory") and hasattr(tier, "max_bytes"):
         return f"{tier.directory}, {weight(tier.max_bytes)}" + (", temporary" if tier.temporary else "")
+    if getattr(inner, "holds_nothing", False):
+        return "nothing is kept"
     text = re.sub(r"^\w+Tier\((.*)\)$", r"\1", repr(inner))
     text = re.sub(r"^(sqlite|postgresql|mysql|mariadb)\+\w+", r"\1", text)  # the driver is our choice
     return re.sub(r",? (prefix|table)=(?='[^']*'$)", r", \1 ", text)

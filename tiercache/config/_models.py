@@ -136,6 +136,10 @@ class SQLOptions(Options):
         return not self.url.startswith("sqlite")  # whose file is made
 
 
+class NullOptions(Options):
+    name: OptionalName = None
+
+
 class ChainOptions(Options):
     tiers: Tiers
     namespace: Text = ""
@@ -196,6 +200,7 @@ MODELS: dict[str, type[Options]] = {
     "disk": DiskOptions,
     "redis": RedisOptions,
     "sql": SQLOptions,
+    "null": NullOptions,
 }
 
 

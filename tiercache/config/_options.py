@@ -75,6 +75,8 @@ def type_of(
         return kind, rest
     if isinstance(kind, str) and _CLASS.fullmatch(kind):
         guess, told = None, f"; {register} gives a name to a class"
+    elif kind is None and is_known("null"):  # as YAML reads that name
+        guess, told = "null", '; put "null" in quotes'
     else:
         guess = meant(kind, known()) if isinstance(kind, str) else None
         told = hint(guess)

@@ -34,6 +34,7 @@ _ALSO_CALLED = {
         "database",
         "db",
     },
+    "null": {"none", "off", "no", "disabled", "dummy", "noop", "nothing"},
 }
 #: What names a class, and holds no password where one is asked for: "user:hunter2" is none.
 _CLASS = re.compile(r"[a-z_]\w*(?:\.[a-z_]\w*)*:[A-Z]\w*", re.ASCII)

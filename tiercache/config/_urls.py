@@ -25,7 +25,7 @@ from tiercache.registry import CHAIN, is_tier, tier_maker, tier_names
 __all__ = ["LOCAL", "tables"]
 
 #: The types of tiers that no machines share.
-LOCAL = ("memory", "disk")
+LOCAL = ("memory", "disk", "null")
 #: The dialects by which SQLAlchemy, or people, call the ones above too.
 _SQL = (*SQL_DIALECTS, "postgres")
 #: A variable that holds the beginning of a URL, or all of it.
@@ -53,7 +53,7 @@ def _table(url: Any, problems: Problems, path: str, leaves: Sequence[str]) -> di
     scheme, separator, _ = f"{held}{rest}".partition("://") if isinstance(url, str) else ("", "", "")
     kind = _kind(scheme)
     if not separator or kind is None:
-        known_here = (*LOCAL, *REDIS_SCHEMES, *_SQL, *tier_names()[4:-1])
+        known_here = (*LOCAL, *REDIS_SCHEMES, *_SQL, *tier_names()[len(MODELS) : -1])
         schemes = dict.fromkeys(one for one in known_here if one not in leaves)
         known = ", ".join(f"{one}://" for one in schemes)
         told = hint(_meant(url, f"{held}{rest}", schemes)) if isinstance(url, str) else ""
