@@ -93,7 +93,8 @@ clean: ## Remove the virtual environments and what the tools left behind
 
 # The linters share the tests' environment: types are checked against the packages that are tested.
 .venv-test$(chosen)/.linters: .venv-test$(chosen)/.installed
-	.venv-test$(chosen)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@echo "Adding the linters to .venv-test$(chosen)"
+	@.venv-test$(chosen)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@touch $@
 
 # One environment an extra; made afresh when pyproject.toml changed or an installation was broken off.
@@ -106,7 +107,7 @@ clean: ## Remove the virtual environments and what the tools left behind
 	        seen="$$seen $$python does not run;"; continue; }; \
 	    seen="$$seen $$python is $$found;"; \
 	    case $$found in 2.*|3.[0-9]|3.10) continue;; esac; \
-	    echo "Making .venv-$* with $$python ($$found)"; \
+	    echo "Making .venv-$* with $$python ($$found): pip downloads and installs without a word, for one to five minutes"; \
 	    "$$python" -m venv .venv-$* || { \
 	        echo "$$python cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
 	    .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(extra)]' || exit 1; \

@@ -111,6 +111,13 @@ def test_one_that_does_not_run_is_named(tmp_path: Path) -> None:
     assert f"{broken} does not run; name one" in done.stderr
 
 
+def test_who_waits_for_an_environment_is_told_so(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, "3.12")
+    for target in ("demo", "test", "docs"):
+        shown = make(tmp_path, target, f"PYTHON={python}").stdout
+        assert re.search(rf"^Making \.venv-{target}-.*\(3\.12\): .* one to five minutes$", shown, re.MULTILINE)
+
+
 def test_the_site_is_built_with_what_its_extra_brings(tmp_path: Path) -> None:
     for target, command in (("docs", "-m website build"), ("docs-serve", "-m zensical serve")):
         shown = make(tmp_path, "-n", target).stdout
