@@ -115,7 +115,9 @@ def test_who_waits_for_an_environment_is_told_so(tmp_path: Path) -> None:
     python = interpreter(tmp_path, "3.12")
     for target in ("demo", "test", "docs"):
         shown = make(tmp_path, target, f"PYTHON={python}").stdout
-        assert re.search(rf"^Making \.venv-{target}-.*\(3\.12\): .* one to five minutes$", shown, re.MULTILINE)
+        assert re.search(
+            rf"^Making \.venv-{target}-.*\(3\.12\): .* one to five minutes$", shown, re.MULTILINE
+        )
 
 
 def test_the_site_is_built_with_what_its_extra_brings(tmp_path: Path) -> None:
