@@ -9,7 +9,7 @@ import threading
 import pytest
 from shell import run
 
-from tiercache import CodecError, ConfigError, MemoryTier, NullTier, TieredCache
+from tiercache import CodecError, ConfigError, MemoryTier, NullTier, TieredCache, guarded
 from tiercache.codecs import JSONCodec
 from tiercache.keys import Namespace
 from tiercache.protocols import (
@@ -146,10 +146,11 @@ def test_a_failed_loader_has_no_old_value_behind_it():
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_beside_other_tiers_it_is_refused(place):
+@pytest.mark.parametrize("make", [NullTier, lambda: guarded(NullTier(), deadline="1s")])
+def test_beside_other_tiers_it_is_refused(place, make):
     """It would list nothing, and lease to everybody, in the place of the tier that could."""
     tiers = [MemoryTier()]
-    tiers.insert(place, NullTier())
+    tiers.insert(place, make())
     with pytest.raises(ConfigError, match="as its only tier; leave it out beside others"):
         TieredCache(tiers)
 

@@ -23,7 +23,7 @@ _BLOCKING = ("glance", "fill", "record", "settle", "due", "owed", "about")
 #: What needs no deadline, being no I/O.
 _PLAIN = (
     "check_purge", "size", "counters", "stores_bytes", "ttl", "domains", "lists_everything", "journals",
-    "owes_nothing", "place", "note_outside", "stats_file",
+    "owes_nothing", "place", "note_outside", "stats_file", "holds_nothing",
 )  # fmt: skip
 
 
