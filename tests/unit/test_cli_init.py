@@ -82,6 +82,7 @@ def test_whatever_is_chosen_is_in_order(here, codec, tiers):
         (["--shared", "/var/x"], 2, "mariadb://, postgres://\n"),
         (["--shared", "disk:/var/x"], 2, "mariadb://, postgres://\n"),
         (["--shared", "redis:/h"], 2, 'postgres://; did you mean "redis://…"?'),
+        (["--shared", "null://"], 2, '--shared: a null tier holds nothing; "none" does without'),
         (["--shared", "memory://"], 2, "--shared: no machines share what is in memory; --memory is"),
         (["--shared", "gopher://u:sesame@host"], 2, "a URL that begins with"),
         (["--shared", "${NOWHERE_AT_ALL}"], 2, "--shared: the variable NOWHERE_AT_ALL is not set"),

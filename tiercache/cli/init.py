@@ -155,7 +155,9 @@ def _kind(url: str | None) -> str:
         kind = str(tables([expand(url)], problems, shared=True)[0].get("type", ""))
     except VariableError as error:
         problems.add("tiers[0]", str(error))
-    if kind in LOCAL:
+    if kind == "null":
+        problems.add("tiers[0]", 'a null tier holds nothing; "none" does without')
+    elif kind in LOCAL:
         problems.add("tiers[0]", f"no machines share what is in {kind}; --{kind} is for that")
     if problems.any:
         raise click.UsageError(_told(problems))
