@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from decimal import Decimal
 from functools import partial
 
 import pytest
 from counting_model import CountingModel, StreamingModel
+from interrupts import within
 from langchain_core.language_models.fake import FakeListLLM
 from ledgers import PRICES
 from pydantic import Field, PrivateAttr
@@ -17,6 +19,7 @@ from waiting import LIMIT, auntil, pool, until
 
 from tiercache import BudgetExceeded, CacheClosed, Ledger, MemoryTier, TieredCache
 from tiercache._loading.closing import Closing
+from tiercache._running.owners import leavings
 from tiercache.integrations.langchain import LLMCache
 from tiercache.loading import Rate
 
@@ -376,6 +379,31 @@ def test_runs_of_which_nobody_tells_the_end_are_forgotten():
         for number in range(1100):
             misses.started(number, 1)
         assert len(misses._runs) == 1000
+
+
+def test_a_stream_that_is_collected_while_the_cache_is_at_work_ends_later():
+    with TieredCache([MemoryTier()], ledger=True) as cache:
+        model = model_over(cache, kind=StreamingModel)
+        misses = model.cache._misses
+
+        def begin():
+            stream = model.stream("hello")
+            next(stream)
+            ring = [stream]
+            ring.append(ring)
+
+        def collect():
+            with misses._lock:  # the collector may come between any two steps
+                return gc.collect()
+
+        gc.disable()
+        try:
+            begin()
+            assert within(collect)
+        finally:
+            gc.enable()
+        leavings.settle()
+        assert not misses._runs
 
 
 def test_the_same_question_at_once_has_its_own_time_for_each_who_asks(monkeypatch):

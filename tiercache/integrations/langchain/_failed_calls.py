@@ -9,6 +9,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from tiercache._running.owners import leavings, thrown
 from tiercache.integrations.langchain._misses import Misses
 
 __all__ = ["FailedCalls"]
@@ -44,6 +45,9 @@ class FailedCalls(BaseCallbackHandler):
         self._misses.ended(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """It failed, or was not even made."""
-        del error, kwargs
-        self._misses.failed(run_id)
+        """It failed, or was not even made; or it is a stream that is closed, which the garbage collector may
+        do in the middle of anything."""
+        del kwargs
+        thrown(error)
+        if not leavings.take(self._misses.failed, run_id):
+            self._misses.failed(run_id)
