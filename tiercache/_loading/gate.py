@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-__all__ = ["Gate", "Place", "inside", "lending", "places"]
+__all__ = ["Gate", "Place", "inside", "lending", "places", "within"]
 
 T = TypeVar("T")
 
@@ -100,13 +100,10 @@ class Gate:
         """A place, once there is one; to be given back, and that is done when its ``owner`` is gone. A caller
         whose waiting would hold up those who have the places gets one at once, over their number. Who waits
         when the cache is closed gets a `CacheClosed`."""
-        leavings.settle()
         place = Place(self, runtime, owner)
-        if len(self._taken) >= self.size:
-            self._sweep()
+        self._settle()
         with self._lock:
-            if len(self._taken) < self.size and not self._waiting:
-                self._taken[place] = None
+            if self._take(place):
                 return place
             place.given = given = new_future()
             loops = {one.loop for one in self._taken}.union(self._loops)
@@ -132,6 +129,13 @@ class Gate:
             if not entered:
                 self.leave(place)
         return place
+
+    def enter_now(self, runtime: Runtime, owner: Owner) -> Place | None:
+        """The same for who does not wait: a place, if there is one."""
+        place = Place(self, runtime, owner)
+        self._settle()
+        with self._lock:
+            return place if self._take(place) else None
 
     def leave(self, place: Place) -> None:
         """Give ``place`` back, or wait for it no more. Only the first call counts."""
@@ -160,6 +164,19 @@ class Gate:
             place.lent -= 1
             if not place.lent and not place.has_ended:
                 self._taken[place] = None
+
+    def _settle(self) -> None:
+        """Give back what nobody else will, where it is wanted."""
+        leavings.settle()
+        if len(self._taken) >= self.size:
+            self._sweep()
+
+    def _take(self, place: Place) -> bool:
+        """Take ``place`` at once, if there is one and nobody waits; whether it was. The lock is held."""
+        if len(self._taken) >= self.size or self._waiting:
+            return False
+        self._taken[place] = None
+        return True
 
     def _give(self, place: Place) -> None:
         with self._lock:
@@ -219,6 +236,12 @@ class inside:  # noqa: N801 - read as a statement
             _places.reset(self._token)
         except ValueError:  # an abandoned coroutine is closed in whatever context there is
             pass
+
+
+def within(place: Place) -> None:
+    """The current thread or task is part of the load that has ``place``, until that ends: for who is not
+    told where its code ends."""
+    _places.set((*places(), place))
 
 
 def places() -> tuple[Place, ...]:

@@ -1,4 +1,5 @@
-"""`FailedCalls`: tells the ledger of calls of chat models that failed, of which LangChain tells no cache."""
+"""`FailedCalls`: tells the ledger of calls of chat models that failed, of which LangChain tells no cache, and
+who waits for a place of those that ended."""
 
 from __future__ import annotations
 

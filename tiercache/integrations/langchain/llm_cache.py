@@ -58,6 +58,10 @@ class LLMCache(BaseCache):
     plain JSON, and no class is made that is not on a list of four (`_generations`); an answer that does not
     fit is not kept. Each look-up hands out objects of its own, which the caller may change.
 
+    Chat models keep to the pace of ``cache`` by `rate_limiter` and `callback_handler` together: its ``rate``,
+    its ``concurrency`` and its budget; ``retry`` and batches are for loaders. `callback_handler` says which
+    calls are no longer counted.
+
     Nothing here fails a model call: an ill tier is a miss, and an answer that cannot be stored is counted
     in `stats`. Only where the cache has a budget, and that is spent, `BudgetExceeded` is raised in the place
     of a miss; and only after ``cache`` was closed `CacheClosed` is raised. `clear` and the listing in
@@ -109,13 +113,21 @@ class LLMCache(BaseCache):
     @property
     def rate_limiter(self) -> RateLimiter:
         """For a chat model's ``rate_limiter``: calls of the model keep to the ``rate`` (and ``rate_shared``)
-        of the cache, together with its loads, and to its budget. A hit waits for nothing."""
+        of the cache, together with its loads, and to its budget; with the `callback_handler` to its
+        ``concurrency`` as well. A hit waits for nothing."""
         return self._limiter
 
     @property
     def callback_handler(self) -> FailedCalls:
         """For the ``callbacks`` of a chat model, or of a call: has the ledger count calls that failed, each
-        once, after a miss here. Without it there are in the ledger those that brought an answer."""
+        once, after a miss here. Without it there are in the ledger those that brought an answer.
+
+        It also tells when what the `rate_limiter` let begin has ended, so that ``concurrency`` can be kept;
+        without it that is not kept, and the log says so once. Not counted any more are the threads of
+        cancelled calls, where a model has no async methods of its own, and streams of which different tasks,
+        or threads of a pool, read one piece each, after the first. The other way round, a plain
+        ``stream_events(version="v3")`` that is given up, which LangChain cannot close, counts for as long as
+        a tracer has its run."""
         return self._failed_calls
 
     # -- LangChain's methods -----------------------------------------------------------------------
