@@ -242,6 +242,22 @@ def test_an_unusable_directory_can_be_stood_in_for():
         assert cache.get("a") == b"1"
 
 
+def test_a_file_on_the_way_to_a_directory_can_be_stood_in_for_too(tmp_path):
+    # As with HOME=/dev/null, which services without a home are given. A file in its place is somebody's data.
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.warns(RuntimeWarning, match="a part of .* is a file.*temporary"):
+        tier = DiskTier(file / "below", on_unusable="temporary")
+    with TieredCache([tier]) as cache:
+        assert cache.set("a", b"1").accepted == ("disk",)
+    with pytest.raises(ConfigError, match=r'choose another; or set on_unusable="temporary"'):
+        DiskTier(file / "below")
+    with pytest.raises(ConfigError, match="not a directory"):
+        DiskTier(file, on_unusable="temporary")
+    with pytest.raises(ConfigError, match="not a directory"):
+        DiskTier(file / "below", read_only=True, on_unusable="temporary")
+
+
 @together("url", ["gopher://x", "redis:/x", "localhost:6379", "", "postgres"])
 def test_a_url_of_an_unknown_scheme(url):
     for make, known in ((RedisTier, "redis"), (SQLTier, "sqlite")):

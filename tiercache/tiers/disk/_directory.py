@@ -116,7 +116,8 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
             ) from error
         raise _unusable(path, error, read_only=read_only) from error
     except NotADirectoryError as error:
-        raise ConfigError(f"DiskTier: a part of {path} is a file, not a directory; choose another") from error
+        plight = f"DiskTier: a part of {path} is a file, not a directory; choose another"
+        raise (ConfigError if read_only else UnusableDirectory)(plight) from error
     except OSError as error:
         raise _unusable(path, error, read_only=read_only) from error
     return path
