@@ -139,7 +139,7 @@ _codecs = st.one_of(
 _LEASES = ("disk", "redis", "sql")
 _tiers = st.one_of(
     _typed("memory", _options(MemoryOptions)),
-    _typed("disk", _options(DiskOptions, directory=st.just(""))),
+    _typed("disk", _options(DiskOptions, path=st.just(""))),
     _typed("redis", _options(RedisOptions)),
     _typed("sql", _options(SQLOptions, url=st.just(""), table=_tables)),
 )
@@ -166,7 +166,7 @@ def _placed(config):
     def placed(table):
         made = dict(table)
         if made.get("type") == "disk":
-            del made["directory"]
+            del made["path"]
             number = next(numbers)
             made[("path", "directory")[number % 2]] = f"d{number}"
         elif made.get("type") == "sql":

@@ -400,7 +400,7 @@ def _by_hand(config):
     for options in config["tiers"]:
         if options["type"] == "chain":
             continue
-        arguments = {("directory" if key == "path" else key): value for key, value in options.items()}
+        arguments = dict(options)
         tier = MAKERS[arguments.pop("type")](**arguments)
         found.append(options_of(tier))
         with suppress(Exception):

@@ -23,6 +23,7 @@ from tiercache.config._models import (
     SQLOptions,
     ViewOptions,
 )
+from tiercache.config._options import names_of
 from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.registry import codec, codec_names, tier_maker
 from tiercache.tiers.memory._policies import POLICIES
@@ -51,6 +52,12 @@ def parameters(made):
 @pairs
 def test_the_fields_are_the_parameters(made, model):
     assert model.model_fields.keys() == parameters(made).keys()
+
+
+@pairs
+def test_an_option_is_told_by_the_name_of_its_parameter(made, model):
+    told = {names_of(name, field)[0] for name, field in model.model_fields.items()}
+    assert told == parameters(made).keys()
 
 
 @pairs
@@ -118,7 +125,7 @@ def test_only_the_outermost_chain_has_views():
 
 def test_what_is_not_given_is_not_passed_on():
     assert MemoryOptions.model_validate({"ttl": "5m"}).arguments(None) == {"ttl": "5m"}
-    assert DiskOptions.model_validate({"path": "a"}).arguments(None) == {"directory": "a"}
+    assert DiskOptions.model_validate({"path": "a"}).arguments(None) == {"path": "a"}
 
 
 def test_each_tier_of_ours_has_its_model():

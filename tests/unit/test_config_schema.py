@@ -62,7 +62,7 @@ def test_each_option_is_there_with_its_default(name, model):
 
 
 def _names(field):
-    return ["path", "directory"] if field == "directory" else [field]
+    return ["path", "directory"] if field == "path" else [field]
 
 
 def test_each_kind_of_value_is_in_it():

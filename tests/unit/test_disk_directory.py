@@ -241,7 +241,7 @@ def test_no_temporary_directory_either(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("path", ["", "a\0b", 3, None, b"x", "~no-such-user-here/x"])
 def test_no_path(path: object) -> None:
-    with pytest.raises(ConfigError, match=r"DiskTier\.directory"):
+    with pytest.raises(ConfigError, match=r"DiskTier\.path"):
         DiskTier(path)  # type: ignore[arg-type]  # that is the test
 
 

@@ -66,7 +66,7 @@ _OWN: dict[type[Options], dict[str, About]] = {
         ),
     },
     DiskOptions: {
-        "directory": About(
+        "path": About(
             "Where it is; made if it is missing, and for this cache alone. A relative one begins at the "
             "folder of the file.",
             "cache",

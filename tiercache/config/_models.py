@@ -88,7 +88,7 @@ class MemoryOptions(Options):
 
 
 class DiskOptions(Options):
-    directory: Place = Field(validation_alias=AliasChoices("path", "directory"))
+    path: Place = Field(validation_alias=AliasChoices("path", "directory"))
     max_bytes: Weight = "10GiB"
     max_entries: OptionalCount = None
     ttl: OptionalLasting = None

@@ -87,7 +87,7 @@ def prepare(directory: str | os.PathLike[str], *, read_only: bool) -> Path:
     ``read_only`` it must be there and is not touched. Raises `ConfigError`: not a directory, a symbolic link,
     somebody else's files, another version's layout; and `UnusableDirectory`: not ours to write.
     """
-    path = absolute(directory, "DiskTier.directory")
+    path = absolute(directory, "DiskTier.path")
     looks = LOOKS.get()
     try:
         if looks and not read_only and not os.path.lexists(path):

@@ -32,9 +32,9 @@ _SYNCHRONOUS = {"process": 1, "power": 2}
 
 
 class DiskTier(EncodedTier):
-    """Entries in ``directory``, for all threads and processes of this user on this machine.
+    """Entries in the directory ``path``, for all threads and processes of this user on this machine.
 
-    ``directory``
+    ``path``
         made if it is missing, private (0700), and ours alone: one with other files in it, a symbolic
         link or somebody else's is refused. ``~`` is expanded. Not on a network file system.
     ``max_bytes``
@@ -77,7 +77,7 @@ class DiskTier(EncodedTier):
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        path: str | os.PathLike[str],
         *,
         max_bytes: Size = _MAX_BYTES,
         max_entries: int | None = None,
@@ -122,7 +122,7 @@ class DiskTier(EncodedTier):
         #: Whether a temporary directory stands in for the one that was asked for.
         self.temporary = False
         try:
-            self.directory = prepare(directory, read_only=read_only)
+            self.directory = prepare(path, read_only=read_only)
         except UnusableDirectory as error:
             if on_unusable != "temporary":
                 raise
