@@ -2,7 +2,7 @@
 
 Counting rules:
 
-* a key looked up counts once at each tier that was asked for it: ``hits + misses == keys asked``;
+* a key looked up counts once at each tier that it came to: ``hits + misses`` is what the tiers above missed;
 * for the chain, ``hits + misses == keys looked up`` (a duplicate within one call counts each time);
 * a stale entry is a miss at the tier that holds it. Where a loading call serves it at once (``stale_for``, or
   while a loader that fails is left alone), the chain counts a hit, where it serves it after a load was tried

@@ -70,7 +70,7 @@ CHAIN: Final = (
 
 TIER: Final = (
     Metric("hits", "{hit}", "Keys that the tier had, fresh."),
-    Metric("misses", "{miss}", "Keys that the tier was asked for and had no fresh value of."),
+    Metric("misses", "{miss}", "Keys that the tier had no fresh value of, or could not be asked for."),
     Metric("promotions", "{entry}", "Entries copied into the tier from a hit below it."),
     Metric("sets", "{key}", "Keys stored by writes and loads."),
     Metric("deletes", "{key}", "Keys dropped by deletes."),
@@ -86,7 +86,8 @@ TIER: Final = (
     Metric(
         "skipped",
         "{key}",
-        "Keys that the tier was not asked for: its circuit was open, or it is owed a delete.",
+        "Keys that the tier was not asked for: its circuit was open, or it is owed a delete. Look-ups are "
+        "misses too.",
     ),
     Metric("journalled", "{key}", "Keys of which the tier missed a delete or an overwrite."),
     Metric("settled", "{key}", "Those of them that it was told of since."),
