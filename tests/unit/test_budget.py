@@ -110,6 +110,37 @@ def test_it_may_only_warn(caplog):
     assert "loaders are not called" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": "misspelt"}, "a model 'misspelt' without a price: give"),
+        ({"model": None}, "no model that has a name: give"),
+        ({"prices": None}, "a model 'm' without a price: give"),
+    ],
+    ids=str,
+)
+def test_a_call_that_no_price_is_known_of_is_told_once_a_model(caplog, wrong, said):
+    """Such a budget never ends, and who set it believes that it does."""
+    options = {"model": "m", "prices": PRICES} | wrong
+    with TieredCache([MemoryTier()], budget=10 * COST, **options) as cache:
+        spend(cache, 20)
+        (told,) = [record for record in caplog.records if "counts nothing" in record.getMessage()]
+        assert told.levelname == "WARNING"
+        assert said in told.getMessage()
+        other = cache.view("v", model="another")
+        spend(other, 2)
+        assert caplog.text.count("counts nothing") == 2
+        for number in range(500):
+            spend(cache.view(f"v{number}", model=f"model {number}"), 1)
+        assert caplog.text.count("counts nothing") <= 101  # names come from outside, perhaps
+
+
+def test_a_call_with_a_price_says_nothing_of_it(caplog):
+    with made(10) as cache:
+        spend(cache, 3)
+    assert "counts nothing" not in caplog.text
+
+
 def test_each_share_is_told_once_a_day_by_one_of_all(tmp_path, caplog):
     clock, events = FakeClock(NOON), []
     with (

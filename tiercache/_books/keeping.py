@@ -216,7 +216,11 @@ class Call:
             await self._books.record(runtime, account, amounts, self.drop)
         finally:
             self.drop()
-        if self._books.spending is not None and amounts["calls"] > amounts.get("failed", 0):
+        if self._books.spending is None:
+            return
+        if amounts.get("unpriced"):
+            self._books.spending.unpriced(self._model)
+        if amounts["calls"] > amounts.get("failed", 0):
             await self._books.spending.paid(runtime, account.day, texts, amounts["money"])
 
     def _account(self, view: Viewed) -> Account:

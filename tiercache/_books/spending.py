@@ -33,6 +33,8 @@ __all__ = ["Spending"]
 
 #: So many shares of days are known to be told: of more days than clocks go back.
 _MOST_TOLD = 100
+#: And so many models.
+_MOST_MODELS = 100
 
 
 class Spending:
@@ -50,6 +52,7 @@ class Spending:
         self._paid = self._texts = 0
         self._token = uuid4().hex
         self._told: set[tuple[str, float]] = set()
+        self._unpriced: set[str] = set()
         self.after_fork()
         reset_after_fork(self)
 
@@ -96,6 +99,18 @@ class Spending:
             self._texts += texts
             spent = self._spent(day)
         await self.tell(runtime, day, spent)
+
+    def unpriced(self, model: str) -> None:
+        """Tell, once a model, that a call cost nobody knows what: a budget of such calls never ends, and who
+        set it believes that it does. (No error, for the value is paid for, and prices of others may do.)"""
+        if model in self._unpriced or len(self._unpriced) >= _MOST_MODELS:
+            return
+        self._unpriced.add(model)
+        logger().warning(
+            "a call counts nothing in the budget, as it is of %s: give prices= a price of it, under the name "
+            "that model= has",
+            f"a model {model!r} without a price" if model else "no model that has a name",
+        )
 
     async def tell(self, runtime: Runtime, day: str, spent: int) -> None:
         """Tell of each share of the budget that is spent by now, unless some process has, that day."""
