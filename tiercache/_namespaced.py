@@ -28,7 +28,7 @@ class NamespaceMethods(View[T]):
         O(namespace) on disk and SQL, O(database) on Redis (which may name a key twice).
         """
         self._check_open()
-        check_key(prefix)
+        check_key(prefix, "a prefix")
         return self._iterate(prefix)
 
     def _iterate(self, prefix: str) -> Iterator[str]:
@@ -43,7 +43,7 @@ class NamespaceMethods(View[T]):
     def akeys(self, prefix: str = "") -> AsyncIterator[str]:
         """`keys` for async code: an async iterator."""
         self._check_open()
-        check_key(prefix)
+        check_key(prefix, "a prefix")
         return self._aiterate(prefix)
 
     async def _aiterate(self, prefix: str) -> AsyncIterator[str]:

@@ -146,7 +146,7 @@ def damage(database, key):
 def test_too_few_vectors(cache):
     model = RecordingModel(lambda vectors: vectors[:1])
     assert theirs(model).embed_documents(["a", "b"]) == [document("a"), None]
-    with pytest.raises(LoadError, match="2 texts and gave 1 vectors"):
+    with pytest.raises(LoadError, match="2 texts and gave 1 vectors; it must give one for each"):
         ours(model, cache).embed_documents(["a", "b"])
 
 

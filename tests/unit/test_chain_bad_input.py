@@ -12,7 +12,16 @@ from apis import both_apis
 from selections import together
 
 import tiercache
-from tiercache import ConfigError, DiskTier, EncodedTier, MemoryTier, RedisTier, SQLTier, TieredCache
+from tiercache import (
+    CacheClosed,
+    ConfigError,
+    DiskTier,
+    EncodedTier,
+    MemoryTier,
+    RedisTier,
+    SQLTier,
+    TieredCache,
+)
 from tiercache.codecs import JSONCodec
 from tiercache.testing import DictStore, DictTier, SpyTier
 
@@ -217,6 +226,15 @@ def test_what_is_no_codec_is_refused(cache, codec):
     ):
         with pytest.raises(TypeError, match="codec"):
             make()
+
+
+def test_what_else_is_told_with_its_cure():
+    cache = TieredCache([MemoryTier()])
+    with pytest.raises(TypeError, match="a prefix must be a str, not int: 5"):
+        cache.keys(5)
+    cache.close()
+    with pytest.raises(CacheClosed, match="the cache is closed: make a new one"):
+        cache.get("a")
 
 
 def test_a_directory_that_is_a_file(tmp_path):

@@ -25,10 +25,10 @@ T = TypeVar("T")
 _TEXT, _NONE = frozenset({str}), type(None)
 
 
-def check_key(key: object) -> None:
-    """Raise `TypeError` for a key that is no str."""
+def check_key(key: object, what: str = "a key") -> None:
+    """Raise `TypeError` for a key, or ``what`` it is, that is no str."""
     if not isinstance(key, str):
-        raise TypeError(f"a key must be a str, not {type(key).__name__}: {key!r:.60}")
+        raise TypeError(f"{what} must be a str, not {type(key).__name__}: {key!r:.60}")
 
 
 def as_keys(keys: Sequence[str]) -> Sequence[str]:

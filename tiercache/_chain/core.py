@@ -367,7 +367,9 @@ class Core(Reader):
                     raise
                 except Exception as error:
                     raise TierUnavailable(f"{name} cannot list its keys", tier=name) from error
-        raise TierUnavailable("no tier of this chain can list its keys")
+        raise TierUnavailable(
+            "no tier of this chain can list its keys; MemoryTier, DiskTier, SQLTier and RedisTier can"
+        )
 
     @owned
     async def purge(

@@ -134,7 +134,8 @@ class Stack:
     def check_open(self, *, view_closed: bool = False) -> None:
         """Raise `CacheClosed` after `close`, or for a view that was closed by itself."""
         if self.closed or view_closed:
-            raise CacheClosed("the cache is closed" if self.closed else "this view is closed")
+            what = "the cache" if self.closed else "this view"
+            raise CacheClosed(f"{what} is closed: make a new one, or close it where nobody uses it any more")
         if self.sharing is not None and not self.sharing.awake:
             self.sharing.wake()
         if self.books is not None and not self.books.awake:

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
 from sys import exception
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tiercache._consistency.keytimes import KeyTimes
 from tiercache._consistency.rings import Awaited, Waiting, rings
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Flight", "Flights", "aboard", "aboard_nothing", "get_off", "loading", "ride"]
 
+#: What somebody is to do whose loader waits for itself. The key is in no message: they are logged.
+_CURE: Final = ", and would wait for itself: have it ask for another, or make the value without asking"
 #: The flights that the current thread or task is loading for, outermost first.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("tiercache_flights", default=())
 
@@ -321,13 +323,13 @@ class Flights:
         # Its flight is not listed any more when the loader, or somebody else, has written the key since. One
         # that has ended was inherited by what the loader started and left running: that is no part of it now.
         if any(flight.of is self and key in flight.keys and not flight.has_ended for flight in riding):
-            raise LoadError("a loader asked for a key that it is loading")
+            raise LoadError(f"a loader asked for a key that it is loading{_CURE}")
 
     @staticmethod
     def _refuse_rings(flight: Flight, waiting: Waiting) -> None:
         if waiting.is_part_of(flight):
             raise LoadError(
-                "a loader asked, directly or through another loader, for a key that it is loading"
+                f"a loader asked, directly or through another loader, for a key that it is loading{_CURE}"
             )
 
 

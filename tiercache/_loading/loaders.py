@@ -152,11 +152,15 @@ def many(loader: Callable[[list[str]], Any], told: Told) -> LoadMany:
                 given = None
             if given is None:
                 raise LoadError(
-                    f"the loader returned {type(answer).__name__}; it must return a sequence of values in "
-                    f"the order of its keys, or a mapping"
+                    f"the loader {loader_name(loader)} returned {type(answer).__name__}; it must return a "
+                    f"sequence of values in the order of its keys, or a mapping"
                 )
             if len(given) != len(keys):
-                raise LoadError(f"the loader was asked for {len(keys)} keys and returned {len(given)} values")
+                raise LoadError(
+                    f"the loader {loader_name(loader)} was asked for {len(keys)} keys and returned "
+                    f"{len(given)} values; give one for each, in their order, or a mapping of those "
+                    f"that there are"
+                )
             pairs = list(zip(keys, given, strict=True))
         return {key: value for key, value in pairs if value is not None}
 

@@ -314,5 +314,8 @@ def _rows(answer: Any, texts: Sequence[str]) -> list[Any]:
         raise LoadError(f"the model gave a {type(answer).__name__}; it must give a list of vectors")
     rows = answer if isinstance(answer, list) else list(answer)
     if len(rows) != len(texts):
-        raise LoadError(f"the model was given {len(texts)} texts and gave {len(rows)} vectors")
+        raise LoadError(
+            f"the model was given {len(texts)} texts and gave {len(rows)} vectors; it must give one for "
+            f"each, in their order"
+        )
     return rows
