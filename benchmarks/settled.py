@@ -43,10 +43,10 @@ def settled(cache: TieredCache[Any] | None, *tiers: object) -> Callable[[], None
 def _at_work(disk: DiskTier) -> bool:
     """Whether a step of its upkeep runs or is due soon. It has no call to ask that: users need none."""
     upkeep = disk.store._upkeep  # noqa: SLF001 - as said
-    thread: Thread | None = upkeep._thread  # noqa: SLF001
+    thread: Thread | None = upkeep._thread  # noqa: SLF001 - as said
     if thread is None:
         return False
-    due: float | None = upkeep._due  # noqa: SLF001
+    due: float | None = upkeep._due  # noqa: SLF001 - as said
     if due is None or due < monotonic() + _SOON:
         return True
     # A step may run while the next one is a minute ahead.

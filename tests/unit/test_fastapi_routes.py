@@ -106,15 +106,15 @@ def test_a_configuration_describes_the_cache(tmp_path):
 
 def test_a_cache_that_is_made_already_is_refused():
     with TieredCache([MemoryTier()]) as cache, pytest.raises(ConfigError, match="lambda"):
-        lifespan(cache)  # type: ignore[arg-type]
+        lifespan(cache)  # type: ignore[arg-type]  # that is the test
     with pytest.raises(ConfigError, match="int"):
-        lifespan(7)  # type: ignore[arg-type]
+        lifespan(7)  # type: ignore[arg-type]  # that is the test
 
 
 def test_what_makes_no_cache_is_told_at_the_start():
     async def run() -> None:
         with pytest.raises(ConfigError, match="MemoryTier"):
-            async with serving(FastAPI(lifespan=lifespan(MemoryTier))):  # type: ignore[arg-type]
+            async with serving(FastAPI(lifespan=lifespan(MemoryTier))):  # type: ignore[arg-type]  # that is the test
                 pass
 
     asyncio.run(run())

@@ -74,7 +74,7 @@ def test_an_entry_is_gone_an_hour_after_its_last_use_and_a_day_after_it_was_writ
 def test_a_sliding_that_is_longer_than_the_ttl_changes_nothing(clock: FakeClock) -> None:
     cache = memory_alone(clock, ttl=10, sliding=10)
     cache.set("key", b"value")
-    assert cache._core.members[0].fast.mget(["key"])["key"].sliding is None  # type: ignore[union-attr]
+    assert cache._core.members[0].fast.mget(["key"])["key"].sliding is None  # type: ignore[union-attr]  # it is in memory, so there is a fast way
     clock.advance(9.9)
     assert cache.get("key") == b"value"
     clock.advance(0.1)

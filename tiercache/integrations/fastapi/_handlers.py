@@ -105,7 +105,7 @@ class Handler:
 
         token = _running.set(run)
         try:
-            return await self.route(asked.request).make(asked.request)  # type: ignore[no-any-return]
+            return await self.route(asked.request).make(asked.request)  # type: ignore[no-any-return]  # what the handler gives
         finally:
             _running.reset(token)
 

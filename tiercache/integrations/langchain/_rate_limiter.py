@@ -47,7 +47,7 @@ class RateLimiter(BaseRateLimiter):
         view = self._view
         view._check_open()  # noqa: SLF001 - of our own class, as all below
         call = self._misses.announced()
-        run = None if view._manner.pace.gate is None else self._run(runtime)  # noqa: SLF001
+        run = None if view._manner.pace.gate is None else self._run(runtime)  # noqa: SLF001 - as above
         begins = False
         try:
             begins = await self._turn(runtime, call, run, blocking=blocking)
@@ -67,7 +67,7 @@ class RateLimiter(BaseRateLimiter):
     async def _turn(self, runtime: Runtime, call: Call | None, run: Run | None, *, blocking: bool) -> bool:
         """Wait, unless not to be ``blocking``, and take what ``call`` needs, in the order in which loads do;
         whether there was all of it."""
-        stack, pace = self._view._stack, self._view._manner.pace  # noqa: SLF001
+        stack, pace = self._view._stack, self._view._manner.pace  # noqa: SLF001 - of our own class
         rate, gate = pace.rate, pace.gate
         await self._check_budget(runtime)
         if gate is not None and run is not None:
