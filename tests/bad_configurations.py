@@ -292,7 +292,7 @@ BAD = [
         redis(max_entries=5),
         (
             "tiers[0].max_entries: is not known; allowed: url, prefix, ttl, deadline, "
-            'breaker_failures, breaker_pause, retries, name, secret; did you mean "retries"?'
+            'breaker_failures, breaker_pause, breaker_longest, retries, name, secret; did you mean "retries"?'
         ),
     ),
     (

@@ -45,6 +45,7 @@ class Failure:
         deadline: Duration | None,
         breaker_failures: int | None,
         breaker_pause: Duration,
+        breaker_longest: Duration,
         retries: int,
         writes_apart: bool = False,
     ) -> Failure:
@@ -54,11 +55,12 @@ class Failure:
             _check_count(breaker_failures, 1, f"{owner}.breaker_failures", ", or None for no breaker")
         _check_count(retries, 0, f"{owner}.retries", "")
         pause = wait(breaker_pause, name=f"{owner}.breaker_pause")
+        longest = wait(breaker_longest, name=f"{owner}.breaker_longest")
         return cls(
             deadline=optional_wait(deadline, name=f"{owner}.deadline"),
             breaker_failures=breaker_failures,
             breaker_pause=pause,
-            breaker_longest=max(pause, _LONGEST_PAUSE),
+            breaker_longest=max(pause, longest),
             retries=retries,
             writes_apart=writes_apart,
         )

@@ -67,7 +67,7 @@ def test_its_parameters_are_its_options():
     assert told({"type": "strict", "dead_line": 1, "url": "${NO_SUCH}"}) == (
         "2 problems\n"
         "  tiers[0].dead_line: is not known; allowed: url, deadline, breaker_failures, breaker_pause, "
-        'retries, name; did you mean "deadline"?\n'
+        'breaker_longest, retries, name; did you mean "deadline"?\n'
         "  tiers[0].url: the variable NO_SUCH is not set; set it, or write a default: ${NO_SUCH:-…}"
     )
     assert told({"type": "strict"}) == "tiers[0].url: is missing"
@@ -282,12 +282,18 @@ def test_what_it_has_no_parameter_for_is_done_around_it():
             super().__init__(name)
 
     registry.register_tier("named", Named)
-    options = {"deadline": "250ms", "breaker_failures": "none", "breaker_pause": 2, "retries": 3}
+    options = {
+        "deadline": "250ms",
+        "breaker_failures": "none",
+        "breaker_pause": 2,
+        "breaker_longest": "5s",
+        "retries": 3,
+    }
     tiers = [{"type": "named", "name": "mine", **options}, {"type": "named", "deadline": "none"}]
     with TieredCache.from_config({"tiers": tiers}) as cache:
         first, second = (guard.tier for guard in cache._stack.guards)
         assert [guard.name for guard in cache._stack.guards] == ["mine", "own"]
-        assert first.failure == Failure(0.25, None, 2.0, 30.0, 3)
+        assert first.failure == Failure(0.25, None, 2.0, 5.0, 3)
         assert second.failure == Failure()
         assert isinstance(first.tier, Named)
         assert call_twice(cache) == b"1"

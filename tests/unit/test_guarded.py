@@ -333,8 +333,9 @@ def test_a_chain_over_guarded_tiers(call: Any) -> None:
 
 
 def test_what_it_is_told_is_what_a_chain_goes_by() -> None:
-    tier = guarded(DictTier(), deadline="250ms", breaker_failures=5, breaker_pause="2s", retries=1, name="n")
-    assert tier.failure == Failure(0.25, 5, 2.0, 30.0, 1, False)
+    breaker: Any = {"breaker_failures": 5, "breaker_pause": "2s", "breaker_longest": "10s"}
+    tier = guarded(DictTier(), deadline="250ms", **breaker, retries=1, name="n")
+    assert tier.failure == Failure(0.25, 5, 2.0, 10.0, 1, False)
     assert tier.name == "n"
     assert "deadline=0.25" in repr(tier)
 
@@ -345,6 +346,7 @@ def test_what_it_is_told_is_what_a_chain_goes_by() -> None:
         ({"deadline": 0}, "guarded.deadline"),
         ({"breaker_failures": 0}, "guarded.breaker_failures"),
         ({"breaker_pause": -1}, "guarded.breaker_pause"),
+        ({"breaker_longest": -1}, "guarded.breaker_longest"),
         ({"retries": -1}, "guarded.retries"),
     ],
 )

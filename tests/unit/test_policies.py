@@ -29,14 +29,19 @@ def test_what_each_tier_does_unless_told_otherwise(tmp_path):
 
 
 def test_every_tier_can_be_told(tmp_path):
-    for tier in _tiers(tmp_path, breaker_failures=None, breaker_pause="250ms", retries=2):
+    for tier in _tiers(
+        tmp_path, breaker_failures=None, breaker_pause="250ms", breaker_longest="2s", retries=2
+    ):
         assert tier.failure.breaker_failures is None
         assert tier.failure.breaker_pause == 0.25
+        assert tier.failure.breaker_longest == 2.0
         assert tier.failure.retries == 2
 
 
 def test_a_pause_longer_than_the_longest_stays_what_it_is():
-    assert RedisTier("redis://localhost", breaker_pause="5m").failure.breaker_longest == 300.0
+    for longest in (30.0, "1m"):
+        tier = RedisTier("redis://localhost", breaker_pause="5m", breaker_longest=longest)
+        assert tier.failure.breaker_longest == 300.0
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,9 @@ def test_a_pause_longer_than_the_longest_stays_what_it_is():
         {"breaker_pause": "soon"},
         {"breaker_pause": None},
         {"breaker_pause": "25d"},
+        {"breaker_longest": 0},
+        {"breaker_longest": "soon"},
+        {"breaker_longest": None},
         {"retries": -1},
         {"retries": True},
         {"retries": None},

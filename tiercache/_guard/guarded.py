@@ -33,6 +33,7 @@ def guarded(
     deadline: Duration | None = None,
     breaker_failures: int | None = 3,
     breaker_pause: Duration = 1.0,
+    breaker_longest: Duration = 30.0,
     retries: int = 0,
     name: str | None = None,
 ) -> GuardedTier:
@@ -45,9 +46,9 @@ def guarded(
         time that it takes: it is the caller's loop.) A call that
         cannot be stopped is left behind, and until it ends the tier gets no other: each is `TierUnavailable`
         at once. ``None``: what the tier takes (or its own deadline), with no thread or task between.
-    ``breaker_failures``, ``breaker_pause``
+    ``breaker_failures``, ``breaker_pause``, ``breaker_longest``
         after so many failures in a row a chain leaves the tier alone for that long, and twice as long after
-        each probe that fails, up to 30 s; ``None`` failures: never.
+        each probe that fails, up to the longest; ``None`` failures: never.
     ``retries``
         how often a chain makes a call again that failed, though not for time.
     ``name``
@@ -70,6 +71,7 @@ def guarded(
         deadline=deadline,
         breaker_failures=breaker_failures,
         breaker_pause=breaker_pause,
+        breaker_longest=breaker_longest,
         retries=retries,
         writes_apart=inner.writes_apart,
     )

@@ -35,7 +35,10 @@ _COMMON = {
     "deadline": About("The longest that a call may take; what takes longer is a miss.", "250ms"),
     "breaker_failures": About("After so many failures in a row the tier is left alone for a while.", 5),
     "breaker_pause": About(
-        "How long it is left alone at first; twice as long after each probe that fails, up to 30 s.", "2s"
+        "How long it is left alone at first; twice as long after each probe that fails.", "2s"
+    ),
+    "breaker_longest": About(
+        "How long it is left alone at most, or for the first pause if that is longer.", "10s"
     ),
     "retries": About("How often a call is made again that failed, though not for time.", 1),
     "name": About(

@@ -96,6 +96,7 @@ class DiskOptions(Options):
     deadline: Wait = 2.0
     breaker_failures: OptionalCount = 3
     breaker_pause: Wait = 1.0
+    breaker_longest: Wait = 30.0
     retries: Repeats = 0
     read_only: Flag = False
     on_unusable: Annotated[str, choice("error", "temporary")] = "error"
@@ -113,6 +114,7 @@ class RedisOptions(Options):
     deadline: Wait = 0.5
     breaker_failures: OptionalCount = 3
     breaker_pause: Wait = 1.0
+    breaker_longest: Wait = 30.0
     retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
@@ -128,6 +130,7 @@ class SQLOptions(Options):
     deadline: Wait = 2.0
     breaker_failures: OptionalCount = 3
     breaker_pause: Wait = 1.0
+    breaker_longest: Wait = 30.0
     retries: Repeats = 0
     name: OptionalName = None
     secret: OptionalSecrets = None
@@ -190,6 +193,7 @@ class GuardOptions(Options):
     deadline: OptionalWait = None
     breaker_failures: OptionalCount = 3
     breaker_pause: Wait = 1.0
+    breaker_longest: Wait = 30.0
     retries: Repeats = 0
     name: OptionalName = None
 

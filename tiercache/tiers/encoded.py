@@ -42,7 +42,8 @@ class EncodedTier:
 
     The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
     Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
-    ``breaker_failures``, ``breaker_pause`` and ``retries`` say what a chain does when calls fail (`Failure`).
+    ``breaker_failures``, ``breaker_pause``, ``breaker_longest`` and ``retries`` say what a chain does when
+    calls fail (`Failure`).
     For a store that may hang, add a deadline with `guarded`.
     """
 
@@ -58,6 +59,7 @@ class EncodedTier:
         secret: bytes | str | Sequence[bytes | str] | Secrets | None = None,
         breaker_failures: int | None = 3,
         breaker_pause: Duration = 1.0,
+        breaker_longest: Duration = 30.0,
         retries: int = 0,
     ) -> None:
         if not isinstance(store, ByteStore | AsyncByteStore):
@@ -78,6 +80,7 @@ class EncodedTier:
             deadline=None,
             breaker_failures=breaker_failures,
             breaker_pause=breaker_pause,
+            breaker_longest=breaker_longest,
             retries=retries,
         )
         self._clock = clock

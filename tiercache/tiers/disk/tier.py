@@ -53,7 +53,7 @@ class DiskTier(EncodedTier):
     ``deadline``
         seconds for a call as a whole; then `TierTimeout`. Writers wait for each other, reads do not wait
         for them. `clear` and `purge` have it for each step of up to 1,000 entries.
-    ``breaker_failures``, ``breaker_pause``, ``retries``
+    ``breaker_failures``, ``breaker_pause``, ``breaker_longest``, ``retries``
         what a chain does when calls fail: see `Failure`.
     ``read_only``
         use a directory that cannot be written, or shall not be: writes raise `TierUnavailable`.
@@ -86,6 +86,7 @@ class DiskTier(EncodedTier):
         deadline: Duration = 2.0,
         breaker_failures: int | None = 3,
         breaker_pause: Duration = 1.0,
+        breaker_longest: Duration = 30.0,
         retries: int = 0,
         read_only: bool = False,
         on_unusable: Literal["error", "temporary"] = "error",
@@ -114,6 +115,7 @@ class DiskTier(EncodedTier):
             deadline=seconds,
             breaker_failures=breaker_failures,
             breaker_pause=breaker_pause,
+            breaker_longest=breaker_longest,
             retries=retries,
             writes_apart=True,  # a foreign writer's lock stops writes and not reads
         )

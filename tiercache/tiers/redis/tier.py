@@ -65,7 +65,7 @@ class RedisTier(EncodedTier):
     ``deadline``
         seconds for a whole call, connecting included; `scan` has it for a page, and `clear` for each of
         its steps, because their work grows with the database.
-    ``breaker_failures``, ``breaker_pause``, ``retries``
+    ``breaker_failures``, ``breaker_pause``, ``breaker_longest``, ``retries``
         what a chain does when calls fail: see `Failure`.
     ``async_client``
         an asyncio client beside a blocking one in ``url``. A blocking client alone serves async
@@ -89,6 +89,7 @@ class RedisTier(EncodedTier):
         deadline: Duration = 0.5,
         breaker_failures: int | None = 3,
         breaker_pause: Duration = 1.0,
+        breaker_longest: Duration = 30.0,
         retries: int = 0,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -106,6 +107,7 @@ class RedisTier(EncodedTier):
             deadline=seconds,
             breaker_failures=breaker_failures,
             breaker_pause=breaker_pause,
+            breaker_longest=breaker_longest,
             retries=retries,
         )
         kind, described, place, blocking, native = _clients(url, async_client, seconds)

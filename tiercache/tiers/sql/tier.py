@@ -65,7 +65,7 @@ class SQLTier(EncodedTier):
         for a whole call: waiting for a connection, making one, statements and locks. What the driver waits
         for beyond it is cut off, and its connection dropped. The pool of an engine that was given has its own
         time-out.
-    ``breaker_failures``, ``breaker_pause``, ``retries``
+    ``breaker_failures``, ``breaker_pause``, ``breaker_longest``, ``retries``
         what a chain does when calls fail: see `Failure`.
     ``name``
         in statistics and errors.
@@ -91,6 +91,7 @@ class SQLTier(EncodedTier):
         deadline: Duration = 2.0,
         breaker_failures: int | None = 3,
         breaker_pause: Duration = 1.0,
+        breaker_longest: Duration = 30.0,
         retries: int = 0,
         name: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -103,6 +104,7 @@ class SQLTier(EncodedTier):
             deadline=seconds,
             breaker_failures=breaker_failures,
             breaker_pause=breaker_pause,
+            breaker_longest=breaker_longest,
             retries=retries,
         )
         ttl_seconds = optional_duration(ttl, name="ttl")
