@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from tiercache import TieredCache
 from tiercache.entry import Entry
 from tiercache.envelope import SIGNED_VERSION, seal
 from tiercache.errors import ConfigError
@@ -37,6 +39,25 @@ def test_damage_is_a_miss_counted_and_deleted():
     assert {key: entry.value for key, entry in tier.mget(["a", "b", "c"]).items()} == {"c": b"3"}
     assert set(store.blobs) == {"c"}
     assert tier.counters()["corrupt"] == 2
+
+
+@pytest.mark.parametrize("ttl", [20, "20s", timedelta(seconds=20)])
+def test_the_longest_that_it_holds_an_entry_is_a_duration_as_everywhere(ttl):
+    clock = FakeClock()
+    tier = EncodedTier(DictStore(), ttl=ttl, clock=clock)
+    assert tier.ttl == 20.0
+    with TieredCache([tier], clock=clock) as cache:
+        cache.set("a", b"1")
+        clock.advance(19)
+        assert cache.get("a") == b"1"
+        clock.advance(2)
+        assert cache.get("a") is None
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), "0s", "soon", [1]])
+def test_a_duration_that_is_none_is_told(ttl):
+    with pytest.raises(ConfigError, match=r"EncodedTier\.ttl: "):
+        EncodedTier(DictStore(), ttl=ttl)
 
 
 def test_damage_on_the_way_is_noticed_too():

@@ -22,7 +22,7 @@ from tiercache.protocols import (
     ByteStore,
     Clock,
 )
-from tiercache.units import Duration
+from tiercache.units import Duration, optional_duration
 
 __all__ = ["EncodedTier"]
 
@@ -41,10 +41,9 @@ class EncodedTier:
     of them verify: to change it, put the new one after the old one everywhere, then before it, then alone.
 
     The tier can do what its store can: blocking calls, native async or both, scan, clear, purge, size.
-    Thread-safe if the store is. ``ttl`` (seconds, or ``None``) is the longest that this tier holds an entry.
-    ``breaker_failures``, ``breaker_pause``, ``breaker_longest`` and ``retries`` say what a chain does when
-    calls fail (`Failure`).
-    For a store that may hang, add a deadline with `guarded`.
+    Thread-safe if the store is. ``ttl`` (seconds, text such as ``"30d"``, or ``None``) is the longest that
+    this tier holds an entry. ``breaker_failures``, ``breaker_pause``, ``breaker_longest`` and ``retries`` say
+    what a chain does when calls fail (`Failure`). For a store that may hang, add a deadline with `guarded`.
     """
 
     stores_bytes = True
@@ -54,7 +53,7 @@ class EncodedTier:
         store: ByteStore | AsyncByteStore,
         *,
         name: str | None = None,
-        ttl: float | None = None,
+        ttl: Duration | None = None,
         clock: Clock = SYSTEM_CLOCK,
         secret: bytes | str | Sequence[bytes | str] | Secrets | None = None,
         breaker_failures: int | None = 3,
@@ -69,7 +68,8 @@ class EncodedTier:
             )
         self._secrets = Secrets.of(secret, f"{type(self).__name__}.secret")
         self.name = name or getattr(store, "name", None) or type(store).__name__.lower()
-        self.ttl = ttl
+        #: In seconds.
+        self.ttl = optional_duration(ttl, name=f"{type(self).__name__}.ttl")
         self.store: Any = store
         itself: Any = store
         #: See `SupportsLocation`.
