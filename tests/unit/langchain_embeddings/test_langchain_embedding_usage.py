@@ -170,6 +170,13 @@ def test_a_class_for_a_model(cache):
         CachedEmbeddings(RecordingModel, cache, namespace="model")
 
 
+@pytest.mark.parametrize("what", [None, "text-embedding-3-small", object()], ids=["none", "name", "object"])
+def test_what_is_no_model_is_told_at_once(cache, what):
+    """A name, or a provider's client: the first call would say so, and less clearly."""
+    with pytest.raises(ConfigError, match=f"a {type(what).__name__} is no model; give an object with"):
+        CachedEmbeddings(what, cache, namespace="model")
+
+
 def test_swapped_arguments(model, cache):
     with pytest.raises(ConfigError, match="the model comes first, then the cache"):
         CachedEmbeddings(cache, model, namespace="model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from tiercache._chain.view import TTL
 from tiercache.chain import TieredCache
@@ -11,6 +11,8 @@ from tiercache.integrations.langchain._vectors import DType, check_dtype
 
 __all__ = ["check_model", "home_of"]
 
+_VERBS: Final = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
+
 
 def check_model(owner: str, model: Any) -> None:
     """Raise `ConfigError` for what stands where ``owner`` takes its model, and is none."""
@@ -18,6 +20,12 @@ def check_model(owner: str, model: Any) -> None:
         raise ConfigError(f"{owner}: the model comes first, then the cache")
     if isinstance(model, type):
         raise ConfigError(f"{owner}: {model.__qualname__} is a class; give an object, not the class")
+    # One of them is enough: there are models of queries alone, and of async code alone.
+    if not any(callable(getattr(model, verb, None)) for verb in _VERBS):
+        raise ConfigError(
+            f"{owner}: a {type(model).__name__} is no model; give an object with embed_documents and "
+            f"embed_query, as LangChain's Embeddings have"
+        )
 
 
 def home_of(owner: str, cache: TieredCache[Any], namespace: str, dtype: DType, ttl: TTL) -> TieredCache[Any]:
