@@ -88,7 +88,9 @@ def next_serial(connection: sqlite3.Connection, now: float) -> int:
 
 def raise_floor(connection: sqlite3.Connection, serial: int) -> None:
     """Let no ticket below ``serial`` be good any more."""
-    connection.execute("UPDATE Settings SET value = ?1 WHERE key = 'tier_floor' AND value < ?1", (serial,))
+    connection.execute(
+        "UPDATE Settings SET value = ? WHERE key = 'tier_floor' AND value < ?", (serial, serial)
+    )
 
 
 def note_delete(connection: sqlite3.Connection, serial: int, keys: str, now: float | None) -> None:

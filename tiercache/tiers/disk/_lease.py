@@ -25,17 +25,17 @@ _TABLE: Final = (
     " taken REAL NOT NULL, until REAL NOT NULL) WITHOUT ROWID"
 )
 _HELD_BY_OTHERS: Final = (
-    "SELECT count(*) FROM json_each(?1) j JOIN Tier_lease l ON l.key = j.value"
-    " WHERE l.token <> ?2 AND l.taken <= ?3 AND l.until > ?3 AND l.until - l.taken <= ?4"
+    "SELECT count(*) FROM json_each(?) j JOIN Tier_lease l ON l.key = j.value"
+    " WHERE l.token <> ? AND l.taken <= ? AND l.until > ? AND l.until - l.taken <= ?"
 )
-_DROP_LAPSED: Final = "DELETE FROM Tier_lease WHERE NOT (taken <= ?1 AND until > ?1 AND until - taken <= ?2)"
+_DROP_LAPSED: Final = "DELETE FROM Tier_lease WHERE NOT (taken <= ? AND until > ? AND until - taken <= ?)"
 _TAKE: Final = (
-    "INSERT INTO Tier_lease SELECT value, ?2, ?3, ?4 FROM json_each(?1) WHERE true"
+    "INSERT INTO Tier_lease SELECT value, ?, ?, ? FROM json_each(?) WHERE true"
     " ON CONFLICT (key) DO UPDATE SET taken = excluded.taken, until = excluded.until"
     " WHERE token = excluded.token"
 )
-_MINE: Final = "SELECT l.token = ?2 FROM json_each(?1) j LEFT JOIN Tier_lease l ON l.key = j.value"
-_RELEASE: Final = "DELETE FROM Tier_lease WHERE token = ?2 AND key IN (SELECT value FROM json_each(?1))"
+_MINE: Final = "SELECT l.token = ? FROM json_each(?) j LEFT JOIN Tier_lease l ON l.key = j.value"
+_RELEASE: Final = "DELETE FROM Tier_lease WHERE token = ? AND key IN (SELECT value FROM json_each(?))"
 
 
 class LeaseMethods:
@@ -58,9 +58,9 @@ class LeaseMethods:
         def take(connection: sqlite3.Connection) -> list[Any]:
             now = self._clock.monotonic()  # anew: the turn to write may have been long in coming
             connection.execute(_TABLE)
-            connection.execute(_DROP_LAPSED, (now, _LONGEST))
-            connection.execute(_TAKE, (asked, token, now, now + min(seconds, _LONGEST)))
-            return connection.execute(_MINE, (asked, token)).fetchall()
+            connection.execute(_DROP_LAPSED, (now, now, _LONGEST))
+            connection.execute(_TAKE, (token, now, now + min(seconds, _LONGEST), asked))
+            return connection.execute(_MINE, (token, asked)).fetchall()
 
         return [key for key, (mine,) in zip(keys, self._write(take), strict=True) if mine]
 
@@ -72,7 +72,7 @@ class LeaseMethods:
 
         def give_up(connection: sqlite3.Connection) -> None:
             if exists(connection, "Tier_lease"):
-                connection.execute(_RELEASE, (asked, token))
+                connection.execute(_RELEASE, (token, asked))
 
         self._write(give_up)
 
@@ -80,5 +80,5 @@ class LeaseMethods:
 def _held_by_others(connection: sqlite3.Connection, asked: str, token: str, now: float) -> int:
     if not exists(connection, "Tier_lease"):
         return 0
-    ((count,),) = connection.execute(_HELD_BY_OTHERS, (asked, token, now, _LONGEST)).fetchall()
+    ((count,),) = connection.execute(_HELD_BY_OTHERS, (asked, token, now, now, _LONGEST)).fetchall()
     return int(count)

@@ -1,4 +1,8 @@
-"""The statements of a disk tier: keys as rows and ranges, and the pieces that run on a connection."""
+"""The statements of a disk tier: keys as rows and ranges, and the pieces that run on a connection.
+
+Parameters are ``?`` or have names, never ``?1``: at each of those Python 3.12 warns until 3.12.4, and nothing
+would be kept where warnings are errors.
+"""
 
 from __future__ import annotations
 
@@ -60,11 +64,12 @@ GET_MANY: Final = (
 )
 #: ``access_count``, which diskcache would use for statistics, is the serial of the write; see `_fences`.
 PUT: Final = (
-    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode,"
-    " filename, value) VALUES (?1, 1, ?2, ?3, ?4, ?8, ?5, ?6, 1, NULL, ?7)"
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value,"
+    " access_count) VALUES (?, 1, ?, ?, ?, ?, ?, 1, NULL, ?, ?)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time,"
-    " expire_time = excluded.expire_time, access_time = excluded.access_time, access_count = ?8,"
-    " tag = excluded.tag, size = excluded.size, mode = 1, filename = NULL, value = excluded.value"
+    " expire_time = excluded.expire_time, access_time = excluded.access_time, tag = excluded.tag,"
+    " size = excluded.size, mode = 1, filename = NULL, value = excluded.value,"
+    " access_count = excluded.access_count"
 )
 #: Which of the row keys in an array hold something.
 HELD: Final = "SELECT c.key FROM json_each(?) j CROSS JOIN Cache c ON c.key = j.value AND c.raw = 1"
@@ -81,7 +86,7 @@ _CLEAR: Final = (
     "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE tag >= ? AND tag < ? LIMIT ?)"
 )
 _NOTE_USE: Final = (
-    "INSERT INTO Tier_use SELECT rowid, ?2 FROM Cache WHERE key = ?1 AND raw = 1"
+    "INSERT INTO Tier_use SELECT rowid, ? FROM Cache WHERE key = ? AND raw = 1"
     " ON CONFLICT (entry) DO UPDATE SET used = excluded.used"
 )
 _LAST_USE: Final = "max(access_time, coalesce((SELECT used FROM Tier_use WHERE entry = Cache.rowid), 0))"
@@ -100,7 +105,7 @@ def clear_some(connection: sqlite3.Connection, low: bytes, high: bytes, limit: i
 
 
 def note_some(connection: sqlite3.Connection, batch: Sequence[tuple[str, float]]) -> None:
-    connection.executemany(_NOTE_USE, batch)
+    connection.executemany(_NOTE_USE, [(used, key) for key, used in batch])
 
 
 def condition(what: Purge, now: float) -> tuple[str, dict[str, Any]]:
