@@ -126,6 +126,25 @@ def test_a_cluster_is_found_although_its_first_node_hangs(valkey_cluster):
             tier.close()
 
 
+def test_tasks_that_begin_together_ask_for_the_topology_once(valkey_cluster):
+    def asked():
+        total = 0
+        for node in valkey_cluster.nodes:
+            with node.client() as client:
+                total += client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0})["calls"]
+        return total
+
+    async def together():
+        await asyncio.gather(*(tier.amget([f"{n}"]) for n in range(20)))
+        await tier.aclose()
+
+    before = asked()
+    tier = RedisTier(valkey_cluster.url, deadline=10)
+    asyncio.run(together())
+    assert asked() == before + 1
+    tier.close()
+
+
 def key_of(node):
     """A key whose slot is the node's."""
     with node.client() as client:

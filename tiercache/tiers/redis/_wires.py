@@ -193,6 +193,8 @@ class NativeWire:
         self.cluster = isinstance(source, redis.asyncio.cluster.RedisCluster)
         self._doubted = False
         self._turns = asyncio.Semaphore(limit)
+        self._learning = asyncio.Lock()
+        self._learnt = 0  # how often
 
     async def enter(self, _until: float) -> None:
         await self._turns.acquire()
@@ -209,9 +211,24 @@ class NativeWire:
         self._turns.release()
 
     async def refresh(self) -> None:
-        if self.cluster:
-            await self.source.nodes_manager.initialize()
+        # One task for all who ask meanwhile: redis-py before 7.4 replaces the nodes each time, and closes the
+        # connections of the old ones, which other tasks are using.
+        seen = self._learnt
+        async with self._learning:
+            if self.cluster and self._learnt == seen:
+                await self._learn()
+                self._learnt += 1
         self._doubted = False
+
+    async def _learn(self) -> None:
+        manager = self.source.nodes_manager
+        try:
+            await manager.initialize()
+        except redis.exceptions.RedisClusterException:
+            # redis-py before 7.4 asks each node over one connection, which may have died with all the others.
+            for node in [*manager.startup_nodes.values()]:
+                await node.disconnect()
+            await manager.initialize()
 
     def doubt(self) -> None:
         self._doubted = self.cluster
