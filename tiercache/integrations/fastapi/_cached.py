@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tiercache._chain.answers import collecting
+from tiercache._loading.attempts import attempt
+from tiercache._running.bridge import NATIVE, Runtime
 from tiercache.call_keys import function_name
 from tiercache.chain import TieredCache
-from tiercache.errors import ConfigError, TierCacheError
+from tiercache.errors import BudgetExceeded, ConfigError, TierCacheError
 from tiercache.integrations.fastapi._answers import Style, answer, mark
 from tiercache.integrations.fastapi._declared import Declared
 from tiercache.integrations.fastapi._handlers import Asked, CachedHandler, Handler, asked
@@ -80,7 +82,8 @@ def cached(
     Dependencies are solved for every request; the handler runs once however many ask at a time. What it
     raises is not kept, nor are responses that stream, set a cookie, or forbid it in ``Cache-Control`` or
     ``Vary``. ``X-Cache`` tells the name of the tier that had the response, or ``miss``; without it the cache
-    was not asked. A cache that is ill is a miss. Raises `ConfigError` for a wrong argument, `TypeError` for a
+    was not asked. A cache that is ill is a miss; at the limit of its budget `BudgetExceeded` is raised in the
+    place of a run. Raises `ConfigError` for a wrong argument, `TypeError` for a
     generator."""
     if identity is not None and public:
         raise ConfigError(
@@ -217,6 +220,7 @@ class _Responses:
         if not self._rules.reload:
             wish = replace(wish, max_age=None)
         now, kept, source = 0.0, None, "miss"
+        view: TieredCache[Kept] | None = None
         try:
             view = self._view(asked.cache)
             clock = view._stack.clock  # noqa: SLF001 - ages and lives are told by one clock
@@ -227,17 +231,36 @@ class _Responses:
                     kept = await self._load(view, key, wish, run, asked, varies, arguments)
             source = "miss" if kept is None else source_of(view, answers.get(key))
             now = clock.time()
+        except BudgetExceeded:
+            raise  # or each run beyond the limit would be made all the same, and be in no ledger
         except TierCacheError:
             # Closed, or nobody to tell of a reload. The handler's own errors are not for us to judge.
             if run.started:
                 raise
+            view = None
         if run.refusal is not None:
             raise run.refusal
         if kept is not None:
             return answer(kept, request, style, now=now, source=source, background=run.background)
         # Also for those who waited for a response that turned out to be of no use to them.
-        response = run.response or await self._handler.respond(asked, arguments)
+        response = run.response or await self._apart(view, key, asked, arguments)
         mark(response, style.vary, "miss")
+        return response
+
+    async def _apart(
+        self, view: TieredCache[Kept] | None, key: str, asked: Asked, arguments: dict[str, Any]
+    ) -> Response:
+        """A run whose response is not kept. Its call is in the ledger and the budget like those of loaders:
+        or whoever says ``no-store`` could spend what is not there. Without a ``view`` the cache is closed."""
+        if view is None:
+            return await self._handler.respond(asked, arguments)
+
+        async def load(_runtime: Runtime, keys: list[str]) -> dict[str, Any]:
+            return {keys[0]: await self._handler.respond(asked, arguments)}
+
+        # It is no load: nobody joins it, and nothing of it is stored or counted in statistics.
+        given = await attempt(view._core, NATIVE, load, [key], lambda: [key])  # noqa: SLF001 - of our own class
+        response: Response = given[key]
         return response
 
     async def _look(self, view: TieredCache[Kept], key: str, wish: Wishes, now: float) -> Kept | None:
@@ -282,8 +305,18 @@ class _Responses:
             # before somebody changed things is waited for, or kept.
             kept = await view.aget(key) if wish.max_age else None
             if not wish.max_age or (kept is not None and _too_old(kept, wish, clock.time())):
-                await view.adelete(key)
+                await self._make_room(view, key)
         return await view.aget_or_load(key, load)
+
+    async def _make_room(self, view: TieredCache[Kept], key: str) -> None:
+        """Drop a response for a newer one, unless the budget allows none: it is the best there is then."""
+        books = view._stack.books  # noqa: SLF001 - of our own class
+        try:
+            if books is not None:
+                await books.check(NATIVE)
+        except BudgetExceeded:
+            return
+        await view.adelete(key)
 
     def _view(self, cache: TieredCache[Any]) -> TieredCache[Kept]:
         latest = self._latest
