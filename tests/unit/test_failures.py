@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,16 @@ def answer(status, **headers):
     )
 
 
+class Torn(Exception):
+    """An error of a client that has no answer, and says so whenever it is asked for it."""
+
+    @property
+    def response(self):
+        raise RuntimeError("no answer has been set")
+
+    code = response
+
+
 THROTTLED = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
 PASSING = [
     TimeoutError(),
@@ -39,6 +50,8 @@ PASSING = [
     urllib.error.URLError(ConnectionRefusedError()),
     made("ClientError", response={"Error": {"Code": "ThrottlingException"}}),
     made("ClientError", response=THROTTLED),
+    made("RateLimitError", status_code=429, code={"type": "busy"}),
+    made("ReadTimeout", (Torn, TimeoutError)),
 ]
 OTHERS = [
     ValueError(),
@@ -51,6 +64,8 @@ OTHERS = [
     made("Odd", status_code="429", response=answer(True)),
     made("ClientError", response={**THROTTLED, "Error": {"Code": "ValidationException"}}),
     urllib.error.URLError("no such host"),
+    made("Odd", code=["insufficient_quota"], response={"Error": {"Code": ["Throttling"]}}),
+    Torn(),
     KeyboardInterrupt(),
     GeneratorExit(),
 ]
@@ -91,6 +106,9 @@ def test_statuses():
         (made("E", headers={"retry-after": "Sun, 09 Sep 2001 01:46:30 GMT"}), 0.0),
         (made("E", headers={"retry-after": "soon"}), None),
         (made("E", headers={"retry-after": "-3"}), None),
+        (made("E", headers={"retry-after": "1600000000"}), 1_600_000_000.0),
+        (made("E", headers={"retry-after": "9" * 400}), inf),
+        (Torn(), None),
         (made("E", headers=7, response=object()), None),
         (made("E", retry_after=3), 3.0),
         (made("E", response={"ResponseMetadata": {"HTTPHeaders": {"retry-after": "4"}}}), 4.0),

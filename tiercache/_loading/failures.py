@@ -35,7 +35,7 @@ _THROTTLED = frozenset(
 )  # fmt: skip
 #: Codes of a provider whose limit no waiting lifts.
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*", re.ASCII)
+_SECONDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*", re.ASCII)
 
 
 def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
@@ -53,7 +53,8 @@ def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
     for one in on:
         if one in names if isinstance(one, str) else isinstance(one, type) and isinstance(error, one):
             return True
-    if getattr(error, "code", None) in _SPENT:
+    code = _attribute(error, "code")
+    if isinstance(code, str) and code in _SPENT:
         return False
     if names & _THROTTLED or _aws_code(error) in _THROTTLED:
         return True
@@ -61,7 +62,7 @@ def is_passing(error: BaseException, on: Iterable[Any] = ()) -> bool:
         return status in _PASSING
     if names & _NAMES or _aws_code(error) in _NAMES:
         return True
-    reason = getattr(error, "reason", None)  # as urllib has it
+    reason = _attribute(error, "reason")  # as urllib has it
     return isinstance(reason, Exception) and reason is not error and is_passing(reason, on)
 
 
@@ -75,10 +76,10 @@ def is_wrong_request(error: Exception) -> bool:
 
 def status_of(error: Exception) -> int | None:
     """The status of the answer that ``error`` is about, if there was one."""
-    response = getattr(error, "response", None)
+    response = _attribute(error, "response")
     for thing in (error, response):
         for name in ("status_code", "status", "code"):
-            found = getattr(thing, name, None)
+            found = _attribute(thing, name)
             if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
                 return int(found)
     if isinstance(response, Mapping):
@@ -98,14 +99,14 @@ def retry_after(error: Exception, now: float) -> float | None:
             seconds = float(match[1]) * unit if match is not None else _until(str(text), now)
             if seconds is not None:
                 return seconds
-    own = getattr(error, "retry_after", None)
+    own = _attribute(error, "retry_after")
     return float(own) if isinstance(own, int | float) and not isinstance(own, bool) and own >= 0 else None
 
 
 def _headers(error: Exception) -> Iterator[Any]:
-    response = getattr(error, "response", None)
-    yield getattr(response, "headers", None)
-    yield getattr(error, "headers", None)
+    response = _attribute(error, "response")
+    yield _attribute(response, "headers")
+    yield _attribute(error, "headers")
     yield _item(_item(response, "ResponseMetadata"), "HTTPHeaders")
 
 
@@ -119,8 +120,17 @@ def _until(date: str, now: float) -> float | None:
         return None
 
 
-def _aws_code(error: Exception) -> Any:
-    return _item(_item(getattr(error, "response", None), "Error"), "Code")
+def _aws_code(error: Exception) -> str | None:
+    code = _item(_item(_attribute(error, "response"), "Error"), "Code")
+    return code if isinstance(code, str) else None
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """``thing.name``, of whatever it is; ``None`` where it has none."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - as below: some clients raise for an answer that never came
+        return None
 
 
 def _item(thing: Any, name: str) -> Any:
