@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 from ledgers import PRICES, FailingPost, paid_load, totals
-from waiting import GatedLoader, pool
+from waiting import LIMIT, GatedLoader, auntil, pool
 
 from tiercache import (
     Budget,
@@ -166,6 +166,38 @@ def test_each_share_is_told_once_a_day_by_one_of_all(tmp_path, caplog):
     assert told[0] == "75 % of the budget of 2026-07-01 is spent: 0.0016 of 0.002 EUR"
     assert told[2].endswith("; loaders are not called until midnight UTC")
     assert len(told) == 4
+
+
+def test_a_share_whose_teller_is_cancelled_is_told_by_the_next(tmp_path):
+    clock, events = FakeClock(NOON), []
+    asked, go = threading.Event(), threading.Event()
+    tier = DiskTier(tmp_path / "d", clock=clock)
+    claim = tier.claim
+
+    def slow_claim(*arguments):
+        asked.set()
+        assert go.wait(LIMIT)
+        return claim(*arguments)
+
+    tier.claim = slow_claim
+
+    async def scenario(cache):
+        teller = asyncio.ensure_future(cache.aget_or_load("a", paid_load))
+        await auntil(asked.is_set)
+        teller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await teller
+        go.set()
+        for key in "bc":
+            with pytest.raises(BudgetExceeded):
+                await cache.aget_or_load(key, paid_load)
+
+    budget = Budget(COST, warn_at=())
+    with TieredCache(
+        [tier], prices=PRICES, model="m", budget=budget, clock=clock, on_event=events.append
+    ) as cache:
+        asyncio.run(scenario(cache))
+    assert [event.share for event in events if isinstance(event, BudgetReached)] == [1.0]
 
 
 def test_others_in_the_same_tier_have_budgets_of_their_own(tmp_path):

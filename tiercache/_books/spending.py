@@ -115,13 +115,25 @@ class Spending:
     async def tell(self, runtime: Runtime, day: str, spent: int) -> None:
         """Tell of each share of the budget that is spent by now, unless some process has, that day."""
         for share in (*self.budget.warn_at, 1.0):
-            if spent < share * self.budget.limit or (day, share) in self._told:
+            if spent < share * self.budget.limit or not self._is_mine(day, share):
                 continue
+            try:
+                first = await self._is_first(runtime, day, share)
+            except BaseException:  # cancelled or interrupted: the next call is to tell
+                self._told.discard((day, share))
+                raise
+            if first:
+                self._say(day, share, spent)
+
+    def _is_mine(self, day: str, share: float) -> bool:
+        """Whether nobody else of this process tells, or has told, of ``share``."""
+        with self._lock:
+            if (day, share) in self._told:
+                return False
             if len(self._told) > _MOST_TOLD:  # not sooner: a clock may be set back over midnight
                 self._told = {one for one in self._told if one[0] == day}
             self._told.add((day, share))
-            if await self._is_first(runtime, day, share):
-                self._say(day, share, spent)
+            return True
 
     async def _is_first(self, runtime: Runtime, day: str, share: float) -> bool:
         name = f"{self._books.root}\n{self.budget.per_day}\n{share}"
