@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from overrides import without_overrides
 
@@ -73,6 +75,27 @@ def test_views_and_nested_tables(override):
     with TieredCache.from_config(CONFIG | {"views": {"Pages-2": {}}}) as cache:
         assert cache.views["Pages-2"]._ttl == 7
         assert cache.views["new"].codec.name == "json"
+
+
+BUDGET = {"per_day": 5, "warn_at": [0.5, 0.9], "action": "block"}
+
+
+def test_a_budget_whose_table_is_there_or_not(override):
+    override(BUDGET__PER_DAY="0.1", BUDGET__WARN_AT__0="0.25", BUDGET__ACTION="warn")
+    for config in (CONFIG | {"budget": BUDGET}, CONFIG):
+        with TieredCache.from_config(config) as cache:
+            budget = cache._stack.books.spending.budget
+            shares = (0.25, 0.9) if "budget" in config else (0.25,)
+            assert (budget.per_day, budget.warn_at, budget.action) == (Decimal("0.1"), shares, "warn")
+
+
+@pytest.mark.parametrize("name", ["per_day", "warn_at", "action"])
+def test_what_is_wrong_in_a_budget_is_told_as_it_is_written(monkeypatch, name):
+    monkeypatch.setenv("ANY", "hunter2")
+    wrong = ["${ANY}"] if name == "warn_at" else "${ANY}"
+    assert f"{name}={wrong!r}" in told(CONFIG | {"budget": BUDGET | {name: wrong}})
+    missing = ["${NONE}"] if name == "warn_at" else "${NONE}"
+    assert "the variable NONE is not set" in told(CONFIG | {"budget": BUDGET | {name: missing}})
 
 
 def test_each_of_several_caches_has_its_own(override):

@@ -105,6 +105,13 @@ def test_it_refuses_what_is_out_of_its_place(config):
 #: Values of all sorts, to try on each kind.
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, 22, 23, -1, 0.5, 1.5, -0.5, 10**30, [], [5], {}),
+    *({"per_day": one} for one in (1, 0, "1.5", "0.0", "1" * 7, "text", True, None)),
+    *({"per_day": 1, **one} for one in ({"warn_at": []}, {"warn_at": 0.5}, {"action": "warn"}, {"more": 1})),
+    *(
+        {"per_day": 1, "warn_at": [one]}
+        for one in (0.5, 1, 0, 1.5, "0.5", "1", "1.0", "0", "1.5", ".5", "text", True)
+    ),
+    *({"per_day": 1, "action": one} for one in ("block", "stop", None)),
     *(0.0, -0.0, 1.0, 22.0, 23.0, 1e300, 2_073_600, 2_073_601),
     *("1_0", "+1", "٣", "0.5B", "0.4", "1.5B", "0.001KB", "0.0009KB", "0.001KiB", "0.0001MB", "0.000001mb"),
     *("0.00098KiB", "0.00000001MiB", "9" * 30, "9" * 31, "9" * 400 + "GiB", "0.0GB", "0.000000000001TB"),

@@ -17,7 +17,7 @@ from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config import _values
 from tiercache.config._problems import nearest
 from tiercache.config._values import REDIS_SCHEMES, SQL_DIALECTS, Refused, RefusedPart
-from tiercache.config._variables import expand
+from tiercache.config._variables import VariableError, expand
 from tiercache.registry import codec_names
 from tiercache.units import DURATION_UNITS, DURATIONS, SIZES
 
@@ -82,7 +82,7 @@ class Kind:
             return self.read(value)
         except Refused as error:
             raise Refused(f"{self.allowed_now}; {error}") from None
-        except RefusedPart:
+        except (RefusedPart, VariableError):  # the second of one inside a table
             raise
         except ValueError:
             hint = nearest(value, self.names()) if isinstance(value, str) else ""

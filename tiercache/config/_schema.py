@@ -13,12 +13,13 @@ from typing import Any
 from tiercache._loading.rate import RATE_TEXT
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache.config._about import about
+from tiercache.config._budgets import AMOUNT, SHARE
 from tiercache.config._codecs import BESIDES, LAYERS, OWN_CODECS
 from tiercache.config._kinds import Kind, kind_of
 from tiercache.config._models import MODELS, ChainOptions, Options, RootOptions, ViewOptions
 from tiercache.config._options import names_of
 from tiercache.config._sources import CACHES, FOLDER
-from tiercache.config._values import AMOUNT, NUMBER, REDIS_SCHEMES, SQL_DIALECTS
+from tiercache.config._values import NUMBER, REDIS_SCHEMES, SQL_DIALECTS
 from tiercache.entry import UNSET
 from tiercache.registry import CHAIN, OWN_CODEC_NAMES, codec_names, tier_names
 from tiercache.units import DURATION_UNITS, LONGEST_WAIT, SIZE_DIGITS, SIZE_UNITS
@@ -275,12 +276,20 @@ _TAKES: dict[str, list[Schema]] = {
             "type": "object",
             "required": ["per_day"],
             "properties": {
-                "per_day": _AMOUNT,
+                "per_day": {
+                    "anyOf": [_AMOUNT, {"type": "string", "pattern": f"^{AMOUNT}$"}, _ref("variable")]
+                },
                 "warn_at": {
                     "type": "array",
-                    "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                    "items": {
+                        "anyOf": [
+                            {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                            {"type": "string", "pattern": f"^{SHARE}$"},
+                            _ref("variable"),
+                        ]
+                    },
                 },
-                "action": {"enum": ["block", "warn"]},
+                "action": {"anyOf": [{"enum": ["block", "warn"]}, _ref("variable")]},
             },
             "additionalProperties": False,
         },

@@ -19,13 +19,13 @@ from tiercache._loading.retry import MOST_TRIES
 from tiercache._loading.shared_rate import RATE_SCHEMES
 from tiercache._loading.staleness import READERS
 from tiercache.budget import Budget
+from tiercache.config._budgets import budget_in
 from tiercache.config._problems import lacks
 from tiercache.errors import ConfigError
 from tiercache.protocols import Codec as AnyCodec
 from tiercache.registry import is_codec
 
 __all__ = [
-    "AMOUNT",
     "NUMBER",
     "REDIS_SCHEMES",
     "SQL_DIALECTS",
@@ -68,9 +68,7 @@ REDIS_SCHEMES = (
 )
 SQL_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
-#: An amount of money above zero and below a million that is text, as a regular expression of JSON Schema too.
-AMOUNT = r"(?=.*[1-9])0*[0-9]{1,6}(\.[0-9]+)?"
-#: The same of any number.
+#: Any number of zero or more as text, as a regular expression of JSON Schema too.
 NUMBER = r"\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 _KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
@@ -219,10 +217,7 @@ def codec(value: Any) -> Any:
 
 
 def budget(value: Any) -> Any:
-    if isinstance(value, str):
-        if not re.fullmatch(AMOUNT, value):
-            raise ValueError
-        value = float(value)
+    value = budget_in(value)
     try:
         Budget.of(value)
     except ConfigError as error:
