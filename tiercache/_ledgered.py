@@ -110,7 +110,10 @@ def first_day(since: Since, now: float) -> str:
     if since is None:
         return ""
     if isinstance(since, datetime):
-        return since.astimezone(UTC).date().isoformat()
+        try:
+            return since.astimezone(UTC).date().isoformat()
+        except (OverflowError, ValueError):  # at either end of the calendar there is no other zone's day
+            return since.date().isoformat()
     if isinstance(since, date):
         return since.isoformat()
     if isinstance(since, str):
@@ -118,5 +121,8 @@ def first_day(since: Since, now: float) -> str:
             return date.fromisoformat(since).isoformat()
         except ValueError:
             pass  # a duration, or nothing at all
-    begun = datetime.fromtimestamp(now, UTC) - timedelta(seconds=duration(since, name="since"))
-    return begun.date().isoformat()
+    seconds = duration(since, name="since")
+    try:
+        return (datetime.fromtimestamp(now, UTC) - timedelta(seconds=seconds)).date().isoformat()
+    except OverflowError:  # before the first day of the calendar, and so of all
+        return ""

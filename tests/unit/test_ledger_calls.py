@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import weakref
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -313,6 +313,10 @@ def test_days_are_those_of_utc_and_are_kept_for_so_long(tmp_path, kept_in):
         assert [row.day for row in cache.ledger().rows] == ["2026-07-02", "2026-07-04"]
         with pytest.raises(ConfigError, match="since"):
             cache.ledger("yesterday")
+        first = datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))  # the day before in UTC
+        for ages in ("99999999d", timedelta.max, 1e300, first):
+            assert [row.day for row in cache.ledger(ages).rows] == ["2026-07-02", "2026-07-04"]
+        assert not cache.ledger(date.max).rows
 
 
 @pytest.mark.parametrize("kept_in", ["memory", "disk"])
