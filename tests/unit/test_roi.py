@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import Decimal, Inexact, localcontext
 
 import pytest
 from ledgers import paid_load
@@ -32,6 +32,21 @@ def test_sums_are_exact(queries, rate, results):
     assert {name: getattr(found, name) for name in results} == {
         name: Decimal(amount) for name, amount in results.items()
     }
+
+
+def test_the_decimal_context_of_the_application_changes_nothing():
+    with TieredCache([MemoryTier()], ledger=True) as cache:
+        for _ in range(3):
+            cache.get_or_load("a", paid_load)
+        said = cache.ledger()
+    today = date.fromisoformat(said.rows[0].day)
+    results = project(Assumptions(daily_queries=500, duplicate_rate=0.7)), measured(said, today)
+    assert results[0].saved == Decimal("350.105")
+    with localcontext(prec=2) as context:
+        context.traps[Inexact] = True
+        again = project(Assumptions(daily_queries=500, duplicate_rate=0.7)), measured(said, today)
+        assert again == results
+        assert again[0].rows() == results[0].rows()
 
 
 def test_every_number_counts():

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from tiercache.accounts import EXACT
 from tiercache.errors import ConfigError
 from tiercache.ledger import Statement
 
@@ -122,17 +123,19 @@ class Projection:
 def project(assumptions: Assumptions, *, sources: Mapping[str, Source] = MappingProxyType({})) -> Projection:
     """What a cache saves if things are as in ``assumptions``; those not in ``sources`` are assumed."""
     a: dict[str, Any] = {each.name: getattr(assumptions, each.name) for each in fields(assumptions)}
-    queries = a["daily_queries"] * a["days"]
-    hits = queries * a["duplicate_rate"]
-    call = a["tokens"] / 1000 * a["price"]
-    # A cache that is slower than what it stands for costs time, and is told so.
-    hours = hits * (a["seconds_without"] - a["seconds_with"]) / 3600
-    without, with_it = queries * call, (queries - hits) * call
-    worth = hours * a["hourly_rate"]
+    with localcontext(EXACT):
+        queries = a["daily_queries"] * a["days"]
+        hits = queries * a["duplicate_rate"]
+        call = a["tokens"] / 1000 * a["price"]
+        # A cache that is slower than what it stands for costs time, and is told so.
+        hours = hits * (a["seconds_without"] - a["seconds_with"]) / 3600
+        without, with_it = queries * call, (queries - hits) * call
+        worth = hours * a["hourly_rate"]
+        saved = without - with_it + worth
     return Projection(
         assumptions,
         MappingProxyType(dict(sources)),
-        *(queries, hits, without, with_it, hours, worth, without - with_it + worth),
+        *(queries, hits, without, with_it, hours, worth, saved),
     )
 
 
@@ -146,24 +149,25 @@ def measured(said: Statement, today: date) -> dict[str, Any]:
     # At least one: a machine whose clock is ahead may have begun its next day.
     days = max(1, (today - date.fromisoformat(min(row.day for row in said.rows))).days + 1)
     found: dict[str, Any] = {
-        "daily_queries": _rounded(Decimal(queries) / days, 1),
-        "duplicate_rate": _rounded(Decimal(total.served) / queries, 4),
+        "daily_queries": _ratio(queries, days, 1),
+        "duplicate_rate": _ratio(total.served, queries, 4),
     }
     if total.texts:
-        found["tokens"] = _rounded(Decimal(total.tokens) / total.texts, 1)
+        found["tokens"] = _ratio(total.tokens, total.texts, 1)
         # What hits saved is without calls that failed: those of a bad day would make all others look slow.
         seconds, texts = total.seconds_spent, total.texts
         if total.seconds_saved:
             seconds, texts = total.seconds_saved, total.served
-        found["seconds_without"] = _rounded(Decimal(str(seconds)) / texts, 4)
+        found["seconds_without"] = _ratio(Decimal(str(seconds)), texts, 4)
     if total.tokens and not total.unpriced:
-        found["price"] = _rounded(total.money_spent * 1000 / total.tokens, 9)
+        found["price"] = _ratio(EXACT.multiply(total.money_spent, 1000), total.tokens, 9)
         found["currency"] = said.currency
     return found
 
 
-def _rounded(number: Decimal, places: int) -> Decimal:
-    return number.quantize(Decimal(1).scaleb(-places)).normalize()
+def _ratio(one: Decimal | int, other: int, places: int) -> Decimal:
+    with localcontext(EXACT):
+        return (Decimal(one) / other).quantize(Decimal(1).scaleb(-places)).normalize()
 
 
 def _number(name: str, value: Any) -> Decimal:
