@@ -77,6 +77,43 @@ def test_a_header_is_found_however_it_is_declared(app, of, inside):
     ask(app, scenario)
 
 
+def anybody() -> str:
+    return "anybody"
+
+
+def whoever(x_user: Annotated[str, Header()]) -> str:
+    return x_user
+
+
+def nested(name: Annotated[str, Depends(anybody)]) -> str:
+    return name
+
+
+def credentials(key: Annotated[str, Depends(APIKeyHeader(name="X-User"))]) -> str:
+    return key
+
+
+@pytest.mark.parametrize("dependency", [anybody, nested])
+@pytest.mark.parametrize(("instead", "source"), [(whoever, "miss"), (credentials, None)])
+def test_what_stands_in_for_a_dependency_declares_headers_too(app, dependency, instead, source):
+    @app.get("/kept")
+    @cached(ttl=60)
+    async def kept(name: Annotated[str, Depends(dependency)]) -> str:
+        return name
+
+    async def scenario(served: Served) -> None:
+        assert (await served.get("/kept", x_user="ann")).json() == "anybody"
+        assert (await served.get("/kept", x_user="bob")).headers["x-cache"] == "memory"
+        app.dependency_overrides[anybody] = instead
+        for name in "ann", "bob":
+            found = await served.get("/kept", x_user=name)
+            assert (found.json(), found.headers.get("x-cache")) == (name, source)
+        app.dependency_overrides.clear()
+        assert (await served.get("/kept", x_user="bob")).json() == "anybody"
+
+    ask(app, scenario)
+
+
 class Theme(BaseModel):
     theme: str = ""
 

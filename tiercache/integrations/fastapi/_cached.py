@@ -179,7 +179,7 @@ class _Responses:
         request, rules = asked.request, self._rules
         if request.method not in ("GET", "HEAD"):
             return await self._handler.run(arguments)
-        declared = self._handler.route(request).declared
+        declared = self._handler.declared(request)
         vary = rules.vary | declared.headers
         # Who sends credentials gets another answer, unless they make no difference.
         style = Style(rules.identified, vary if rules.public else vary | _CREDENTIALS, rules.max_age)

@@ -3,15 +3,19 @@ differs, and whether that can be known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
+from fastapi.dependencies.utils import get_dependant
 from fastapi.security.base import SecurityBase
 from pydantic import AliasChoices, AliasPath, BaseModel
 
 __all__ = ["Declared", "declared"]
+
+Overrides: TypeAlias = Mapping[Callable[..., Any], Callable[..., Any]]
+_NONE: Overrides = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +29,9 @@ class Declared:
     secured: bool
 
 
-def declared(dependant: Any) -> Declared:
-    """Of a handler, as FastAPI has it."""
-    tree = list(_tree(dependant))
+def declared(dependant: Any, overrides: Overrides = _NONE) -> Declared:
+    """Of a handler, as FastAPI has it, and of what stands in for its dependencies by ``overrides``."""
+    tree = list(_tree(dependant, overrides))
     names: set[str] = set()
     unbounded = False
     for node in tree:
@@ -44,11 +48,13 @@ def declared(dependant: Any) -> Declared:
     return Declared(frozenset(headers), unbounded, any(_is_secured(node) for node in tree))
 
 
-def _tree(dependant: Any) -> Iterator[Any]:
-    """``dependant`` and all that it depends on."""
+def _tree(dependant: Any, overrides: Overrides) -> Iterator[Any]:
+    """``dependant`` and all that it depends on, by itself and by ``overrides``."""
     yield dependant
     for inner in dependant.dependencies:
-        yield from _tree(inner)
+        yield from _tree(inner, overrides)
+        if inner.call in overrides:
+            yield from _tree(get_dependant(path=inner.path or "/", call=overrides[inner.call]), overrides)
 
 
 def _names(field: Any) -> Iterator[str]:

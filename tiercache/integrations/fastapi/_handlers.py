@@ -105,15 +105,21 @@ class Handler:
 
         token = _running.set(run)
         try:
-            return await self.route(asked.request).make(asked.request)  # type: ignore[no-any-return]  # what the handler gives
+            return await self._route(asked.request).make(asked.request)  # type: ignore[no-any-return]  # what the handler gives
         finally:
             _running.reset(token)
 
-    def route(self, request: Request) -> _Route:
+    def declared(self, request: Request) -> Declared:
+        """What the function and its dependencies say of responses, for this request: the application may
+        have put others in their place since the last one."""
+        overrides = getattr(request.app, "dependency_overrides", None)
+        return (
+            declared(_route_of(request).dependant, overrides) if overrides else self._route(request).declared
+        )
+
+    def _route(self, request: Request) -> _Route:
         """What is to be known of the route that leads here."""
-        scope = request.scope
-        # A router that is included adds to a route: newer versions keep that beside it.
-        route = scope.get("fastapi", {}).get("effective_route_context") or scope["route"]
+        route = _route_of(request)
         name = id(route)
         known = self._routes.get(name)
         if known is None:
@@ -123,6 +129,12 @@ class Handler:
                 declared(route.dependant),
             )
         return known
+
+
+def _route_of(request: Request) -> Any:
+    scope = request.scope
+    # A router that is included adds to a route: newer versions keep that beside it.
+    return scope.get("fastapi", {}).get("effective_route_context") or scope["route"]
 
 
 async def _endpoint(response: Response) -> Any:
