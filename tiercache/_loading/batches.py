@@ -123,7 +123,7 @@ class Batches:
         """The values of the keys of ``seat``, by a batch of what has the same ``group``, or by ``run`` alone.
         ``window``: how long it gathers, in seconds; ``most``: how many keys it may have."""
         if isinstance(runtime, Resumed):
-            return await self._resumed(seat, run)
+            return await self._resumed(runtime, seat, run)
         place = (group, window, most)
         seat.batch = None
         while True:
@@ -152,9 +152,12 @@ class Batches:
                 return seat.part(outcome)
             # Its leader gave up: `_end` has put who is left into another one.
 
-    async def _resumed(self, seat: Seat, run: Run) -> dict[str, Any]:
-        """The same for a leader who was cancelled: the batch has ended behind him."""
+    async def _resumed(self, runtime: Resumed, seat: Seat, run: Run) -> dict[str, Any]:
+        """The same for one who was cancelled: the batch has ended behind its leader, or else the loader that
+        was left running was called for him apart."""
         assert seat.batch is not None  # noqa: S101 - it had one when its loader was left running
+        if runtime.left.future is not seat.batch.outcome:
+            return seat.part(await run(runtime, [seat]))
         outcome = seat.batch.result()
         if outcome is None:
             raise Unfinished
