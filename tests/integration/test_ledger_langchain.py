@@ -12,7 +12,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_models import RecordingModel
 from ledgers import PRICES
-from waiting import GatedLoader, auntil
+from waiting import GatedLoader, auntil, until
 
 from tiercache import Budget, BudgetExceeded, DiskTier, Ledger, MemoryTier, TieredCache
 from tiercache.integrations.langchain import CachedEmbeddings, LLMCache
@@ -102,15 +102,12 @@ def test_queries_that_are_not_cached_count_too(cache, api):
     assert loader_row(cache).failed == 1
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_query_that_is_not_cached_is_a_failed_call_when_it_is_cancelled(cache, native):
+def test_a_query_whose_caller_is_cancelled_is_paid_for_where_its_model_runs_on(cache):
     gate = GatedLoader([1.0])
     model = SimpleNamespace(embed_documents=None, embed_query=gate)
-    if native:
-        model.aembed_query = gate.native
 
     async def scenario():
-        asking = asyncio.ensure_future(embeddings(cache, model, cache_queries=False).aembed_query("a"))
+        asking = asyncio.ensure_future(embeddings(cache, model, cache_queries=False).aembed_query("q" * 40))
         await auntil(gate.entered.is_set)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -118,8 +115,15 @@ def test_a_query_that_is_not_cached_is_a_failed_call_when_it_is_cancelled(cache,
 
     asyncio.run(scenario())
     gate.go.set()
+    until(lambda: cache.ledger().rows, "the model to end")
     row = loader_row(cache)
-    assert (row.calls, row.failed, row.texts) == (1, 1, 0)
+    assert (row.calls, row.failed, row.texts, row.input) == (1, 0, 1, 10)
+    model.aembed_query = gate.native  # which its caller takes along
+    gate.entered.clear()
+    gate.go.clear()
+    asyncio.run(scenario())
+    row = loader_row(cache)
+    assert (row.calls, row.failed, row.texts, row.input) == (2, 1, 1, 10)
 
 
 def test_the_budget_is_theirs_too(tmp_path):

@@ -5,13 +5,16 @@ after a miss of an `LLMCache`.)"""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
+from tiercache._chain.core import Core
 from tiercache._loading.attempts import attempt
-from tiercache._loading.loaders import single
+from tiercache._loading.loaders import LoadMany, single
 from tiercache._loading.pacing import paced
-from tiercache._running.bridge import LeftRunning, Runtime
+from tiercache._running.bridge import LeftRunning, Resumed, Runtime, Unfinished, drive
+from tiercache._running.futures import in_thread
 from tiercache.chain import TieredCache
 from tiercache.spending.prices import ModelPrice
 
@@ -70,8 +73,21 @@ async def unkept(
     check = None if stack.books is None else stack.books.check
     try:
         given = await paced(runtime, stack.clock, pace, attempted, [""], lambda: texts, check, stack.closing)
-    except LeftRunning as left:  # and nobody waits for what it gives
+    except LeftRunning as left:
         if left.call is not None:
-            left.call.broken_off(core, left.call.seconds)
+            _go_on(core, left, attempted)
         raise left.cancelled from None
     return given.get("")
+
+
+def _go_on(core: Core, left: LeftRunning, attempted: LoadMany) -> None:
+    """The caller was cancelled while a plain model ran: its call is paid for all the same."""
+
+    async def go_on() -> None:
+        with suppress(Exception, Unfinished):  # the model's own; noted, and there is nobody to tell
+            await attempted(Resumed(left), [""])
+
+    try:
+        in_thread(lambda: drive(go_on()))
+    except RuntimeError:  # no more threads: nobody will hear how it ends
+        left.call.broken_off(core, left.call.seconds)
