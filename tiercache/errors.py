@@ -111,27 +111,32 @@ class ArchiveError(TierCacheError):
 
 class BudgetExceeded(TierCacheError):
     """A loader was not called, since the budget of ``day`` (a date in UTC) is spent: ``spent`` of ``limit``,
-    in ``currency``. Hits go on being served; the next day loads again.
+    in ``currency``; or what this process's calls ``under_way`` will probably cost is all that is left. Hits
+    go on being served; the next day loads again.
 
-    Cause: what calls cost today has reached the ``limit`` of a `Budget` that blocks.
+    Cause: what calls cost today, with those under way, has reached the ``limit`` of a `Budget` that blocks.
 
     Cure: serve without what was to be loaded, wait for the next day, or raise the limit. The ledger tells
     what the money was spent on.
     """
 
-    def __init__(self, spent: Any, limit: Any, day: str, currency: str = "") -> None:
+    def __init__(self, spent: Any, limit: Any, day: str, currency: str = "", under_way: Any = 0) -> None:
         self.spent = spent
         self.limit = limit
         self.day = day
         self.currency = currency
-        unit = f" {currency}" if currency else ""
+        self.under_way = under_way
+        sums = f"{_plain(spent)} of {_plain(limit)}{f' {currency}' if currency else ''}"
+        again = "values that are cached are still served, and loaders are called again"
         super().__init__(
-            f"the budget of {day} is spent: {_plain(spent)} of {_plain(limit)}{unit}; values that are cached "
-            "are still served, and loaders are called again from midnight UTC"
+            f"the budget of {day} is spent: {sums}; {again} from midnight UTC"
+            if spent >= limit
+            else f"the budget of {day} leaves room for no other call: {sums} are spent, and calls under way "
+            f"will cost about {_plain(under_way)}; {again} if these cost less, or from midnight UTC"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.spent, self.limit, self.day, self.currency)
+        return type(self), (self.spent, self.limit, self.day, self.currency, self.under_way)
 
 
 class CacheClosed(TierCacheError):

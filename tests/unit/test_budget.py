@@ -63,7 +63,8 @@ def test_at_the_limit_loaders_are_not_called_and_hits_are_served():
             "2026-07-01",
             "EUR",
         )
-        assert "0.002 of 0.002 EUR" in str(error)
+        assert "is spent: 0.002 of 0.002 EUR" in str(error)
+        assert error.under_way == 0
         assert pickle.loads(pickle.dumps(error)).spent == error.spent  # noqa: S301 - our own
         assert cache.get_or_load("k1", paid_load) == b"k1"
         assert cache.get("k2") == b"k2"
@@ -228,8 +229,12 @@ def test_calls_under_way_count_with_what_they_will_probably_cost():
         asked = [threads.submit(cache.get_or_load, f"g{n}", gate) for n, gate in enumerate(gates[:2])]
         for gate in gates[:2]:
             assert gate.entered.wait(20)
-        with pytest.raises(BudgetExceeded):
+        with pytest.raises(BudgetExceeded, match=r"leaves room for no other call") as raised:
             cache.get_or_load("g2", gates[2])
+        for error in (raised.value, pickle.loads(pickle.dumps(raised.value))):  # noqa: S301 - our own
+            assert (error.spent, error.under_way, error.limit) == (3 * COST, 2 * COST, 5 * COST)
+            assert "0.0006 of 0.001 EUR are spent" in str(error)
+            assert "calls under way will cost about 0.0004" in str(error)
         for gate in gates:
             gate.go.set()
         assert [one.result(20) for one in asked] == [b"v", b"v"]

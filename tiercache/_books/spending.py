@@ -86,7 +86,8 @@ class Spending:
                 self._under_way[call] = texts * self._paid // self._texts if self._texts else 0
         await self.tell(runtime, day, spent)
         if exceeded:
-            raise BudgetExceeded(_amount(spent), Decimal(self.budget.per_day), day, self._currency)
+            limit = Decimal(self.budget.per_day)
+            raise BudgetExceeded(_amount(spent), limit, day, self._currency, _amount(under_way))
 
     def end(self, call: object) -> None:
         """It has ended, in whatever way."""
