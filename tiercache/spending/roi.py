@@ -160,7 +160,7 @@ def measured(said: Statement, today: date) -> dict[str, Any]:
             seconds, texts = total.seconds_saved, total.served
         found["seconds_without"] = _ratio(Decimal(str(seconds)), texts, 4)
     if total.tokens and not total.unpriced:
-        found["price"] = _ratio(EXACT.multiply(total.money_spent, 1000), total.tokens, 9)
+        found["price"] = _ratio(EXACT.multiply(total.money_spent, 1000), total.tokens, 12)
         found["currency"] = said.currency
     return found
 
