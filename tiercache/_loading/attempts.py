@@ -12,6 +12,7 @@ from tiercache._loading.loaded import Loaded
 from tiercache._loading.loaders import LoadMany
 from tiercache._loading.pacing import Texts
 from tiercache._running.bridge import LeftRunning, Resumed, Runtime
+from tiercache._running.futures import new_future
 from tiercache.entry import MISS
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ async def _counted(
     books: Bookkeeping, core: Core, runtime: Runtime, load_many: LoadMany, asked: list[str], texts: Texts
 ) -> dict[str, Any]:
     resumed = runtime.left if isinstance(runtime, Resumed) else None
+    if resumed is not None and resumed.given is not None:
+        return resumed.given  # type: ignore[no-any-return]  # as it was left, below
     call = await books.begin(runtime, core, len(asked)) if resumed is None else resumed.call
     try:
         with call.reporting():
@@ -51,5 +54,16 @@ async def _counted(
     values = [value.value if isinstance(value, Loaded) else value for value in given.values()]
     # An exception in the place of a value is the outcome of one key in a batch.
     count = len(values) - sum(value is MISS or isinstance(value, Exception) for value in values)
-    await call.ended(runtime, core, values, texts, call.seconds, texts=count)
+    try:
+        await call.ended(runtime, core, values, texts, call.seconds, texts=count)
+    except BaseException as error:
+        from asyncio import CancelledError
+
+        if not isinstance(error, CancelledError):
+            raise
+        # It was paid for, and the ledger will have it: so are those to whom it is worth something.
+        paid = LeftRunning(new_future(), error)
+        paid.given = given
+        paid.future.set_result(None)
+        raise paid from None
     return given

@@ -211,10 +211,12 @@ class LeftRunning(BaseException):
     """The caller of a user's function was ``cancelled``, and that runs on in a thread, until ``future``.
 
     ``call``: what the ledger has noted of it, if one is kept. ``lost``: to be called, with the reason, by who
-    cannot wait for the future: nobody will hear of its end.
+    cannot wait for the future: nobody will hear of its end. ``given``: what was made of its result already,
+    where the caller was cancelled after that.
     """
 
     call: Any = None
+    given: Any = None
     lost: Callable[[BaseException], object] = staticmethod(lambda _error: None)
 
     def __init__(self, future: Future[Any], cancelled: asyncio.CancelledError) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from tiercache._chain.answers import collecting
 from tiercache._loading.attempts import attempt
-from tiercache._running.bridge import NATIVE, Runtime
+from tiercache._running.bridge import NATIVE, LeftRunning, Runtime
 from tiercache.call_keys import function_name
 from tiercache.chain import TieredCache
 from tiercache.errors import BudgetExceeded, ConfigError, TierCacheError
@@ -259,7 +259,10 @@ class _Responses:
             return {keys[0]: await self._handler.respond(asked, arguments)}
 
         # It is no load: nobody joins it, and nothing of it is stored or counted in statistics.
-        given = await attempt(view._core, NATIVE, load, [key], lambda: [key])  # noqa: SLF001 - of our own class
+        try:
+            given = await attempt(view._core, NATIVE, load, [key], lambda: [key])  # noqa: SLF001 - our own class
+        except LeftRunning as left:
+            raise left.cancelled from None
         response: Response = given[key]
         return response
 
