@@ -42,15 +42,15 @@ def slept(clock, monkeypatch):
 
 @pytest.fixture
 def make(server, clock, slept):
-    """Asks the server for one key, through a cache with some options."""
+    """Asks the server for one key, through a cache with some options; its client waits ``seconds``."""
     server.script.clear()
     server.asked.clear()
     made = []
 
-    def making(client, **options):
+    def making(client, *, seconds=LIMIT, **options):
         cache = TieredCache([MemoryTier(clock=clock)], codec=JSONCodec(), clock=clock, **options)
         made.append(cache)
-        return lambda key="k": CLIENTS[client](cache, server.url, key)
+        return lambda key="k": CLIENTS[client](cache, server.url, key, seconds)
 
     yield making
     for cache in made:
@@ -58,18 +58,18 @@ def make(server, clock, slept):
         cache.close()
 
 
-def by_httpx(cache, url, key):
+def by_httpx(cache, url, key, seconds):
     def load(key):
-        answer = httpx.post(url, json=[key], timeout=1)
+        answer = httpx.post(url, json=[key], timeout=seconds)
         answer.raise_for_status()
         return answer.json()[0]
 
     return cache.get_or_load(key, load)
 
 
-def by_async_httpx(cache, url, key):
+def by_async_httpx(cache, url, key, seconds):
     async def load(keys):
-        async with httpx.AsyncClient(timeout=1) as client:
+        async with httpx.AsyncClient(timeout=seconds) as client:
             answer = await client.post(url, json=keys)
         answer.raise_for_status()
         return answer.json()
@@ -77,11 +77,11 @@ def by_async_httpx(cache, url, key):
     return asyncio.run(cache.amget_or_load([key], load))[0]
 
 
-def by_urllib(cache, url, key):
+def by_urllib(cache, url, key, seconds):
     def load(key):
         request = urllib.request.Request(url, json.dumps([key]).encode())  # noqa: S310 - our own server
         try:
-            with urllib.request.urlopen(request, timeout=1) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - as above
                 return json.load(answer)[0]
         except urllib.error.HTTPError as error:
             error.close()
@@ -90,10 +90,10 @@ def by_urllib(cache, url, key):
     return cache.get_or_load(key, load)
 
 
-def by_function(cache, url, key):
+def by_function(cache, url, key, seconds):
     @cache.cached(key=lambda text: text)
     async def embed(text):
-        async with httpx.AsyncClient(timeout=1) as client:
+        async with httpx.AsyncClient(timeout=seconds) as client:
             answer = await client.post(url, json=[text])
         answer.raise_for_status()
         return answer.json()[0]
@@ -107,7 +107,7 @@ CLIENTS = {"httpx": by_httpx, "async httpx": by_async_httpx, "urllib": by_urllib
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("trouble", [429, 503, (429, {"Retry-After": "7"}), HALF, NOTHING, SILENCE])
 def test_what_passes_is_tried_again(make, server, slept, client, trouble):
-    ask = make(client, retry=True)
+    ask = make(client, retry=True, seconds=1 if trouble == SILENCE else LIMIT)
     server.script[:] = [trouble, trouble]
     assert ask() == ask() == "vector of k"
     assert server.asked == [["k"]] * 3
