@@ -212,10 +212,10 @@ def test_an_importer_that_loses_its_exporter_says_what_came_before(tmp_path):
 def test_servers_and_disks_take_each_others_archives(request, tmp_path, kind):
     if kind == "redis":
         url = request.getfixturevalue("valkey").url
-        page = f'type = "redis"\nurl = "{url}"'
+        page = f'type = "redis"\nurl = "{url}"\ndeadline = 20'
     else:
         url = request.getfixturevalue("postgres_url")
-        page = f'type = "sql"\nurl = "{url}"\ntable = "archived"'
+        page = f'type = "sql"\nurl = "{url}"\ntable = "archived"\ndeadline = 20'
     source = config(tmp_path, "server", page, namespace="from", more='codec = "json"')
     values = {f"k/{number}\n": {"n": number} for number in range(1_700)}
     with TieredCache.from_config(source) as cache:
