@@ -22,7 +22,7 @@ from tiercache.errors import ConfigError, TierError, TierTimeout, TierUnavailabl
 from tiercache.testing import FakeClock
 from tiercache.tiers.disk import DiskTier
 from tiercache.tiers.disk._damage import Exchanged, identify, set_aside
-from tiercache.tiers.disk._directory import prepare
+from tiercache.tiers.disk._directory import MARKER, prepare
 from tiercache.tiers.disk._door import Door
 from tiercache.tiers.disk._engine import create_database
 
@@ -496,6 +496,15 @@ def test_a_database_or_directory_that_is_removed_is_made_again(tier: DiskTier) -
     assert again.mget(["k"])["k"].value == b"w"
     assert stat.S_IMODE(tier.directory.stat().st_mode) == 0o700
     again.close()
+
+
+def test_a_directory_that_another_process_is_just_making_again_is_claimed(tier: DiskTier) -> None:
+    """Or that process finds our lock in it without our marker, and takes both for somebody else's."""
+    tier.mset({"k": Entry(b"v")})
+    shutil.rmtree(tier.directory)
+    tier.directory.mkdir(mode=0o700)
+    assert tier.mget(["k"]) == {}
+    assert (tier.directory / MARKER).exists()
 
 
 def test_settings_that_we_do_not_know_reach_nothing(directory: Path, tmp_path: Path) -> None:

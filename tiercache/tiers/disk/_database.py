@@ -29,7 +29,7 @@ from tiercache.tiers.disk._damage import (
     is_damage,
     set_aside,
 )
-from tiercache.tiers.disk._directory import DATABASE, LOG, SHARED, prepare
+from tiercache.tiers.disk._directory import DATABASE, LOG, MARKER, SHARED, prepare
 from tiercache.tiers.disk._engine import Engine, create_database, keep_freed_memory
 from tiercache.tiers.disk._statements import free_pages, give_back, transact
 from tiercache.tiers.disk._watchdog import Bounded, rest
@@ -293,7 +293,8 @@ class Database:
                 mended = True
 
     def _make(self, end: float) -> None:
-        if not self._directory.exists():  # removed under us, as to empty the cache
+        # Removed under us, as to empty the cache, or made again by another process that is yet to claim it.
+        if not (self._directory / MARKER).exists():
             prepare(self._directory, read_only=False)
         create_database(self._directory, seconds=rest(end), page_size=self._page_size, now=self._clock.time())
 

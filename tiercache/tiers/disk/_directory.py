@@ -177,7 +177,12 @@ def _is_claimed(path: Path) -> bool:
     try:
         marker = (path / MARKER).read_bytes()
     except FileNotFoundError:
-        foreign = sorted(item.name for item in path.iterdir() if not item.name.startswith(PRIVATE_PREFIX))
+        # The door is in it before the marker where processes make a directory again that was removed.
+        foreign = sorted(
+            item.name
+            for item in path.iterdir()
+            if item.name != DOOR and not item.name.startswith(PRIVATE_PREFIX)
+        )
         if not foreign or (path / MARKER).exists():  # claimed by another process since we looked
             return bool(foreign)
         raise ConfigError(
