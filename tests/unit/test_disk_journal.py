@@ -642,3 +642,35 @@ def check_a_damaged_serial(tier):
     tier.mset({"other": NEW})
     assert list(tier.fill({"k": OLD}, early)) == ["k"]
     assert list(tier.fill({"k": NEW}, ticket(tier))) == []
+
+
+def damage_a_setting(tier: DiskTier, key: str, value: str) -> None:
+    with sqlite3.connect(tier.directory / DATABASE) as damage:
+        damage.execute(f"UPDATE Settings SET value = {value} WHERE key = ?", (key,))  # noqa: S608 - constants
+    damage.close()
+
+
+AGED = Purge(older_than=50.0)
+
+
+def aged(clock: FakeClock) -> Entry[bytes]:
+    """An entry that was written long ago, by the clock of now."""
+    return Entry(b"aged", created_at=clock.time() - 3_600)
+
+
+@pytest.mark.parametrize("value", ["x'00ff'", "'text'", "NULL", "9e18", "9000000000000000000"])
+def test_a_purge_is_noted_whatever_damage_made_of_the_last_one(tier, clock, value):
+    tier.purge("", what=AGED)
+    damage_a_setting(tier, "tier_purged", value)
+    early = ticket(tier)
+    tier.purge("", what=AGED)
+    assert list(tier.fill({"k": aged(clock)}, early)) == ["k"]
+    assert list(tier.fill({"k": aged(clock)}, ticket(tier))) == []
+
+
+def test_what_is_old_is_not_refused_for_ever_where_serials_begin_anew_below_a_purge(tier, clock):
+    tier.purge("", what=AGED)
+    damage_a_setting(tier, "tier_serial", "x'00ff'")
+    clock.step_wall(-30 * 86_400)
+    tier.mset({"other": NEW})
+    assert list(tier.fill({"k": aged(clock)}, ticket(tier))) == []

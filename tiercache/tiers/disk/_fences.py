@@ -55,8 +55,9 @@ SERIAL: Final = "SELECT value FROM Settings WHERE key = 'tier_serial'"
 _FLOOR: Final = "SELECT value FROM Settings WHERE key = 'tier_floor'"
 _PURGED: Final = "SELECT value FROM Settings WHERE key = 'tier_purged'"
 _PURGED_UNTIL: Final = "SELECT value FROM Settings WHERE key = 'tier_purged_until'"
-_NOTE_PURGE: Final = (
-    "INSERT INTO Settings (key, value) VALUES (?, ?) ON CONFLICT (key)"
+_SET: Final = "INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)"
+_NOTE_PURGED_UNTIL: Final = (
+    "INSERT INTO Settings (key, value) VALUES ('tier_purged_until', ?) ON CONFLICT (key)"
     " DO UPDATE SET value = max(value, excluded.value)"
 )
 _MOST_DELETES: Final = 10_000  # rows that are kept, of deletes everywhere and of others each
@@ -79,10 +80,9 @@ def next_serial(connection: sqlite3.Connection, now: float) -> int:
         connection.execute("UPDATE Settings SET value = ? WHERE key = 'tier_serial'", (serial,))
         return serial
     serial = int(now * 1e6)
-    connection.executemany(
-        "INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)",
-        (("tier_serial", serial), ("tier_floor", serial)),
-    )
+    # What was purged before is for tickets below the floor, though its own serial may lie above.
+    begun = ("tier_serial", "tier_floor", "tier_purged")
+    connection.executemany(_SET, [(key, serial) for key in begun])
     return serial
 
 
@@ -113,7 +113,8 @@ def note_clear(
 def note_purge(connection: sqlite3.Connection, serial: int, until: float) -> None:
     """What was written ``until`` then (Unix seconds) is purged. Of several purges the last serial is kept,
     and the latest time: too little is stored rather than too much."""
-    connection.executemany(_NOTE_PURGE, (("tier_purged", serial), ("tier_purged_until", until)))
+    connection.execute(_SET, ("tier_purged", serial))
+    connection.execute(_NOTE_PURGED_UNTIL, (until,))
 
 
 def _note(
@@ -153,7 +154,7 @@ def written_since(
         )
     }
     if _number(connection, _PURGED) > ticket:
-        ((until,),) = connection.execute(_PURGED_UNTIL).fetchall()
+        (until,) = connection.execute(_PURGED_UNTIL).fetchone() or (None,)
         # Damage may have made anything of it.
         found.update(
             key for key, time in times.items() if not isinstance(until, int | float) or time <= until
