@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import pythons
@@ -129,22 +129,63 @@ def test_a_cluster_is_found_although_its_first_node_hangs(valkey_cluster):
             tier.close()
 
 
-def test_tasks_that_begin_together_ask_for_the_topology_once(valkey_cluster):
-    def asked():
-        total = 0
-        for node in valkey_cluster.nodes:
-            with node.client() as client:
-                total += client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0})["calls"]
-        return total
+def asked_for_topology(cluster):
+    """How often any client did."""
+    total = 0
+    for node in cluster.nodes:
+        with node.client() as client:
+            total += client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0})["calls"]
+    return total
 
+
+def test_tasks_that_begin_together_ask_for_the_topology_once(valkey_cluster):
     async def together():
         await asyncio.gather(*(tier.amget([f"{n}"]) for n in range(20)))
         await tier.aclose()
 
-    before = asked()
+    before = asked_for_topology(valkey_cluster)
     tier = RedisTier(valkey_cluster.url, deadline=10)
     asyncio.run(together())
-    assert asked() == before + 1
+    assert asked_for_topology(valkey_cluster) == before + 1
+    tier.close()
+
+
+def test_who_fails_with_a_topology_of_before_does_not_ask_again(valkey_cluster):
+    # Before redis-py 7.4 who asks cuts the others' connections; if each of them asked, it would never end.
+    tier = RedisTier(valkey_cluster.url, deadline=10)
+    nodes = valkey_cluster.nodes[:2]
+    keys = [key_of(node) for node in nodes]
+
+    async def until(reached):
+        while not reached():  # noqa: ASYNC110 - a server tells nobody
+            await asyncio.sleep(0.01)
+
+    def waits(client):
+        return [one["id"] for one in client.client_list() if one["cmd"] == "set"]
+
+    async def one_after_the_other():
+        await tier.amget(keys)
+        before = asked_for_topology(valkey_cluster)
+        calls = [asyncio.create_task(tier.amset({key: Entry(b"v")})) for key in keys]
+        await until(lambda: all(map(waits, clients)))
+        (first,), (second,) = map(waits, clients)
+        clients[0].client_kill_filter(_id=first)
+        await until(lambda: asked_for_topology(valkey_cluster) > before)
+        await until(lambda: waits(clients[0]))  # with what it learnt
+        clients[1].client_kill_filter(_id=second)
+        await until(lambda: waits(clients[1]) not in ([], [second]))
+        assert asked_for_topology(valkey_cluster) == before + 1
+        for client in clients:
+            client.client_unpause()
+        await asyncio.gather(*calls)
+        await tier.aclose()
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        for client in clients:
+            client.client_pause(20_000, all=False)
+            stack.callback(client.client_unpause)
+        asyncio.run(one_after_the_other())
     tier.close()
 
 

@@ -46,14 +46,15 @@ class Wire(Protocol):
 
     cluster: bool
 
-    async def enter(self, until: float) -> None:
-        """Wait for a turn (a bounded number of calls is on the wire), and for a cluster's topology."""
+    async def enter(self, until: float) -> int:
+        """Wait for a turn (a bounded number of calls is on the wire), and for a cluster's topology: how often
+        that was learnt by now."""
 
     def leave(self) -> None:
         """Give the turn back."""
 
-    async def refresh(self) -> None:
-        """Learn a cluster's topology anew."""
+    async def refresh(self, known: int) -> None:
+        """Learn a cluster's topology anew, for a call that failed with the ``known`` one."""
 
     def doubt(self) -> None:
         """A call ran out of time: in a cluster a node may have been replaced that hangs and does not say so.

@@ -79,7 +79,7 @@ class Store:
         try:
             async with clients.timer(self._deadline):
                 wire = await clients.wire(until)
-                await wire.enter(until)
+                known = await wire.enter(until)
                 try:
                     try:
                         result = await work(wire, until, False, *args, **kwargs)
@@ -90,7 +90,7 @@ class Store:
                             raise
                         if monotonic() >= until:  # it was cut off by its end
                             raise redis.TimeoutError from None
-                        await wire.refresh()
+                        await wire.refresh(known)
                         return await work(wire, until, True, *args, **kwargs)
                 finally:
                     wire.leave()

@@ -82,20 +82,21 @@ class BlockingWire:
         self._idle: list[Line] = []
         self._turns = Turns(limit)
 
-    async def enter(self, until: float) -> None:
+    async def enter(self, until: float) -> int:
         if not self._turns.acquire(timeout=left(until)):
             raise redis.TimeoutError("all connections are busy")
         if self._doubted:
             try:
-                await self.refresh()
+                await self.refresh(0)
             except BaseException:
                 self._turns.release()
                 raise
+        return 0
 
     def leave(self) -> None:
         self._turns.release()
 
-    async def refresh(self) -> None:
+    async def refresh(self, known: int) -> None:  # noqa: ARG002 - each thread may: it closes no connection
         if self.cluster:
             self.source.nodes_manager.initialize()
         self._doubted = False
@@ -196,29 +197,30 @@ class NativeWire:
         self._learning = asyncio.Lock()
         self._learnt = 0  # how often
 
-    async def enter(self, _until: float) -> None:
+    async def enter(self, _until: float) -> int:
         await self._turns.acquire()
         # Not the client's own `initialize`: that also asks one node for its commands, and gives up
         # when that node hangs. Only redirections need it, and make up for it.
         if self._doubted or (self.cluster and not self.source.nodes_manager.slots_cache):
             try:
-                await self.refresh()
+                await self.refresh(self._learnt)
             except BaseException:
                 self._turns.release()
                 raise
+        return self._learnt
 
     def leave(self) -> None:
         self._turns.release()
 
-    async def refresh(self) -> None:
-        # One task for all who ask meanwhile: redis-py before 7.4 replaces the nodes each time, and closes the
-        # connections of the old ones, which other tasks are using.
-        seen = self._learnt
+    async def refresh(self, known: int) -> None:
+        # One task for all whose calls were under way: redis-py before 7.4 replaces the nodes each time, and
+        # closes the connections of the old ones, which these are using. If each who fails of that did it
+        # again, it would never end.
         async with self._learning:
-            if self.cluster and self._learnt == seen:
+            if self.cluster and self._learnt == known:
                 await self._learn()
                 self._learnt += 1
-        self._doubted = False
+                self._doubted = False
 
     async def _learn(self) -> None:
         manager = self.source.nodes_manager
