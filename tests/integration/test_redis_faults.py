@@ -150,7 +150,8 @@ def test_tasks_that_begin_together_ask_for_the_topology_once(valkey_cluster):
     tier.close()
 
 
-def test_who_fails_with_a_topology_of_before_does_not_ask_again(valkey_cluster):
+@pytest.mark.parametrize("blocking", [False, True], ids=["tasks", "threads"])
+def test_who_fails_with_a_topology_of_before_does_not_ask_again(valkey_cluster, blocking):
     # Before redis-py 7.4 who asks cuts the others' connections; if each of them asked, it would never end.
     tier = RedisTier(valkey_cluster.url, deadline=10)
     nodes = valkey_cluster.nodes[:2]
@@ -163,10 +164,15 @@ def test_who_fails_with_a_topology_of_before_does_not_ask_again(valkey_cluster):
     def waits(client):
         return [one["id"] for one in client.client_list() if one["cmd"] == "set"]
 
+    def store(key):
+        entries = {key: Entry(b"v")}
+        return asyncio.to_thread(tier.mset, entries) if blocking else tier.amset(entries)
+
     async def one_after_the_other():
         await tier.amget(keys)
+        tier.mget(keys)
         before = asked_for_topology(valkey_cluster)
-        calls = [asyncio.create_task(tier.amset({key: Entry(b"v")})) for key in keys]
+        calls = [asyncio.create_task(store(key)) for key in keys]
         await until(lambda: all(map(waits, clients)))
         (first,), (second,) = map(waits, clients)
         clients[0].client_kill_filter(_id=first)

@@ -77,6 +77,7 @@ class BlockingWire:
         self.source = source
         self._ours = ours
         self._doubted = False
+        self._learnt = 0  # how often
         self.cluster = isinstance(source, redis.cluster.RedisCluster)
         self._lines = ours and not self.cluster and suits(source)
         self._idle: list[Line] = []
@@ -87,19 +88,21 @@ class BlockingWire:
             raise redis.TimeoutError("all connections are busy")
         if self._doubted:
             try:
-                await self.refresh(0)
+                await self.refresh(self._learnt)
             except BaseException:
                 self._turns.release()
                 raise
-        return 0
+        return self._learnt
 
     def leave(self) -> None:
         self._turns.release()
 
-    async def refresh(self, known: int) -> None:  # noqa: ARG002 - each thread may: it closes no connection
-        if self.cluster:
+    async def refresh(self, known: int) -> None:
+        # As in `NativeWire`; several threads may at the same time, for none is to wait beyond its own end.
+        if self.cluster and self._learnt == known:
             self.source.nodes_manager.initialize()
-        self._doubted = False
+            self._learnt += 1
+            self._doubted = False
 
     def doubt(self) -> None:
         self._doubted = self.cluster
