@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from held_model import HeldModel, all_back, gate_of, messages_of, model_over, read
 from interrupts import within
+from langchain_core.runnables import RunnableLambda
 from waiting import LIMIT, auntil, pool, until
 
 from tiercache import MemoryTier, TieredCache
@@ -214,6 +215,25 @@ def test_who_reads_a_stream_may_ask_for_more(make):
     assert len(within(lambda: asyncio.run(native()))) == 4
     assert set(taken) == {1}  # the stream's, which has it back between the calls
     assert len(within(lambda: list(zip(model.stream("abc"), model.stream("abc"), strict=True)))) == 4
+
+
+def test_who_reads_a_stream_of_a_chain_may_ask_for_more(make):
+    cache = make(concurrency=1)
+    model = model_over(cache)
+    chain = RunnableLambda(str) | model  # it reads each piece in a context of its own, in the same thread
+    taken = []
+
+    def asking():
+        answers = []
+        for chunk in chain.stream("abc"):
+            answers.append(model.invoke(chunk.text or "end").text)
+            cache.get_or_load(f"{len(answers)}", lambda key: key.encode())
+            taken.append(len(gate_of(cache)))
+        return answers
+
+    assert len(within(asking)) == 4
+    assert set(taken) == {1}  # as above
+    assert len(within(lambda: list(zip(chain.stream("abc"), chain.stream("abc"), strict=True)))) == 4
 
 
 def test_a_blocking_call_on_a_loop_waits_for_nothing_of_that_loop(make):

@@ -14,6 +14,7 @@ from anyio import to_thread
 from held_model import HeldModel, all_back, all_run_at_once, gate_of, messages_of, model_over, read
 from interrupts import interruptions, within
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableLambda
 from ledgers import PRICES
 from starlette.concurrency import iterate_in_threadpool
 from waiting import LIMIT, auntil, pool, until
@@ -216,18 +217,29 @@ def test_streams_in_the_threads_of_a_pool_do_not_keep_each_other_from_being_read
     assert pieces == ["abc"] * 3
 
 
-def test_streams_that_a_web_framework_reads_in_its_threads_are_all_read_to_their_ends(make):
+@pytest.mark.parametrize("chained", [False, True], ids=["model", "chain"])
+def test_streams_that_a_web_framework_reads_in_its_threads_are_all_read_to_their_ends(make, chained):
     cache = make(concurrency=1)
     model = model_over(cache)
+    asked = RunnableLambda(str) | model if chained else model
 
     async def answer():
-        return "".join([chunk.text async for chunk in iterate_in_threadpool(model.stream("hello"))])
+        return "".join([chunk.text async for chunk in iterate_in_threadpool(asked.stream("hello"))])
 
     async def scenario():
         to_thread.current_default_thread_limiter().total_tokens = 2
         assert await asyncio.gather(*(answer() for _ in range(8))) == ["hello"] * 8
 
-    asyncio.run(asyncio.wait_for(scenario(), LIMIT))
+    within(lambda: asyncio.run(scenario()) or True)
+
+
+def test_a_stream_whose_thread_has_ended_has_no_place_any_more(make):
+    cache = make(concurrency=1)
+    model = model_over(cache)
+    stream = (RunnableLambda(str) | model).stream("abc")
+    assert within(lambda: next(stream)).text == "a"
+    assert within(lambda: model.invoke("next").text)
+    assert "".join(chunk.text for chunk in stream) == "bc"
 
 
 def test_streams_whose_pieces_are_gathered_wait_for_nothing_of_each_other(make):

@@ -34,6 +34,16 @@ T = TypeVar("T")
 _places: ContextVar[tuple[Place, ...]] = ContextVar("tiercache_places", default=())
 
 
+class _Thread(threading.local):
+    """The current one, and the ``places`` that it took in whatever context: of streams, one may be read piece
+    by piece in a context that is not that of who reads it, as chains of LangChain do."""
+
+    places: tuple[Place, ...] = ()
+
+
+_thread = _Thread()
+
+
 class Place(Awaited):
     """A load's place in a `Gate`. It waits for nothing itself, or it would be lent; but whoever wants it may
     need an event loop."""
@@ -238,16 +248,25 @@ class inside:  # noqa: N801 - read as a statement
             pass
 
 
-def within(place: Place) -> None:
+def within(place: Place, runtime: Runtime) -> None:
     """The current thread or task is part of the load that has ``place``, until that ends: for who is not
     told where its code ends."""
-    _places.set((*places(), place))
+    _places.set((*_going_on(_places.get()), place))
+    if runtime.blocking:
+        _thread.places = (*_going_on(_thread.places), place)
 
 
-def places() -> tuple[Place, ...]:
-    """Those of the loads that the current thread or task is part of."""
+def places(runtime: Runtime) -> tuple[Place, ...]:
+    """Those of the loads that the current thread or task is part of. A thread that waits reads no stream
+    either."""
     found = _places.get()
-    return tuple(place for place in found if not place.has_ended) if found else found
+    if runtime.blocking and (own := _thread.places):
+        found = (*found, *(place for place in own if place not in found))
+    return _going_on(found) if found else found
+
+
+def _going_on(some: tuple[Place, ...]) -> tuple[Place, ...]:
+    return tuple(place for place in some if not place.has_ended)
 
 
 async def lending(lent: tuple[Place, ...], coroutine: Coroutine[Any, Any, T]) -> T:

@@ -59,7 +59,7 @@ class Loading:
         """The values of ``keys`` (no duplicates), from the tiers or else from the loader. ``asked``: the
         keys with their duplicates, which the chain counts."""
         coroutine = self._load(runtime, keys, load, asked=asked)
-        lent = places()
+        lent = places(runtime)
         return lending(lent, coroutine) if lent else coroutine
 
     @owned

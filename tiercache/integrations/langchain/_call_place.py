@@ -9,6 +9,7 @@ What even these miss is noticed by who wants the place: LangChain has dropped th
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextvars import ContextVar
 from uuid import UUID
 from weakref import ref
@@ -40,18 +41,24 @@ class _RunOwner(Owner):
 
     For a blocking call ``here`` as well. A stream may be read piece by piece in the threads of a pool, each
     time in a context of its own, as web frameworks do; it has its place for the first of them alone, for
-    threads that wait for more places would keep it from being read on, and wait for ever.
+    threads that wait for more places would keep it from being read on, and wait for ever. Where they are all
+    of one context, which a chain has for its stream, it has its place until the thread ends that took it:
+    that lends it whenever it waits itself, and nobody does after it.
     """
 
-    __slots__ = ("_here", "_run")
+    __slots__ = ("_here", "_run", "_thread")
 
     def __init__(self, run: ref[UUID], here: _Here | None) -> None:
         self._run = run
         self._here = None if here is None else ref(here)
+        self._thread = None if here is None else ref(threading.current_thread())
 
     @property
     def is_gone(self) -> bool:
-        return self._run() is None or (self._here is not None and self._here() is None)
+        if self._run() is None or (self._here is not None and self._here() is None):
+            return True
+        thread = None if self._thread is None else self._thread()
+        return self._thread is not None and (thread is None or not thread.is_alive())
 
 
 class CallPlace:
@@ -74,7 +81,7 @@ class CallPlace:
         """One for ``run``; ``None`` if there is none now and the caller does not ``wait``."""
         here = _Here() if runtime.blocking else None
         owner = _RunOwner(run, here)
-        place, lent = None, places()
+        place, lent = None, places(runtime)
         for outer in lent:
             outer.gate.lend(outer)
         try:
@@ -89,11 +96,11 @@ class CallPlace:
         if place is None:
             return None
         taken = cls(place, lent)
-        taken._begin(place, here)
+        taken._begin(place, runtime, here)
         return taken
 
-    def _begin(self, place: Place, here: _Here | None) -> None:
-        within(place)
+    def _begin(self, place: Place, runtime: Runtime, here: _Here | None) -> None:
+        within(place, runtime)
         if here is None:
             self._task = asyncio.current_task()
             if self._task is not None:
