@@ -125,7 +125,9 @@ class LLMCache(BaseCache):
         It also tells when what the `rate_limiter` let begin has ended, so that ``concurrency`` can be kept;
         without it that is not kept, and the log says so once. Not counted any more are the threads of
         cancelled calls, where a model has no async methods of its own, and streams of which different tasks,
-        or threads of a pool, read one piece each, after the first. The other way round, a plain
+        or threads of a pool, read one piece each, after the first: so it is with ``astream`` and
+        ``astream_events`` of a chain (``prompt | model``), for which LangChain makes these tasks itself, not
+        with those of the model alone. The other way round, a plain
         ``stream_events(version="v3")`` that is given up, which LangChain cannot close, counts for as long as
         a tracer has its run."""
         return self._failed_calls
