@@ -3,6 +3,7 @@ given on."""
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -10,8 +11,9 @@ from fastapi import Request
 from fastapi.responses import PlainTextResponse
 from fastapi_apps import Served, ask, new_app, told
 from ledgers import PRICES, paid_load, totals
+from waiting import LIMIT, auntil
 
-from tiercache import Budget, BudgetExceeded
+from tiercache import Budget, BudgetExceeded, WriteError
 from tiercache.integrations.fastapi import cached
 from tiercache.testing import FakeClock
 
@@ -95,5 +97,27 @@ def test_a_handler_that_fails_is_a_call_that_failed():
         assert (await served.get("/fails", cache_control="no-store")).status_code == 500
         assert (await served.get("/fails")).status_code == 500
         assert totals(served.cache) == (2, 2, 0, 0, 2 * COST)
+
+    ask(app, scenario)
+
+
+def test_a_run_for_who_waited_for_one_that_failed_in_a_cache_of_its_own_is_paid_for():
+    app = priced(2)
+    runs = []
+    both = asyncio.Event()
+
+    @app.get("/ill")
+    @cached(ttl="1h")
+    async def ill() -> str:
+        runs.append("ill")
+        await asyncio.wait_for(both.wait(), LIMIT)
+        raise WriteError("the handler's own")
+
+    async def scenario(served: Served) -> None:
+        asked = [asyncio.ensure_future(served.get("/ill")) for _ in range(2)]
+        await auntil(lambda: runs and served.cache.stats().coalesced)
+        both.set()
+        assert [(await one).status_code for one in asked] == [500, 500]
+        assert totals(served.cache)[:2] == (len(runs), len(runs))
 
     ask(app, scenario)

@@ -20,7 +20,7 @@ from tiercache._loading.attempts import attempt
 from tiercache._running.bridge import NATIVE, LeftRunning, Runtime
 from tiercache.call_keys import function_name
 from tiercache.chain import TieredCache
-from tiercache.errors import BudgetExceeded, ConfigError, TierCacheError
+from tiercache.errors import BudgetExceeded, CacheClosed, ConfigError, TierCacheError
 from tiercache.integrations.fastapi._answers import Style, answer, mark
 from tiercache.integrations.fastapi._declared import Declared
 from tiercache.integrations.fastapi._handlers import Asked, CachedHandler, Handler, asked
@@ -233,11 +233,12 @@ class _Responses:
             now = clock.time()
         except BudgetExceeded:
             raise  # or each run beyond the limit would be made all the same, and be in no ledger
-        except TierCacheError:
+        except TierCacheError as error:
             # Closed, or nobody to tell of a reload. The handler's own errors are not for us to judge.
             if run.started:
                 raise
-            view = None
+            if isinstance(error, CacheClosed):
+                view = None
         if run.refusal is not None:
             raise run.refusal
         if kept is not None:
