@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from fastapi import Cookie, Depends, Header, Request, Response, Security
 from fastapi.security import APIKeyHeader
-from fastapi_apps import Served, ask
+from fastapi_apps import Served, ask, told
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tiercache.integrations.fastapi import cached
@@ -110,6 +110,25 @@ def test_what_stands_in_for_a_dependency_declares_headers_too(app, dependency, i
             assert (found.json(), found.headers.get("x-cache")) == (name, source)
         app.dependency_overrides.clear()
         assert (await served.get("/kept", x_user="bob")).json() == "anybody"
+
+    ask(app, scenario)
+
+
+def test_what_stands_in_may_depend_on_what_depends_on_what_it_stands_in_for(app):
+    def over(name: Annotated[str, Depends(nested)], x_user: Annotated[str, Header()]) -> str:
+        return name + x_user
+
+    @app.get("/kept")
+    @cached(ttl=60)
+    async def kept(name: Annotated[str, Depends(nested)], user: Annotated[str, Depends(anybody)]) -> str:
+        return f"{name} {user}"
+
+    async def scenario(served: Served) -> None:
+        app.dependency_overrides.update({nested: lambda: "mine ", anybody: over})
+        for name in "ann", "bob":
+            found = await served.get("/kept", x_user=name)
+            assert (found.json(), told(found)) == (f"mine  mine {name}", "miss")
+        assert told(await served.get("/kept", x_user="ann")) == "memory"
 
     ask(app, scenario)
 

@@ -54,7 +54,10 @@ def _tree(dependant: Any, overrides: Overrides) -> Iterator[Any]:
     for inner in dependant.dependencies:
         yield from _tree(inner, overrides)
         if inner.call in overrides:
-            yield from _tree(get_dependant(path=inner.path or "/", call=overrides[inner.call]), overrides)
+            # Inside of it, it stands in for nothing: what it depends on may depend by itself on what it is
+            # in the place of.
+            others = {call: one for call, one in overrides.items() if call != inner.call}
+            yield from _tree(get_dependant(path=inner.path or "/", call=overrides[inner.call]), others)
 
 
 def _names(field: Any) -> Iterator[str]:
