@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from functools import partial
+from uuid import uuid4
 
 import pytest
 from held_model import HeldModel, all_back, gate_of, messages_of, model_over, read
@@ -309,6 +310,26 @@ def test_callbacks_of_earlier_calls_are_not_those_of_later_ones(make):
     next(stream)
     assert len(gate_of(cache)) == 0
     stream.close()
+
+
+@pytest.mark.parametrize("how", ["invoke", "stream"])
+def test_a_call_to_which_the_caller_gives_the_number_of_an_earlier_one_has_a_place_too(make, how):
+    cache = make(concurrency=1)
+    taken = []
+
+    class Noting(HeldModel):
+        def _generate(self, messages, stop=None, **kwargs):
+            taken.append(len(gate_of(cache)))
+            return super()._generate(messages, stop, **kwargs)
+
+        def _stream(self, messages, stop=None, **kwargs):
+            taken.append(len(gate_of(cache)))
+            yield from super()._stream(messages, stop, **kwargs)
+
+    model, config = model_over(cache, Noting), {"run_id": uuid4()}
+    for text in "abc":
+        list(model.stream(text, config)) if how == "stream" else model.invoke(text, config)
+    assert taken == [1, 1, 1]
 
 
 def test_callbacks_of_another_cache_tell_this_one_nothing(make, caplog):

@@ -197,8 +197,9 @@ class Misses:
         """The current thread or task begins a run, one of ``size`` that one call starts."""
         group = _started.get()
         _run.set(None)
-        # Handlers of other caches are told of the same run.
-        if group is None or not group.runs or group.runs[-1].number() != run_id:
+        # Handlers of other caches are told of the same run, before anything is asked for it; after that it is
+        # another one, to which the caller gave the same number.
+        if group is None or group.asked or not group.runs or group.runs[-1].number() != run_id:
             if group is None or group.asked or len(group.runs) >= group.size or group.size != size:
                 group = _Started(size)
                 _started.set(group)
