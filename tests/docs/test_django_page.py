@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -154,6 +154,16 @@ def get(port: int) -> str | None:
         connection.close()
 
 
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, a second after it and its children were told to. They are told each time: a worker
+    that gunicorn just forks has the handlers of its parent, and the signal is lost."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    return process.returncode is not None
+
+
 @contextmanager
 def serving(project: Path, *command: str, pass_fds: tuple[int, ...] = ()) -> Iterator[None]:
     with (project / "log").open("w") as log:
@@ -169,11 +179,11 @@ def serving(project: Path, *command: str, pass_fds: tuple[int, ...] = ()) -> Ite
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(LIMIT)
+                until(lambda: has_ended(process), "the server to end")
             finally:
                 process.kill()
+                process.wait()
     assert "Traceback" not in (project / "log").read_text(), (project / "log").read_text()
 
 
