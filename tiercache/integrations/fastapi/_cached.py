@@ -231,10 +231,9 @@ class _Responses:
                     kept = await self._load(view, key, wish, run, asked, varies, arguments)
             source = "miss" if kept is None else source_of(view, answers.get(key))
             now = clock.time()
-        except BudgetExceeded:
-            raise  # or each run beyond the limit would be made all the same, and be in no ledger
         except TierCacheError as error:
-            # Closed, or nobody to tell of a reload. The handler's own errors are not for us to judge.
+            # Closed, nobody to tell of a reload, or a spent budget, by which a run apart is refused too. The
+            # handler's own errors are not for us to judge.
             if run.started:
                 raise
             if isinstance(error, CacheClosed):
